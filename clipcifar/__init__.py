@@ -1,0 +1,1 @@
+"""CLIP image classification from cached embeddings."""

@@ -1,0 +1,97 @@
+"""Everything that depends on the kind of device; the rest of the code is device-agnostic."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+
+from clipcifar.errors import ConfigError, EnvironmentFault
+from clipcifar.params import Range
+
+DeviceName = Literal["auto", "cuda", "mps", "cpu"]
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True)
+class EmbedParams:
+    """The `embed` section.
+
+    Attributes:
+        device: where both towers run.
+        precision: of the image tower; sentences are always embedded in fp32.
+        batch_size: images per forward pass.
+        workers: processes that decode photographs; None for one per core.
+    """
+
+    device: DeviceName
+    precision: Precision
+    batch_size: Annotated[int, Range(1)]
+    workers: Annotated[int | None, Range(0)]
+
+    @property
+    def worker_count(self) -> int:
+        return (os.cpu_count() or 1) if self.workers is None else self.workers
+
+
+def choose(name: DeviceName) -> torch.device:
+    """The device asked for; "auto" takes cuda, else mps, else cpu.
+
+    Raises:
+        ConfigError: the device asked for by name is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, available in there.items() if available))
+    if not there[name]:
+        raise ConfigError(f"there is no {name} device here", where="params.yaml: device", fix="use auto")
+    return torch.device(name)
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """Mixed precision where it is offered: bf16 and fp16 on cuda.
+
+    Raises:
+        ConfigError: mixed precision is asked for on another device.
+    """
+    if precision == "fp32":
+        return nullcontext()
+    if device.type != "cuda":
+        raise ConfigError(
+            f"precision {precision} is for cuda, the device is {device.type}",
+            where="params.yaml: embed.precision",
+            fix="use fp32",
+        )
+    return torch.autocast("cuda", dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[precision])
+
+
+def upload(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy a tensor to the device, on cuda through pinned memory so that the copy overlaps work."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def make_deterministic(seed: int) -> None:
+    """Seed torch and ask for deterministic kernels, which on cuda need the cuBLAS workspace set."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.manual_seed(seed)
+
+
+@contextmanager
+def out_of_memory_explained(setting: str) -> Iterator[None]:
+    """Name the setting to lower when memory runs out, on the host or on the device."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        plain = type(error) is RuntimeError
+        if plain and "allocate memory" not in str(error):  # how torch's host allocator reports it
+            raise
+        raise EnvironmentFault(
+            "out of memory", where=f"params.yaml: {setting}", fix=f"lower {setting}; finished work is kept"
+        ) from error

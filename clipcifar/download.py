@@ -1,0 +1,62 @@
+"""One archive from the network, with bounded retries, checked before it gets its name."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pooch
+import requests
+
+from clipcifar.datasets import Archive
+from clipcifar.errors import DataError, EnvironmentFault
+from clipcifar.files import explained, file_sha256, require_writable
+
+RETRIES = 3
+TIMEOUT_S = 30.0  # to connect, and between two pieces of the answer
+
+
+def fetch(archive: Archive, *, downloads: Path, retries: int = RETRIES, timeout_s: float = TIMEOUT_S) -> Path:
+    """Return the archive in `downloads`, downloading it unless a file with its digest is there.
+
+    Raises:
+        EnvironmentFault: it could not be fetched, or what came has another digest; the message
+            says how to place it by hand.
+    """
+    require_writable(downloads)
+    pooch.get_logger().setLevel(logging.WARNING)
+    registry = pooch.create(
+        path=downloads,
+        base_url="",
+        registry={archive.filename: f"sha256:{archive.sha256}"},
+        urls={archive.filename: archive.url},
+        retry_if_failed=retries,
+    )
+    downloader = pooch.HTTPDownloader(progressbar=True, timeout=timeout_s)
+    try:
+        return Path(registry.fetch(archive.filename, downloader=downloader))
+    except (requests.RequestException, ValueError, OSError) as error:
+        raise EnvironmentFault(
+            f"could not download {archive.url}: {_reason(error, archive)}",
+            where=str(downloads / archive.filename),
+            fix="without a network, get the archive elsewhere and put it at the path above, or set "
+            "dataset.path to where it is; `make demo` needs no download",
+        ) from error
+
+
+def _reason(error: Exception, archive: Archive) -> str:
+    if isinstance(error, ValueError) and not isinstance(error, requests.RequestException):
+        return f"its sha256 is not {archive.sha256} ({archive.digest_source})"
+    return str(error)
+
+
+def check(path: Path, archive: Archive) -> None:
+    """Raise DataError unless the file at `path` has the archive's digest."""
+    with explained(path):
+        found = file_sha256(path)
+    if found != archive.sha256:
+        raise DataError(
+            f"{path.name} has sha256 {found}, expected {archive.sha256} ({archive.digest_source})",
+            where=str(path),
+            fix="download it again",
+        )

@@ -1,0 +1,43 @@
+"""The errors that a person is meant to read: what happened, where, and how to mend it."""
+
+
+class ClipcifarError(Exception):
+    """Base of all expected failures; stages and the command line print it without a traceback.
+
+    Args:
+        what: one sentence on what is wrong.
+        where: the file, row or key it is wrong in.
+        fix: what to do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
+        self.what, self.where, self.fix = what, where, fix
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.where:
+            lines.append(f"  where: {self.where}")
+        if self.fix:
+            lines.append(f"  fix:   {self.fix}")
+        return "\n".join(lines)
+
+
+class ConfigError(ClipcifarError):
+    """Wrong usage or configuration: something to change in params.yaml or on the command line."""
+
+    exit_code = 2
+
+
+class DataError(ClipcifarError):
+    """Bad data, or a file that fails its integrity check."""
+
+    exit_code = 3
+
+
+class EnvironmentFault(ClipcifarError):
+    """Disk, permission, lock, network or memory: the surroundings, not the input."""
+
+    exit_code = 4

@@ -1,0 +1,139 @@
+"""Bytes on disk: canonical JSON, digests, and writes that leave either the old file or the new one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from clipcifar.errors import DataError, EnvironmentFault
+
+Attribute = str | int | float | bool  # what a file of ours says about itself, one value a name
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no white space: equal values give equal text. NaN is a ValueError."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def sha256_of(value: Any) -> str:
+    """Hex sha256 of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Hex sha256 of a file, read in blocks."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def source_sha256(*paths: str | None) -> str:
+    """Hex sha256 of source files, for fingerprints that must change with the code."""
+    return sha256_of([Path(path or "").read_text(encoding="utf-8") for path in paths])
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn an OSError on `path` into an error that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentFault(
+            f"cannot use {path}: {error.strerror or error}",
+            where=str(path),
+            fix="check that the folder exists, can be written and has space left",
+        ) from error
+
+
+def write_atomically(path: Path, content: bytes | memoryview) -> None:
+    """Write a temporary file beside `path`, force it to disk, and give it its name.
+
+    Raises:
+        EnvironmentFault: the disk is full, read-only or broken; what was at `path` is still there.
+    """
+    size = len(content)
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        require_space(path.parent, size)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        try:
+            with open(handle, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.chmod(temporary, 0o644)  # mkstemp makes it private
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable; systems that cannot open a folder have nothing to sync."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def require_space(folder: Path, num_bytes: int) -> None:
+    """Raise EnvironmentFault when `folder` has less than `num_bytes` free."""
+    free = shutil.disk_usage(folder).free
+    if free < num_bytes:
+        raise EnvironmentFault(
+            f"needs {num_bytes / 1e6:,.1f} MB, has {free / 1e6:,.1f} MB",
+            where=str(folder),
+            fix="free some space, or set CLIPCIFAR_CACHE to a folder on a larger disk",
+        )
+
+
+def require_writable(folder: Path) -> None:
+    """Raise EnvironmentFault when no file can be made in `folder`, before any long work starts."""
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file, saying what to do when the disk is full or read-only."""
+    with explained(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write readable JSON atomically, keys in the order given. NaN is a ValueError."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomically(path, (text + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of ours.
+
+    Raises:
+        DataError: it is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"cannot read {path}: {error}", where=str(path), fix="run `dvc repro` to make it again"
+        ) from error
+
+
+def cache_folder() -> Path:
+    """Where work that may be deleted lives: `CLIPCIFAR_CACHE`, or the platform's user cache folder."""
+    return Path(os.environ.get("CLIPCIFAR_CACHE") or platformdirs.user_cache_dir("clipcifar"))

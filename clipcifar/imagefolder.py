@@ -1,0 +1,149 @@
+"""A folder of photographs as a dataset: `train/<class>/…`, `test/<class>/…`, and `val/<class>/…` if given.
+
+The folder is listed, every file is decoded once to be sure that it can be, and what is kept is a
+manifest of ids, labels and digests. No pixel is held.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar.errors import DataError
+from clipcifar.images import SUFFIXES, decode
+from clipcifar.progress import progress
+
+MAX_REPORTED = 20
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The images of one official split of a folder.
+
+    Attributes:
+        labels: (N,) int64.
+        ids: N paths relative to the folder, with forward slashes; also the sample ids.
+        digests: N hex sha256 of the files.
+    """
+
+    labels: NDArray[np.int64]
+    ids: list[str]
+    digests: list[str]
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """A listed folder; train holds the images of `val/` too, marked by their id."""
+
+    train: Manifest
+    test: Manifest
+    class_names: list[str]
+    bad: list[str]
+
+
+def list_folder(root: Path, *, on_bad_image: Literal["error", "skip"]) -> ImageFolder:
+    """List and check a folder of photographs.
+
+    Symbolic links are not followed; only regular files with an image's suffix count.
+
+    Args:
+        root: holds `train/` and `test/`, and `val/` if the user splits off val.
+        on_bad_image: "error" refuses the folder when a file is not an image, "skip" leaves it out.
+
+    Raises:
+        DataError: a split is missing or empty, the splits have other classes, or images are bad;
+            all bad files in one report.
+    """
+    found = {split: _list_split(root, split) for split in ("train", "val", "test")}
+    class_names = sorted({class_name for class_name, _ in found["train"]})
+    for split in ("train", "test"):
+        if not found[split]:
+            raise DataError(
+                f"no images in {root / split}",
+                where=str(root / split),
+                fix="dataset.path must hold train/<class>/… and test/<class>/… with image files",
+            )
+    for split in ("val", "test"):
+        other = sorted({class_name for class_name, _ in found[split]} ^ set(class_names))
+        if found[split] and other:
+            raise DataError(
+                f"train and {split} have different classes: {', '.join(other)}",
+                where=str(root),
+                fix="give every split a folder with images for every class",
+            )
+    paths = [path for split in found.values() for _, path in split]
+    checked = dict(zip(paths, _check_files(root, paths), strict=True))
+    bad = [f"{path}: {digest.what}" for path, digest in checked.items() if isinstance(digest, DataError)]
+    if bad and on_bad_image == "error":
+        shown = bad[:MAX_REPORTED] + (
+            [f"and {len(bad) - MAX_REPORTED} more"] if len(bad) > MAX_REPORTED else []
+        )
+        raise DataError(
+            f"{len(bad)} of {len(paths)} images cannot be used:\n    " + "\n    ".join(shown),
+            where=str(root),
+            fix="mend or remove them, or set dataset.on_bad_image: skip",
+        )
+    manifests = []
+    for splits in (("train", "val"), ("test",)):
+        rows = [
+            (class_names.index(class_name), path, str(checked[path]))
+            for split in splits
+            for class_name, path in found[split]
+            if not isinstance(checked[path], DataError)
+        ]
+        labels, ids, digests = zip(*rows, strict=True) if rows else ((), (), ())
+        manifests.append(Manifest(np.array(labels, dtype=np.int64), list(ids), list(digests)))
+    return ImageFolder(manifests[0], manifests[1], class_names, bad)
+
+
+def _list_split(root: Path, split: str) -> list[tuple[str, str]]:
+    """(class name, path relative to the root) of every candidate file, sorted."""
+    found = []
+    try:
+        classes = [entry for entry in os.scandir(root / split) if entry.is_dir(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    for class_entry in classes:
+        for folder, _, names in os.walk(class_entry.path, followlinks=False):
+            for name in names:
+                path = os.path.join(folder, name)
+                if name.startswith(".") or os.path.splitext(name)[1].lower() not in SUFFIXES:
+                    continue
+                if stat.S_ISREG(os.lstat(path).st_mode):
+                    found.append((class_entry.name, Path(path).relative_to(root).as_posix()))
+    return sorted(found)
+
+
+def _check_files(root: Path, paths: list[str]) -> list[str | DataError]:
+    """The digest of every file, or what is wrong with it."""
+    results: list[str | DataError] = []
+    with (
+        ThreadPoolExecutor() as pool,
+        progress(total=len(paths), unit="images", what="checking images") as bar,
+    ):
+        for result in pool.map(lambda path: _check_file(root, path), paths):
+            results.append(result)
+            bar.update()
+    return results
+
+
+def _check_file(root: Path, path: str) -> str | DataError:
+    try:
+        path.encode()
+        content = (root / path).read_bytes()
+        decode(content, path)
+        return hashlib.sha256(content).hexdigest()
+    except UnicodeEncodeError:
+        return DataError("its name is not UTF-8")
+    except OSError as error:
+        return DataError(f"cannot be read: {error.strerror}")
+    except DataError as error:
+        return error

@@ -1,0 +1,140 @@
+"""Linear probe: multinomial logistic regression on frozen image embeddings.
+
+Protocol: C is chosen on val, the smallest one where several are equally good; then the classifier
+is refitted with that C on train and val together. Test is not an argument of anything here.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from clipcifar.errors import ConfigError, DataError
+from clipcifar.metrics import accuracy
+from clipcifar.params import Range
+
+
+@dataclass(frozen=True)
+class LinearProbeParams:
+    """The `linear_probe` section: inverse regularisation strengths to try, and the iteration limit."""
+
+    c_grid: Annotated[tuple[float, ...], Range(1e-8, 1e8)]
+    max_iter: Annotated[int, Range(1)]
+
+
+@dataclass(frozen=True)
+class LinearProbe:
+    """A fitted probe.
+
+    Attributes:
+        coefficients: (C, D) float32.
+        intercepts: (C,) float32.
+    """
+
+    coefficients: NDArray[np.float32]
+    intercepts: NDArray[np.float32]
+
+    def scores(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits of (N, D) embeddings, (N, C) float32."""
+        return embeddings @ self.coefficients.T + self.intercepts
+
+
+@dataclass(frozen=True)
+class GridPoint:
+    """One C of the grid: accuracies in [0, 1] and whether the solver converged."""
+
+    c: float
+    train_accuracy: float
+    val_accuracy: float
+    converged: bool
+
+
+def fit(
+    embeddings: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    *,
+    c: float,
+    max_iter: int,
+    class_names: list[str],
+) -> tuple[LinearProbe, bool]:
+    """Fit one probe by L-BFGS.
+
+    Args:
+        embeddings: (N, D) float32.
+        labels: (N,) int64; every class must occur.
+        c: inverse regularisation strength, as scikit-learn defines it (not divided by N).
+
+    Returns:
+        The probe, and whether the solver converged.
+
+    Raises:
+        DataError: there is one class only, or a class does not occur.
+    """
+    counts = np.bincount(labels, minlength=len(class_names))
+    missing = [name for name, count in zip(class_names, counts, strict=True) if not count]
+    if missing or len(class_names) < 2:
+        raise DataError(
+            f"no train images of {', '.join(missing)}" if missing else "there is only one class",
+            where="split train",
+            fix="give every class train images, and at least two classes",
+        )
+    model = LogisticRegression(C=c, max_iter=max_iter)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(embeddings, labels)
+    converged = not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
+    coefficients, intercepts = model.coef_, model.intercept_
+    if len(class_names) == 2:  # scikit-learn fits one row; softmax over -z/2 and z/2 is its sigmoid
+        coefficients = np.concatenate([-coefficients / 2, coefficients / 2])
+        intercepts = np.concatenate([-intercepts / 2, intercepts / 2])
+    return LinearProbe(coefficients.astype(np.float32), intercepts.astype(np.float32)), converged
+
+
+def choose_c(points: list[GridPoint]) -> float:
+    """The C with the best val accuracy among the converged, the smallest of equals.
+
+    Raises:
+        ConfigError: no fit converged.
+    """
+    converged = [point for point in points if point.converged]
+    if not converged:
+        raise ConfigError(
+            "logistic regression converged for no C of the grid",
+            where="params.yaml: linear_probe",
+            fix="raise linear_probe.max_iter or lower the values of c_grid",
+        )
+    return min(converged, key=lambda point: (-point.val_accuracy, point.c)).c
+
+
+def validation_curve(
+    embeddings: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    val_embeddings: NDArray[np.float32],
+    val_labels: NDArray[np.int64],
+    *,
+    params: LinearProbeParams,
+    class_names: list[str],
+    on_fit: Callable[[], object] = lambda: None,
+) -> list[GridPoint]:
+    """Fit every C of the grid on train and score it on val.
+
+    Args:
+        embeddings, labels: train, (N, D) float32 and (N,) int64.
+        val_embeddings, val_labels: val, shaped likewise.
+        on_fit: called after each fit.
+    """
+    points = []
+    for c in sorted(params.c_grid):
+        probe, converged = fit(embeddings, labels, c=c, max_iter=params.max_iter, class_names=class_names)
+        train_accuracy = accuracy(probe.scores(embeddings), labels)
+        val_accuracy = accuracy(probe.scores(val_embeddings), val_labels)
+        points.append(GridPoint(c, train_accuracy, val_accuracy, converged))
+        on_fit()
+    return points

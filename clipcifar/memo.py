@@ -1,0 +1,74 @@
+"""Sentence -> embedding, kept between runs in SQLite: a pure accelerator, safe to delete at any time.
+
+Every row carries a digest over key, sentence and bytes, so a damaged row is a missing row; a
+damaged file is replaced by an empty one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS memo "
+    "(key TEXT, sentence TEXT, row BLOB, digest BLOB, PRIMARY KEY (key, sentence))"
+)
+_BUSY_S = 30.0
+
+
+def _digest(key: str, sentence: str, row: bytes) -> bytes:
+    parts = [part.encode() for part in (key, sentence)]
+    return hashlib.sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts) + row).digest()
+
+
+class Memo:
+    """The memo of one model.
+
+    Args:
+        path: the SQLite file, made when missing.
+        key: a digest of everything but the sentence that determines an embedding.
+    """
+
+    def __init__(self, path: Path, key: str) -> None:
+        self._path, self._key = path, key
+
+    def _connect(self) -> sqlite3.Connection:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(self._path, timeout=_BUSY_S)
+        connection.execute(_TABLE)
+        return connection
+
+    def get(self, sentences: list[str]) -> dict[str, NDArray[np.float32]]:
+        """The known sentences, each with its (D,) float32 embedding; unknown ones are left out."""
+        found = {}
+        try:
+            with closing(self._connect()) as connection:
+                for sentence in sentences:
+                    query = "SELECT row, digest FROM memo WHERE key = ? AND sentence = ?"
+                    hit = connection.execute(query, (self._key, sentence)).fetchone()
+                    if hit and hit[1] == _digest(self._key, sentence, hit[0]):
+                        found[sentence] = np.frombuffer(hit[0], dtype="<f4")
+        except sqlite3.OperationalError:  # locked or not writable: do without it
+            return {}
+        except sqlite3.DatabaseError:
+            self._path.unlink(missing_ok=True)
+            return {}
+        return found
+
+    def put(self, embeddings: Mapping[str, NDArray[np.float32]]) -> None:
+        """Add sentences with their (D,) float32 embeddings; failing to is not an error."""
+        rows = []
+        for sentence, embedding in embeddings.items():
+            row = embedding.astype("<f4").tobytes()
+            rows.append((self._key, sentence, row, _digest(self._key, sentence, row)))
+        try:
+            with closing(self._connect()) as connection, connection:
+                connection.executemany("INSERT OR REPLACE INTO memo VALUES (?, ?, ?, ?)", rows)
+        except (sqlite3.DatabaseError, OSError):
+            return

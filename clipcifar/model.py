@@ -1,0 +1,95 @@
+"""Which model: what params.yaml asks for, and what `data/model.json` says was resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from clipcifar import files
+from clipcifar.errors import DataError
+from clipcifar.files import Attribute
+
+
+@dataclass(frozen=True)
+class ModelParams:
+    """The `model` section.
+
+    Attributes:
+        name: an open_clip architecture, `local-dir:<folder>` or `hf-hub:<repository>`.
+        pretrained: the tag of the weights; None for a folder, a repository, or random weights.
+        path: a local safetensors file or folder that is used instead of a download, or
+            `params.NO_PATH`.
+        seed: of random weights.
+        allow_pickle: accept weights that exist only as a pickle (read without executing code).
+    """
+
+    name: str
+    pretrained: str | None
+    path: str
+    seed: int
+    allow_pickle: bool
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """`data/model.json`: the resolved weights.
+
+    Attributes:
+        model, pretrained: as asked for; the empty text stands for no tag.
+        source: where the weights came from, for a person; says so when they are random.
+        revision: of the hub repository, or empty.
+        weights_sha256: of the safetensors file in `data/weights`.
+        preprocess: the checkpoint's preprocessing.
+        context_length: the most tokens a sentence may have.
+        logit_scale: the learned factor on cosine similarities.
+    """
+
+    model: str
+    pretrained: str
+    source: str
+    revision: str
+    weights_sha256: str
+    preprocess: dict[str, Any]
+    context_length: int
+    logit_scale: float
+
+    def write(self, path: Path) -> None:
+        files.write_json(path, asdict(self))
+
+    @classmethod
+    def read(cls, path: Path) -> ModelDescription:
+        """Read the file; DataError when it is not one of ours."""
+        try:
+            return cls(**files.read_json(path))
+        except TypeError as error:
+            raise DataError(
+                f"not a model description: {error}", where=str(path), fix="run `dvc repro`"
+            ) from error
+
+    def attributes(self) -> dict[str, Attribute]:
+        """What an embeddings file must carry about the model."""
+        return {
+            "model": self.model,
+            "pretrained": self.pretrained,
+            "weights_sha256": self.weights_sha256,
+            "preprocess": files.canonical_json(self.preprocess),
+            "logit_scale": self.logit_scale,
+        }
+
+
+def pretrained_label(pretrained: str | None) -> str:
+    """The pretrained tag as files hold it; the empty text stands for none."""
+    return pretrained or ""
+
+
+def check_requested(attributes: Mapping[str, Attribute], model: ModelParams) -> None:
+    """Raise DataError when a file was made with another model than params.yaml asks for."""
+    for field, wanted in (("model", model.name), ("pretrained", pretrained_label(model.pretrained))):
+        if attributes.get(field) != wanted:
+            raise DataError(
+                f"the embeddings were made with {field} {attributes.get(field)!r}, "
+                f"params.yaml asks for {wanted!r}",
+                fix="run `dvc repro`, which embeds again what is stale",
+            )

@@ -1,0 +1,53 @@
+"""The CSV files that `dvc plots` draws."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar.files import write_atomically
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def cell(text: str) -> str:
+    """Text as a CSV cell that a spreadsheet shows instead of running."""
+    return "'" + text if text.startswith(_FORMULA) else text
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows with a header line; text cells are made harmless, floats rounded to five digits."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: _harmless(value) for key, value in row.items()})
+    write_atomically(path, stream.getvalue().encode())
+
+
+def _harmless(value: Any) -> Any:
+    if isinstance(value, str):
+        return cell(value)
+    return round(value, 5) if isinstance(value, float) else value
+
+
+def write_confusion(
+    path: Path, *, labels: NDArray[np.int64], predicted: NDArray[np.int64], class_names: list[str]
+) -> None:
+    """One row per image, the form that DVC's confusion templates count themselves."""
+    rows = [
+        {"actual": class_names[label], "predicted": class_names[guess]}
+        for label, guess in zip(labels, predicted, strict=True)
+    ]
+    write_csv(path, rows)
+
+
+def write_per_class(path: Path, recalls: Mapping[str, float]) -> None:
+    """One row per class with its accuracy."""
+    write_csv(path, [{"class": name, "accuracy": value} for name, value in recalls.items()])

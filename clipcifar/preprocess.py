@@ -1,0 +1,101 @@
+"""The backbone's own preprocessing, batched and on the device instead of image by image.
+
+Sizes and rounding follow open_clip's evaluation transform. Resizing works on uint8, as Pillow
+does, so the result differs from open_clip's by at most two levels (tests/test_preprocess.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+from clipcifar.errors import DataError
+
+_INTERPOLATION = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """What a checkpoint says about its input.
+
+    Attributes:
+        size: (height, width) of the model's input in pixels.
+        mean, std: per channel, for levels in 0..1.
+        interpolation: "bicubic" or "bilinear".
+        resize_mode: "shortest" (then centre crop), "longest" (then pad) or "squash".
+        fill: level 0..255 of the padding.
+    """
+
+    size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    resize_mode: str
+    fill: int
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Preprocess:
+        """Read open_clip's preprocess config; DataError where it asks for something unknown."""
+        size = config["size"]
+        interpolation, mode = config["interpolation"], config["resize_mode"]
+        if interpolation not in _INTERPOLATION or mode not in ("shortest", "longest", "squash"):
+            raise DataError(f"unknown preprocessing: {interpolation} interpolation, resize mode {mode}")
+        return cls(
+            size=(size, size) if isinstance(size, int) else (size[0], size[1]),
+            mean=tuple(config["mean"]),
+            std=tuple(config["std"]),
+            interpolation=interpolation,
+            resize_mode=mode,
+            fill=int(config["fill_color"]),
+        )
+
+
+def resized_size(height: int, width: int, preprocess: Preprocess) -> tuple[int, int]:
+    """(height, width) after resizing and before cropping or padding, rounded as open_clip rounds."""
+    target_height, target_width = preprocess.size
+    if preprocess.resize_mode == "squash":
+        return preprocess.size
+    if preprocess.resize_mode == "shortest" and target_height == target_width:
+        if width <= height:
+            return int(target_height * height / width), target_height
+        return target_height, int(target_height * width / height)
+    pick = max if preprocess.resize_mode == "longest" else min
+    ratio = pick(height / target_height, width / target_width)
+    return round(height / ratio), round(width / ratio)
+
+
+def fit(images: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
+    """Resize, then crop or pad, to the model's input size.
+
+    Args:
+        images: (B, 3, H, W) uint8.
+
+    Returns:
+        (B, 3, height, width) uint8.
+    """
+    size = resized_size(images.shape[-2], images.shape[-1], preprocess)
+    if size != tuple(images.shape[-2:]):
+        # Non-square "shortest" is always bicubic in open_clip.
+        square = preprocess.size[0] == preprocess.size[1]
+        name = "bicubic" if preprocess.resize_mode == "shortest" and not square else preprocess.interpolation
+        images = F.resize(images, list(size), interpolation=_INTERPOLATION[name], antialias=True)
+    height, width = preprocess.size
+    missing_height, missing_width = max(0, height - size[0]), max(0, width - size[1])
+    if missing_height or missing_width:
+        left, top = missing_width // 2, missing_height // 2
+        padding = [left, top, (missing_width + 1) // 2, (missing_height + 1) // 2]
+        images = F.pad(images, padding, fill=float(preprocess.fill))
+    cropped: torch.Tensor = F.center_crop(images, [height, width])
+    return cropped
+
+
+def normalise(images: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
+    """Levels to the model's input: (B, 3, H, W) uint8 -> float32, mean 0 and deviation 1 per channel."""
+    mean = torch.tensor(preprocess.mean, device=images.device).view(3, 1, 1) * 255
+    scale = 1 / (torch.tensor(preprocess.std, device=images.device).view(3, 1, 1) * 255)
+    return images.to(torch.float32).sub_(mean).mul_(scale)

@@ -1,0 +1,238 @@
+"""Prompt sets: from templates in params.yaml to one list of sentences per class.
+
+Only one placeholder exists, `{classname}`, and it is replaced, never formatted. Square brackets
+hold alternatives: `a [good|bad] photo of [a|the] {classname}.` is four templates.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from clipcifar.errors import ConfigError
+from clipcifar.params import check_keys, suggestion
+
+PLACEHOLDER = "{classname}"
+MAX_SENTENCES = 100_000
+_SET_NAME = re.compile(r"[A-Za-z0-9_-]+")  # a dot would be read as nesting by DVC
+_BRACKETS = re.compile(r"\[([^\[\]]*)\]")
+
+
+@dataclass(frozen=True)
+class PromptsParams:
+    """The `prompts` section: the active set's name and all sets by name."""
+
+    active: str
+    sets: dict  # type: ignore[type-arg]  # checked by `expand_sets`
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """One expanded set: S sentences, each with the index of the class that it speaks for."""
+
+    name: str
+    class_index: list[int]
+    sentences: list[str]
+
+
+def expand_alternatives(template: str) -> list[str]:
+    """All readings of a template's `[a|b]` alternatives, leftmost bracket slowest.
+
+    >>> expand_alternatives("a [good|bad] photo of [a|the] dog")[:2]
+    ['a good photo of a dog', 'a good photo of the dog']
+
+    Raises:
+        ValueError: a bracket is unbalanced or nested, or there are more than `MAX_SENTENCES`.
+    """
+    pieces = _BRACKETS.split(template)  # odd positions are the insides of brackets
+    if any(bracket in piece for piece in pieces[::2] for bracket in "[]"):
+        raise ValueError("square brackets are unbalanced or nested; they hold alternatives: [a|b]")
+    choices = [piece.split("|") if i % 2 else [piece] for i, piece in enumerate(pieces)]
+    if math.prod(len(choice) for choice in choices) > MAX_SENTENCES:
+        raise ValueError(f"the alternatives give more than {MAX_SENTENCES:,} sentences")
+    return ["".join(reading) for reading in itertools.product(*choices)]
+
+
+def _check_text(text: object, where: str) -> str:
+    """Raise ConfigError unless `text` is a template: some text, no control characters, known braces."""
+    if not isinstance(text, str):
+        raise ConfigError(f"a sentence must be text, found {text!r}", where=where, fix="put it in quotes")
+    if not text.strip():
+        raise ConfigError("the sentence is empty", where=where, fix="remove it or write one")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+        raise ConfigError("the sentence holds a control character", where=where, fix="remove it")
+    if re.search(r"[{}]", text.replace(PLACEHOLDER, "")):
+        raise ConfigError(
+            f"only {PLACEHOLDER} is substituted, found other braces in {text!r}",
+            where=where,
+            fix=f"write {PLACEHOLDER} where the class name belongs, and no other braces",
+        )
+    return text
+
+
+def _expand(template: object, where: str) -> list[str]:
+    try:
+        return expand_alternatives(_check_text(template, where))
+    except ValueError as error:
+        raise ConfigError(str(error), where=where, fix="close every [ with a ]") from error
+
+
+def spoken(class_name: str) -> str:
+    """A class name as prompts say it: underscores of folder and label names become spaces."""
+    return class_name.replace("_", " ")
+
+
+def _require_list(value: object, where: str) -> list[Any]:
+    if not isinstance(value, list) or not value:
+        raise ConfigError("expected a list with at least one entry", where=where, fix='write ["…", "…"]')
+    return value
+
+
+def _check_class(name: str, class_names: list[str], where: str) -> None:
+    if name not in class_names:
+        raise ConfigError(f"unknown class {name!r}", where=where, fix=suggestion(name, class_names))
+
+
+def _shared_sentences(
+    values: Mapping[str, Any], class_names: list[str], where: str
+) -> list[tuple[str, int, str]]:
+    """(origin, class, sentence) of a set whose templates serve every class."""
+    names = {name: [spoken(name)] for name in class_names}
+    for name, own in (values.get("class_names") or {}).items():
+        _check_class(name, class_names, f"{where}.class_names")
+        own_where = f"{where}.class_names.{name}"
+        names[name] = [
+            _check_text(item, f"{own_where}[{i}]") for i, item in enumerate(_require_list(own, own_where))
+        ]
+    found = []
+    for i, template in enumerate(_require_list(values["templates"], f"{where}.templates")):
+        origin = f"{where}.templates[{i}]"
+        readings = _expand(template, origin)
+        if any(PLACEHOLDER not in reading for reading in readings):
+            raise ConfigError(
+                f"the template {template!r} does not name the class",
+                where=origin,
+                fix=f"write {PLACEHOLDER} where the class name belongs, outside optional alternatives",
+            )
+        for c, class_name in enumerate(class_names):
+            for reading in readings:
+                found += [(origin, c, reading.replace(PLACEHOLDER, name)) for name in names[class_name]]
+    return found
+
+
+def _per_class_sentences(
+    values: Mapping[str, Any], class_names: list[str], where: str
+) -> list[tuple[str, int, str]]:
+    """(origin, class, sentence) of a set in which each class has its own sentences."""
+    sentences = values["sentences"]
+    if not isinstance(sentences, dict):
+        raise ConfigError("expected a mapping of class to sentences", where=f"{where}.sentences")
+    for name in sentences:
+        _check_class(name, class_names, f"{where}.sentences")
+    found = []
+    for c, class_name in enumerate(class_names):
+        if class_name not in sentences:
+            raise ConfigError(
+                f"the class {class_name!r} has no sentences",
+                where=f"{where}.sentences",
+                fix=f"add {class_name}:",
+            )
+        own = f"{where}.sentences.{class_name}"
+        for i, sentence in enumerate(_require_list(sentences[class_name], own)):
+            for reading in _expand(sentence, f"{own}[{i}]"):
+                found.append((f"{own}[{i}]", c, reading.replace(PLACEHOLDER, spoken(class_name))))
+    return found
+
+
+_KEYS = {"shared": ("templates", ("class_names", "dataset")), "per_class": ("sentences", ())}
+
+
+def expand_set(name: str, values: object, *, class_names: list[str], dataset: str) -> PromptSet | None:
+    """Validate one set of params.yaml and expand it, sentences grouped by class.
+
+    Args:
+        name: the set's name.
+        values: its mapping as read from params.yaml.
+        class_names: the dataset's C class names in label order.
+        dataset: the dataset's registry name.
+
+    Returns:
+        The expanded set, or None when the set names another dataset.
+
+    Raises:
+        ConfigError: naming the set and the index of the offending entry.
+    """
+    where = f"params.yaml: prompts.sets.{name}"
+    if not _SET_NAME.fullmatch(name):
+        raise ConfigError(
+            f"the set name {name!r} may hold only letters, digits, _ and -", where=where, fix="rename it"
+        )
+    if not isinstance(values, dict):
+        raise ConfigError("a prompt set is a mapping", where=where, fix="give it template_mode and sentences")
+    mode = values.get("template_mode")
+    if mode not in _KEYS:
+        raise ConfigError(f"template_mode is {mode!r}", where=where, fix="use shared or per_class")
+    key, optional = _KEYS[mode]
+    own_names = mode == "per_class" or "class_names" in values
+    required = ["template_mode", key] + (["dataset"] if own_names else [])
+    check_keys(values, required, where=where, optional=optional)
+    if values.get("dataset", dataset) != dataset:
+        return None
+    if mode == "shared":
+        found = _shared_sentences(values, class_names, where)
+    else:
+        found = _per_class_sentences(values, class_names, where)
+    if len(found) > MAX_SENTENCES:
+        raise ConfigError(f"more than {MAX_SENTENCES:,} sentences", where=where, fix="use fewer alternatives")
+    _refuse_duplicates(found)
+    found.sort(key=lambda item: item[1])  # stable: template order within a class
+    return PromptSet(name, [c for _, c, _ in found], [sentence for _, _, sentence in found])
+
+
+def _refuse_duplicates(found: list[tuple[str, int, str]]) -> None:
+    seen: dict[str, str] = {}
+    for origin, _, sentence in found:
+        normal = " ".join(unicodedata.normalize("NFC", sentence).split())
+        if normal in seen:
+            first = "twice here" if seen[normal] == origin else f"here and in {seen[normal]}"
+            raise ConfigError(f"the sentence {sentence!r} occurs {first}", where=origin, fix="keep one")
+        seen[normal] = origin
+
+
+def expand_sets(
+    prompts: PromptsParams, *, class_names: list[str], dataset: str
+) -> tuple[list[PromptSet], list[str]]:
+    """Expand all sets of the `prompts` section.
+
+    Returns:
+        The sets that apply, and the names of those skipped because they name another dataset.
+
+    Raises:
+        ConfigError: a set is wrong, or the active one is unknown or names another dataset.
+    """
+    where = "params.yaml: prompts.active"
+    if prompts.active not in prompts.sets:
+        raise ConfigError(
+            f"there is no prompt set {prompts.active!r}",
+            where=where,
+            fix=suggestion(prompts.active, prompts.sets),
+        )
+    expanded, skipped = [], []
+    for name, values in prompts.sets.items():
+        prompt_set = expand_set(name, values, class_names=class_names, dataset=dataset)
+        if prompt_set is not None:
+            expanded.append(prompt_set)
+        elif name != prompts.active:
+            skipped.append(name)
+        else:
+            raise ConfigError(
+                f"the active set {name!r} was written for the dataset {values['dataset']!r}",
+                where=where,
+                fix=f"choose another set, or write one for {dataset}",
+            )
+    return expanded, skipped

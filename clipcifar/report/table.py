@@ -1,0 +1,122 @@
+"""The table of all methods, as markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+METHODS = {
+    "zero_shot": "zero-shot",
+    "linear_probe": "linear probe",
+    "mlp_probe": "MLP probe",
+    "projection": "projection heads",
+}
+
+
+def escape(text: str) -> str:
+    """Text as it is in a markdown table cell: no markup, no cell border."""
+    for character in "\\`*_{}[]<>()#+!|~":
+        text = text.replace(character, "\\" + character)
+    return " ".join(text.split())
+
+
+def _table(header: list[str], rows: list[list[str]]) -> list[str]:
+    """A markdown table whose columns line up in a terminal too; numbers to the right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    lines = [
+        "| "
+        + " | ".join(
+            c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        )
+        + " |"
+        for row in [header, *rows]
+    ]
+    rule = "|" + "|".join("-" * (w + 1) + (":" if i else "-") for i, w in enumerate(widths)) + "|"
+    return [lines[0], rule, *lines[1:]]
+
+
+def _interval(metrics: Mapping[str, Any]) -> str:
+    return f"{metrics['accuracy_ci95']['low']:.4f}–{metrics['accuracy_ci95']['high']:.4f}"
+
+
+def methods_table(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """One row per method: accuracy with its interval, seeds, calibration, number of test images."""
+    rows = []
+    for method, found in metrics.items():
+        seeds = found.get("seeds")
+        spread = f"{seeds['accuracy_mean']:.4f} ± {seeds['accuracy_std']:.4f} ({seeds['n']})" if seeds else ""
+        rows.append(
+            [
+                METHODS[method],
+                f"{found['accuracy']:.4f}",
+                _interval(found),
+                spread,
+                f"{found['ece']:.4f}",
+                f"{found['nll']:.4f}",
+                str(found["n"]),
+            ]
+        )
+    header = ["method", "top-1", "95 % interval", "mean ± sd (seeds)", "ECE", "NLL", "images"]
+    return _table(header, rows)
+
+
+def per_class_table(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """One row per class, one column per method: top-1 accuracy within the class."""
+    names = next(iter(metrics.values()))["per_class"]
+    rows = [
+        [escape(name), *(f"{found['per_class'][name]:.4f}" for found in metrics.values())] for name in names
+    ]
+    return _table(["class", *(METHODS[method] for method in metrics)], rows)
+
+
+def prompt_sets_table(prompt_sets: Mapping[str, Mapping[str, Any]], active: str) -> list[str]:
+    """One row per prompt set, the best on the train images first; the active one is marked."""
+    ranked = sorted(prompt_sets.items(), key=lambda item: -item[1]["train"]["accuracy"])
+    rows = [
+        [
+            escape(name) + (" (active)" if name == active else ""),
+            str(found["n_sentences"]),
+            f"{found['train']['accuracy']:.4f}",
+            f"{found['test']['accuracy']:.4f}",
+            _interval(found["test"]),
+        ]
+        for name, found in ranked
+    ]
+    return _table(["prompt set", "sentences", "train (choose by)", "test (report)", "95 % interval"], rows)
+
+
+def report(
+    metrics: Mapping[str, Mapping[str, Any]],
+    prompt_sets: Mapping[str, Mapping[str, Any]],
+    *,
+    active: str,
+    dataset: str,
+    model: str,
+) -> str:
+    """The whole report as markdown.
+
+    Args:
+        metrics: each method's metrics file by stage name, in the order to show.
+        prompt_sets: the prompt_sets metrics file.
+        active: the active prompt set.
+        dataset, model: one line each on what the numbers are of.
+    """
+    limit = next(iter(metrics.values()))["max_per_class"]
+    lines = [
+        "# Methods",
+        "",
+        f"Dataset: {escape(dataset)}" + (f", at most {limit} images per class" if limit else ""),
+        f"Model: {escape(model)}",
+        f"Prompt set: {escape(active)}",
+        "",
+        *methods_table(metrics),
+        "",
+        "## Per class (top-1)",
+        "",
+        *per_class_table(metrics),
+        "",
+        "## Prompt sets (zero-shot top-1)",
+        "",
+        *prompt_sets_table(prompt_sets, active),
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,111 @@
+"""What every method leaves behind: predictions, metrics, and the plots that all methods share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar import container, metrics, plots
+from clipcifar.files import Attribute, write_json
+from clipcifar.store import ImageEmbeddings, class_names_of
+
+# What a result inherits from the embeddings that it was computed from.
+_INHERITED = (
+    "model",
+    "pretrained",
+    "weights_sha256",
+    "dataset",
+    "dataset_digest",
+    "max_per_class",
+    "class_names",
+)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The scores of one method on the test images.
+
+    Attributes:
+        scores: (N, C) float32 logits.
+        labels: (N,) int64.
+        ids: N sample ids.
+    """
+
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    ids: list[str]
+    attributes: Mapping[str, Attribute]
+
+
+def inherited(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
+    """The attributes that say which model and data a result belongs to."""
+    return {**{key: attributes[key] for key in _INHERITED}, "images_fingerprint": attributes["fingerprint"]}
+
+
+def write(
+    method: str,
+    scores: NDArray[np.float32],
+    images: ImageEmbeddings,
+    *,
+    predictions_path: Path,
+    metrics_path: Path,
+    plots_folder: Path,
+    extra_metrics: Mapping[str, Any] | None = None,
+    extra_attributes: Mapping[str, Attribute] | None = None,
+) -> dict[str, Any]:
+    """Score a finished method on the test images and write everything about it.
+
+    This is the only place that reads test labels, and it runs after every choice has been made.
+
+    Args:
+        method: its stage name.
+        scores: (N, C) float32 logits of the N test images.
+        images: the embeddings that the scores were computed from.
+        extra_metrics: what the method adds to the common metrics.
+        extra_attributes: what else determined the scores.
+
+    Returns:
+        The metrics as written.
+    """
+    class_names = class_names_of(images.attributes)
+    found = metrics.summarise(scores, images.test.labels, class_names=class_names)
+    per_class = found.pop("per_class")
+    shown = int(images.attributes["max_per_class"])
+    written = metrics.rounded(
+        {**found, "max_per_class": shown, **(extra_metrics or {}), "per_class": per_class}
+    )
+    container.write(
+        predictions_path,
+        kind="predictions",
+        arrays={
+            "scores": scores.astype(np.float32),
+            "labels": images.test.labels,
+            "ids": container.encode_strings(images.test.ids),
+        },
+        attributes={**inherited(images.attributes), "method": method, **(extra_attributes or {})},
+    )
+    plots.write_per_class(plots_folder / "per_class.csv", per_class)
+    plots.write_confusion(
+        plots_folder / "confusion.csv",
+        labels=images.test.labels,
+        predicted=scores.argmax(axis=1),
+        class_names=class_names,
+    )
+    write_json(metrics_path, written)
+    return written
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read and verify a predictions file; DataError names what is wrong with it."""
+    file = container.read(path, kind="predictions")
+    return Predictions(
+        scores=file.arrays["scores"],
+        labels=file.arrays["labels"],
+        ids=container.decode_strings(file.arrays["ids"]),
+        attributes=file.attributes,
+    )

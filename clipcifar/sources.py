@@ -1,0 +1,99 @@
+"""Where the extraction gets its pixels: an array in memory, or a folder read by worker processes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from clipcifar.errors import DataError
+from clipcifar.images import decode
+from clipcifar.preprocess import Preprocess, fit
+
+
+class ImageSource(Protocol):
+    """N images in a fixed order, handed out in batches of rows."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, rows: Sequence[range]) -> Iterator[torch.Tensor]:
+        """For each range of rows its images, (rows, 3, H, W) uint8 on the host."""
+        ...
+
+
+class ArraySource:
+    """Images of one size in memory, (N, H, W, 3) uint8."""
+
+    def __init__(self, images: NDArray[np.uint8]) -> None:
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def batches(self, rows: Sequence[range]) -> Iterator[torch.Tensor]:
+        for batch in rows:
+            yield torch.from_numpy(self._images[batch.start : batch.stop]).permute(0, 3, 1, 2)
+
+
+class FolderSource:
+    """Image files, decoded and fitted to the model's input by worker processes ahead of the model.
+
+    Args:
+        root: the folder that the ids are relative to.
+        ids: N relative paths.
+        digests: N hex sha256; a file that changed since it was listed is an error.
+        preprocess: gives the size to fit to.
+        workers: number of processes; 0 decodes in this one.
+    """
+
+    def __init__(
+        self, root: Path, ids: list[str], digests: list[str], *, preprocess: Preprocess, workers: int
+    ) -> None:
+        self._files = _DecodedFiles(root, ids, digests, preprocess)
+        self._workers = workers
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def batches(self, rows: Sequence[range]) -> Iterator[torch.Tensor]:
+        loader = DataLoader(
+            self._files,
+            batch_sampler=list(rows),  # type: ignore[arg-type]
+            num_workers=self._workers,
+            collate_fn=torch.stack,
+        )
+        try:
+            yield from loader
+        except DataError:
+            raise
+        except RuntimeError as error:
+            raise DataError(
+                f"a decoding worker failed: {error}", fix="set embed.workers: 0 to see more"
+            ) from error
+
+
+class _DecodedFiles(Dataset[torch.Tensor]):
+    def __init__(self, root: Path, ids: list[str], digests: list[str], preprocess: Preprocess) -> None:
+        self._root, self._ids, self._digests = root, ids, digests
+        self._fit = partial(fit, preprocess=preprocess)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        path = self._root / self._ids[row]
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise RuntimeError(f"{path}: {error.strerror}; run `dvc repro`, which lists it again") from error
+        if hashlib.sha256(content).hexdigest() != self._digests[row]:
+            raise RuntimeError(f"{path} changed since it was listed; run `dvc repro`, which lists it again")
+        pixels = torch.from_numpy(decode(content, str(path)).copy()).permute(2, 0, 1)
+        return self._fit(pixels[None])[0].contiguous()

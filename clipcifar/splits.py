@@ -1,0 +1,114 @@
+"""Seeded choices among samples: the train/val split and the small subset for a quick look.
+
+Both rank the samples of a class by the sha256 of seed and sample id. So they do not depend on the
+order of the samples, and adding or removing a sample moves at most a few of the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar import container
+from clipcifar.errors import DataError
+from clipcifar.files import Attribute
+from clipcifar.params import Range
+
+
+@dataclass(frozen=True)
+class SplitParams:
+    """The `split` section: the share of the official train split that becomes val, and the seed."""
+
+    val_fraction: Annotated[float, Range(0.001, 0.9)]
+    seed: int
+
+
+class TrainVal(NamedTuple):
+    """Row indices into the official train split, both ascending, disjoint and covering it."""
+
+    train: NDArray[np.int64]
+    val: NDArray[np.int64]
+
+
+def _ranked(ids: list[str], rows: NDArray[np.int64], *, seed: int, purpose: str) -> NDArray[np.int64]:
+    """The rows of one class in a seeded order that depends on their ids alone."""
+    keys = [hashlib.sha256(f"{purpose}\0{seed}\0{ids[row]}".encode()).digest() for row in rows]
+    return rows[sorted(range(len(rows)), key=keys.__getitem__)]
+
+
+def stratified_split(
+    labels: NDArray[np.int64], ids: list[str], *, class_names: list[str], val_fraction: float, seed: int
+) -> TrainVal:
+    """Split the official train split into train and val, class by class.
+
+    Args:
+        labels: (N,) int64.
+        ids: N unique sample ids.
+        class_names: C names, for messages.
+        val_fraction: share of each class that goes to val, rounded, at least one sample.
+        seed: another seed gives another split.
+
+    Raises:
+        DataError: a class has fewer than two samples, or one of the two parts would lack it.
+    """
+    is_val = np.zeros(len(labels), dtype=bool)
+    for label, class_name in enumerate(class_names):
+        rows = np.flatnonzero(labels == label)
+        num_val = max(1, round(len(rows) * val_fraction))
+        if len(rows) - num_val < 1:
+            raise DataError(
+                f"the class {class_name!r} has {len(rows)} train images, too few for train and val",
+                where="split train",
+                fix="add images to the class or lower split.val_fraction",
+            )
+        is_val[_ranked(ids, rows, seed=seed, purpose="val")[:num_val]] = True
+    return TrainVal(np.flatnonzero(~is_val), np.flatnonzero(is_val))
+
+
+def seeded_subset(
+    labels: NDArray[np.int64], ids: list[str], *, max_per_class: int, seed: int
+) -> NDArray[np.int64]:
+    """At most `max_per_class` rows of every class, ascending; a larger subset holds the smaller.
+
+    Args:
+        labels: (N,) int64.
+        ids: N unique sample ids.
+    """
+    chosen = [
+        _ranked(ids, np.flatnonzero(labels == label), seed=seed, purpose="subset")[:max_per_class]
+        for label in np.unique(labels)
+    ]
+    return np.sort(np.concatenate(chosen)) if chosen else np.zeros(0, dtype=np.int64)
+
+
+def write_splits(path: Path, ids: list[str], rows: TrainVal, *, attributes: dict[str, Attribute]) -> None:
+    """Write which of the N train ids are val; `attributes` hold the dataset digest."""
+    is_val = np.zeros(len(ids), dtype=np.uint8)
+    is_val[rows.val] = 1
+    arrays = {"ids": container.encode_strings(ids), "is_val": is_val}
+    container.write(path, kind="splits", arrays=arrays, attributes=attributes)
+
+
+def read_splits(path: Path, ids: list[str], *, dataset_digest: str) -> TrainVal:
+    """Read the split and join it by id.
+
+    Args:
+        ids: the N sample ids of the rows to be split, in their order.
+        dataset_digest: of the dataset that those rows are from.
+
+    Raises:
+        DataError: the split is of another dataset, or some id is in one of the two only.
+    """
+    file = container.read(path, kind="splits")
+    is_val = dict(zip(container.decode_strings(file.arrays["ids"]), file.arrays["is_val"], strict=True))
+    if file.attributes["dataset_digest"] != dataset_digest or set(is_val) != set(ids):
+        raise DataError(
+            "the split is of another dataset than the embeddings", where=str(path), fix="run `dvc repro`"
+        )
+    flags = np.array([is_val[sample_id] for sample_id in ids], dtype=bool)
+    return TrainVal(np.flatnonzero(~flags), np.flatnonzero(flags))

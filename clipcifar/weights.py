@@ -1,0 +1,277 @@
+"""Resolve a model once into a folder in open_clip's own format; nothing else asks a hub.
+
+Whatever the source (a tag, a file, a folder, a hub repository, a seed), the folder ends up with
+one config that states architecture and preprocessing, and one safetensors file. So one code path
+loads the real weights, the embedded stand-in and a random model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import open_clip
+import safetensors.torch
+import torch
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+from clipcifar.backbone import CONFIG_FILE, WEIGHTS_FILE
+from clipcifar.errors import ConfigError, DataError, EnvironmentFault
+from clipcifar.files import copy_file, explained, file_sha256, write_json
+from clipcifar.model import ModelParams
+from clipcifar.params import NO_PATH, suggestion
+
+LOCAL_DIR, HF_HUB = "local-dir:", "hf-hub:"
+_PICKLED_FILE = "open_clip_pytorch_model.bin"
+_TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.model")
+
+
+@dataclass(frozen=True)
+class Pin:
+    """Digest and revision that known weights must have, and where the two are from."""
+
+    sha256: str
+    revision: str
+    source: str
+
+
+PINS = {
+    ("ViT-B-32", "laion2b_s34b_b79k"): Pin(
+        sha256="ac4f8c4b88af6d963118cbf40ad93176d092abbedfcb752601ae1866352656e6",
+        revision="1a25a446712ba5ee05982a381eed697ef9b435cf",
+        source="found in several independent public sources, not checked at the origin",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Where the weights came from: text for a person, and the revision if the source has one."""
+
+    source: str
+    revision: str
+
+
+def resolve(model: ModelParams, folder: Path) -> Resolved:
+    """Fill `folder` with the model's config, weights and tokenizer files.
+
+    Raises:
+        ConfigError: the name, tag or path does not exist, or the combination makes no sense.
+        DataError: the weights have another digest than known, or are not readable.
+        EnvironmentFault: they could not be downloaded.
+    """
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    if model.name.startswith(LOCAL_DIR):
+        return _from_folder(model, Path(model.name.removeprefix(LOCAL_DIR)), folder)
+    if model.name.startswith(HF_HUB):
+        return _from_hub(model, model.name.removeprefix(HF_HUB), folder)
+    return _from_architecture(model, folder)
+
+
+def _from_folder(model: ModelParams, source: Path, folder: Path) -> Resolved:
+    if model.pretrained is not None:
+        raise ConfigError(
+            "a folder brings its own weights", where="params.yaml: model.pretrained", fix="set it to null"
+        )
+    if Path(model.path) != source:
+        raise ConfigError(
+            f"model.name points at {source}, model.path at {model.path}",
+            where="params.yaml: model.path",
+            fix=f"set model.path: {source}, so that DVC notices when the folder changes",
+        )
+    if not (source / CONFIG_FILE).is_file():
+        raise ConfigError(f"there is no {CONFIG_FILE} in {source}", where="params.yaml: model.name")
+    _write_config(folder, _read_config(source / CONFIG_FILE))
+    files = sorted(source.glob("*.safetensors"))
+    preferred = [file for file in files if file.name == WEIGHTS_FILE] or files
+    if len(preferred) != 1:
+        raise ConfigError(
+            f"{source} holds {len(files)} safetensors files",
+            where=str(source),
+            fix=f"name one of them {WEIGHTS_FILE}",
+        )
+    copy_file(preferred[0], folder / WEIGHTS_FILE)
+    for pattern in _TOKENIZER_FILES:
+        for file in source.glob(pattern):
+            copy_file(file, folder / file.name)
+    return Resolved(str(source), "")
+
+
+def _from_hub(model: ModelParams, repository: str, folder: Path) -> Resolved:
+    if model.pretrained is not None:
+        raise ConfigError(
+            "a hub repository brings its own weights",
+            where="params.yaml: model.pretrained",
+            fix="set it to null",
+        )
+    config = _read_config(_hub_file(repository, [CONFIG_FILE], None))
+    _write_config(folder, config)
+    weights = _hub_file(repository, _candidates("", model.allow_pickle), None)
+    _place_weights(weights, folder, model.allow_pickle)
+    _fetch_tokenizer(config["model_cfg"], folder)
+    return Resolved(f"{HF_HUB}{repository}", _revision_of(weights))
+
+
+def _from_architecture(model: ModelParams, folder: Path) -> Resolved:
+    architecture = open_clip.get_model_config(model.name)
+    if architecture is None:
+        raise ConfigError(
+            f"open_clip has no architecture {model.name!r}",
+            where="params.yaml: model.name",
+            fix=suggestion(model.name, open_clip.list_models()),
+        )
+    tag = _tag_config(model, architecture)
+    preprocess = {
+        key: value for key, value in tag.items() if key in asdict(open_clip.transform.PreprocessCfg())
+    }
+    _write_config(folder, {"model_cfg": architecture, "preprocess_cfg": preprocess})
+    _fetch_tokenizer(architecture, folder)
+    pin = PINS.get((model.name, model.pretrained or ""))
+    if model.path != NO_PATH:
+        weights = Path(model.path)
+        if not weights.is_file():
+            raise ConfigError(
+                f"{weights} is not a file",
+                where="params.yaml: model.path",
+                fix=f"give a weights file, or set model.name: {LOCAL_DIR}<folder>",
+            )
+        resolved = Resolved(str(weights), "")
+    elif model.pretrained is None:
+        _save_random(model.name, model.seed, folder / WEIGHTS_FILE)
+        return Resolved(f"random, seed {model.seed}", "")
+    else:
+        repository, _, filename = tag.get("hf_hub", "").rpartition("/")
+        if not repository:
+            raise ConfigError(
+                f"the weights {model.pretrained!r} are not on the hub, only at {tag.get('url')}",
+                where="params.yaml: model.pretrained",
+                fix="download the file and set model.path to it",
+            )
+        candidates = _candidates(filename, model.allow_pickle)
+        weights = _hub_file(repository, candidates, pin.revision if pin else None)
+        resolved = Resolved(f"{HF_HUB}{repository}", _revision_of(weights))
+    if pin and file_sha256(weights) != pin.sha256:
+        raise DataError(
+            f"the weights of {model.name} {model.pretrained} have sha256 {file_sha256(weights)}, "
+            f"expected {pin.sha256} ({pin.source})",
+            where=str(weights),
+            fix="delete the file and fetch it again",
+        )
+    _place_weights(weights, folder, model.allow_pickle)
+    return resolved
+
+
+def _tag_config(model: ModelParams, architecture: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What open_clip knows about the tag; refuses a tag trained with another activation."""
+    if model.pretrained is None:
+        return {}
+    tag: dict[str, Any] = open_clip.get_pretrained_cfg(model.name, model.pretrained)
+    if not tag:
+        raise ConfigError(
+            f"open_clip has no weights {model.pretrained!r} for {model.name}",
+            where="params.yaml: model.pretrained",
+            fix=suggestion(model.pretrained, open_clip.list_pretrained_tags_by_model(model.name))
+            + "; for a file of your own set model.path to it and model.pretrained: null",
+        )
+    if bool(tag.get("quick_gelu")) != bool(architecture.get("quick_gelu")):
+        raise ConfigError(
+            f"the weights {model.pretrained!r} were trained with another activation than {model.name} has",
+            where="params.yaml: model.name",
+            fix=f"use {model.name.removesuffix('-quickgelu')}{'-quickgelu' if tag.get('quick_gelu') else ''}",
+        )
+    return tag
+
+
+def _candidates(filename: str, allow_pickle: bool) -> list[str]:
+    """File names to try in a hub repository, safetensors first and pickles only if allowed."""
+    if filename in ("", _PICKLED_FILE):
+        safe = WEIGHTS_FILE
+    else:
+        safe = str(Path(filename).with_suffix(".safetensors"))
+    return [safe, filename or _PICKLED_FILE] if allow_pickle else [safe]
+
+
+def _hub_file(repository: str, candidates: list[str], revision: str | None) -> Path:
+    for filename in candidates:
+        try:
+            return Path(huggingface_hub.hf_hub_download(repository, filename, revision=revision))
+        except LocalEntryNotFoundError as error:
+            raise _unreachable(repository, filename, error) from error
+        except EntryNotFoundError:
+            continue
+        except Exception as error:  # the hub's client raises the types of whichever HTTP library it uses
+            raise _unreachable(repository, filename, error) from error
+    raise ConfigError(
+        f"the repository {repository} has none of {', '.join(candidates)}",
+        where="params.yaml: model",
+        fix="choose another model; set model.allow_pickle: true if you trust pickled weights from there",
+    )
+
+
+def _unreachable(repository: str, filename: str, error: Exception) -> EnvironmentFault:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return EnvironmentFault(
+        f"could not download {filename} of {repository}: {reason}",
+        where=f"{huggingface_hub.constants.ENDPOINT}/{repository}",
+        fix=f"without a network, get {filename} elsewhere and set model.path; `make demo` downloads nothing",
+    )
+
+
+def _revision_of(path: Path) -> str:
+    """The commit that the hub's cache filed a download under (…/snapshots/<commit>/<file>)."""
+    return path.parent.name if path.parent.parent.name == "snapshots" else ""
+
+
+def _place_weights(source: Path, folder: Path, allow_pickle: bool) -> None:
+    if source.suffix == ".safetensors":
+        copy_file(source, folder / WEIGHTS_FILE)
+        return
+    if not allow_pickle:
+        raise ConfigError(
+            f"{source.name} is not a safetensors file",
+            where=str(source),
+            fix="convert it, or set model.allow_pickle: true to read it without executing code",
+        )
+    try:
+        tensors = open_clip.load_state_dict(str(source), weights_only=True)
+        safetensors.torch.save_file(
+            {k: v.clone().contiguous() for k, v in tensors.items()}, folder / WEIGHTS_FILE
+        )
+    except Exception as error:  # the unpickler raises many types on hostile input
+        raise DataError(f"cannot be read as plain tensors: {error}", where=str(source)) from error
+
+
+def _save_random(name: str, seed: int, target: Path) -> None:
+    torch.manual_seed(seed)
+    model = open_clip.create_model(name, pretrained_text=False, load_weights=False)
+    with explained(target):
+        safetensors.torch.save_file({k: v.contiguous() for k, v in model.state_dict().items()}, target)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        config["model_cfg"]["text_cfg"], config["model_cfg"]["vision_cfg"]
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise DataError(f"not an open_clip config: {error}", where=str(path)) from error
+    return config
+
+
+def _write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    write_json(folder / CONFIG_FILE, config)
+
+
+def _fetch_tokenizer(architecture: Mapping[str, Any], folder: Path) -> None:
+    """Models with a tokenizer of their own name a hub repository; the default one ships with open_clip."""
+    repository = architecture["text_cfg"].get("hf_tokenizer_name")
+    if not repository:
+        return
+    try:
+        huggingface_hub.snapshot_download(repository, allow_patterns=list(_TOKENIZER_FILES), local_dir=folder)
+    except Exception as error:  # as in _hub_file
+        raise _unreachable(repository, "the tokenizer", error) from error

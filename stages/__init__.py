@@ -1,0 +1,40 @@
+"""What stage scripts share: arguments are paths, settings come from params.yaml, errors are messages."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from clipcifar import params
+from clipcifar.errors import ClipcifarError, ConfigError
+
+INTERRUPTED = 130
+
+
+def run(main: Callable[..., None]) -> NoReturn:
+    """Call `main(settings, *paths)` and exit: 0, or the code of the error, its message printed.
+
+    Set CLIPCIFAR_TRACEBACK=1 to see where an error comes from.
+    """
+    try:
+        wanted = list(inspect.signature(main).parameters)[1:]
+        paths = [Path(argument) for argument in sys.argv[1:]]
+        if len(paths) != len(wanted):
+            raise ConfigError(
+                f"expected the paths: {' '.join(wanted)}", fix="see the stage's cmd in dvc.yaml"
+            )
+        settings: dict[str, Any] = params.load(Path("params.yaml"))
+        main(settings, *paths)
+    except ClipcifarError as error:
+        if os.environ.get("CLIPCIFAR_TRACEBACK"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    sys.exit(0)

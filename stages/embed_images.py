@@ -1,0 +1,71 @@
+"""Every image through the frozen image tower, once."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from clipcifar import dataset_file, device, files, params, provenance, store
+from clipcifar.backbone import Backbone
+from clipcifar.container import fingerprint_of
+from clipcifar.datasets import DatasetParams
+from clipcifar.device import EmbedParams
+from clipcifar.extract import extract
+from clipcifar.model import ModelDescription
+from clipcifar.shards import ShardFolder
+from clipcifar.sources import ArraySource, FolderSource, ImageSource
+from stages import run
+
+
+def main(
+    settings: dict[str, Any], dataset_path: Path, weights: Path, model_path: Path, images_path: Path
+) -> None:
+    embed = params.read(settings, "embed", EmbedParams)
+    folder = Path(params.read(settings, "dataset", DatasetParams).path)
+    target = device.choose(embed.device)
+    device.autocast(target, embed.precision)  # refuses a wrong combination before the model is loaded
+    files.require_writable(images_path.parent)
+    dataset = dataset_file.read(dataset_path)
+    model = ModelDescription.read(model_path)
+    provenance.check_weights(model, weights)
+    attributes = {
+        **provenance.embedding_attributes(model, dataset.class_names, target.type),
+        "dataset": dataset.name,
+        "dataset_digest": dataset.digest,
+        "max_per_class": dataset.max_per_class,
+        "precision": embed.precision,
+        "batch_size": embed.batch_size,
+    }
+    backbone = Backbone.load(weights, target)
+    everything = dataset.train + dataset.test
+    source: ImageSource
+    if everything.in_memory:
+        source = ArraySource(everything.content)
+    else:
+        digests = [digest.decode() for digest in everything.content.tolist()]
+        source = FolderSource(
+            folder, everything.ids, digests, preprocess=backbone.preprocess, workers=embed.worker_count
+        )
+    shards = ShardFolder(files.cache_folder() / "extraction", fingerprint_of(attributes))
+    with shards.locked():
+        embeddings = extract(
+            source,
+            partial(backbone.encode_images, precision=embed.precision),
+            ids=everything.ids,
+            batch_size=embed.batch_size,
+            shards=shards,
+        )
+        n = len(dataset.train.ids)
+        store.write_images(
+            images_path,
+            train=store.Split(embeddings[:n], dataset.train.labels, dataset.train.ids),
+            test=store.Split(embeddings[n:], dataset.test.labels, dataset.test.ids),
+            attributes=attributes,
+        )
+        shards.remove()
+    print(f"{len(embeddings):,} images embedded on {target.type}, {embeddings.shape[1]} dimensions")
+
+
+if __name__ == "__main__":
+    run(main)

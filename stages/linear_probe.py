@@ -1,0 +1,74 @@
+"""Logistic regression on image embeddings: C chosen on val, refitted on train and val."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from clipcifar import heads, linear_probe, model, params, plots, results, splits, store
+from clipcifar.linear_probe import LinearProbeParams
+from clipcifar.progress import progress
+from stages import run
+
+
+def main(
+    settings: dict[str, Any],
+    images_path: Path,
+    splits_path: Path,
+    head: Path,
+    predictions: Path,
+    metrics: Path,
+    plots_folder: Path,
+) -> None:
+    probe_params = params.read(settings, "linear_probe", LinearProbeParams)
+    images = store.read_images(images_path)
+    model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
+    rows = splits.read_splits(
+        splits_path, images.train.ids, dataset_digest=str(images.attributes["dataset_digest"])
+    )
+    embeddings, labels = images.train.embeddings, images.train.labels
+    with progress(total=len(probe_params.c_grid) + 1, unit="fits", what="linear probe") as bar:
+        points = linear_probe.validation_curve(
+            embeddings[rows.train],
+            labels[rows.train],
+            embeddings[rows.val],
+            labels[rows.val],
+            params=probe_params,
+            class_names=images.class_names,
+            on_fit=bar.update,
+        )
+        c = linear_probe.choose_c(points)
+        probe, converged = linear_probe.fit(
+            embeddings, labels, c=c, max_iter=probe_params.max_iter, class_names=images.class_names
+        )
+        bar.update()
+    failed = [point.c for point in points if not point.converged]
+    if failed:
+        print(f"not converged in {probe_params.max_iter} iterations, left out of the choice: C = {failed}")
+    if not converged:
+        print(f"the refit at C = {c:g} did not converge in {probe_params.max_iter} iterations")
+    plots.write_csv(plots_folder / "validation.csv", [asdict(point) for point in points])
+    heads.write(
+        head,
+        "linear_probe",
+        {"coefficients": probe.coefficients, "intercepts": probe.intercepts},
+        {**results.inherited(images.attributes), "c": c},
+    )
+    written = results.write(
+        "linear_probe",
+        probe.scores(images.test.embeddings),
+        images,
+        predictions_path=predictions,
+        metrics_path=metrics,
+        plots_folder=plots_folder,
+        extra_metrics={
+            "selected": {"c": c},
+            "converged": {"n": len(points) - len(failed), "n_not": len(failed), "refit": int(converged)},
+        },
+    )
+    print(f"linear probe, C = {c:g}: top-1 {written['accuracy']:.4f}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,51 @@
+"""MLP probe on image embeddings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from clipcifar import model, params, seeds, splits, store
+from clipcifar.mlp_probe import MLPProbe
+from clipcifar.training import Labelled, TrainingParams
+from stages import run
+
+
+def main(
+    settings: dict[str, Any],
+    images_path: Path,
+    splits_path: Path,
+    head: Path,
+    predictions: Path,
+    metrics: Path,
+    plots: Path,
+) -> None:
+    training = params.read(settings, "mlp_probe", TrainingParams)
+    images = store.read_images(images_path)
+    model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
+    rows = splits.read_splits(
+        splits_path, images.train.ids, dataset_digest=str(images.attributes["dataset_digest"])
+    )
+
+    def build(data: Labelled) -> MLPProbe:
+        return MLPProbe(
+            data.embeddings,
+            num_classes=len(images.class_names),
+            hidden=training.hidden,
+            dropout=training.dropout,
+        )
+
+    written = seeds.train_and_report(
+        "mlp_probe",
+        build,
+        images,
+        rows,
+        params=training,
+        outputs=seeds.Outputs(head, predictions, metrics, plots),
+        attributes={},
+    )
+    print(f"MLP probe, seed {written['selected']['seed']}: top-1 {written['accuracy']:.4f}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,70 @@
+"""One dataset file, the train/val split and the class names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clipcifar import dataset_file, download, files, imagefolder, params, splits
+from clipcifar.dataset_file import PreparedSplit
+from clipcifar.datasets import DatasetParams, registered
+from clipcifar.splits import SplitParams, TrainVal
+from stages import run
+
+
+def main(
+    settings: dict[str, Any], raw: Path, dataset_path: Path, splits_path: Path, classes_path: Path
+) -> None:
+    dataset = params.read(settings, "dataset", DatasetParams)
+    split = params.read(settings, "split", SplitParams)
+    train, test, class_names = _load(dataset, raw)
+    if dataset.max_per_class is not None:
+        limit = {"max_per_class": dataset.max_per_class, "seed": dataset.seed}
+        train = train.take(splits.seeded_subset(train.labels, train.ids, **limit))
+        test = test.take(splits.seeded_subset(test.labels, test.ids, **limit))
+    digest = dataset_file.write(
+        dataset_path,
+        train,
+        test,
+        class_names=class_names,
+        name=dataset.name,
+        max_per_class=dataset.max_per_class or 0,
+    )
+    own_val = np.array([sample_id.startswith("val/") for sample_id in train.ids])
+    if own_val.any():
+        rows = TrainVal(np.flatnonzero(~own_val), np.flatnonzero(own_val))
+    else:
+        rows = splits.stratified_split(
+            train.labels, train.ids, class_names=class_names, val_fraction=split.val_fraction, seed=split.seed
+        )
+    splits.write_splits(splits_path, train.ids, rows, attributes={"dataset_digest": digest})
+    files.write_json(classes_path, {"dataset": dataset.name, "class_names": class_names})
+    counts = f"{len(rows.train):,} train, {len(rows.val):,} val, {len(test.ids):,} test"
+    print(f"{dataset.name}: {counts} images of {len(class_names)} classes")
+
+
+def _load(dataset: DatasetParams, raw: Path) -> tuple[PreparedSplit, PreparedSplit, list[str]]:
+    entry = registered(dataset.name)
+    if entry.load is None:
+        folder = imagefolder.list_folder(Path(dataset.path), on_bad_image=dataset.on_bad_image)
+        for bad in folder.bad:
+            print(f"skipped {bad}")
+        train, test = (
+            PreparedSplit(np.array(part.digests, dtype="S64"), part.labels, part.ids)
+            for part in (folder.train, folder.test)
+        )
+        return train, test, folder.class_names
+    archive = None
+    if entry.archive is not None:
+        local = dataset.path != params.NO_PATH
+        archive = Path(dataset.path) if local else raw / entry.archive.filename
+        download.check(archive, entry.archive)
+    arrays = entry.load(archive)
+    train, test = (PreparedSplit(part.images, part.labels, part.ids) for part in (arrays.train, arrays.test))
+    return train, test, arrays.class_names
+
+
+if __name__ == "__main__":
+    run(main)

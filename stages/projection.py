@@ -1,0 +1,58 @@
+"""Projection heads on image and class embeddings, starting from the zero-shot classifier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clipcifar import model, params, seeds, splits, store, zero_shot
+from clipcifar.projection import Projection
+from clipcifar.prompts import PromptsParams
+from clipcifar.training import Labelled, TrainingParams
+from stages import run
+
+
+def main(
+    settings: dict[str, Any],
+    images_path: Path,
+    texts_folder: Path,
+    splits_path: Path,
+    head: Path,
+    predictions: Path,
+    metrics: Path,
+    plots: Path,
+) -> None:
+    training = params.read(settings, "projection", TrainingParams)
+    active = params.read(settings, "prompts", PromptsParams).active
+    images, texts = store.read_images(images_path), store.read_texts(texts_folder / f"{active}.h5")
+    store.check_same_space(images, texts)
+    model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
+    rows = splits.read_splits(
+        splits_path, images.train.ids, dataset_digest=str(images.attributes["dataset_digest"])
+    )
+    weights = zero_shot.class_weights(texts.embeddings, texts.class_index, class_names=texts.class_names)
+
+    def build(data: Labelled) -> Projection:
+        return Projection(
+            torch.from_numpy(weights).to(data.embeddings.device),
+            logit_scale=float(images.attributes["logit_scale"]),
+            hidden=training.hidden,
+            dropout=training.dropout,
+        )
+
+    written = seeds.train_and_report(
+        "projection",
+        build,
+        images,
+        rows,
+        params=training,
+        outputs=seeds.Outputs(head, predictions, metrics, plots),
+        attributes={"texts_fingerprint": texts.attributes["fingerprint"]},
+    )
+    print(f"projection heads, seed {written['selected']['seed']}: top-1 {written['accuracy']:.4f}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,27 @@
+"""Check all prompt sets and expand them into sentences, before anything costly."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from clipcifar import files, params
+from clipcifar.prompts import PromptsParams, expand_sets
+from stages import run
+
+
+def main(settings: dict[str, Any], classes_path: Path, prompts_folder: Path) -> None:
+    prompts = params.read(settings, "prompts", PromptsParams)
+    classes = files.read_json(classes_path)
+    sets, skipped = expand_sets(prompts, class_names=classes["class_names"], dataset=classes["dataset"])
+    for prompt_set in sets:
+        content = {**asdict(prompt_set), "class_names": classes["class_names"]}
+        files.write_json(prompts_folder / f"{prompt_set.name}.json", content)
+    print(f"{len(sets)} prompt sets, {prompts.active} active")
+    if skipped:
+        print(f"skipped, written for another dataset: {', '.join(skipped)}")
+
+
+if __name__ == "__main__":
+    run(main)
