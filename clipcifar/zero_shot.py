@@ -36,7 +36,7 @@ def class_weights(
             raise DataError(
                 f"the class {name!r} has no sentence with a direction", fix="check the prompt set"
             )
-    return (sums / norms[:, None]).astype(np.float32)
+    return np.asarray(sums / norms[:, None], dtype=np.float32)
 
 
 def logits(
@@ -52,4 +52,4 @@ def logits(
     Returns:
         (N, C) float32.
     """
-    return np.multiply(images @ weights.T, np.float32(logit_scale))
+    return np.asarray(np.float32(logit_scale) * (images @ weights.T))
