@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 # Small matrices on shared machines: more threads only get in each other's way.
@@ -35,7 +34,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 @pytest.fixture(scope="session")
-def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random miniature CLIP (D = 32, context 32) in open_clip's folder format."""
     import open_clip
     import safetensors.torch
@@ -47,4 +46,4 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     model = open_clip.CLIP(**TINY_CONFIG["model_cfg"])  # type: ignore[arg-type]
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     safetensors.torch.save_file(state, folder / "open_clip_model.safetensors")
-    yield folder
+    return folder
