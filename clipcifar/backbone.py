@@ -7,7 +7,6 @@ open_clip's own format, which `clipcifar.weights` has filled; nothing here asks 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +18,10 @@ from numpy.typing import NDArray
 
 from clipcifar import device as devices
 from clipcifar import preprocess as preprocessing
+from clipcifar.device_kind import Precision
 from clipcifar.errors import ConfigError, DataError
-from clipcifar.files import source_sha256
 
-WEIGHTS_FILE = "open_clip_model.safetensors"
-CONFIG_FILE = "open_clip_config.json"
 TEXT_ROWS = 16  # rows of every text batch; see `encode_sentences`
-_LIBRARIES = ("torch", "torchvision", "open_clip_torch", "numpy")
-
-
-def source_digest() -> str:
-    """Hex sha256 of the code that turns pixels and sentences into numbers."""
-    return source_sha256(__file__, preprocessing.__file__)
-
-
-def library_versions() -> dict[str, str]:
-    """The versions of the libraries that the numbers depend on, as attributes for a fingerprint."""
-    return {f"version_{name}": version(name) for name in _LIBRARIES}
 
 
 class Backbone:
@@ -43,7 +29,6 @@ class Backbone:
 
     Attributes:
         preprocess: what the checkpoint says about its input images.
-        embedding_dim: D.
         context_length: the most tokens a sentence may have, start and end tokens included.
         logit_scale: the learned factor on cosine similarities, a plain number.
     """
@@ -89,7 +74,7 @@ class Backbone:
         return cls(model, tokenizer, device)
 
     @torch.inference_mode()
-    def encode_images(self, images: torch.Tensor, precision: devices.Precision = "fp32") -> torch.Tensor:
+    def encode_images(self, images: torch.Tensor, precision: Precision = "fp32") -> torch.Tensor:
         """Embed a batch of images.
 
         Args:

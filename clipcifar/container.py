@@ -41,8 +41,13 @@ def encode_strings(strings: list[str]) -> NDArray[np.bytes_]:
 
 
 def decode_strings(array: NDArray[np.bytes_]) -> list[str]:
-    """The inverse of `encode_strings`."""
-    return [item.decode() for item in array.tolist()]
+    """The inverse of `encode_strings`; DataError when the array holds anything else."""
+    if array.ndim != 1 or array.dtype.kind != "S":
+        raise DataError(f"expected strings, found {array.dtype} {array.shape}")
+    try:
+        return [item.decode() for item in array.tolist()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"a string is not UTF-8: {error}") from error
 
 
 def fingerprint_of(attributes: Mapping[str, Attribute]) -> str:
@@ -138,12 +143,13 @@ def _read_attributes(file: h5py.File) -> dict[str, Attribute]:
 
 def _checked_datasets(file: h5py.File, file_size: int) -> list[tuple[str, h5py.Dataset]]:
     """The datasets of a file, each a plain array whose bytes are all stored in this very file."""
-    found = []
+    found, total = [], 0
     for name, item in _hard_linked(file, prefix="", depth=2):
         unusual = item.is_virtual or item.external or item.compression or item.dtype.kind not in "Sifub"
         if unusual or item.dtype.hasobject or item.id.get_create_plist().get_nfilters():
             raise DataError(f"the dataset {name!r} is not a plain array", fix=_MEND)
-        if item.nbytes > file_size or item.id.get_storage_size() < item.nbytes:
+        total += item.nbytes  # one array under many names may not add up to more than the file
+        if total > file_size or item.id.get_storage_size() < item.nbytes:
             raise DataError(f"the dataset {name!r} claims more data than the file holds", fix=_MEND)
         found.append((name, item))
     return found

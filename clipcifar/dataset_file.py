@@ -115,7 +115,5 @@ def read(path: Path) -> Prepared:
             max_per_class=int(file.attributes["max_per_class"]),
             digest=str(file.attributes["dataset_digest"]),
         )
-    except KeyError as error:
-        raise DataError(
-            f"not a prepared dataset: {error} is missing", where=str(path), fix="run `dvc repro`"
-        ) from error
+    except (KeyError, ValueError, DataError) as error:
+        raise DataError(f"not a prepared dataset: {error}", where=str(path), fix="run `dvc repro`") from error

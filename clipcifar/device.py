@@ -5,37 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Annotated, Literal
 
 import torch
 
+from clipcifar.device_kind import DeviceName, Precision
 from clipcifar.errors import ConfigError, EnvironmentFault
-from clipcifar.params import Range
-
-DeviceName = Literal["auto", "cuda", "mps", "cpu"]
-Precision = Literal["fp32", "bf16", "fp16"]
-
-
-@dataclass(frozen=True)
-class EmbedParams:
-    """The `embed` section.
-
-    Attributes:
-        device: where both towers run.
-        precision: of the image tower; sentences are always embedded in fp32.
-        batch_size: images per forward pass.
-        workers: processes that decode photographs; None for one per core.
-    """
-
-    device: DeviceName
-    precision: Precision
-    batch_size: Annotated[int, Range(1)]
-    workers: Annotated[int | None, Range(0)]
-
-    @property
-    def worker_count(self) -> int:
-        return (os.cpu_count() or 1) if self.workers is None else self.workers
 
 
 def choose(name: DeviceName) -> torch.device:
@@ -89,8 +63,8 @@ def out_of_memory_explained(setting: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-        plain = type(error) is RuntimeError
-        if plain and "allocate memory" not in str(error):  # how torch's host allocator reports it
+        typed = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        if not typed and "allocate memory" not in str(error):  # how torch's host allocator reports it
             raise
         raise EnvironmentFault(
             "out of memory", where=f"params.yaml: {setting}", fix=f"lower {setting}; finished work is kept"

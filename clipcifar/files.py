@@ -35,9 +35,9 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def source_sha256(*paths: str | None) -> str:
+def source_sha256(*paths: Path) -> str:
     """Hex sha256 of source files, for fingerprints that must change with the code."""
-    return sha256_of([Path(path or "").read_text(encoding="utf-8") for path in paths])
+    return sha256_of([path.read_text(encoding="utf-8") for path in paths])
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import warnings
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.errors import DataError
+from clipcifar.files import explained
 from clipcifar.images import SUFFIXES, decode
 from clipcifar.progress import progress
 
@@ -62,7 +65,44 @@ def list_folder(root: Path, *, on_bad_image: Literal["error", "skip"]) -> ImageF
         DataError: a split is missing or empty, the splits have other classes, or images are bad;
             all bad files in one report.
     """
-    found = {split: _list_split(root, split) for split in ("train", "val", "test")}
+    with explained(root):
+        found = {split: _list_split(root, split) for split in ("train", "val", "test")}
+    _check_classes(root, found)
+    paths = [path for split in found.values() for _, path in split]
+    checked = dict(zip(paths, _check_files(root, paths), strict=True))
+    bad = [
+        f"{_printable(path)}: {digest.what}"
+        for path, digest in checked.items()
+        if isinstance(digest, DataError)
+    ]
+    if bad and on_bad_image == "error":
+        shown = bad[:MAX_REPORTED] + (
+            [f"and {len(bad) - MAX_REPORTED} more"] if len(bad) > MAX_REPORTED else []
+        )
+        raise DataError(
+            f"{len(bad)} of {len(paths)} images cannot be used:\n    " + "\n    ".join(shown),
+            where=str(root),
+            fix="mend or remove them, or set dataset.on_bad_image: skip",
+        )
+    usable = {
+        split: [(class_name, path) for class_name, path in files if isinstance(checked[path], str)]
+        for split, files in found.items()
+    }
+    class_names = _check_classes(root, usable)
+    manifests = []
+    for splits in (("train", "val"), ("test",)):
+        rows = [
+            (class_names.index(class_name), path, str(checked[path]))
+            for split in splits
+            for class_name, path in usable[split]
+        ]
+        labels, ids, digests = zip(*rows, strict=True)
+        manifests.append(Manifest(np.array(labels, dtype=np.int64), list(ids), list(digests)))
+    return ImageFolder(manifests[0], manifests[1], class_names, bad)
+
+
+def _check_classes(root: Path, found: Mapping[str, list[tuple[str, str]]]) -> list[str]:
+    """The class names, in label order; DataError unless every split has images of every class."""
     class_names = sorted({class_name for class_name, _ in found["train"]})
     for split in ("train", "test"):
         if not found[split]:
@@ -75,44 +115,28 @@ def list_folder(root: Path, *, on_bad_image: Literal["error", "skip"]) -> ImageF
         other = sorted({class_name for class_name, _ in found[split]} ^ set(class_names))
         if found[split] and other:
             raise DataError(
-                f"train and {split} have different classes: {', '.join(other)}",
+                f"train and {split} have different classes: {', '.join(map(_printable, other))}",
                 where=str(root),
                 fix="give every split a folder with images for every class",
             )
-    paths = [path for split in found.values() for _, path in split]
-    checked = dict(zip(paths, _check_files(root, paths), strict=True))
-    bad = [f"{path}: {digest.what}" for path, digest in checked.items() if isinstance(digest, DataError)]
-    if bad and on_bad_image == "error":
-        shown = bad[:MAX_REPORTED] + (
-            [f"and {len(bad) - MAX_REPORTED} more"] if len(bad) > MAX_REPORTED else []
-        )
-        raise DataError(
-            f"{len(bad)} of {len(paths)} images cannot be used:\n    " + "\n    ".join(shown),
-            where=str(root),
-            fix="mend or remove them, or set dataset.on_bad_image: skip",
-        )
-    manifests = []
-    for splits in (("train", "val"), ("test",)):
-        rows = [
-            (class_names.index(class_name), path, str(checked[path]))
-            for split in splits
-            for class_name, path in found[split]
-            if not isinstance(checked[path], DataError)
-        ]
-        labels, ids, digests = zip(*rows, strict=True) if rows else ((), (), ())
-        manifests.append(Manifest(np.array(labels, dtype=np.int64), list(ids), list(digests)))
-    return ImageFolder(manifests[0], manifests[1], class_names, bad)
+    return class_names
 
 
 def _list_split(root: Path, split: str) -> list[tuple[str, str]]:
     """(class name, path relative to the root) of every candidate file, sorted."""
+    if (root / split).is_symlink():
+        raise DataError(
+            "a symbolic link, which is not followed",
+            where=str(root / split),
+            fix="put the folder itself here",
+        )
     found = []
     try:
         classes = [entry for entry in os.scandir(root / split) if entry.is_dir(follow_symlinks=False)]
     except (FileNotFoundError, NotADirectoryError):
         return []
     for class_entry in classes:
-        for folder, _, names in os.walk(class_entry.path, followlinks=False):
+        for folder, _, names in os.walk(class_entry.path, followlinks=False, onerror=_refuse):
             for name in names:
                 path = os.path.join(folder, name)
                 if name.startswith(".") or os.path.splitext(name)[1].lower() not in SUFFIXES:
@@ -122,13 +146,25 @@ def _list_split(root: Path, split: str) -> list[tuple[str, str]]:
     return sorted(found)
 
 
+def _refuse(error: OSError) -> None:
+    """A folder that cannot be read is an error; `os.walk` would leave its images out without a word."""
+    raise error
+
+
+def _printable(name: str) -> str:
+    """A file name for a message: bytes that are not UTF-8 shown by their number."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def _check_files(root: Path, paths: list[str]) -> list[str | DataError]:
     """The digest of every file, or what is wrong with it."""
     results: list[str | DataError] = []
     with (
+        warnings.catch_warnings(),  # the filters are the process's: the threads must not change them
         ThreadPoolExecutor() as pool,
         progress(total=len(paths), unit="images", what="checking images") as bar,
     ):
+        warnings.simplefilter("ignore")
         for result in pool.map(lambda path: _check_file(root, path), paths):
             results.append(result)
             bar.update()

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from clipcifar.errors import DataError
+from clipcifar.errors import ClipcifarError, DataError, EnvironmentFault
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
@@ -33,6 +33,7 @@ def decode(content: bytes, name: str) -> NDArray[np.uint8]:
 
     Raises:
         DataError: not an image of the known formats, truncated, or larger than `MAX_PIXELS`.
+        EnvironmentFault: memory ran out, which says nothing about the image.
     """
     try:
         with warnings.catch_warnings():
@@ -40,12 +41,16 @@ def decode(content: bytes, name: str) -> NDArray[np.uint8]:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 width, height = image.size
                 if width * height > MAX_PIXELS:
-                    raise DataError(f"{width} x {height} pixels, more than {MAX_PIXELS:,}", where=name)
+                    raise DataError(f"{width} x {height} pixels, more than {MAX_PIXELS:,}")
                 return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
     except UnidentifiedImageError as error:
         raise DataError("empty, or not an image of a known format", where=name) from error
-    except DataError:
+    except ClipcifarError as error:
+        error.where = name
         raise
+    except MemoryError as error:
+        fix = "free some memory, or lower embed.workers"
+        raise EnvironmentFault("out of memory while decoding", where=name, fix=fix) from error
     except Exception as error:  # Pillow's decoders raise many types on damaged input
         raise DataError(f"cannot be decoded: {error}", where=name) from error
 

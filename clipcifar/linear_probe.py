@@ -6,10 +6,11 @@ is refitted with that C on train and val together. Test is not an argument of an
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,3 +139,8 @@ def validation_curve(
         points.append(GridPoint(c, train_accuracy, val_accuracy, converged))
         on_fit()
     return points
+
+
+def curve_rows(points: list[GridPoint]) -> list[dict[str, Any]]:
+    """The validation curve as plot rows, with log10(C) to draw it over."""
+    return [{"log10_c": math.log10(point.c), **asdict(point)} for point in points]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -52,12 +52,13 @@ class Memo:
                 for sentence in sentences:
                     query = "SELECT row, digest FROM memo WHERE key = ? AND sentence = ?"
                     hit = connection.execute(query, (self._key, sentence)).fetchone()
-                    if hit and hit[1] == _digest(self._key, sentence, hit[0]):
+                    if hit and isinstance(hit[0], bytes) and hit[1] == _digest(self._key, sentence, hit[0]):
                         found[sentence] = np.frombuffer(hit[0], dtype="<f4")
-        except sqlite3.OperationalError:  # locked or not writable: do without it
+        except (sqlite3.OperationalError, OSError):  # locked or not writable: do without it
             return {}
         except sqlite3.DatabaseError:
-            self._path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
             return {}
         return found
 

@@ -11,6 +11,9 @@ from clipcifar import files
 from clipcifar.errors import DataError
 from clipcifar.files import Attribute
 
+WEIGHTS_FILE = "open_clip_model.safetensors"
+CONFIG_FILE = "open_clip_config.json"
+
 
 @dataclass(frozen=True)
 class ModelParams:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 
-from clipcifar import backbone
-from clipcifar.backbone import WEIGHTS_FILE
 from clipcifar.errors import DataError
-from clipcifar.files import Attribute, file_sha256
-from clipcifar.model import ModelDescription
+from clipcifar.files import Attribute, file_sha256, source_sha256
+from clipcifar.model import WEIGHTS_FILE, ModelDescription
 from clipcifar.store import class_names_attribute
+
+_HERE = Path(__file__).parent
+# The code and the libraries that turn pixels and sentences into numbers; read, not imported.
+_SOURCES = (_HERE / "backbone.py", _HERE / "preprocess.py")
+_LIBRARIES = ("torch", "torchvision", "open_clip_torch", "numpy")
 
 
 def embedding_attributes(
@@ -18,11 +22,11 @@ def embedding_attributes(
     """What images and sentences have in common: model, classes, device kind, code and libraries."""
     return {
         **model.attributes(),
-        **backbone.library_versions(),
+        **{f"version_{name}": version(name) for name in _LIBRARIES},
         "class_names": class_names_attribute(class_names),
         "device": device_kind,
         "normalised": True,
-        "source_sha256": backbone.source_digest(),
+        "source_sha256": source_sha256(*_SOURCES),
     }
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar import container, metrics, plots
+from clipcifar.errors import DataError
 from clipcifar.files import Attribute, write_json
 from clipcifar.store import ImageEmbeddings, class_names_of
 
@@ -72,6 +73,7 @@ def write(
     Returns:
         The metrics as written.
     """
+    scores = scores.astype(np.float32)  # as stored, so that the metrics recompute from the file
     class_names = class_names_of(images.attributes)
     found = metrics.summarise(scores, images.test.labels, class_names=class_names)
     per_class = found.pop("per_class")
@@ -83,7 +85,7 @@ def write(
         predictions_path,
         kind="predictions",
         arrays={
-            "scores": scores.astype(np.float32),
+            "scores": scores,
             "labels": images.test.labels,
             "ids": container.encode_strings(images.test.ids),
         },
@@ -103,9 +105,12 @@ def write(
 def read_predictions(path: Path) -> Predictions:
     """Read and verify a predictions file; DataError names what is wrong with it."""
     file = container.read(path, kind="predictions")
-    return Predictions(
-        scores=file.arrays["scores"],
-        labels=file.arrays["labels"],
-        ids=container.decode_strings(file.arrays["ids"]),
-        attributes=file.attributes,
-    )
+    try:
+        return Predictions(
+            scores=file.arrays["scores"],
+            labels=file.arrays["labels"],
+            ids=container.decode_strings(file.arrays["ids"]),
+            attributes=file.attributes,
+        )
+    except (KeyError, DataError) as error:
+        raise DataError(f"not predictions: {error}", where=str(path), fix="run `dvc repro`") from error

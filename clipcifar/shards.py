@@ -47,14 +47,15 @@ class ShardFolder:
         """
         require_writable(self._folder)
         lock = filelock.FileLock(self._lock_file)
-        try:
-            lock.acquire(blocking=False)
-        except filelock.Timeout as error:
-            raise EnvironmentFault(
-                f"another run is extracting the same embeddings ({self._holder()})",
-                where=str(self._folder),
-                fix="wait for it to end, or end it",
-            ) from error
+        with explained(self._lock_file):
+            try:
+                lock.acquire(blocking=False)
+            except filelock.Timeout as error:  # an OSError too, but one that says more
+                raise EnvironmentFault(
+                    f"another run is extracting the same embeddings ({self._holder()})",
+                    where=str(self._folder),
+                    fix="wait for it to end, or end it",
+                ) from error
         try:
             with explained(self._holder_file):
                 self._holder_file.write_text(str(os.getpid()))

@@ -13,9 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from clipcifar.errors import DataError
+from clipcifar.errors import ClipcifarError, DataError, EnvironmentFault
 from clipcifar.images import decode
 from clipcifar.preprocess import Preprocess, fit
+
+_LIST_AGAIN = "run `dvc repro`, which lists the folder again"
 
 
 class ImageSource(Protocol):
@@ -67,19 +69,40 @@ class FolderSource:
             self._files,
             batch_sampler=list(rows),  # type: ignore[arg-type]
             num_workers=self._workers,
-            collate_fn=torch.stack,
+            collate_fn=_stack,
         )
-        try:
-            yield from loader
-        except DataError:
-            raise
-        except RuntimeError as error:
-            raise DataError(
-                f"a decoding worker failed: {error}", fix="set embed.workers: 0 to see more"
-            ) from error
+        batches = iter(loader)
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except (RuntimeError, OSError) as error:  # a killed worker, no shared memory, no handles left
+                reason = str(error).strip().splitlines() or [type(error).__name__]
+                raise EnvironmentFault(
+                    f"a decoding worker failed: {reason[-1]}",
+                    where="params.yaml: embed.workers",
+                    fix="lower embed.workers, 0 needs the least memory; finished work is kept",
+                ) from error
+            if isinstance(batch, ClipcifarError):
+                raise batch
+            yield batch
 
 
-class _DecodedFiles(Dataset[torch.Tensor]):
+def _stack(items: list[torch.Tensor | ClipcifarError]) -> torch.Tensor | ClipcifarError:
+    """One batch, or the first error of its images.
+
+    Errors travel as values: raised in a worker, they would arrive as the text of its traceback.
+    """
+    tensors = []
+    for item in items:
+        if isinstance(item, ClipcifarError):
+            return item
+        tensors.append(item)
+    return torch.stack(tensors)
+
+
+class _DecodedFiles(Dataset[torch.Tensor | ClipcifarError]):
     def __init__(self, root: Path, ids: list[str], digests: list[str], preprocess: Preprocess) -> None:
         self._root, self._ids, self._digests = root, ids, digests
         self._fit = partial(fit, preprocess=preprocess)
@@ -87,13 +110,18 @@ class _DecodedFiles(Dataset[torch.Tensor]):
     def __len__(self) -> int:
         return len(self._ids)
 
-    def __getitem__(self, row: int) -> torch.Tensor:
+    def __getitem__(self, row: int) -> torch.Tensor | ClipcifarError:
         path = self._root / self._ids[row]
         try:
-            content = path.read_bytes()
+            return self._read(path, self._digests[row])
         except OSError as error:
-            raise RuntimeError(f"{path}: {error.strerror}; run `dvc repro`, which lists it again") from error
-        if hashlib.sha256(content).hexdigest() != self._digests[row]:
-            raise RuntimeError(f"{path} changed since it was listed; run `dvc repro`, which lists it again")
+            return DataError(f"cannot be read: {error.strerror}", where=str(path), fix=_LIST_AGAIN)
+        except ClipcifarError as error:
+            return error
+
+    def _read(self, path: Path, digest: str) -> torch.Tensor:
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise DataError("changed since it was listed", where=str(path), fix=_LIST_AGAIN)
         pixels = torch.from_numpy(decode(content, str(path)).copy()).permute(2, 0, 1)
         return self._fit(pixels[None])[0].contiguous()

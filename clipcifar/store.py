@@ -73,7 +73,10 @@ class TextEmbeddings:
 
 def class_names_of(attributes: Mapping[str, Attribute]) -> list[str]:
     """The class names, in label order, that a file of ours was written for."""
-    names: list[str] = json.loads(str(attributes["class_names"]))
+    try:
+        names: list[str] = json.loads(str(attributes["class_names"]))
+    except ValueError as error:
+        raise DataError(f"the class names cannot be read: {error}") from error
     return names
 
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from clipcifar import device as devices
+from clipcifar.device_kind import DeviceName
 from clipcifar.params import Range
 
 _EVALUATION_ROWS = 16_384  # bounds the memory of hidden layers, not a knob
@@ -33,7 +34,7 @@ class TrainingParams:
     max_epochs: Annotated[int, Range(1)]
     patience: Annotated[int, Range(1)]
     seeds: tuple[int, ...]
-    device: devices.DeviceName
+    device: DeviceName
 
 
 @dataclass(frozen=True)

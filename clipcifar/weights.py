@@ -19,10 +19,9 @@ import safetensors.torch
 import torch
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-from clipcifar.backbone import CONFIG_FILE, WEIGHTS_FILE
 from clipcifar.errors import ConfigError, DataError, EnvironmentFault
 from clipcifar.files import copy_file, explained, file_sha256, write_json
-from clipcifar.model import ModelParams
+from clipcifar.model import CONFIG_FILE, WEIGHTS_FILE, ModelParams
 from clipcifar.params import NO_PATH, suggestion
 
 LOCAL_DIR, HF_HUB = "local-dir:", "hf-hub:"

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from clipcifar import device, files, params, provenance, store
-from clipcifar.backbone import Backbone
+from clipcifar import files, params, provenance, store
 from clipcifar.container import fingerprint_of
-from clipcifar.device import EmbedParams
+from clipcifar.device_kind import DeviceName, EmbedParams, device_kind
 from clipcifar.memo import Memo
 from clipcifar.model import ModelDescription
 from clipcifar.progress import progress
@@ -20,38 +19,43 @@ from stages import run
 def main(
     settings: dict[str, Any], prompts: Path, weights: Path, model_path: Path, texts_folder: Path
 ) -> None:
-    target = device.choose(params.read(settings, "embed", EmbedParams).device)
+    device = params.read(settings, "embed", EmbedParams).device
+    kind = device_kind(device)
     files.require_writable(texts_folder)
     model = ModelDescription.read(model_path)
-    provenance.check_weights(model, weights)
     sets = {path.stem: files.read_json(path) for path in sorted(prompts.glob("*.json"))}
-    attributes = {
-        name: provenance.embedding_attributes(model, content["class_names"], target.type)
-        for name, content in sets.items()
-    }
     # The memo outlives class lists and sets: its key leaves them out.
-    memo = Memo(
-        files.cache_folder() / "sentences.sqlite",
-        fingerprint_of(provenance.embedding_attributes(model, [], target.type)),
-    )
+    key = fingerprint_of(provenance.embedding_attributes(model, [], kind))
+    memo = Memo(files.cache_folder() / "sentences.sqlite", key)
     wanted = {sentence: name for name, content in sets.items() for sentence in content["sentences"]}
     known = memo.get(list(wanted))
-    new = [sentence for sentence in wanted if sentence not in known]
+    new = {sentence: name for sentence, name in wanted.items() if sentence not in known}
     if new:
-        known.update(_encode(Backbone.load(weights, target), new, wanted))
-        memo.put({sentence: known[sentence] for sentence in new})
+        provenance.check_weights(model, weights)
+        encoded = _encode(new, weights, device)
+        known.update(encoded)
+        memo.put(encoded)
     for name, content in sets.items():
         store.write_texts(
             texts_folder / f"{name}.h5",
             embeddings=np.stack([known[sentence] for sentence in content["sentences"]]),
             class_index=np.array(content["class_index"], dtype=np.int64),
             sentences=content["sentences"],
-            attributes={**attributes[name], "prompt_set": name},
+            attributes={
+                **provenance.embedding_attributes(model, content["class_names"], kind),
+                "prompt_set": name,
+            },
         )
-    print(f"{len(wanted):,} sentences in {len(sets)} sets, {len(new):,} of them encoded now on {target.type}")
+    print(f"{len(wanted):,} sentences in {len(sets)} sets, {len(new):,} of them new, embedded on {kind}")
 
 
-def _encode(backbone: Backbone, sentences: list[str], origin: dict[str, str]) -> dict[str, np.ndarray]:
+def _encode(origin: dict[str, str], weights: Path, device: DeviceName) -> dict[str, np.ndarray]:
+    """Embed the sentences, each given with the prompt set that it is from."""
+    from clipcifar.backbone import Backbone  # seconds of imports, saved where no sentence is new
+    from clipcifar.device import choose
+
+    backbone = Backbone.load(weights, choose(device))
+    sentences = list(origin)
     for sentence in sentences:
         backbone.check_length(sentence, where=f"params.yaml: prompts.sets.{origin[sentence]}")
     found: dict[str, np.ndarray] = {}

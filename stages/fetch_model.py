@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from clipcifar import files, params, weights
-from clipcifar.backbone import WEIGHTS_FILE, Backbone
-from clipcifar.model import ModelDescription, ModelParams, pretrained_label
+from clipcifar.backbone import Backbone
+from clipcifar.model import WEIGHTS_FILE, ModelDescription, ModelParams, pretrained_label
 from stages import run
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,10 @@ def main(
         print(f"not converged in {probe_params.max_iter} iterations, left out of the choice: C = {failed}")
     if not converged:
         print(f"the refit at C = {c:g} did not converge in {probe_params.max_iter} iterations")
-    plots.write_csv(plots_folder / "validation.csv", [asdict(point) for point in points])
+    plots.write_csv(
+        plots_folder / "validation.csv",
+        linear_probe.curve_rows(points),
+    )
     heads.write(
         head,
         "linear_probe",

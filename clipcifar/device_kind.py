@@ -1,0 +1,62 @@
+"""The kind of device that params.yaml means here, told without importing torch once it is known.
+
+A run that needs no new embedding must not wait for torch, yet the kind of device is part of what
+embeddings are filed under. So the answer to "auto" is kept, with all that it depends on.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Literal
+
+from clipcifar.errors import DataError, EnvironmentFault
+from clipcifar.files import cache_folder, read_json, sha256_of, write_json
+from clipcifar.params import Range
+
+DeviceName = Literal["auto", "cuda", "mps", "cpu"]
+Precision = Literal["fp32", "bf16", "fp16"]
+_DRIVER = Path("/proc/driver/nvidia/version")
+
+
+@dataclass(frozen=True)
+class EmbedParams:
+    """The `embed` section.
+
+    Attributes:
+        device: where both towers run.
+        precision: of the image tower; sentences are always embedded in fp32.
+        batch_size: images per forward pass.
+        workers: processes that decode photographs; None for one per core.
+    """
+
+    device: DeviceName
+    precision: Precision
+    batch_size: Annotated[int, Range(1)]
+    workers: Annotated[int | None, Range(0)]
+
+    @property
+    def worker_count(self) -> int:
+        return (os.cpu_count() or 1) if self.workers is None else self.workers
+
+
+def device_kind(name: DeviceName) -> str:
+    """ "cuda", "mps" or "cpu"; whether a kind asked for by name is there shows when it is used."""
+    if name != "auto":
+        return name
+    driver = _DRIVER.read_text() if _DRIVER.is_file() else ""
+    circumstances = [version("torch"), driver, os.environ.get("CUDA_VISIBLE_DEVICES"), platform.platform()]
+    known = cache_folder() / f"device-{sha256_of(circumstances)[:16]}.json"
+    try:
+        return str(read_json(known)["kind"])
+    except (DataError, KeyError, TypeError):
+        from clipcifar import device
+
+        kind = device.choose("auto").type
+    with suppress(EnvironmentFault):  # it is only kept for speed
+        write_json(known, {"kind": kind})
+    return kind
