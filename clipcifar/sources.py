@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -71,22 +72,29 @@ class FolderSource:
             num_workers=self._workers,
             collate_fn=_stack,
         )
-        batches = iter(loader)
+        with _worker_failure_explained():
+            batches = iter(loader)
         while True:
-            try:
-                batch = next(batches)
-            except StopIteration:
+            with _worker_failure_explained():
+                batch = next(batches, None)
+            if batch is None:
                 return
-            except (RuntimeError, OSError) as error:  # a killed worker, no shared memory, no handles left
-                reason = str(error).strip().splitlines() or [type(error).__name__]
-                raise EnvironmentFault(
-                    f"a decoding worker failed: {reason[-1]}",
-                    where="params.yaml: embed.workers",
-                    fix="lower embed.workers, 0 needs the least memory; finished work is kept",
-                ) from error
             if isinstance(batch, ClipcifarError):
                 raise batch
             yield batch
+
+
+@contextmanager
+def _worker_failure_explained() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, OSError) as error:  # a killed worker, no shared memory, no handles left
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise EnvironmentFault(
+            f"a decoding worker failed: {reason[-1]}",
+            where="params.yaml: embed.workers",
+            fix="lower embed.workers, 0 needs the least memory; finished work is kept",
+        ) from error
 
 
 def _stack(items: list[torch.Tensor | ClipcifarError]) -> torch.Tensor | ClipcifarError:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from clipcifar import device as devices
 from clipcifar.device_kind import DeviceName
+from clipcifar.errors import ConfigError
 from clipcifar.params import Range
 
 _EVALUATION_ROWS = 16_384  # bounds the memory of hidden layers, not a knob
@@ -35,6 +36,12 @@ class TrainingParams:
     patience: Annotated[int, Range(1)]
     seeds: tuple[int, ...]
     device: DeviceName
+
+    def __post_init__(self) -> None:
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ConfigError(
+                f"a seed occurs twice in {list(self.seeds)}", where="params.yaml", fix="keep one"
+            )
 
 
 @dataclass(frozen=True)

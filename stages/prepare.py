@@ -19,6 +19,7 @@ def main(
 ) -> None:
     dataset = params.read(settings, "dataset", DatasetParams)
     split = params.read(settings, "split", SplitParams)
+    print(f"reading {dataset.name}", flush=True)
     train, test, class_names = _load(dataset, raw)
     if dataset.max_per_class is not None:
         limit = {"max_per_class": dataset.max_per_class, "seed": dataset.seed}

@@ -147,7 +147,7 @@ def test_two_runs_from_nothing_give_the_same_bytes(finished: Workspace, tmp_path
             "prompts.sets.photo.templates[0]",
         ),
         (lambda s: s["prompts"].update(active="foto"), "did you mean photo?"),
-        (lambda s: s.update(promts={}), "did you mean prompts?"),
+        (lambda s: s.update(promts={}) or _reword(s), "did you mean prompts?"),
         (lambda s: s["prompts"].update(actve="photo"), "did you mean active?"),
     ],
 )

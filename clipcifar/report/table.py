@@ -39,6 +39,12 @@ def _interval(metrics: Mapping[str, Any]) -> str:
     return f"{metrics['accuracy_ci95']['low']:.4f}–{metrics['accuracy_ci95']['high']:.4f}"
 
 
+def _images(found: Mapping[str, Any]) -> str:
+    """The number of test images, and the subset that was asked for, if one was."""
+    limit = found["max_per_class"]
+    return f"{found['n']} (at most {limit} per class)" if limit else str(found["n"])
+
+
 def methods_table(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """One row per method: accuracy with its interval, seeds, calibration, number of test images."""
     rows = []
@@ -53,7 +59,7 @@ def methods_table(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 spread,
                 f"{found['ece']:.4f}",
                 f"{found['nll']:.4f}",
-                str(found["n"]),
+                _images(found),
             ]
         )
     header = ["method", "top-1", "95 % interval", "mean ± sd (seeds)", "ECE", "NLL", "images"]
@@ -101,11 +107,10 @@ def report(
         active: the active prompt set.
         dataset, model: one line each on what the numbers are of.
     """
-    limit = next(iter(metrics.values()))["max_per_class"]
     lines = [
         "# Methods",
         "",
-        f"Dataset: {escape(dataset)}" + (f", at most {limit} images per class" if limit else ""),
+        f"Dataset: {escape(dataset)}",
         f"Model: {escape(model)}",
         f"Prompt set: {escape(active)}",
         "",

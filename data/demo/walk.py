@@ -52,8 +52,8 @@ def project_files() -> list[str]:
         return [path.as_posix() for path in files if not skipped & set(path.parts)]
 
 
-def make_workspace(workspace: Path) -> None:
-    """A fresh copy of the project in a git repository of its own; DVC's cache of an earlier walk stays."""
+def make_workspace(workspace: Path) -> bool:
+    """A fresh copy of the project in a repository of its own; True if an earlier walk's cache was kept."""
     kept = workspace.with_name(workspace.name + "-dvc-cache")
     if (workspace / ".dvc" / "cache").is_dir():
         shutil.rmtree(kept, ignore_errors=True)
@@ -63,13 +63,15 @@ def make_workspace(workspace: Path) -> None:
         if (PROJECT / file).is_file():  # a deleted file may still be listed
             (workspace / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(PROJECT / file, workspace / file)
-    if kept.is_dir():
+    again = kept.is_dir()
+    if again:
         shutil.move(kept, workspace / ".dvc" / "cache")
     quietly("git", "init", "--quiet", folder=workspace)
     for key, value in (("user.name", "demo"), ("user.email", "demo@localhost")):
         quietly("git", "config", key, value, folder=workspace)
     edit_params(workspace, lambda params: overlay(params, _YAML.load(workspace / OVERRIDES)))
     commit(workspace, "clipcifar on digits")
+    return again
 
 
 def overlay(params: Any, overrides: Any) -> None:
@@ -104,8 +106,10 @@ def main() -> None:
     workspace = Path(sys.argv[1]).resolve()
     environment = {**os.environ, "CLIPCIFAR_CACHE": str(workspace.with_name(workspace.name + "-cache"))}
     started = time.monotonic()
-    make_workspace(workspace)
+    again = make_workspace(workspace)
     say(f"The whole pipeline, on scikit-learn's digits and a stand-in model, in {workspace}")
+    if again:
+        print("(DVC's cache of the last walk was kept: what ran then is restored now, not run again.)")
     type_command("dvc", "repro", folder=workspace, environment=environment)
     commit(workspace, f"prompt: {OLD}")
 
