@@ -12,8 +12,12 @@ from clipcifar.device_kind import DeviceName, Precision
 from clipcifar.errors import ConfigError, EnvironmentFault
 
 
-def choose(name: DeviceName) -> torch.device:
+def choose(name: DeviceName, *, key: str) -> torch.device:
     """The device asked for; "auto" takes cuda, else mps, else cpu.
+
+    Args:
+        name: what params.yaml says.
+        key: where it says so, for the message.
 
     Raises:
         ConfigError: the device asked for by name is not there.
@@ -22,7 +26,7 @@ def choose(name: DeviceName) -> torch.device:
     if name == "auto":
         return torch.device(next(kind for kind, available in there.items() if available))
     if not there[name]:
-        raise ConfigError(f"there is no {name} device here", where="params.yaml: device", fix="use auto")
+        raise ConfigError(f"there is no {name} device here", where=f"params.yaml: {key}", fix="use auto")
     return torch.device(name)
 
 

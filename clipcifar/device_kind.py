@@ -56,7 +56,7 @@ def device_kind(name: DeviceName) -> str:
     except (DataError, KeyError, TypeError):
         from clipcifar import device
 
-        kind = device.choose("auto").type
+        kind = device.choose("auto", key="embed.device").type
     with suppress(EnvironmentFault):  # it is only kept for speed
         write_json(known, {"kind": kind})
     return kind

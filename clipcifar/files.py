@@ -130,7 +130,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(
-            f"cannot read {path}: {error}", where=str(path), fix="run `dvc repro` to make it again"
+            f"cannot read {path}: {error}", where=str(path), fix="run `dvc repro`, which makes it"
         ) from error
 
 

@@ -123,6 +123,8 @@ def load(path: Path) -> dict[str, Any]:
 def suggestion(wrong: str, known: Iterable[str]) -> str:
     """A fix line for a misspelt name: the nearest known one, or all of them."""
     known = list(known)
+    if not known:
+        return "there is none yet: add it"
     near = difflib.get_close_matches(wrong, known, n=1)
     return f"did you mean {near[0]}?" if near else f"use one of: {', '.join(known)}"
 
@@ -149,8 +151,11 @@ def check_keys(
 class Range:
     """Inclusive bounds of a number, for `Annotated[float, Range(0, 1)]`."""
 
-    low: float = -math.inf
+    low: float
     high: float = math.inf
+
+    def __str__(self) -> str:
+        return f"{self.low} or more" if self.high == math.inf else f"{self.low} to {self.high}"
 
 
 def read(settings: Mapping[str, Any], section: str, model: type[T]) -> T:
@@ -175,9 +180,7 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
         value, bounds = _convert(value, arguments[0], key), arguments[1]
         for number in value if isinstance(value, tuple) else [value]:
             if number is not None and not bounds.low <= number <= bounds.high:
-                raise ConfigError(
-                    f"{key} is {number}, outside {bounds.low} to {bounds.high}", where=f"params.yaml: {key}"
-                )
+                raise ConfigError(f"{key} is {number}, expected {bounds}", where=f"params.yaml: {key}")
         return value
     if origin is typing.Literal:
         if value in arguments and isinstance(value, str):

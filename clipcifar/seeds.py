@@ -106,7 +106,7 @@ def train_and_report(
     Returns:
         The metrics as written.
     """
-    target = devices.choose(params.device)
+    target = devices.choose(params.device, key=f"{method}.device")
     embeddings, labels = images.train.embeddings, images.train.labels
     train_data = Labelled.on(target, embeddings[rows.train], labels[rows.train])
     val_data = Labelled.on(target, embeddings[rows.val], labels[rows.val])

@@ -7,12 +7,15 @@ from typing import Any
 
 from clipcifar import download, files, params
 from clipcifar.datasets import DatasetParams, registered
+from clipcifar.errors import ConfigError
 from stages import run
 
 
 def main(settings: dict[str, Any], raw: Path) -> None:
     dataset = params.read(settings, "dataset", DatasetParams)
     archive = registered(dataset.name).archive
+    if not Path(dataset.path).exists():
+        raise ConfigError(f"{dataset.path} does not exist", where="params.yaml: dataset.path")
     raw.mkdir(parents=True, exist_ok=True)
     if archive is not None and dataset.path == params.NO_PATH:
         fetched = download.fetch(archive, downloads=files.cache_folder() / "downloads")

@@ -23,7 +23,7 @@ def main(
 ) -> None:
     embed = params.read(settings, "embed", EmbedParams)
     folder = Path(params.read(settings, "dataset", DatasetParams).path)
-    target = device.choose(embed.device)
+    target = device.choose(embed.device, key="embed.device")
     device.autocast(target, embed.precision)  # refuses a wrong combination before the model is loaded
     files.require_writable(images_path.parent)
     dataset = dataset_file.read(dataset_path)

@@ -54,7 +54,7 @@ def _encode(origin: dict[str, str], weights: Path, device: DeviceName) -> dict[s
     from clipcifar.backbone import Backbone  # seconds of imports, saved where no sentence is new
     from clipcifar.device import choose
 
-    backbone = Backbone.load(weights, choose(device))
+    backbone = Backbone.load(weights, choose(device, key="embed.device"))
     sentences = list(origin)
     for sentence in sentences:
         backbone.check_length(sentence, where=f"params.yaml: prompts.sets.{origin[sentence]}")
