@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from clipcifar import device as devices
 from clipcifar import preprocess as preprocessing
-from clipcifar.device_kind import Precision
+from clipcifar.embed_params import Precision
 from clipcifar.errors import ConfigError, DataError
 
 TEXT_ROWS = 16  # rows of every text batch; see `encode_sentences`

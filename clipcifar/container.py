@@ -105,7 +105,10 @@ def read(path: Path, *, kind: str) -> Container:
     try:
         with h5py.File(path, "r") as file:
             attributes = _read_attributes(file)
-            arrays = {name: dataset[()] for name, dataset in _checked_datasets(file, path.stat().st_size)}
+            arrays = {  # asarray, because h5py hands out a scalar for an array without dimensions
+                name: np.asarray(dataset[()], dtype=dataset.dtype)
+                for name, dataset in _checked_datasets(file, path.stat().st_size)
+            }
     except ClipcifarError as error:
         error.where = str(path)
         raise

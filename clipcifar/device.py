@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
-from clipcifar.device_kind import DeviceName, Precision
+from clipcifar.embed_params import DeviceName, Precision
 from clipcifar.errors import ConfigError, EnvironmentFault
 
 

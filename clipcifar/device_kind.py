@@ -9,39 +9,14 @@ from __future__ import annotations
 import os
 import platform
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Literal
 
+from clipcifar.embed_params import DeviceName
 from clipcifar.errors import DataError, EnvironmentFault
 from clipcifar.files import cache_folder, read_json, sha256_of, write_json
-from clipcifar.params import Range
 
-DeviceName = Literal["auto", "cuda", "mps", "cpu"]
-Precision = Literal["fp32", "bf16", "fp16"]
 _DRIVER = Path("/proc/driver/nvidia/version")
-
-
-@dataclass(frozen=True)
-class EmbedParams:
-    """The `embed` section.
-
-    Attributes:
-        device: where both towers run.
-        precision: of the image tower; sentences are always embedded in fp32.
-        batch_size: images per forward pass.
-        workers: processes that decode photographs; None for one per core.
-    """
-
-    device: DeviceName
-    precision: Precision
-    batch_size: Annotated[int, Range(1)]
-    workers: Annotated[int | None, Range(0)]
-
-    @property
-    def worker_count(self) -> int:
-        return (os.cpu_count() or 1) if self.workers is None else self.workers
 
 
 def device_kind(name: DeviceName) -> str:

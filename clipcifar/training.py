@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from clipcifar import device as devices
-from clipcifar.device_kind import DeviceName
+from clipcifar.embed_params import DeviceName
 from clipcifar.errors import ConfigError
 from clipcifar.params import Range
 

@@ -10,7 +10,7 @@ from clipcifar import dataset_file, device, files, params, provenance, store
 from clipcifar.backbone import Backbone
 from clipcifar.container import fingerprint_of
 from clipcifar.datasets import DatasetParams
-from clipcifar.device_kind import EmbedParams
+from clipcifar.embed_params import EmbedParams
 from clipcifar.extract import extract
 from clipcifar.model import ModelDescription
 from clipcifar.shards import ShardFolder

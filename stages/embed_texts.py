@@ -9,7 +9,8 @@ import numpy as np
 
 from clipcifar import files, params, provenance, store
 from clipcifar.container import fingerprint_of
-from clipcifar.device_kind import DeviceName, EmbedParams, device_kind
+from clipcifar.device_kind import device_kind
+from clipcifar.embed_params import DeviceName, EmbedParams
 from clipcifar.memo import Memo
 from clipcifar.model import ModelDescription
 from clipcifar.progress import progress

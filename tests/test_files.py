@@ -64,11 +64,11 @@ def test_source_sha256_changes_with_any_of_the_sources_and_with_their_order(tmp_
     one, two = tmp_path / "one.py", tmp_path / "two.py"
     one.write_text("x = 1")
     two.write_text("y = 1")
-    before = files.source_sha256(str(one), str(two))
-    assert before == files.source_sha256(str(one), str(two))
-    assert before != files.source_sha256(str(two), str(one))
+    before = files.source_sha256(one, two)
+    assert before == files.source_sha256(one, two)
+    assert before != files.source_sha256(two, one)
     two.write_text("y = 2")
-    assert before != files.source_sha256(str(one), str(two))
+    assert before != files.source_sha256(one, two)
 
 
 @given(content=st.binary(max_size=300))
