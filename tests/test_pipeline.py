@@ -12,12 +12,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from tests.workspace import QUICK, ROOT, Workspace, overlay
+from tests.workspace import QUICK, ROOT, TEXT_SIDE, Workspace, overlay
 
 pytestmark = pytest.mark.pipeline
 
 ALL = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"}
-TEXT_SIDE = {"prompts", "embed_texts", "zero_shot", "prompt_sets", "projection", "report"}
 SETS = {
     "photo": {"template_mode": "shared", "templates": ["a photo of a {classname}."]},
     "digits": {"template_mode": "shared", "templates": ["a scan of the handwritten digit {classname}."]},

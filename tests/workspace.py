@@ -34,6 +34,8 @@ if "-m" in arguments and arguments[arguments.index("-m") + 1].startswith("stages
     with open(os.environ["EXECUTED"], "a") as file:
         file.write(arguments[arguments.index("-m") + 1].removeprefix("stages.") + "\\n")
 """
+# The stages that an edit of a prompt may run.
+TEXT_SIDE = {"prompts", "embed_texts", "zero_shot", "prompt_sets", "projection", "report"}
 QUICK = {
     "dataset": {"name": "digits"},
     "model": {"name": "local-dir:data/demo/clip", "pretrained": None, "path": "data/demo/clip"},
