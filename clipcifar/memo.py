@@ -56,7 +56,7 @@ class Memo:
                         found[sentence] = np.frombuffer(hit[0], dtype="<f4")
         except (sqlite3.OperationalError, OSError):  # locked or not writable: do without it
             return {}
-        except sqlite3.DatabaseError:
+        except (sqlite3.DatabaseError, UnicodeDecodeError):  # SQLite quotes damaged text in its message
             with suppress(OSError):
                 self._path.unlink(missing_ok=True)
             return {}
@@ -71,5 +71,5 @@ class Memo:
         try:
             with closing(self._connect()) as connection, connection:
                 connection.executemany("INSERT OR REPLACE INTO memo VALUES (?, ?, ?, ?)", rows)
-        except (sqlite3.DatabaseError, OSError):
+        except (sqlite3.DatabaseError, UnicodeDecodeError, OSError):
             return

@@ -11,6 +11,7 @@ from clipcifar import files
 from clipcifar.errors import DataError
 from clipcifar.files import Attribute
 
+RANDOM = "random weights"  # how the source of untrained weights begins
 WEIGHTS_FILE = "open_clip_model.safetensors"
 CONFIG_FILE = "open_clip_config.json"
 
@@ -57,6 +58,15 @@ class ModelDescription:
     preprocess: dict[str, Any]
     context_length: int
     logit_scale: float
+
+    @property
+    def label(self) -> str:
+        """One line for a person: what was asked for, whether it is random, and which weights it is."""
+        random = f", {self.source}" if self.source.startswith(RANDOM) else ""
+        return (
+            f"{self.model} {self.pretrained}".rstrip()
+            + f"{random}, weights sha256 {self.weights_sha256[:12]}"
+        )
 
     def write(self, path: Path) -> None:
         files.write_json(path, asdict(self))

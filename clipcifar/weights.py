@@ -21,7 +21,7 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from clipcifar.errors import ConfigError, DataError, EnvironmentFault
 from clipcifar.files import copy_file, explained, file_sha256, write_json
-from clipcifar.model import CONFIG_FILE, WEIGHTS_FILE, ModelParams
+from clipcifar.model import CONFIG_FILE, RANDOM, WEIGHTS_FILE, ModelParams
 from clipcifar.params import NO_PATH, suggestion
 
 LOCAL_DIR, HF_HUB = "local-dir:", "hf-hub:"
@@ -142,7 +142,7 @@ def _from_architecture(model: ModelParams, folder: Path) -> Resolved:
         resolved = Resolved(str(weights), "")
     elif model.pretrained is None:
         _save_random(model.name, model.seed, folder / WEIGHTS_FILE)
-        return Resolved(f"random, seed {model.seed}", "")
+        return Resolved(f"{RANDOM}, seed {model.seed}", "")
     else:
         repository, _, filename = tag.get("hf_hub", "").rpartition("/")
         if not repository:

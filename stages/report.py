@@ -20,7 +20,7 @@ def main(settings: dict[str, Any], metrics: Path, model_path: Path, classes: Pat
         files.read_json(metrics / "prompt_sets.json"),
         active=params.read(settings, "prompts", PromptsParams).active,
         dataset=files.read_json(classes)["dataset"],
-        model=f"{model.model} {model.pretrained}".strip() + f" ({model.source})",
+        model=model.label,
     )
     files.write_atomically(report, text.encode())
     print("\n".join(table.methods_table(found)))
