@@ -1,8 +1,9 @@
-"""`clipcifar show`: the methods table in the terminal."""
+"""`clipcifar …`: thin, like the stages."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -18,19 +19,51 @@ def main() -> None:
     show = commands.add_parser("show", help="the table of all methods")
     show.add_argument("--metrics", type=Path, default=Path("metrics"), help="folder of the metrics files")
     show.add_argument("--per-class", action="store_true", help="also the accuracy within each class")
+    show.set_defaults(run=_show)
+    compare = commands.add_parser(
+        "compare",
+        help="is B really better than A?",
+        description="Paired statistics on the same test images. A and B are each a git revision, a DVC "
+        "experiment, a prompt set, a method, or `workspace`; set:, method: or rev: before it says which.",
+    )
+    compare.add_argument("a", nargs="?", default="HEAD", metavar="A")
+    compare.add_argument("b", nargs="?", default="workspace", metavar="B")
+    compare.add_argument(
+        "--method", choices=list(table.METHODS), default="zero_shot", help="whose predictions of a revision"
+    )
+    output = compare.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="everything as JSON")
+    output.add_argument("--md", action="store_true", help="markdown, which is also the default")
+    compare.set_defaults(run=_compare)
     arguments = parser.parse_args()
     try:
-        print(_show(arguments.metrics, arguments.per_class))
+        print(arguments.run(arguments))
     except ClipcifarError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.exit(0)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
-def _show(metrics: Path, per_class: bool) -> str:
-    found = {method: files.read_json(metrics / f"{method}.json") for method in table.METHODS}
+def _show(arguments: argparse.Namespace) -> str:
+    found = {method: files.read_json(arguments.metrics / f"{method}.json") for method in table.METHODS}
     lines = table.methods_table(found)
-    if per_class:
+    if arguments.per_class:
         lines += ["", *table.per_class_table(found)]
     return "\n".join(lines)
+
+
+def _compare(arguments: argparse.Namespace) -> str:
+    from clipcifar import compare, sides  # SciPy, which `show` does not need
+    from clipcifar.report import comparison
+
+    a, b = (
+        sides.load(name, repository=Path.cwd(), method=arguments.method)
+        for name in (arguments.a, arguments.b)
+    )
+    pair = sides.align(a, b)
+    found = compare.compare(pair.predicted_a, pair.predicted_b, pair.labels, class_names=pair.class_names)
+    if arguments.json:
+        data = comparison.as_data(found, name_a=arguments.a, name_b=arguments.b)
+        return json.dumps(data, indent=2, ensure_ascii=False)
+    return comparison.as_markdown(found, name_a=arguments.a, name_b=arguments.b)

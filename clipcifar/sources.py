@@ -74,14 +74,19 @@ class FolderSource:
         )
         with _worker_failure_explained():
             batches = iter(loader)
-        while True:
-            with _worker_failure_explained():
-                batch = next(batches, None)
-            if batch is None:
-                return
-            if isinstance(batch, ClipcifarError):
-                raise batch
-            yield batch
+        try:
+            while True:
+                with _worker_failure_explained():
+                    batch = next(batches, None)
+                if batch is None:
+                    return
+                if isinstance(batch, ClipcifarError):
+                    raise batch
+                yield batch
+        finally:
+            # The workers end with the iterator. Left to the garbage collector, which an error raised
+            # here would do, their queues may go first, and ending takes five seconds a worker.
+            del batches
 
 
 @contextmanager
@@ -94,7 +99,7 @@ def _worker_failure_explained() -> Iterator[None]:
             f"a decoding worker failed: {reason[-1]}",
             where="params.yaml: embed.workers",
             fix="lower embed.workers, 0 needs the least memory; finished work is kept",
-        ) from error
+        ) from error.with_traceback(None)  # its frames hold the iterator; see above
 
 
 def _stack(items: list[torch.Tensor | ClipcifarError]) -> torch.Tensor | ClipcifarError:

@@ -125,7 +125,9 @@ def test_another_process_another_day_writes_the_same_bytes(tmp_path: Path) -> No
 def test_no_object_of_the_file_carries_a_time_stamp(tmp_path: Path) -> None:
     with h5py.File(write_small(tmp_path / "x.h5")) as file:
         objects = [file, file["train"], file["train/ids"], file["train/embeddings"], file["labels"]]
-        assert [h5py.h5o.get_info(item.id).mtime for item in objects] == [0] * 5
+        assert [h5py.h5g.get_objinfo(item.id).mtime for item in objects] == [0] * 5
+    with h5py.File(tmp_path / "y.h5", "w") as file:  # what it would look like
+        assert h5py.h5g.get_objinfo(file.create_dataset("x", data=[1], track_times=True).id).mtime > 0
 
 
 def test_the_fingerprint_is_that_of_the_attributes_alone(tmp_path: Path) -> None:

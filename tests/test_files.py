@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,10 @@ class _FailingStream:
         raise OSError(errno.EIO, "Input/output error")
 
 
+def _failing_open(*args: Any) -> _FailingStream:
+    return _FailingStream(open(*args))
+
+
 def _failing(*_: Any, **__: Any) -> Any:
     raise OSError(errno.EIO, "Input/output error")
 
@@ -121,7 +125,7 @@ STEPS = {
     "mkdir": (Path, "mkdir", _failing),
     "disk_usage": (shutil, "disk_usage", _failing),
     "mkstemp": (tempfile, "mkstemp", _failing),
-    "write": (files, "open", lambda *args: _FailingStream(open(*args))),
+    "write": (files, "open", _failing_open),
     "fsync": (os, "fsync", _fail_on_call(os.fsync, 1)),
     "chmod": (os, "chmod", _failing),
     "replace": (os, "replace", _failing),
@@ -235,10 +239,10 @@ def test_a_file_size_limit_is_an_ordinary_error_for_plain_bytes_and_for_a_contai
 
 
 @pytest.fixture
-def under_a_file(tmp_path: Path) -> Iterator[Path]:
+def under_a_file(tmp_path: Path) -> Path:
     """A place where even root cannot make a folder."""
     (tmp_path / "file").write_text("not a folder")
-    yield tmp_path / "file" / "folder"
+    return tmp_path / "file" / "folder"
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_any_work(under_a_file: Path) -> None:

@@ -18,6 +18,7 @@ from clipcifar.memo import Memo
 
 CAT = np.array([1.0, 0.0, -0.5], np.float32)
 DOG = np.array([0.0, 1.0, 0.25], np.float32)
+NOT_SQLITE = b"this is not SQLite, and long enough to be looked at" * 50
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ def test_a_damaged_row_is_a_missing_row_and_can_be_put_again(damage: str, path: 
     assert same(memo.get(["a cat"]), {"a cat": CAT})
 
 
-@pytest.mark.parametrize("content", [b"this is not SQLite, and long enough to be looked at" * 50, b"\xff" * 9000])
+@pytest.mark.parametrize("content", [NOT_SQLITE, b"\xff" * 9000])
 def test_a_damaged_file_is_replaced(content: bytes, path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(content)
@@ -115,7 +116,7 @@ def test_a_damaged_file_is_replaced(content: bytes, path: Path) -> None:
 
 def test_putting_into_a_damaged_file_is_harmless(path: Path) -> None:
     path.parent.mkdir()
-    path.write_bytes(b"this is not SQLite, and long enough to be looked at" * 50)
+    path.write_bytes(NOT_SQLITE)
     Memo(path, "m").put({"a cat": CAT})
     assert Memo(path, "m").get(["a cat"]) == {}
 
@@ -126,7 +127,7 @@ def test_no_flipped_bit_or_cut_gives_other_numbers_or_an_error(path: Path) -> No
     whole = path.read_bytes()
     rng = random.Random(0)
     damaged = 0
-    for _ in range(150):
+    for _ in range(400):
         mutant = bytearray(whole)
         for _ in range(20):
             bit = rng.randrange(8 * len(whole))

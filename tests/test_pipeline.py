@@ -77,6 +77,12 @@ def test_an_edited_prompt_runs_the_text_side_alone_and_reverting_runs_nothing(wo
     assert change["diff"] != 0
     assert "metrics/linear_probe.json" not in shown
 
+    compared = json.loads(workspace.command("clipcifar", "compare", "--json").stdout)
+    assert (compared["a"], compared["b"]) == ("HEAD", "workspace")
+    assert compared["overall"]["accuracy_a"] == pytest.approx(change["old"], abs=1e-5)
+    assert compared["overall"]["accuracy_b"] == pytest.approx(change["new"], abs=1e-5)
+    assert _outputs(workspace) == after
+
     (workspace.folder / "params.yaml").write_bytes(params)
     workspace.repro()
     assert workspace.executed() == []

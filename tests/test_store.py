@@ -179,7 +179,7 @@ def test_class_names_that_are_missing_or_unreadable_are_refused(
         attributes["class_names"] = class_names
     path = tmp_path / "images.h5"
     container.write(path, kind="image embeddings", arrays=raw_images(TRAIN, TEST), attributes=attributes)
-    with pytest.raises(DataError, match="class.names"):
+    with pytest.raises(DataError, match=r"class.names"):
         store.read_images(path)
 
 
@@ -216,7 +216,7 @@ def read_pair(
     return store.read_images(write_images(tmp_path / "images.h5")), store.read_texts(tmp_path / "texts.h5")
 
 
-@pytest.mark.parametrize("field", store.SHARED_FIELDS)
+@pytest.mark.parametrize("field", OTHER)
 def test_files_of_different_models_are_refused_with_the_field_that_differs(
     field: str, tmp_path: Path
 ) -> None:

@@ -20,19 +20,19 @@ def escape(text: str) -> str:
     return " ".join(text.split())
 
 
-def _table(header: list[str], rows: list[list[str]]) -> list[str]:
-    """A markdown table whose columns line up in a terminal too; numbers to the right."""
+def markdown_table(header: list[str], rows: list[list[str]], *, text_columns: int = 1) -> list[str]:
+    """A markdown table whose columns line up in a terminal too; the first columns left, numbers right."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    lines = [
-        "| "
-        + " | ".join(
-            c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
-        )
-        + " |"
-        for row in [header, *rows]
-    ]
-    rule = "|" + "|".join("-" * (w + 1) + (":" if i else "-") for i, w in enumerate(widths)) + "|"
-    return [lines[0], rule, *lines[1:]]
+
+    def line(cells: list[str]) -> str:
+        padded = [
+            cell.ljust(width) if i < text_columns else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return "| " + " | ".join(padded) + " |"
+
+    rule = ["-" * (width + 1) + ("-" if i < text_columns else ":") for i, width in enumerate(widths)]
+    return [line(header), "|" + "|".join(rule) + "|", *(line(row) for row in rows)]
 
 
 def _interval(metrics: Mapping[str, Any]) -> str:
@@ -63,7 +63,7 @@ def methods_table(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
             ]
         )
     header = ["method", "top-1", "95 % interval", "mean ± sd (seeds)", "ECE", "NLL", "images"]
-    return _table(header, rows)
+    return markdown_table(header, rows)
 
 
 def per_class_table(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -72,7 +72,7 @@ def per_class_table(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
     rows = [
         [escape(name), *(f"{found['per_class'][name]:.4f}" for found in metrics.values())] for name in names
     ]
-    return _table(["class", *(METHODS[method] for method in metrics)], rows)
+    return markdown_table(["class", *(METHODS[method] for method in metrics)], rows)
 
 
 def prompt_sets_table(prompt_sets: Mapping[str, Mapping[str, Any]], active: str) -> list[str]:
@@ -88,7 +88,9 @@ def prompt_sets_table(prompt_sets: Mapping[str, Mapping[str, Any]], active: str)
         ]
         for name, found in ranked
     ]
-    return _table(["prompt set", "sentences", "train (choose by)", "test (report)", "95 % interval"], rows)
+    return markdown_table(
+        ["prompt set", "sentences", "train (choose by)", "test (report)", "95 % interval"], rows
+    )
 
 
 def report(

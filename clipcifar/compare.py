@@ -1,0 +1,203 @@
+"""Is B really better than A? Paired statistics of two sets of predictions on the same images.
+
+Two classifiers that see the same images are compared image by image: only the images on which
+exactly one of them is right ("discordant") can tell them apart. McNemar 1947; the exact form is a
+binomial test of the discordant images against a fair coin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from clipcifar.errors import DataError
+
+RESAMPLES = 10_000
+LEVEL = 0.05
+FLOWS_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Paired:
+    """B minus A on N common images.
+
+    Attributes:
+        n: images.
+        accuracy_a, accuracy_b: top-1, in [0, 1].
+        difference: accuracy_b - accuracy_a.
+        low, high: 95 % paired bootstrap interval of the difference.
+        only_a, only_b: discordant images, by who is right.
+        p_value: exact McNemar, two-sided; 1 where nothing is discordant.
+    """
+
+    n: int
+    accuracy_a: float
+    accuracy_b: float
+    difference: float
+    low: float
+    high: float
+    only_a: int
+    only_b: int
+    p_value: float
+
+
+@dataclass(frozen=True)
+class ClassDifference:
+    """One class's own comparison; `p_holm` is corrected over all classes (Holm 1979)."""
+
+    name: str
+    paired: Paired
+    p_holm: float
+
+
+@dataclass(frozen=True)
+class Flow:
+    """How many images of a class A and B call differently: `label` said as `from_a`, now `to_b`."""
+
+    label: str
+    from_a: str
+    to_b: str
+    n: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All of it: overall, per class in label order, and the largest flows."""
+
+    overall: Paired
+    per_class: list[ClassDifference]
+    flows: list[Flow]
+
+
+def mcnemar_exact(only_a: int, only_b: int) -> float:
+    """Two-sided p value of the exact McNemar test.
+
+    >>> round(mcnemar_exact(100, 130), 3)
+    0.056
+    """
+    discordant = only_a + only_b
+    return float(stats.binomtest(only_a, discordant, 0.5).pvalue) if discordant else 1.0
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction: adjusted p values, in the order given, each in [0, 1]."""
+    adjusted = np.zeros(len(p_values))
+    worst = 0.0
+    for rank, i in enumerate(np.argsort(p_values, kind="stable")):
+        worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = worst
+    return [float(p) for p in adjusted]
+
+
+def paired(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_], *, seed: int = 0) -> Paired:
+    """Compare two classifiers on the same images.
+
+    The bootstrap resamples images with replacement. The difference depends on a resample only
+    through how many discordant images of either kind it holds, so those counts are drawn directly,
+    from the multinomial distribution that resampling gives them.
+
+    Args:
+        correct_a, correct_b: (N,) bool, the same images in the same order.
+        seed: of the bootstrap.
+
+    Raises:
+        DataError: the shapes differ or there is no image.
+    """
+    if correct_a.shape != correct_b.shape or not len(correct_a):
+        raise DataError(f"cannot pair {len(correct_a)} with {len(correct_b)} images")
+    n = len(correct_a)
+    only_a, only_b = int((correct_a & ~correct_b).sum()), int((correct_b & ~correct_a).sum())
+    shares = np.array([only_a, only_b, n - only_a - only_b]) / n
+    draws = np.random.default_rng(seed).multinomial(n, shares, size=RESAMPLES)
+    low, high = np.quantile((draws[:, 1] - draws[:, 0]) / n, [LEVEL / 2, 1 - LEVEL / 2])
+    return Paired(
+        n=n,
+        accuracy_a=float(correct_a.mean()),
+        accuracy_b=float(correct_b.mean()),
+        difference=(only_b - only_a) / n,
+        low=float(low),
+        high=float(high),
+        only_a=only_a,
+        only_b=only_b,
+        p_value=mcnemar_exact(only_a, only_b),
+    )
+
+
+def compare(
+    predicted_a: NDArray[np.int64],
+    predicted_b: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    *,
+    class_names: list[str],
+) -> Comparison:
+    """Compare two sets of predicted classes overall and class by class.
+
+    Args:
+        predicted_a, predicted_b: (N,) int64, the same images in the same order.
+        labels: (N,) int64, the true classes.
+        class_names: C names in label order.
+    """
+    correct_a, correct_b = predicted_a == labels, predicted_b == labels
+    present = [label for label in range(len(class_names)) if (labels == label).any()]
+    by_class = [paired(correct_a[labels == label], correct_b[labels == label]) for label in present]
+    corrected = holm([found.p_value for found in by_class])
+    return Comparison(
+        overall=paired(correct_a, correct_b),
+        per_class=[
+            ClassDifference(class_names[label], found, p)
+            for label, found, p in zip(present, by_class, corrected, strict=True)
+        ],
+        flows=_flows(predicted_a, predicted_b, labels, class_names),
+    )
+
+
+def _flows(
+    predicted_a: NDArray[np.int64],
+    predicted_b: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    class_names: list[str],
+) -> list[Flow]:
+    changed = predicted_a != predicted_b
+    triples = np.stack([labels[changed], predicted_a[changed], predicted_b[changed]], axis=1)
+    kinds, counts = np.unique(triples, axis=0, return_counts=True)
+    largest = np.argsort(-counts, kind="stable")[:FLOWS_SHOWN]
+    return [
+        Flow(
+            class_names[kinds[row, 0]],
+            class_names[kinds[row, 1]],
+            class_names[kinds[row, 2]],
+            int(counts[row]),
+        )
+        for row in largest
+    ]
+
+
+def verdict(comparison: Comparison, *, name_a: str, name_b: str) -> str:
+    """One sentence for a person: who is better, by how much, how sure, and in which classes."""
+    overall = comparison.overall
+    if not overall.only_a and not overall.only_b:
+        return f"{name_b} and {name_a} are right on exactly the same images."
+    interval = f"[{100 * overall.low:+.1f}, {100 * overall.high:+.1f}]"
+    p = "p < 0.0001" if overall.p_value < 1e-4 else f"p = {overall.p_value:.4f}"
+    points = f"{100 * overall.difference:+.1f} points {interval}, {p}"
+    if overall.p_value < LEVEL:
+        head = f"{name_b} is {'better' if overall.difference > 0 else 'worse'} than {name_a}: {points}"
+    else:
+        head = f"no difference shown between {name_b} and {name_a}: {points}"
+    moved = [item for item in comparison.per_class if item.p_holm < LEVEL]
+    worse = [item for item in moved if item.paired.difference < 0]
+    better = [item for item in moved if item.paired.difference > 0]
+    return f"{head}; {_listed(worse, 'worse')}; {_listed(better, 'better')}."
+
+
+def _listed(classes: list[ClassDifference], word: str) -> str:
+    """The classes that are shown to be worse or better, the largest difference first."""
+    ordered = sorted(classes, key=lambda item: -abs(item.paired.difference))
+    return (
+        ", ".join(f"{item.name} {100 * item.paired.difference:+.1f}" for item in ordered)
+        or f"no class is {word}"
+    )

@@ -1,0 +1,58 @@
+"""A comparison as tables in markdown, which read well in a terminal too, or as plain data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from clipcifar.compare import Comparison, Paired, verdict
+from clipcifar.report.table import escape, markdown_table
+
+
+def _p(value: float) -> str:
+    return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
+
+
+def _row(name: str, found: Paired, p_value: float) -> list[str]:
+    return [
+        name,
+        str(found.n),
+        f"{found.accuracy_a:.4f}",
+        f"{found.accuracy_b:.4f}",
+        f"{100 * found.difference:+.2f}",
+        f"{100 * found.low:+.2f} to {100 * found.high:+.2f}",
+        str(found.only_a),
+        str(found.only_b),
+        _p(p_value),
+    ]
+
+
+def as_markdown(comparison: Comparison, *, name_a: str, name_b: str) -> str:
+    """Verdict, the difference overall and per class, and the largest flows between classes."""
+    a, b = escape(name_a), escape(name_b)
+    header = ["", "images", "A", "B", "B - A (points)", "95 % interval", "only A right", "only B right", "p"]
+    rows = [_row("all", comparison.overall, comparison.overall.p_value)]
+    rows += [_row(escape(item.name), item.paired, item.p_holm) for item in comparison.per_class]
+    lines = [
+        f"A = {a}, B = {b}",
+        "",
+        verdict(comparison, name_a=a, name_b=b),
+        "",
+        *markdown_table(header, rows),
+        "",
+    ]
+    lines += ["p: exact McNemar; of a class, Holm-corrected over the classes."]
+    if comparison.flows:
+        flows = [[escape(f.label), escape(f.from_a), escape(f.to_b), str(f.n)] for f in comparison.flows]
+        lines += ["", *markdown_table(["images of", "A says", "B says", "images"], flows, text_columns=3)]
+    return "\n".join(lines)
+
+
+def as_data(comparison: Comparison, *, name_a: str, name_b: str) -> dict[str, Any]:
+    """Everything in plain dicts and lists."""
+    return {
+        "a": name_a,
+        "b": name_b,
+        "verdict": verdict(comparison, name_a=name_a, name_b=name_b),
+        **asdict(comparison),
+    }
