@@ -17,11 +17,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar.errors import ClipcifarError, DataError
+from clipcifar.errors import ClipcifarError, DataError, EnvironmentFault
 from clipcifar.files import Attribute, canonical_json, sha256_of, write_atomically
 
 SCHEMA = 1
 CHUNK_ROWS = 1024
+MAX_ATTRIBUTE_BYTES = 60_000  # HDF5 keeps an attribute in one object header, 64 KiB at most
 _DIGESTS = ("fingerprint", "content_digest")
 
 
@@ -88,6 +89,10 @@ def write(
             file.create_dataset(name, data=array, chunks=chunks, track_times=False)
         for key in sorted(described):
             value = described[key]
+            if len(str(value).encode()) > MAX_ATTRIBUTE_BYTES:
+                raise DataError(
+                    f"the attribute {key!r} is too long for HDF5", fix="use fewer or shorter names"
+                )
             stored = np.bytes_(value.encode() or b"\0") if isinstance(value, str) else value
             file.attrs.create(key, stored)
         file.flush()
@@ -112,6 +117,8 @@ def read(path: Path, *, kind: str) -> Container:
     except ClipcifarError as error:
         error.where = str(path)
         raise
+    except MemoryError as error:
+        raise EnvironmentFault("out of memory", where=str(path), fix="free some memory") from error
     except FileNotFoundError as error:
         raise DataError(f"there is no {kind} file", where=str(path), fix="run `dvc repro`") from error
     except Exception as error:  # h5py raises many types on damaged input

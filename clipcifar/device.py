@@ -71,5 +71,5 @@ def out_of_memory_explained(setting: str) -> Iterator[None]:
         if not typed and "allocate memory" not in str(error):  # how torch's host allocator reports it
             raise
         raise EnvironmentFault(
-            "out of memory", where=f"params.yaml: {setting}", fix=f"lower {setting}; finished work is kept"
+            "out of memory", where=f"params.yaml: {setting}", fix=f"lower {setting}"
         ) from error

@@ -30,4 +30,8 @@ class EmbedParams:
 
     @property
     def worker_count(self) -> int:
-        return (os.cpu_count() or 1) if self.workers is None else self.workers
+        if self.workers is not None:
+            return self.workers
+        if hasattr(os, "sched_getaffinity"):  # a container may have fewer cores than the machine
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1

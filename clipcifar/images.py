@@ -18,6 +18,7 @@ from clipcifar.errors import ClipcifarError, DataError, EnvironmentFault
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+MAX_ASPECT = 100  # a sliver fitted to the model by its short side would fill the memory
 MAX_PIXELS = 100_000_000  # 300 MB decoded; the largest cameras stay below it
 
 
@@ -32,7 +33,7 @@ def decode(content: bytes, name: str) -> NDArray[np.uint8]:
         (H, W, 3) uint8, RGB.
 
     Raises:
-        DataError: not an image of the known formats, truncated, or larger than `MAX_PIXELS`.
+        DataError: not an image of the known formats, truncated, or beyond `MAX_PIXELS` or `MAX_ASPECT`.
         EnvironmentFault: memory ran out, which says nothing about the image.
     """
     try:
@@ -42,6 +43,8 @@ def decode(content: bytes, name: str) -> NDArray[np.uint8]:
                 width, height = image.size
                 if width * height > MAX_PIXELS:
                     raise DataError(f"{width} x {height} pixels, more than {MAX_PIXELS:,}")
+                if max(width, height) > MAX_ASPECT * min(width, height):
+                    raise DataError(f"{width} x {height} pixels, one side over {MAX_ASPECT} times the other")
                 return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
     except UnidentifiedImageError as error:
         raise DataError("empty, or not an image of a known format", where=name) from error

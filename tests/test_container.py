@@ -378,3 +378,10 @@ def test_a_file_built_to_mislead_is_refused_before_anything_is_allocated(trick: 
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 5e6
+
+
+def test_an_attribute_beyond_what_hdf5_holds_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="too long"):
+        container.write(tmp_path / "x.h5", kind="t", arrays={}, attributes={"names": "x" * 60_001})
+    container.write(tmp_path / "y.h5", kind="t", arrays={}, attributes={"names": "x" * 60_000})
+    assert len(str(container.read(tmp_path / "y.h5", kind="t").attributes["names"])) == 60_000

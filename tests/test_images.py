@@ -302,3 +302,9 @@ def test_no_warning_of_pillow_leaks_and_the_filters_stay_as_they_were() -> None:
 def test_every_suffix_belongs_to_a_format_that_is_read() -> None:
     registered = Image.registered_extensions()
     assert {registered[suffix] for suffix in SUFFIXES} == set(images.FORMATS)
+
+
+def test_a_sliver_is_refused_before_it_is_decoded() -> None:
+    with pytest.raises(DataError, match="over 100 times"):
+        decode(encoded(Image.new("RGB", (1, 101)), "PNG"), "sliver.png")
+    assert decode(encoded(Image.new("RGB", (1, 100)), "PNG"), "narrow.png").shape == (100, 1, 3)
