@@ -35,9 +35,21 @@ def main() -> None:
     output.add_argument("--json", action="store_true", help="everything as JSON")
     output.add_argument("--md", action="store_true", help="markdown, which is also the default")
     compare.set_defaults(run=_compare)
+    trial = commands.add_parser(
+        "try",
+        help="try a prompt at once, without writing anything",
+        description="Score a prompt against the active set from cached embeddings; without one, ask.",
+    )
+    trial.add_argument("prompts", nargs="*", metavar="PROMPT", help="templates with {classname}, averaged")
+    trial.add_argument(
+        "--on", choices=["train", "test"], default="train", help="which images (default train)"
+    )
+    trial.set_defaults(run=_try)
     arguments = parser.parse_args()
     try:
-        print(arguments.run(arguments))
+        text = arguments.run(arguments)
+        if text:
+            print(text)
     except ClipcifarError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -67,3 +79,31 @@ def _compare(arguments: argparse.Namespace) -> str:
         data = comparison.as_data(found, name_a=arguments.a, name_b=arguments.b)
         return json.dumps(data, indent=2, ensure_ascii=False)
     return comparison.as_markdown(found, name_a=arguments.a, name_b=arguments.b)
+
+
+def _try(arguments: argparse.Namespace) -> str:
+    from clipcifar import console, params, sides, store
+    from clipcifar.embed_params import EmbedParams
+    from clipcifar.model import ModelDescription, ModelParams, check_requested
+    from clipcifar.prompts import PromptsParams
+    from clipcifar.sentences import SentenceEmbedder
+    from clipcifar.trial import Bench
+
+    params_path = Path("params.yaml")
+    settings = params.load(params_path)
+    active = params.read(settings, "prompts", PromptsParams).active
+    images = store.read_images(Path(sides.IMAGES))
+    check_requested(images.attributes, params.read(settings, "model", ModelParams))
+    texts = store.read_texts(Path(sides.TEXTS, f"{active}.h5"))
+    store.check_same_space(images, texts)
+    device = params.read(settings, "embed", EmbedParams).device
+    embedder = SentenceEmbedder(ModelDescription.read(Path("data/model.json")), Path("data/weights"), device)
+    bench = Bench(images, texts, embedder.embed_rows)
+    if arguments.prompts:
+        trial = bench.run(bench.from_templates(arguments.prompts), on=arguments.on)
+        return console.answer(trial, on=arguments.on, active=active)
+    dataset = str(images.attributes["dataset"])
+    session = console.Console(bench, active=active, params_path=params_path, dataset=dataset)
+    session.reply(f":on {arguments.on}")
+    console.interact(session)
+    return ""

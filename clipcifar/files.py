@@ -57,7 +57,7 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
     """Write a temporary file beside `path`, force it to disk, and give it its name.
 
     Raises:
-        EnvironmentFault: the disk is full, read-only or broken; at `path` is the whole old or the whole new file.
+        EnvironmentFault: the disk is full, read-only or broken; `path` is the whole old or whole new file.
     """
     size = len(content)
     with explained(path):

@@ -19,7 +19,7 @@ from clipcifar.params import check_keys, suggestion
 
 PLACEHOLDER = "{classname}"
 MAX_SENTENCES = 100_000
-_SET_NAME = re.compile(r"[A-Za-z0-9_-]+")  # a dot would be read as nesting by DVC
+SET_NAME = re.compile(r"[A-Za-z0-9_-]+")  # a dot would be read as nesting by DVC
 _BRACKETS = re.compile(r"\[([^\[\]]*)\]")
 
 
@@ -168,7 +168,7 @@ def expand_set(name: str, values: object, *, class_names: list[str], dataset: st
         ConfigError: naming the set and the index of the offending entry.
     """
     where = f"params.yaml: prompts.sets.{name}"
-    if not _SET_NAME.fullmatch(name):
+    if not SET_NAME.fullmatch(name):
         raise ConfigError(
             f"the set name {name!r} may hold only letters, digits, _ and -", where=where, fix="rename it"
         )

@@ -1,0 +1,43 @@
+"""Write a prompt set into params.yaml as a person would: comments and order stay."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from clipcifar import params
+from clipcifar.errors import ConfigError
+from clipcifar.files import write_atomically
+from clipcifar.prompts import SET_NAME
+
+
+def save_set(path: Path, name: str, values: Mapping[str, Any]) -> None:
+    """Add a prompt set, or replace the one of that name; the active set stays.
+
+    Args:
+        path: of params.yaml.
+        name: letters, digits, _ and -.
+        values: the set as params.yaml holds it (template_mode, templates, …).
+
+    Raises:
+        ConfigError: the name or the file is not valid; the file is left as it was.
+    """
+    if not SET_NAME.fullmatch(name):
+        raise ConfigError(f"the set name {name!r} may hold only letters, digits, _ and -", where=str(path))
+    params.load(path)  # refuses what only the lenient editor below would accept
+    editor = YAML()
+    editor.preserve_quotes = True
+    editor.width = 4096  # never fold a sentence
+    editor.indent(mapping=2, sequence=4, offset=2)
+    editor.representer.add_representer(  # null stays "null", not nothing
+        type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    document = editor.load(path.read_text(encoding="utf-8"))
+    document["prompts"]["sets"][name] = dict(values)
+    stream = io.StringIO()
+    editor.dump(document, stream)
+    write_atomically(path, stream.getvalue().encode())

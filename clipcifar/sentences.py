@@ -1,0 +1,92 @@
+"""Sentences to embeddings, each encoded once per model: from the memo, else by the text tower.
+
+The tower is loaded when the first new sentence comes, and then stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar import provenance
+from clipcifar.container import fingerprint_of
+from clipcifar.device_kind import device_kind
+from clipcifar.embed_params import DeviceName
+from clipcifar.files import cache_folder
+from clipcifar.memo import Memo
+from clipcifar.model import ModelDescription
+from clipcifar.progress import progress
+
+if TYPE_CHECKING:
+    from clipcifar.backbone import Backbone
+
+
+class SentenceEmbedder:
+    """The text side of one model on one kind of device.
+
+    Args:
+        model: what was resolved.
+        weights: the folder that holds it.
+        device: as params.yaml has it.
+
+    Attributes:
+        kind: the kind of device that sentences are embedded on.
+    """
+
+    def __init__(self, model: ModelDescription, weights: Path, device: DeviceName) -> None:
+        self._model, self._weights, self._device = model, weights, device
+        self.kind = device_kind(device)
+        # The memo outlives class lists and sets: its key leaves them out.
+        key = fingerprint_of(provenance.embedding_attributes(model, [], self.kind))
+        self._memo = Memo(cache_folder() / "sentences.sqlite", key)
+        self._backbone: Backbone | None = None
+
+    def embed(self, origins: Mapping[str, str]) -> tuple[dict[str, NDArray[np.float32]], int]:
+        """Embed sentences.
+
+        Args:
+            origins: each sentence with where it is from, for messages.
+
+        Returns:
+            Each sentence's (D,) float32 unit vector, and how many had to be encoded now.
+
+        Raises:
+            ConfigError: a sentence does not fit the model's context.
+            DataError: the weights are not the ones that were described.
+        """
+        known = self._memo.get(list(origins))
+        new = [sentence for sentence in origins if sentence not in known]
+        if new:
+            encoded = self._encode(new, origins)
+            self._memo.put(encoded)
+            known.update(encoded)
+        return known, len(new)
+
+    def embed_rows(self, sentences: list[str]) -> NDArray[np.float32]:
+        """Embed S sentences of no particular origin, (S, D) float32 unit rows."""
+        embeddings, _ = self.embed(dict.fromkeys(sentences, "the prompt"))
+        return np.stack([embeddings[sentence] for sentence in sentences])
+
+    def _encode(self, sentences: list[str], origins: Mapping[str, str]) -> dict[str, NDArray[np.float32]]:
+        backbone = self._load()
+        for sentence in sentences:
+            backbone.check_length(sentence, where=origins[sentence])
+        found: dict[str, NDArray[np.float32]] = {}
+        with progress(total=len(sentences), unit="sentences", what="embedding sentences") as bar:
+            for rows, embeddings in backbone.encode_sentences(sentences):
+                found.update(zip((sentences[row] for row in rows), embeddings, strict=True))
+                bar.update(len(rows))
+        return found
+
+    def _load(self) -> Backbone:
+        if self._backbone is None:
+            from clipcifar.backbone import Backbone  # seconds of imports, saved where no sentence is new
+            from clipcifar.device import choose
+
+            provenance.check_weights(self._model, self._weights)
+            self._backbone = Backbone.load(self._weights, choose(self._device, key="embed.device"))
+        return self._backbone

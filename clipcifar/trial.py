@@ -1,0 +1,94 @@
+"""Try prompts without writing anything: the answer from cached embeddings, at once.
+
+A trial is scored on the train images unless asked otherwise, so that trying many prompts does not
+use up the test set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar import zero_shot
+from clipcifar.compare import Comparison, compare
+from clipcifar.errors import ConfigError
+from clipcifar.params import suggestion
+from clipcifar.prompts import expand_set
+from clipcifar.store import ImageEmbeddings, TextEmbeddings
+
+SplitName = Literal["train", "test"]
+Embed = Callable[[list[str]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One prompt, tried: its sentences per class and how it compares with the active set."""
+
+    sentences: dict[str, list[str]]
+    comparison: Comparison
+
+
+class Bench:
+    """What trials are made on: the image embeddings, the active set, and a way to embed sentences.
+
+    Args:
+        images: the cached images.
+        active: the cached active prompt set, which every trial is compared with.
+        embed: S sentences to (S, D) float32 unit rows.
+    """
+
+    def __init__(self, images: ImageEmbeddings, active: TextEmbeddings, embed: Embed) -> None:
+        self._images, self._embed = images, embed
+        self.class_names = images.class_names
+        self._dataset = str(images.attributes["dataset"])
+        self._active_weights = zero_shot.class_weights(
+            active.embeddings, active.class_index, class_names=self.class_names
+        )
+        self.active_sentences: dict[str, list[str]] = {name: [] for name in self.class_names}
+        for label, sentence in zip(active.class_index, active.sentences, strict=True):
+            self.active_sentences[self.class_names[label]].append(sentence)
+
+    def from_templates(self, templates: list[str]) -> dict[str, list[str]]:
+        """Expand templates for all classes; ConfigError says what is wrong with one."""
+        return self._expand({"template_mode": "shared", "templates": templates})
+
+    def with_class_sentences(
+        self, base: Mapping[str, list[str]], class_name: str, sentences: list[str]
+    ) -> dict[str, list[str]]:
+        """Sentences of all classes with those of one replaced; ConfigError for an unknown class."""
+        if class_name not in self.class_names:
+            raise ConfigError(f"unknown class {class_name!r}", fix=suggestion(class_name, self.class_names))
+        changed = {**base, class_name: sentences}
+        return self._expand({"template_mode": "per_class", "dataset": self._dataset, "sentences": changed})
+
+    def _expand(self, values: dict[str, object]) -> dict[str, list[str]]:
+        expanded = expand_set("trial", values, class_names=self.class_names, dataset=self._dataset)
+        assert expanded is not None  # the set names no other dataset
+        sentences: dict[str, list[str]] = {name: [] for name in self.class_names}
+        for label, sentence in zip(expanded.class_index, expanded.sentences, strict=True):
+            sentences[self.class_names[label]].append(sentence)
+        return sentences
+
+    def run(self, sentences: dict[str, list[str]], *, on: SplitName) -> Trial:
+        """Score sentences on one official split and compare with the active set, image by image.
+
+        Args:
+            sentences: every class's sentences, as `from_templates` gives them.
+            on: "train" to choose by, "test" to report.
+        """
+        split = getattr(self._images, on)
+        flat = [sentence for name in self.class_names for sentence in sentences[name]]
+        index = np.repeat(
+            np.arange(len(self.class_names)), [len(sentences[name]) for name in self.class_names]
+        )
+        weights = zero_shot.class_weights(self._embed(flat), index, class_names=self.class_names)
+        predicted_active, predicted = (
+            (split.embeddings @ classifier.T).argmax(axis=1) for classifier in (self._active_weights, weights)
+        )
+        return Trial(
+            sentences, compare(predicted_active, predicted, split.labels, class_names=self.class_names)
+        )
