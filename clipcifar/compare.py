@@ -7,7 +7,7 @@ binomial test of the discordant images against a fair coin.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,8 +46,8 @@ class Paired:
 
 
 @dataclass(frozen=True)
-class ClassDifference:
-    """One class's own comparison; `p_holm` is corrected over all classes (Holm 1979)."""
+class NamedDifference:
+    """One of several comparisons (classes, prompt sets); `p_holm` is corrected over all of them."""
 
     name: str
     paired: Paired
@@ -69,7 +69,7 @@ class Comparison:
     """All of it: overall, per class in label order, and the largest flows."""
 
     overall: Paired
-    per_class: list[ClassDifference]
+    per_class: list[NamedDifference]
     flows: list[Flow]
 
 
@@ -84,7 +84,7 @@ def mcnemar_exact(only_a: int, only_b: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: adjusted p values, in the order given, each in [0, 1]."""
+    """Holm's step-down correction (Holm 1979): adjusted p values, in the order given, each in [0, 1]."""
     adjusted = np.zeros(len(p_values))
     worst = 0.0
     for rank, i in enumerate(np.argsort(p_values, kind="stable")):
@@ -148,11 +148,26 @@ def compare(
     return Comparison(
         overall=paired(correct_a, correct_b),
         per_class=[
-            ClassDifference(class_names[label], found, p)
+            NamedDifference(class_names[label], found, p)
             for label, found, p in zip(present, by_class, corrected, strict=True)
         ],
         flows=_flows(predicted_a, predicted_b, labels, class_names),
     )
+
+
+def against(
+    reference: NDArray[np.int64], others: Mapping[str, NDArray[np.int64]], labels: NDArray[np.int64]
+) -> list[NamedDifference]:
+    """Compare several sets of predicted classes with one, Holm-corrected over all of them.
+
+    Args:
+        reference: (N,) int64 predicted classes.
+        others: by name, (N,) int64 on the same images.
+        labels: (N,) int64, the true classes.
+    """
+    found = {name: paired(reference == labels, predicted == labels) for name, predicted in others.items()}
+    corrected = holm([difference.p_value for difference in found.values()])
+    return [NamedDifference(*item, p) for item, p in zip(found.items(), corrected, strict=True)]
 
 
 def _flows(
@@ -194,7 +209,7 @@ def verdict(comparison: Comparison, *, name_a: str, name_b: str) -> str:
     return f"{head}; {_listed(worse, 'worse')}; {_listed(better, 'better')}."
 
 
-def _listed(classes: list[ClassDifference], word: str) -> str:
+def _listed(classes: list[NamedDifference], word: str) -> str:
     """The classes that are shown to be worse or better, the largest difference first."""
     ordered = sorted(classes, key=lambda item: -abs(item.paired.difference))
     return (

@@ -5,14 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clipcifar import files, metrics, model, params, store, zero_shot
+from clipcifar import files, metrics, model, params, set_predictions, store, zero_shot
 from stages import run
 
 
-def main(settings: dict[str, Any], images_path: Path, texts_folder: Path, metrics_path: Path) -> None:
+def main(
+    settings: dict[str, Any], images_path: Path, texts_folder: Path, predictions: Path, metrics_path: Path
+) -> None:
     images = store.read_images(images_path)
     model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
     found: dict[str, dict[str, Any]] = {}
+    predicted = {}
     for path in sorted(texts_folder.glob("*.h5")):
         texts = store.read_texts(path)
         store.check_same_space(images, texts)
@@ -25,6 +28,8 @@ def main(settings: dict[str, Any], images_path: Path, texts_folder: Path, metric
             summary = metrics.summarise(scores, split.labels, class_names=images.class_names)
             kept = ("accuracy", "accuracy_ci95", "n", "n_correct")
             found[path.stem][name] = {key: summary[key] for key in kept}
+        predicted[path.stem] = scores.argmax(axis=1)  # of the test images, the last of the two
+    set_predictions.write(predictions, predicted, images)
     files.write_json(metrics_path, metrics.rounded(found))
     for name, entry in found.items():
         print(f"{name}: train {entry['train']['accuracy']:.4f}, test {entry['test']['accuracy']:.4f}")

@@ -6,11 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from clipcifar.compare import Comparison, Paired, verdict
-from clipcifar.report.table import escape, markdown_table
-
-
-def _p(value: float) -> str:
-    return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
+from clipcifar.report.table import escape, markdown_table, p_text
 
 
 def _row(name: str, found: Paired, p_value: float) -> list[str]:
@@ -23,7 +19,7 @@ def _row(name: str, found: Paired, p_value: float) -> list[str]:
         f"{100 * found.low:+.2f} to {100 * found.high:+.2f}",
         str(found.only_a),
         str(found.only_b),
-        _p(p_value),
+        p_text(p_value),
     ]
 
 

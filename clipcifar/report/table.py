@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clipcifar.compare import NamedDifference  # SciPy, which `clipcifar show` does not need
 
 METHODS = {
     "zero_shot": "zero-shot",
@@ -93,9 +96,32 @@ def prompt_sets_table(prompt_sets: Mapping[str, Mapping[str, Any]], active: str)
     )
 
 
+def differences_table(differences: Sequence[NamedDifference]) -> list[str]:
+    """One row per prompt set: points better than the active one, interval, discordant images, p."""
+    rows = [
+        [
+            escape(item.name),
+            f"{100 * item.paired.difference:+.2f}",
+            f"{100 * item.paired.low:+.2f} to {100 * item.paired.high:+.2f}",
+            str(item.paired.only_b),
+            str(item.paired.only_a),
+            p_text(item.p_holm),
+        ]
+        for item in sorted(differences, key=lambda item: -item.paired.difference)
+    ]
+    header = ["prompt set", "points", "95 % interval", "won", "lost", "p"]
+    return markdown_table(header, rows)
+
+
+def p_text(value: float) -> str:
+    """A p value for a person."""
+    return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
+
+
 def report(
     metrics: Mapping[str, Mapping[str, Any]],
     prompt_sets: Mapping[str, Mapping[str, Any]],
+    differences: Sequence[NamedDifference],
     *,
     active: str,
     dataset: str,
@@ -106,6 +132,7 @@ def report(
     Args:
         metrics: each method's metrics file by stage name, in the order to show.
         prompt_sets: the prompt_sets metrics file.
+        differences: every other prompt set against the active one, on the test images.
         active: the active prompt set.
         dataset, model: one line each on what the numbers are of.
     """
@@ -125,5 +152,9 @@ def report(
         "## Prompt sets (zero-shot top-1)",
         "",
         *prompt_sets_table(prompt_sets, active),
+        "",
+        f"Against {escape(active)}, image by image on test (exact McNemar, Holm-corrected over the sets):",
+        "",
+        *differences_table(differences),
     ]
     return "\n".join(lines) + "\n"
