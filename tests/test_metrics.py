@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import special, stats
+from sklearn.metrics import balanced_accuracy_score, log_loss
+
+from clipcifar import metrics
+from clipcifar.errors import DataError
+
+NAMES = ["cat", "dog", "eel"]
+
+
+@given(st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_equals_scipys(pair: tuple[int, int]) -> None:
+    expected = stats.binomtest(*pair).proportion_ci(method="wilson")
+    low, high = metrics.wilson_interval(*pair)
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    assert 0 <= low <= pair[0] / pair[1] + 1e-12 <= high + 2e-12 <= 1 + 2e-12
+
+
+def test_wilson_refuses_what_is_no_proportion() -> None:
+    for pair in ((1, 0), (3, 2), (-1, 2)):
+        with pytest.raises(ValueError, match="expected"):
+            metrics.wilson_interval(*pair)
+
+
+def test_the_interval_at_the_references_noise_floor() -> None:
+    low, high = metrics.wilson_interval(9360, 10_000)
+    assert (high - low) / 2 == pytest.approx(0.0048, abs=5e-5)
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 10_000), st.integers(1, 200))
+def test_calibration_error_equals_a_loop_over_bins(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    confidence, correct = rng.uniform(0.01, 1, n), rng.random(n) < 0.5
+    total = 0.0
+    for b in range(metrics.CALIBRATION_BINS):
+        inside = (confidence >= b / metrics.CALIBRATION_BINS) & (
+            confidence < (b + 1) / metrics.CALIBRATION_BINS
+        )
+        if inside.any():
+            total += inside.sum() / n * abs(confidence[inside].mean() - correct[inside].mean())
+    assert metrics.expected_calibration_error(confidence, correct) == pytest.approx(total)
+
+
+def test_calibration_error_at_its_ends() -> None:
+    ones, right = np.ones(4), np.array([True] * 4)
+    assert metrics.expected_calibration_error(ones, right) == 0
+    assert metrics.expected_calibration_error(ones, ~right) == 1
+
+
+def test_log_softmax_survives_large_scores() -> None:
+    scores = np.array([[1e4, 0, -1e4], [1, 2, 3]], dtype=np.float32)
+    np.testing.assert_allclose(metrics.log_softmax(scores), special.log_softmax(scores.astype(float), axis=1))
+
+
+def test_a_summary_by_hand() -> None:
+    scores = np.log(
+        np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6]], np.float32)
+    )
+    found = metrics.summarise(scores, np.array([0, 1, 1, 2]), class_names=NAMES)
+    assert (found["accuracy"], found["n"], found["n_correct"]) == (0.75, 4, 3)
+    assert found["per_class"] == {"cat": 1.0, "dog": 0.5, "eel": 1.0}
+    assert found["balanced_accuracy"] == pytest.approx(2.5 / 3)
+    assert found["nll"] == pytest.approx(-np.mean(np.log([0.7, 0.3, 0.8, 0.6])), abs=1e-6)
+    assert found["accuracy_ci95"]["low"] < 0.75 < found["accuracy_ci95"]["high"]
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10_000))
+def test_summaries_agree_with_scikit_learn(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.concatenate([np.arange(3), rng.integers(0, 3, 30)])
+    scores = rng.normal(size=(33, 3)).astype(np.float32)
+    found = metrics.summarise(scores, labels, class_names=NAMES)
+    assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, scores.argmax(axis=1)))
+    assert found["nll"] == pytest.approx(
+        log_loss(labels, special.softmax(scores.astype(float), axis=1)), abs=1e-6
+    )
+    assert found["accuracy"] == metrics.accuracy(scores, labels)
+
+
+def test_a_tie_goes_to_the_first_class() -> None:
+    scores = np.zeros((2, 3), np.float32)
+    assert metrics.summarise(scores, np.array([0, 2]), class_names=NAMES)["n_correct"] == 1
+
+
+def test_imbalance_shows_in_the_balanced_accuracy() -> None:
+    labels = np.array([0] * 999 + [1])
+    scores = np.tile(np.array([[1, 0]], np.float32), (1000, 1))
+    found = metrics.summarise(scores, labels, class_names=["cat", "dog"])
+    assert (found["accuracy"], found["balanced_accuracy"]) == (0.999, 0.5)
+
+
+def test_what_does_not_fit_or_is_not_finite_is_refused() -> None:
+    for scores, labels in (
+        (np.zeros((2, 3)), np.zeros(3, int)),
+        (np.zeros((2, 2)), np.zeros(2, int)),
+        (np.zeros((0, 3)), np.zeros(0, int)),
+        (np.full((2, 3), np.nan), np.zeros(2, int)),
+    ):
+        with pytest.raises(DataError):
+            metrics.summarise(scores.astype(np.float32), labels, class_names=NAMES)
+
+
+def test_dots_in_class_names_do_not_look_like_nesting() -> None:
+    assert metrics.metric_keys(["a.b", "c"]) == ["a_b", "c"]
+    with pytest.raises(DataError, match="dots and underscores"):
+        metrics.metric_keys(["a.b", "a_b"])
+
+
+def test_rounded_metrics_are_plain_json_without_lists_or_float_noise() -> None:
+    found = metrics.rounded({"a": 0.1 + 0.2, "n": 3, "nested": {"b": 1 / 3}})
+    assert found == {"a": 0.3, "n": 3, "nested": {"b": 0.33333}}
+    text = json.dumps(found, allow_nan=False)
+    assert "[" not in text
+    assert math.isclose(json.loads(text)["nested"]["b"], 1 / 3, abs_tol=1e-5)

@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clipcifar import params, prompts
+from clipcifar.errors import ConfigError
+from clipcifar.prompts import PromptsParams, expand_alternatives, expand_set, expand_sets
+from tests.import_closure import ROOT
+
+CIFAR = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+
+def _shared(*templates: Any, **more: Any) -> dict[str, Any]:
+    return {"template_mode": "shared", "templates": list(templates), **more}
+
+
+def _per_class(sentences: Any, dataset: str = "cifar10") -> dict[str, Any]:
+    return {"template_mode": "per_class", "dataset": dataset, "sentences": sentences}
+
+
+def _expand(values: Any, names: list[str] | None = None) -> prompts.PromptSet:
+    found = expand_set("s", values, class_names=names or ["cat", "dog"], dataset="cifar10")
+    assert found is not None
+    return found
+
+
+def _refused(values: Any, names: list[str] | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        _expand(values, names)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+def _naive(pieces: list[list[str]]) -> list[str]:
+    if not pieces:
+        return [""]
+    return [head + tail for head in pieces[0] for tail in _naive(pieces[1:])]
+
+
+_plain = st.text(alphabet="abc .", max_size=4)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.one_of(_plain.map(lambda t: [t]), st.lists(_plain, min_size=2, max_size=3)), max_size=6))
+def test_alternatives_expand_as_nested_loops_would(pieces: list[list[str]]) -> None:
+    template = "".join(p[0] if len(p) == 1 else f"[{'|'.join(p)}]" for p in pieces)
+    assert expand_alternatives(template) == _naive(pieces)
+
+
+def test_six_templates_in_a_line() -> None:
+    found = _expand(_shared("a [good|bad|blurry] photo of [a|the] {classname}."))
+    assert found.sentences[:3] == [
+        "a good photo of a cat.",
+        "a good photo of the cat.",
+        "a bad photo of a cat.",
+    ]
+    assert found.class_index == [0] * 6 + [1] * 6
+
+
+@pytest.mark.parametrize("template", ["a [b", "a b]", "a [b|[c]] d", "]["])
+def test_unbalanced_and_nested_brackets_are_refused(template: str) -> None:
+    assert "templates[0]" in _refused(_shared(template + " {classname}"))
+
+
+def test_an_explosion_of_alternatives_is_refused_before_it_is_built() -> None:
+    assert "more than" in _refused(_shared("[a|b]" * 60 + "{classname}"))
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{}",
+        "a {classnam}",
+        "{classname.__class__}",
+        "{classname:>200000000}",
+        "{classname!r}",
+        "{classname",
+        "classname}",
+        "{{classname}}",
+    ],
+)
+def test_only_the_placeholder_is_substituted(template: str) -> None:
+    message = _refused(_shared("a {classname}", template))
+    assert "prompts.sets.s.templates[1]" in message
+    assert "{classname}" in message
+
+
+@pytest.mark.parametrize("template", ["a photo", "a photo[ of a {classname}|]"])
+def test_a_template_that_does_not_name_the_class_is_refused(template: str) -> None:
+    assert "templates[0]" in _refused(_shared(template))
+
+
+@pytest.mark.parametrize(
+    "template", ["", "   ", "\n", "a\x00 {classname}", "a\x1b {classname}", 3, None, ["a"]]
+)
+def test_what_is_no_sentence_is_refused(template: Any) -> None:
+    assert "templates[1]" in _refused(_shared("a {classname}", template))
+
+
+def test_emoji_and_right_to_left_text_are_sentences() -> None:
+    found = _expand(_shared("\U0001f408 {classname}", "صورة {classname}"))
+    assert found.sentences == ["\U0001f408 cat", "صورة cat", "\U0001f408 dog", "صورة dog"]
+
+
+def test_duplicates_after_unicode_normalisation_are_refused() -> None:
+    message = _refused(_shared("caf\u00e9 {classname}", "cafe\u0301  {classname}"))
+    assert "templates[0]" in message
+    assert "templates[1]" in message
+
+
+def test_class_names_are_not_templates() -> None:
+    names = ["{x}", "[a|b]", "{classname}"]
+    assert _expand(_shared("a {classname}."), names).sentences == [f"a {name}." for name in names]
+
+
+def test_underscores_of_class_names_become_spaces_in_prompts() -> None:
+    assert _expand(_shared("a {classname}."), ["maple_tree"]).sentences == ["a maple tree."]
+
+
+def test_other_names_for_a_class() -> None:
+    found = _expand(_shared("a {classname}.", class_names={"cat": ["cat", "kitten"]}, dataset="cifar10"))
+    assert found.sentences == ["a cat.", "a kitten.", "a dog."]
+    assert found.class_index == [0, 0, 1]
+    assert "dataset" in _refused(_shared("a {classname}.", class_names={"cat": ["x"]}))
+    assert "did you mean cat?" in _refused(
+        _shared("{classname}", class_names={"catt": ["x"]}, dataset="cifar10")
+    )
+
+
+def test_per_class_sentences_need_every_class_and_no_other() -> None:
+    sentences: dict[str, Any] = {name: [f"one {name}"] for name in CIFAR}
+    assert _expand(_per_class(sentences), CIFAR).class_index == list(range(10))
+    message = _refused(_per_class({**sentences, "aeroplane": ["x"]}), CIFAR)
+    assert "did you mean airplane?" in message
+    del sentences["dog"]
+    assert "'dog'" in _refused(_per_class(sentences), CIFAR)
+    sentences["dog"] = []
+    assert "sentences.dog" in _refused(_per_class(sentences), CIFAR)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (3, "is a mapping"),
+        ({"template_mode": "both"}, "use shared or per_class"),
+        ({"template_mode": "shared"}, "'templates' is missing"),
+        (_shared("{classname}", templats=[]), "did you mean templates?"),
+        (_shared(), "at least one entry"),
+        ({"template_mode": "per_class", "sentences": {}}, "'dataset' is missing"),
+        (_per_class([]), "mapping of class"),
+    ],
+)
+def test_malformed_sets_are_refused(values: Any, expected: str) -> None:
+    assert expected in _refused(values)
+
+
+@pytest.mark.parametrize("name", ["v1.0", "a b", "", "é", "../x"])
+def test_set_names_that_dvc_would_misread_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="letters, digits"):
+        expand_set(name, _shared("{classname}"), class_names=["cat"], dataset="d")
+
+
+def test_a_set_for_another_dataset_is_skipped_and_an_error_only_if_active() -> None:
+    sets = {"photo": _shared("a {classname}"), "own": _per_class({"cat": ["x"]}, dataset="pets")}
+    found, skipped = expand_sets(PromptsParams("photo", sets), class_names=["cat"], dataset="cifar10")
+    assert ([s.name for s in found], skipped) == (["photo"], ["own"])
+    with pytest.raises(ConfigError, match="'pets'"):
+        expand_sets(PromptsParams("own", sets), class_names=["cat"], dataset="cifar10")
+    with pytest.raises(ConfigError) as caught:
+        expand_sets(PromptsParams("foto", sets), class_names=["cat"], dataset="cifar10")
+    assert "did you mean photo?" in str(caught.value)
+
+
+@settings(max_examples=20)
+@given(st.permutations(CIFAR))
+def test_permuting_the_classes_permutes_the_sentences(names: list[str]) -> None:
+    values = _shared("a [big|small] {classname}.")
+    sentences = {
+        name: [s for c, s in zip(found.class_index, found.sentences, strict=True) if order[c] == name]
+        for order in (names,)
+        for found in (_expand(values, order),)
+        for name in order
+    }
+    assert sentences == {name: [f"a big {name}.", f"a small {name}."] for name in names}
+
+
+def _shipped() -> dict[str, prompts.PromptSet]:
+    section = params.read(params.load(ROOT / "params.yaml"), "prompts", PromptsParams)
+    found, _ = expand_sets(section, class_names=CIFAR, dataset="cifar10")
+    return {item.name: item for item in found}
+
+
+def test_the_shipped_sets_have_their_published_sizes() -> None:
+    sets = _shipped()
+    assert sets["photo"].sentences == [f"a photo of a {name}." for name in CIFAR]
+    assert sets["scenes"].sentences[7] == "a horse in a field."
+    assert {name: len(sets[name].sentences) // 10 for name in sets} == {
+        "photo": 1,
+        "scenes": 1,
+        "cifar18": 18,
+        "wide": 300,
+    }
+
+
+def test_the_wide_set_holds_the_benchmark_templates_and_all_differ_to_the_tokenizer() -> None:
+    import open_clip
+    import torch
+    from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
+
+    sets = _shipped()
+    assert {template("dog") for template in OPENAI_IMAGENET_TEMPLATES} <= set(sets["wide"].sentences)
+    assert len(OPENAI_IMAGENET_TEMPLATES) == 80
+    tokenizer = open_clip.get_tokenizer("ViT-B-32")
+    for item in sets.values():
+        assert len(torch.unique(tokenizer(item.sentences), dim=0)) == len(item.sentences)
+        assert max(len(tokenizer.encode(sentence)) for sentence in item.sentences) + 2 <= 77

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clipcifar import compare, plots
+from clipcifar.report import comparison, table
+
+
+def _metrics(accuracy: float, **more: Any) -> dict[str, Any]:
+    interval = {"low": accuracy - 0.1, "high": accuracy + 0.05}
+    per_class = {"cat": accuracy, "<b>dog|": 0.5}
+    base = {
+        "accuracy": accuracy,
+        "accuracy_ci95": interval,
+        "ece": 0.01,
+        "nll": 0.3,
+        "n": 40,
+        "max_per_class": 0,
+    }
+    return {**base, "per_class": per_class, **more}
+
+
+SEEDS = {"n": 3, "accuracy_mean": 0.71, "accuracy_std": 0.02}
+ALL = {
+    "zero_shot": _metrics(0.6),
+    "linear_probe": _metrics(0.7, max_per_class=5),
+    "mlp_probe": _metrics(0.72, seeds=SEEDS),
+    "projection": _metrics(0.73, seeds=SEEDS),
+}
+
+
+def test_the_reported_accuracy_is_one_models_and_the_mean_stands_beside_it() -> None:
+    row = next(line for line in table.methods_table(ALL) if "MLP" in line)
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[1] == "0.7200"
+    assert cells[3] == "0.7100 ± 0.0200 (3)"
+
+
+def test_a_subset_is_said_beside_the_number() -> None:
+    lines = table.methods_table(ALL)
+    assert "40 (at most 5 per class)" in next(line for line in lines if "linear" in line)
+    assert "at most" not in next(line for line in lines if "MLP" in line)
+
+
+def test_columns_line_up() -> None:
+    lines = table.per_class_table(ALL)
+    assert len({len(line) for line in lines}) == 1
+    assert all(line.startswith("|") for line in lines)
+
+
+def test_markup_in_names_stays_text() -> None:
+    text = "\n".join(table.per_class_table(ALL))
+    assert "<b>" not in text
+    assert "\\<b\\>dog\\|" in text
+    assert table.escape("a\nb  `c`") == "a b \\`c\\`"
+
+
+def test_the_report_ranks_sets_on_train_and_compares_them_on_test() -> None:
+    def entry(train: float, test: float) -> dict[str, Any]:
+        interval = {"low": test - 0.1, "high": test + 0.1}
+        return {
+            "n_sentences": 10,
+            "train": {"accuracy": train},
+            "test": {"accuracy": test, "accuracy_ci95": interval},
+        }
+
+    sets = {"photo": entry(0.6, 0.9), "wide": entry(0.8, 0.5)}
+    labels = np.zeros(40, dtype=np.int64)
+    differences = compare.against(labels, {"wide": labels + 1}, labels)
+    text = table.report(ALL, sets, differences, active="photo", dataset="d", model="m")
+    lines = text.splitlines()
+    ranked = [line for line in lines if line.startswith(("| wide ", "| photo (active)"))]
+    assert [line.split()[1] for line in ranked] == ["wide", "photo", "wide"]
+    assert "-100.00 | -100.00 to -100.00 |   0 |   40 | < 0.0001 |" in ranked[-1]
+
+
+def test_a_comparison_reads_as_markdown_and_as_data() -> None:
+    labels = np.repeat([0, 1], 50)
+    found = compare.compare(labels, np.zeros(100, dtype=np.int64), labels, class_names=["cat", "dog"])
+    text = comparison.as_markdown(found, name_a="photo", name_b="sc*nes")
+    assert "sc\\*nes is worse than photo: -50.0 points" in text
+    assert len({len(line) for line in text.splitlines() if line.startswith("| ") and "dog" in line}) == 2
+    data = json.loads(json.dumps(comparison.as_data(found, name_a="photo", name_b="sc*nes")))
+    assert data["overall"]["only_a"] == 50
+    assert data["flows"] == [{"label": "dog", "from_a": "dog", "to_b": "cat", "n": 50}]
+
+
+def test_show_prints_the_table_and_names_a_missing_file(tmp_path: Path) -> None:
+    script = [sys.executable, "-c", "from clipcifar.cli import main; main()"]
+    for method, found in ALL.items():
+        (tmp_path / f"{method}.json").write_text(json.dumps(found))
+    shown = subprocess.run(
+        [*script, "show", "--per-class", "--metrics", str(tmp_path)], capture_output=True, text=True
+    )
+    assert shown.stdout.splitlines() == [*table.methods_table(ALL), "", *table.per_class_table(ALL)]
+    (tmp_path / "mlp_probe.json").unlink()
+    failed = subprocess.run([*script, "show", "--metrics", str(tmp_path)], capture_output=True, text=True)
+    assert failed.returncode == 3
+    assert "mlp_probe.json" in failed.stderr
+    assert "dvc repro" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.parametrize("text", ["=cmd()", "+1", "-1", "@x", "\tx"])
+def test_csv_cells_cannot_run(tmp_path: Path, text: str) -> None:
+    plots.write_per_class(tmp_path / "x.csv", {text: 0.123456789})
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "x.csv").read_text())))
+    assert rows == [{"class": "'" + text, "accuracy": "0.12346"}]
+
+
+def test_the_confusion_file_has_a_row_per_image(tmp_path: Path) -> None:
+    path = tmp_path / "c.csv"
+    plots.write_confusion(
+        path, labels=np.array([0, 1, 1]), predicted=np.array([0, 0, 1]), class_names=["a", 'b",']
+    )
+    rows = list(csv.reader(io.StringIO(path.read_text())))
+    assert rows == [["actual", "predicted"], ["a", "a"], ['b",', "a"], ['b",', 'b",']]
