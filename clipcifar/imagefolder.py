@@ -109,7 +109,8 @@ def _check_classes(root: Path, found: Mapping[str, list[tuple[str, str]]]) -> li
             raise DataError(
                 f"no images in {root / split}",
                 where=str(root / split),
-                fix="dataset.path must hold train/<class>/… and test/<class>/… with image files",
+                fix="dataset.path must hold train/<class>/… and test/<class>/… with image files; "
+                "symbolic links are not followed",
             )
     for split in ("val", "test"):
         other = sorted({class_name for class_name, _ in found[split]} ^ set(class_names))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,27 @@ from clipcifar import params
 from clipcifar.errors import ConfigError
 from clipcifar.files import write_atomically
 from clipcifar.prompts import SET_NAME
+
+
+def edit(path: Path, change: Callable[[Any], object]) -> None:
+    """Change params.yaml in place, atomically; what is not changed keeps its comments and its form.
+
+    Args:
+        path: of params.yaml.
+        change: edits the document, nested dicts and lists.
+    """
+    editor = YAML()
+    editor.preserve_quotes = True
+    editor.width = 4096  # never fold a sentence
+    editor.indent(mapping=2, sequence=4, offset=2)
+    editor.representer.add_representer(  # null stays "null", not nothing
+        type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    document = editor.load(path.read_text(encoding="utf-8"))
+    change(document)
+    stream = io.StringIO()
+    editor.dump(document, stream)
+    write_atomically(path, stream.getvalue().encode())
 
 
 def save_set(path: Path, name: str, values: Mapping[str, Any]) -> None:
@@ -28,16 +49,5 @@ def save_set(path: Path, name: str, values: Mapping[str, Any]) -> None:
     """
     if not SET_NAME.fullmatch(name):
         raise ConfigError(f"the set name {name!r} may hold only letters, digits, _ and -", where=str(path))
-    params.load(path)  # refuses what only the lenient editor below would accept
-    editor = YAML()
-    editor.preserve_quotes = True
-    editor.width = 4096  # never fold a sentence
-    editor.indent(mapping=2, sequence=4, offset=2)
-    editor.representer.add_representer(  # null stays "null", not nothing
-        type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
-    )
-    document = editor.load(path.read_text(encoding="utf-8"))
-    document["prompts"]["sets"][name] = dict(values)
-    stream = io.StringIO()
-    editor.dump(document, stream)
-    write_atomically(path, stream.getvalue().encode())
+    params.load(path)  # refuses what only the lenient editor would accept
+    edit(path, lambda document: document["prompts"]["sets"].update({name: dict(values)}))

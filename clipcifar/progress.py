@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from typing import Any
 
@@ -9,15 +10,18 @@ from tqdm import tqdm
 
 
 def progress(*, total: int, initial: int = 0, unit: str, what: str) -> tqdm[Any]:
-    """A bar with rate and time left on standard error; into a file, a line every half minute."""
+    """A bar with rate and time left on standard error, from the start, gone when done.
+
+    Into a file it is a line every half minute.
+    """
     interactive = sys.stderr.isatty()
     return tqdm(
         total=total,
         initial=initial,
         unit=f" {unit}",
         desc=what,
-        delay=1.0,
+        delay=0.0 if interactive else 2.0,
         mininterval=0.2 if interactive else 30.0,
-        dynamic_ncols=interactive,
-        leave=interactive,
+        ncols=shutil.get_terminal_size().columns,  # tqdm's own guess is 0 on some pseudo-terminals
+        leave=False,
     )

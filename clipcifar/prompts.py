@@ -179,6 +179,12 @@ def expand_set(name: str, values: object, *, class_names: list[str], dataset: st
         raise ConfigError(f"template_mode is {mode!r}", where=where, fix="use shared or per_class")
     key, optional = _KEYS[mode]
     own_names = mode == "per_class" or "class_names" in values
+    if own_names and "dataset" not in values:
+        raise ConfigError(
+            "the key 'dataset' is missing: a set that speaks of classes is for one dataset",
+            where=where,
+            fix=f"add dataset: {dataset}",
+        )
     required = ["template_mode", key] + (["dataset"] if own_names else [])
     check_keys(values, required, where=where, optional=optional)
     if values.get("dataset", dataset) != dataset:

@@ -6,6 +6,7 @@ All tensors live on the device; an epoch is a permutation of rows, not a data lo
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -91,7 +92,9 @@ def _evaluate(head: torch.nn.Module, data: Labelled) -> tuple[float, float]:
 
 
 def better(candidate: Epoch, incumbent: Epoch) -> bool:
-    """Higher val accuracy wins; of equals, lower val loss."""
+    """Higher val accuracy wins; of equals, lower val loss. An epoch that diverged never wins."""
+    if not (math.isfinite(candidate.val_loss) and math.isfinite(incumbent.val_loss)):
+        return math.isfinite(candidate.val_loss)
     return (candidate.val_accuracy, -candidate.val_loss) > (incumbent.val_accuracy, -incumbent.val_loss)
 
 

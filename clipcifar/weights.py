@@ -8,6 +8,7 @@ loads the real weights, the embedded stand-in and a random model.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ import open_clip
 import safetensors.torch
 import torch
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from open_clip.factory import load_state_dict
 
 from clipcifar.errors import ConfigError, DataError, EnvironmentFault
 from clipcifar.files import copy_file, explained, file_sha256, write_json
@@ -159,7 +161,7 @@ def _from_architecture(model: ModelParams, folder: Path) -> Resolved:
             f"the weights of {model.name} {model.pretrained} have sha256 {file_sha256(weights)}, "
             f"expected {pin.sha256} ({pin.source})",
             where=str(weights),
-            fix="delete the file and fetch it again",
+            fix="if these are weights of your own, set model.pretrained: null; else fetch the file again",
         )
     _place_weights(weights, folder, model.allow_pickle)
     return resolved
@@ -175,7 +177,7 @@ def _tag_config(model: ModelParams, architecture: Mapping[str, Any]) -> Mapping[
             f"open_clip has no weights {model.pretrained!r} for {model.name}",
             where="params.yaml: model.pretrained",
             fix=suggestion(model.pretrained, open_clip.list_pretrained_tags_by_model(model.name))
-            + "; for a file of your own set model.path to it and model.pretrained: null",
+            + " For a file of your own set model.path to it and model.pretrained: null.",
         )
     if bool(tag.get("quick_gelu")) != bool(architecture.get("quick_gelu")):
         raise ConfigError(
@@ -237,7 +239,7 @@ def _place_weights(source: Path, folder: Path, allow_pickle: bool) -> None:
             fix="convert it, or set model.allow_pickle: true to read it without executing code",
         )
     try:
-        tensors = open_clip.load_state_dict(str(source), weights_only=True)
+        tensors = load_state_dict(str(source), weights_only=True)
         safetensors.torch.save_file(
             {k: v.clone().contiguous() for k, v in tensors.items()}, folder / WEIGHTS_FILE
         )
@@ -247,7 +249,11 @@ def _place_weights(source: Path, folder: Path, allow_pickle: bool) -> None:
 
 def _save_random(name: str, seed: int, target: Path) -> None:
     torch.manual_seed(seed)
-    model = open_clip.create_model(name, pretrained_text=False, load_weights=False)
+    logging.disable(logging.WARNING)  # open_clip warns that the model is random, which was asked for
+    try:
+        model = open_clip.create_model(name, pretrained_text=False, load_weights=False)
+    finally:
+        logging.disable(logging.NOTSET)
     with explained(target):
         safetensors.torch.save_file({k: v.contiguous() for k, v in model.state_dict().items()}, target)
 

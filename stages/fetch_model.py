@@ -10,6 +10,7 @@ import torch
 
 from clipcifar import files, params, weights
 from clipcifar.backbone import Backbone
+from clipcifar.errors import DataError
 from clipcifar.model import WEIGHTS_FILE, ModelDescription, ModelParams, pretrained_label
 from stages import run
 
@@ -17,7 +18,12 @@ from stages import run
 def main(settings: dict[str, Any], weights_folder: Path, model_path: Path) -> None:
     model = params.read(settings, "model", ModelParams)
     resolved = weights.resolve(model, weights_folder)
-    backbone = Backbone.load(weights_folder, torch.device("cpu"))  # fails now if the weights do not fit
+    try:
+        backbone = Backbone.load(weights_folder, torch.device("cpu"))
+    except DataError as error:
+        error.where = "params.yaml: model"
+        error.fix = f"check that the weights of {resolved.source} are whole and were made for {model.name}"
+        raise
     ModelDescription(
         model=model.name,
         pretrained=pretrained_label(model.pretrained),

@@ -20,7 +20,8 @@ def main(settings: dict[str, Any], classes_path: Path, prompts_folder: Path) -> 
         files.write_json(prompts_folder / f"{prompt_set.name}.json", content)
     print(f"{len(sets)} prompt sets, {prompts.active} active")
     if skipped:
-        print(f"skipped, written for another dataset: {', '.join(skipped)}")
+        names = [f"{name} (for {prompts.sets[name]['dataset']})" for name in skipped]
+        print(f"skipped, not for {classes['dataset']}: {', '.join(names)}")
 
 
 if __name__ == "__main__":

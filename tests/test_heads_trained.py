@@ -14,7 +14,7 @@ from clipcifar.errors import ConfigError
 from clipcifar.mlp_probe import MLPProbe
 from clipcifar.projection import Projection
 from clipcifar.training import Epoch, Labelled, Run, TrainingParams
-from tests.synthetic import DIM, NAMES, clusters, prototypes, write_embeddings
+from tests.made import DIM, NAMES, clusters, prototypes, write_embeddings
 
 CPU = torch.device("cpu")
 

@@ -46,17 +46,19 @@ def test_the_scores_are_scikit_learns_probabilities(num_classes: int, c: float) 
 
 
 def test_the_probe_is_a_stationary_point_of_the_regularised_likelihood() -> None:
-    """Not by scikit-learn: the gradient of C * (sum of cross-entropies) + |W|^2 / 2 vanishes."""
-    c, (embeddings, labels) = 3.0, task(150, noise=1.5)
+    """Without scikit-learn: the gradient of (mean cross-entropy) + |W|^2 / (2 C N) vanishes."""
+    c, n = 3.0, 150
+    embeddings, labels = task(n, noise=1.5)
     probe, _ = fit(embeddings, labels, c=c, max_iter=1000, class_names=names(3))
 
     def gradient(found: LinearProbe) -> float:
         residual = softmax(found.scores(embeddings)) - np.eye(3)[labels]
-        of_coefficients = c * residual.T @ embeddings.astype(np.float64) + found.coefficients
-        return float(max(np.abs(of_coefficients).max(), np.abs(c * residual.sum(axis=0)).max()))
+        of_coefficients = residual.T @ embeddings.astype(np.float64) / n + found.coefficients / (c * n)
+        return float(max(np.abs(of_coefficients).max(), np.abs(residual.mean(axis=0)).max()))
 
-    assert gradient(probe) < 1e-2
-    assert gradient(LinearProbe(1.1 * probe.coefficients, probe.intercepts)) > 0.1
+    tolerance = 1e-4  # scikit-learn stops at this largest component
+    assert gradient(probe) < tolerance
+    assert gradient(LinearProbe(1.1 * probe.coefficients, probe.intercepts)) > 5 * tolerance
 
 
 def test_scores_by_hand() -> None:
@@ -156,14 +158,14 @@ def test_the_validation_curve_is_a_loop_over_the_grid_in_ascending_order() -> No
 
 
 def test_too_few_iterations_are_recorded_point_by_point_without_a_warning() -> None:
-    embeddings, labels = task(120, noise=2.0)
+    embeddings, labels = task(120, noise=4.0)
     params = LinearProbeParams(c_grid=(1e-6, 1e4), max_iter=3)
     points = validation_curve(
         embeddings, labels, embeddings, labels, params=params, class_names=names(3)
     )  # pytest makes warnings errors
     assert [found.converged for found in points] == [True, False]
+    assert points[1].val_accuracy > points[0].val_accuracy  # it would be chosen if it were not left out
     assert choose_c(points) == 1e-6
-    assert points[1].val_accuracy > points[0].val_accuracy - 0.5
     _, converged = fit(embeddings, labels, c=1e4, max_iter=2000, class_names=names(3))
     assert converged
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,9 @@ METHODS = {
 
 def escape(text: str) -> str:
     """Text as it is in a markdown table cell: no markup, no cell border."""
-    for character in "\\`*_{}[]<>()#+!|~":
+    for character in "\\`*{}[]<>()#+!|~":
         text = text.replace(character, "\\" + character)
+    text = re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)  # within a word it is no markup
     return " ".join(text.split())
 
 

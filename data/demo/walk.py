@@ -18,10 +18,11 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from clipcifar import params_edit
+
 PROJECT = Path(__file__).resolve().parents[2]
 OVERRIDES = Path("data/demo/params.yaml")
 OLD, NEW = "a photo of a {classname}.", "a scan of the handwritten digit {classname}."
-_YAML = YAML()  # keeps comments
 
 
 def say(text: str) -> None:
@@ -69,7 +70,8 @@ def make_workspace(workspace: Path) -> bool:
     quietly("git", "init", "--quiet", folder=workspace)
     for key, value in (("user.name", "demo"), ("user.email", "demo@localhost")):
         quietly("git", "config", key, value, folder=workspace)
-    edit_params(workspace, lambda params: overlay(params, _YAML.load(workspace / OVERRIDES)))
+    overrides = YAML(typ="safe").load(workspace / OVERRIDES)
+    params_edit.edit(workspace / "params.yaml", lambda params: overlay(params, overrides))
     commit(workspace, "clipcifar on digits")
     return again
 
@@ -81,13 +83,6 @@ def overlay(params: Any, overrides: Any) -> None:
             overlay(params[key], value)
         else:
             params[key] = value
-
-
-def edit_params(workspace: Path, change: Any) -> None:
-    """Edit params.yaml as a person would, comments kept."""
-    params = _YAML.load(workspace / "params.yaml")
-    change(params)
-    _YAML.dump(params, workspace / "params.yaml")
 
 
 def commit(workspace: Path, message: str) -> None:
@@ -104,7 +99,8 @@ def change_prompt(params: Any) -> None:
 def main() -> None:
     """Walk through it in the folder named on the command line."""
     workspace = Path(sys.argv[1]).resolve()
-    environment = {**os.environ, "CLIPCIFAR_CACHE": str(workspace.with_name(workspace.name + "-cache"))}
+    cache = workspace.with_name(workspace.name + "-cache")
+    environment = {**os.environ, "CLIPCIFAR_CACHE": str(cache)}
     started = time.monotonic()
     again = make_workspace(workspace)
     say(f"The whole pipeline, on scikit-learn's digits and a stand-in model, in {workspace}")
@@ -114,7 +110,7 @@ def main() -> None:
     commit(workspace, f"prompt: {OLD}")
 
     say(f'A change of prompt in params.yaml: "{OLD}" becomes "{NEW}"')
-    edit_params(workspace, change_prompt)
+    params_edit.edit(workspace / "params.yaml", change_prompt)
     print("What is stale now, and why:")
     type_command("dvc", "status", folder=workspace, environment=environment)
     print('\nRun again. A stage that "didn\'t change" has inputs with the same digests as before:')
@@ -128,11 +124,11 @@ def main() -> None:
     type_command("clipcifar", "show", folder=workspace, environment=environment)
     print(
         "\nThe stand-in proves the machinery; its accuracies say nothing about CLIP.\n"
-        "Where to look next:\n"
-        f"  {workspace}/report/methods.md   all tables\n"
-        f"  {workspace}/params.yaml         change a prompt, then `dvc repro` and `dvc metrics diff`\n"
-        f"  cd {workspace} && dvc plots show   confusion matrices and curves\n"
-        "  README.md                        the real run, your own photos, other backbones"
+        f"All tables: {workspace}/report/methods.md\n"
+        "To go on from here:\n"
+        f"  . .venv/bin/activate && cd {workspace}\n"
+        f"  export CLIPCIFAR_CACHE={cache}   # so that no sentence is embedded twice\n"
+        "and edit params.yaml, then `dvc repro` and `dvc metrics diff`; README.md has the rest."
     )
 
 

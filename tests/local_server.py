@@ -1,0 +1,69 @@
+"""A web server on the loopback that misbehaves as told, and counts what it is asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Server:
+    """`files` by path; `faults` are served one per request before the file is: a status, "cut" or "stall"."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.faults: list[int | str] = []
+        self.headers: dict[str, str] = {}
+        self.requests: list[str] = []
+        self.url = ""
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    server = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self._answer(body=False)
+
+        def do_GET(self) -> None:
+            self._answer(body=True)
+
+        def _answer(self, *, body: bool) -> None:
+            server.requests.append(f"{self.command} {self.path}")
+            fault = server.faults.pop(0) if server.faults else None
+            content = server.files.get(self.path)
+            if isinstance(fault, int) or content is None:
+                self.send_response(fault if isinstance(fault, int) else 404)
+                if content is None:
+                    self.send_header("X-Error-Code", "EntryNotFound")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            if fault == "stall":
+                threading.Event().wait(1.5)  # not time.sleep, which tests patch
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+            for key, value in server.headers.items():
+                self.send_header(key, value)
+            self.end_headers()
+            if body:
+                with suppress(ConnectionError):  # a client that has given up
+                    self.wfile.write(content[: len(content) // 2] if fault == "cut" else content)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.url = f"http://127.0.0.1:{httpd.server_address[1]}"
+    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        httpd.shutdown()
+        httpd.server_close()
+        thread.join()

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
+
+from clipcifar.errors import DataError
+from clipcifar.preprocess import Preprocess, fit, normalise
+
+BASE: dict[str, Any] = {
+    "size": 224,
+    "mean": (0.48, 0.45, 0.40),
+    "std": (0.27, 0.26, 0.28),
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+    "fill_color": 0,
+}
+
+
+def _photograph(height: int, width: int) -> NDArray[np.uint8]:
+    """Smooth shapes and some noise, so that resampling has edges and gradients to work on."""
+    rng = np.random.default_rng(height * width)
+    y, x = np.mgrid[0:height, 0:width]
+    waves = [128 + 90 * np.sin(x / (5 + c) + y / (7 - c)) for c in range(3)]
+    return np.clip(np.stack(waves, axis=-1) + rng.normal(0, 12, (height, width, 3)), 0, 255).astype(np.uint8)
+
+
+def _theirs(pixels: NDArray[np.uint8], config: dict[str, Any]) -> torch.Tensor:
+    transform = image_transform_v2(PreprocessCfg(**config), is_train=False)
+    result: torch.Tensor = transform(Image.fromarray(pixels))
+    return result
+
+
+def _batch(pixels: NDArray[np.uint8]) -> torch.Tensor:
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None]
+
+
+@pytest.mark.parametrize("size", [(32, 32), (37, 61), (500, 333), (64, 64), (224, 224), (300, 90)])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"interpolation": "bilinear"},
+        {"resize_mode": "squash"},
+        {"resize_mode": "longest", "fill_color": 7},
+        {"size": 64},
+        {"size": (96, 64)},
+        {"size": (96, 64), "resize_mode": "longest"},
+    ],
+    ids=str,
+)
+def test_pixels_are_open_clips_to_two_levels(size: tuple[int, int], change: dict[str, Any]) -> None:
+    config = {**BASE, **change}
+    pixels = _photograph(*size)
+    ours = fit(_batch(pixels), Preprocess.from_config(config))[0].to(torch.int32)
+    theirs = _theirs(pixels, {**config, "mean": (0, 0, 0), "std": (1, 1, 1)}).mul(255).round().to(torch.int32)
+    assert ours.shape == theirs.shape
+    difference = (ours - theirs).abs()
+    assert difference.max() <= 2
+    assert (difference > 1).float().mean() < 1e-4
+    if size == (32, 32) and change == {}:  # CIFAR into ViT-B/32
+        assert (difference > 0).float().mean() < 1e-3
+
+
+def test_normalisation_is_open_clips() -> None:
+    pixels = _photograph(224, 224)
+    preprocess = Preprocess.from_config(BASE)
+    torch.testing.assert_close(
+        normalise(_batch(pixels), preprocess)[0], _theirs(pixels, BASE), atol=1e-5, rtol=0
+    )
+
+
+def test_a_batch_is_its_images_one_by_one() -> None:
+    preprocess = Preprocess.from_config(BASE)
+    batch = torch.cat([_batch(_photograph(32, 32)), _batch(np.zeros((32, 32, 3), np.uint8))])
+    together = fit(batch, preprocess)
+    for i in range(2):
+        assert torch.equal(together[i], fit(batch[i : i + 1], preprocess)[0])
+
+
+def test_an_image_of_the_right_size_is_left_alone() -> None:
+    batch = _batch(_photograph(224, 224))
+    assert torch.equal(fit(batch, Preprocess.from_config(BASE)), batch)
+
+
+@pytest.mark.parametrize("change", [{"interpolation": "nearest"}, {"resize_mode": "crop"}])
+def test_unknown_preprocessing_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match="unknown preprocessing"):
+        Preprocess.from_config({**BASE, **change})

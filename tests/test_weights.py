@@ -1,0 +1,252 @@
+"""Every source of weights ends up in one folder format, and what cannot be trusted is refused."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from clipcifar import files, store, weights
+from clipcifar.backbone import Backbone
+from clipcifar.errors import ConfigError, DataError, EnvironmentFault
+from clipcifar.model import CONFIG_FILE, WEIGHTS_FILE, ModelDescription, ModelParams, check_requested
+from clipcifar.params import NO_PATH
+from clipcifar.weights import Pin
+from stages import fetch_model
+from tests.local_server import Server, serving
+
+CPU = torch.device("cpu")
+
+
+def _model(name: str, pretrained: str | None = None, path: str = NO_PATH, **more: Any) -> ModelParams:
+    return ModelParams(name, pretrained, path, **{"seed": 0, "allow_pickle": False, **more})
+
+
+def _local(folder: Path) -> ModelParams:
+    return _model(f"local-dir:{folder}", path=str(folder))
+
+
+def _refused(model: ModelParams, target: Path, error: type[Exception] = ConfigError) -> str:
+    with pytest.raises(error) as caught:
+        weights.resolve(model, target)
+    return str(caught.value)
+
+
+def _copy(source: Path, target: Path) -> Path:
+    target.mkdir()
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        (target / name).write_bytes((source / name).read_bytes())
+    return target
+
+
+def test_a_folder_is_taken_as_it_is(tiny_clip: Path, tmp_path: Path) -> None:
+    weights.resolve(_local(tiny_clip), tmp_path / "w")
+    assert (tmp_path / "w" / WEIGHTS_FILE).read_bytes() == (tiny_clip / WEIGHTS_FILE).read_bytes()
+    assert json.loads((tmp_path / "w" / CONFIG_FILE).read_text()) == json.loads(
+        (tiny_clip / CONFIG_FILE).read_text()
+    )
+    assert Backbone.load(tmp_path / "w", CPU).context_length == 32
+
+
+def test_what_a_folder_lacks_is_named(tiny_clip: Path, tmp_path: Path) -> None:
+    folder, target = _copy(tiny_clip, tmp_path / "f"), tmp_path / "w"
+    assert f"set model.path: {folder}" in _refused(_model(f"local-dir:{folder}"), target)
+    assert "set it to null" in _refused(_model(f"local-dir:{folder}", "openai", str(folder)), target)
+    (folder / "other.safetensors").write_bytes(b"")
+    weights.resolve(_local(folder), target)  # the usual name wins
+    (folder / WEIGHTS_FILE).rename(folder / "third.safetensors")
+    assert "2 safetensors files" in _refused(_local(folder), target)
+    (folder / CONFIG_FILE).write_text("{}")
+    assert "not an open_clip config" in _refused(_local(folder), target, DataError)
+    (folder / CONFIG_FILE).unlink()
+    assert CONFIG_FILE in _refused(_local(folder), target)
+
+
+def test_unknown_architectures_and_tags_get_a_suggestion(tmp_path: Path) -> None:
+    assert "did you mean ViT-B-32?" in _refused(_model("ViT-B-23", "openai"), tmp_path)
+    assert "did you mean laion2b_s34b_b79k?" in _refused(_model("ViT-B-32", "laion2b_s34b_b79"), tmp_path)
+    assert "not a file" in _refused(_model("ViT-B-32", None, str(tmp_path / "nope.safetensors")), tmp_path)
+
+
+def test_weights_trained_with_another_activation_are_refused_by_name(tmp_path: Path) -> None:
+    assert "use ViT-B-32-quickgelu" in _refused(_model("ViT-B-32", "openai"), tmp_path)
+
+
+def test_a_pinned_file_must_have_its_digest(tiny_clip: Path, tmp_path: Path) -> None:
+    file = tiny_clip / WEIGHTS_FILE
+    message = _refused(_model("ViT-B-32", "laion2b_s34b_b79k", str(file)), tmp_path, DataError)
+    pin = weights.PINS["ViT-B-32", "laion2b_s34b_b79k"]
+    for part in (pin.sha256, pin.source, files.file_sha256(file), "model.pretrained: null"):
+        assert part in message
+    assert file.exists()
+
+
+class _Payload:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.write_text, (self.target, "executed"))
+
+
+def test_a_pickle_with_a_payload_is_never_executed(tmp_path: Path) -> None:
+    witness, file = tmp_path / "witness", tmp_path / "w.bin"
+    file.write_bytes(pickle.dumps({"state_dict": _Payload(witness)}))
+    torch.save({"x": _Payload(witness)}, tmp_path / "zip.bin")
+    for name in (file, tmp_path / "zip.bin"):
+        assert "allow_pickle" in _refused(_model("ViT-B-32", None, str(name)), tmp_path / "t")
+        message = _refused(_model("ViT-B-32", None, str(name), allow_pickle=True), tmp_path / "t", DataError)
+        assert "plain tensors" in message
+    assert not witness.exists()
+    pickle.loads(file.read_bytes())  # negative control: the payload does work
+    assert witness.read_text() == "executed"
+
+
+def test_a_plain_pickle_is_read_where_it_is_allowed(tiny_clip: Path, tmp_path: Path) -> None:
+    state = safetensors.torch.load_file(tiny_clip / WEIGHTS_FILE)
+    torch.save({"state_dict": state}, tmp_path / "w.pt")
+    weights.resolve(_model("ViT-B-32", None, str(tmp_path / "w.pt"), allow_pickle=True), tmp_path / "t")
+    stored = safetensors.torch.load_file(tmp_path / "t" / WEIGHTS_FILE)
+    assert all(torch.equal(stored[name], state[name]) for name in state)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"x",
+        struct.pack("<Q", 1 << 60) + b"{}",
+        struct.pack("<Q", 2) + b"{}",
+        struct.pack("<Q", 4) + b"{{{{",
+    ],
+)
+def test_hostile_safetensors_are_bad_data(tiny_clip: Path, tmp_path: Path, content: bytes) -> None:
+    folder = _copy(tiny_clip, tmp_path / "f")
+    (folder / WEIGHTS_FILE).write_bytes(content)
+    weights.resolve(_local(folder), tmp_path / "w")
+    with pytest.raises(DataError):
+        Backbone.load(tmp_path / "w", CPU)
+
+
+def test_nan_in_the_weights_shows_in_the_first_embedding(tiny_clip: Path, tmp_path: Path) -> None:
+    folder = _copy(tiny_clip, tmp_path / "f")
+    state = safetensors.torch.load_file(folder / WEIGHTS_FILE)
+    state["visual.proj"][0, 0] = float("nan")
+    safetensors.torch.save_file(state, folder / WEIGHTS_FILE)
+    images = torch.zeros((1, 3, 32, 32), dtype=torch.uint8)
+    embedding = Backbone.load(folder, CPU).encode_images(images).numpy()
+    with pytest.raises(DataError, match="is not a unit vector"):
+        store.check_embeddings(embedding.astype(np.float32), ["a.jpg"], what="image")
+
+
+def test_the_stage_describes_what_it_resolved(tiny_clip: Path, tmp_path: Path) -> None:
+    settings = {
+        "model": {
+            "name": f"local-dir:{tiny_clip}",
+            "pretrained": None,
+            "path": str(tiny_clip),
+            "seed": 0,
+            "allow_pickle": False,
+        }
+    }
+    fetch_model.main(settings, tmp_path / "w", tmp_path / "m.json")
+    found = ModelDescription.read(tmp_path / "m.json")
+    assert found.weights_sha256 == files.file_sha256(tiny_clip / WEIGHTS_FILE)
+    assert found.preprocess["mean"] == [0.5, 0.4, 0.3]
+    assert (found.context_length, found.pretrained) == (32, "")
+    assert found.logit_scale == pytest.approx(1 / 0.07, rel=1e-5)
+    check_requested(found.attributes(), _local(tiny_clip))
+    with pytest.raises(DataError, match="asks for 'ViT-B-32'"):
+        check_requested(found.attributes(), _model("ViT-B-32"))
+
+
+def test_weights_of_another_architecture_name_the_key_to_change(tiny_clip: Path, tmp_path: Path) -> None:
+    settings = {
+        "model": {
+            "name": "ViT-B-32",
+            "pretrained": None,
+            "path": str(tiny_clip / WEIGHTS_FILE),
+            "seed": 0,
+            "allow_pickle": False,
+        }
+    }
+    with pytest.raises(DataError) as caught:
+        fetch_model.main(settings, tmp_path / "w", tmp_path / "m.json")
+    assert "params.yaml: model" in str(caught.value)
+    assert "ViT-B-32" in str(caught.value)
+    assert not (tmp_path / "m.json").exists()
+
+
+@pytest.fixture
+def hub(tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """An imitation of the hub on the loopback that holds one repository in open_clip's format."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between the client's bounded retries
+    with serving() as server:
+        server.headers = {"X-Repo-Commit": "c" * 40}
+        for name in (CONFIG_FILE, WEIGHTS_FILE):
+            server.files[f"/org/tiny/resolve/main/{name}"] = (tiny_clip / name).read_bytes()
+            server.files[f"/org/pinned/resolve/{'d' * 40}/{name}"] = (tiny_clip / name).read_bytes()
+        download = huggingface_hub.hf_hub_download
+
+        def from_here(repository: str, filename: str, revision: str | None = None) -> str:
+            return str(
+                download(
+                    repository, filename, revision=revision, endpoint=server.url, cache_dir=tmp_path / "hub"
+                )
+            )
+
+        monkeypatch.setattr(huggingface_hub, "hf_hub_download", from_here)
+        yield server
+
+
+def test_a_hub_repository_is_downloaded_and_its_revision_kept(
+    hub: Server, tiny_clip: Path, tmp_path: Path
+) -> None:
+    found = weights.resolve(_model("hf-hub:org/tiny"), tmp_path / "w")
+    assert (found.source, found.revision) == ("hf-hub:org/tiny", "c" * 40)
+    assert (tmp_path / "w" / WEIGHTS_FILE).read_bytes() == (tiny_clip / WEIGHTS_FILE).read_bytes()
+    assert Backbone.load(tmp_path / "w", CPU).context_length == 32
+
+
+def test_a_pinned_tag_asks_for_its_revision(
+    hub: Server, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pin = Pin(files.file_sha256(tiny_clip / WEIGHTS_FILE), "d" * 40, "made here")
+    monkeypatch.setitem(weights.PINS, ("ViT-B-32", "laion2b_s34b_b79k"), pin)
+    tag = {
+        "hf_hub": "org/pinned/",
+        "mean": (0.1, 0.2, 0.3),
+        "std": (1, 1, 1),
+        "interpolation": "bicubic",
+        "resize_mode": "squash",
+    }
+    monkeypatch.setattr("open_clip.get_pretrained_cfg", lambda name, pretrained: tag)
+    weights.resolve(_model("ViT-B-32", "laion2b_s34b_b79k"), tmp_path / "w")
+    assert any(f"/resolve/{'d' * 40}/" in request for request in hub.requests)
+    config = json.loads((tmp_path / "w" / CONFIG_FILE).read_text())
+    assert config["preprocess_cfg"]["resize_mode"] == "squash"
+    assert config["model_cfg"]["embed_dim"] == 512
+    monkeypatch.setitem(weights.PINS, ("ViT-B-32", "laion2b_s34b_b79k"), Pin("0" * 64, "d" * 40, "made here"))
+    assert "made here" in _refused(_model("ViT-B-32", "laion2b_s34b_b79k"), tmp_path / "w2", DataError)
+
+
+def test_a_repository_without_safetensors_says_what_else_there_is(hub: Server, tmp_path: Path) -> None:
+    del hub.files[f"/org/tiny/resolve/main/{WEIGHTS_FILE}"]
+    assert "allow_pickle" in _refused(_model("hf-hub:org/tiny"), tmp_path)
+
+
+def test_an_unreachable_hub_is_an_environment_fault_with_the_manual_way(hub: Server, tmp_path: Path) -> None:
+    hub.faults = [503] * 50
+    message = _refused(_model("hf-hub:org/tiny"), tmp_path, EnvironmentFault)
+    for part in (CONFIG_FILE, "model.path", "make demo"):
+        assert part in message
