@@ -33,7 +33,7 @@ def main() -> None:
     )
     output = compare.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="everything as JSON")
-    output.add_argument("--md", action="store_true", help="markdown, which is also the default")
+    output.add_argument("--md", action="store_true", help="markdown, names escaped")
     compare.set_defaults(run=_compare)
     trial = commands.add_parser(
         "try",
@@ -61,7 +61,7 @@ def _show(arguments: argparse.Namespace) -> str:
     found = {method: files.read_json(arguments.metrics / f"{method}.json") for method in table.METHODS}
     lines = table.methods_table(found)
     if arguments.per_class:
-        lines += ["", *table.per_class_table(found)]
+        lines += ["", *table.per_class_table(found, shown=str)]
     return "\n".join(lines)
 
 
@@ -78,7 +78,8 @@ def _compare(arguments: argparse.Namespace) -> str:
     if arguments.json:
         data = comparison.as_data(found, name_a=arguments.a, name_b=arguments.b)
         return json.dumps(data, indent=2, ensure_ascii=False)
-    return comparison.as_markdown(found, name_a=arguments.a, name_b=arguments.b)
+    shown = table.escape if arguments.md else str
+    return comparison.as_table(found, name_a=arguments.a, name_b=arguments.b, shown=shown)
 
 
 def _try(arguments: argparse.Namespace) -> str:

@@ -47,10 +47,7 @@ def main(
         print(f"not converged in {probe_params.max_iter} iterations, left out of the choice: C = {failed}")
     if not converged:
         print(f"the refit at C = {c:g} did not converge in {probe_params.max_iter} iterations")
-    plots.write_csv(
-        plots_folder / "validation.csv",
-        linear_probe.curve_rows(points),
-    )
+    plots.write_csv(plots_folder / "validation.csv", linear_probe.curve_rows(points))
     heads.write(
         head,
         "linear_probe",

@@ -86,7 +86,7 @@ def test_the_report_ranks_sets_on_train_and_compares_them_on_test() -> None:
 def test_a_comparison_reads_as_markdown_and_as_data() -> None:
     labels = np.repeat([0, 1], 50)
     found = compare.compare(labels, np.zeros(100, dtype=np.int64), labels, class_names=["cat", "dog"])
-    text = comparison.as_markdown(found, name_a="photo", name_b="sc*nes")
+    text = comparison.as_table(found, name_a="photo", name_b="sc*nes")
     assert "sc\\*nes is worse than photo: -50.0 points" in text
     assert len({len(line) for line in text.splitlines() if line.startswith("| ") and "dog" in line}) == 2
     data = json.loads(json.dumps(comparison.as_data(found, name_a="photo", name_b="sc*nes")))
@@ -101,7 +101,11 @@ def test_show_prints_the_table_and_names_a_missing_file(tmp_path: Path) -> None:
     shown = subprocess.run(
         [*script, "show", "--per-class", "--metrics", str(tmp_path)], capture_output=True, text=True
     )
-    assert shown.stdout.splitlines() == [*table.methods_table(ALL), "", *table.per_class_table(ALL)]
+    assert shown.stdout.splitlines() == [
+        *table.methods_table(ALL),
+        "",
+        *table.per_class_table(ALL, shown=str),
+    ]
     (tmp_path / "mlp_probe.json").unlink()
     failed = subprocess.run([*script, "show", "--metrics", str(tmp_path)], capture_output=True, text=True)
     assert failed.returncode == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -23,12 +24,20 @@ def _row(name: str, found: Paired, p_value: float) -> list[str]:
     ]
 
 
-def as_markdown(comparison: Comparison, *, name_a: str, name_b: str) -> str:
-    """Verdict, the difference overall and per class, and the largest flows between classes."""
-    a, b = escape(name_a), escape(name_b)
+def as_table(
+    comparison: Comparison, *, name_a: str, name_b: str, shown: Callable[[str], str] = escape
+) -> str:
+    """Verdict, the difference overall and per class, and the largest flows between classes.
+
+    Args:
+        comparison: of B with A.
+        name_a, name_b: what the two are called.
+        shown: how a name is written; `escape` for markdown, `str` for a terminal.
+    """
+    a, b = shown(name_a), shown(name_b)
     header = ["", "images", "A", "B", "B - A (points)", "95 % interval", "only A right", "only B right", "p"]
     rows = [_row("all", comparison.overall, comparison.overall.p_value)]
-    rows += [_row(escape(item.name), item.paired, item.p_holm) for item in comparison.per_class]
+    rows += [_row(shown(item.name), item.paired, item.p_holm) for item in comparison.per_class]
     lines = [
         f"A = {a}, B = {b}",
         "",
@@ -39,7 +48,7 @@ def as_markdown(comparison: Comparison, *, name_a: str, name_b: str) -> str:
     ]
     lines += ["p: exact McNemar; of a class, Holm-corrected over the classes."]
     if comparison.flows:
-        flows = [[escape(f.label), escape(f.from_a), escape(f.to_b), str(f.n)] for f in comparison.flows]
+        flows = [[shown(f.label), shown(f.from_a), shown(f.to_b), str(f.n)] for f in comparison.flows]
         lines += ["", *markdown_table(["images of", "A says", "B says", "images"], flows, text_columns=3)]
     return "\n".join(lines)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -71,11 +71,18 @@ def methods_table(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return markdown_table(header, rows)
 
 
-def per_class_table(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """One row per class, one column per method: top-1 accuracy within the class."""
+def per_class_table(
+    metrics: Mapping[str, Mapping[str, Any]], *, shown: Callable[[str], str] = escape
+) -> list[str]:
+    """One row per class, one column per method: top-1 accuracy within the class.
+
+    Args:
+        metrics: each method's metrics file.
+        shown: how a name is written; `escape` for markdown, `str` for a terminal.
+    """
     names = next(iter(metrics.values()))["per_class"]
     rows = [
-        [escape(name), *(f"{found['per_class'][name]:.4f}" for found in metrics.values())] for name in names
+        [shown(name), *(f"{found['per_class'][name]:.4f}" for found in metrics.values())] for name in names
     ]
     return markdown_table(["class", *(METHODS[method] for method in metrics)], rows)
 
