@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,29 +83,3 @@ def with_test(
     if labels is not None:
         changed = replace(changed, labels=labels)
     return replace(images, test=changed)
-
-
-def write_files(folder: Path, images: ImageEmbeddings) -> None:
-    """`images.h5`, `splits.h5` and two prompt sets in `texts/`: what the method stages read."""
-    attributes = {key: images.attributes[key] for key in ATTRIBUTES}
-    store.write_images(folder / "images.h5", train=images.train, test=images.test, attributes=attributes)
-    splits.write_splits(
-        folder / "splits.h5",
-        images.train.ids,
-        train_val(images),
-        attributes={"dataset_digest": attributes["dataset_digest"]},
-    )
-    write_texts(folder / "texts", attributes=attributes)
-
-
-def write_texts(folder: Path, *, attributes: dict[str, Attribute] = ATTRIBUTES) -> None:
-    """The prompt sets `near` and `far`, two sentences a class, near and far from the prototypes."""
-    class_index = np.repeat(np.arange(len(CLASSES)), 2)
-    for name, noise in (("near", 0.8), ("far", 2.5)):
-        store.write_texts(
-            folder / f"{name}.h5",
-            embeddings=around(prototypes(), class_index, noise=noise, seed=9),
-            class_index=class_index,
-            sentences=[f"{name} {i} of {CLASSES[label]}" for i, label in enumerate(class_index)],
-            attributes=attributes,
-        )

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from clipcifar import heads, metrics, results
-from clipcifar.errors import DataError
 from stages import linear_probe, mlp_probe, projection, prompt_sets, zero_shot
 from tests.made import NAMES, write_embeddings
 
@@ -121,19 +120,3 @@ def test_seeds_are_reported_beside_one_models_accuracy(finished: Path) -> None:
         found = _metrics(finished, method)
         assert found["seeds"]["n"] == 3
         assert found["n_correct"] / found["n"] == pytest.approx(found["accuracy"], abs=1e-5)
-
-
-def test_embeddings_of_another_model_than_params_ask_for_are_refused(finished: Path, tmp_path: Path) -> None:
-    write_embeddings(tmp_path)
-    settings = {**SETTINGS, "model": {**SETTINGS["model"], "name": "other"}}
-    with pytest.raises(DataError, match="asks for"):
-        _run_all(tmp_path, settings)
-
-
-def test_images_and_sentences_of_different_weights_are_refused(tmp_path: Path) -> None:
-    write_embeddings(tmp_path / "a")
-    write_embeddings(tmp_path / "b", weights="1")
-    paths = (tmp_path / "p.h5", tmp_path / "m.json", tmp_path / "plots")
-    with pytest.raises(DataError, match="weights_sha256"):
-        zero_shot.main(SETTINGS, tmp_path / "a" / "images.h5", tmp_path / "b" / "texts", *paths)
-    assert not (tmp_path / "m.json").exists()
