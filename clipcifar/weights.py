@@ -14,21 +14,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import open_clip
 import safetensors.torch
 import torch
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from open_clip.factory import load_state_dict
 
-from clipcifar.errors import ConfigError, DataError, EnvironmentFault
+from clipcifar import hub
+from clipcifar.errors import ConfigError, DataError
 from clipcifar.files import copy_file, explained, file_sha256, write_json
 from clipcifar.model import CONFIG_FILE, RANDOM, WEIGHTS_FILE, ModelParams
 from clipcifar.params import NO_PATH, suggestion
 
 LOCAL_DIR, HF_HUB = "local-dir:", "hf-hub:"
-_PICKLED_FILE = "open_clip_pytorch_model.bin"
-_TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.model")
 
 
 @dataclass(frozen=True)
@@ -75,10 +72,7 @@ def resolve(model: ModelParams, folder: Path) -> Resolved:
 
 
 def _from_folder(model: ModelParams, source: Path, folder: Path) -> Resolved:
-    if model.pretrained is not None:
-        raise ConfigError(
-            "a folder brings its own weights", where="params.yaml: model.pretrained", fix="set it to null"
-        )
+    _refuse_tag(model)
     if Path(model.path) != source:
         raise ConfigError(
             f"model.name points at {source}, model.path at {model.path}",
@@ -97,25 +91,20 @@ def _from_folder(model: ModelParams, source: Path, folder: Path) -> Resolved:
             fix=f"name one of them {WEIGHTS_FILE}",
         )
     copy_file(preferred[0], folder / WEIGHTS_FILE)
-    for pattern in _TOKENIZER_FILES:
+    for pattern in hub.TOKENIZER_FILES:
         for file in source.glob(pattern):
             copy_file(file, folder / file.name)
     return Resolved(str(source), "")
 
 
 def _from_hub(model: ModelParams, repository: str, folder: Path) -> Resolved:
-    if model.pretrained is not None:
-        raise ConfigError(
-            "a hub repository brings its own weights",
-            where="params.yaml: model.pretrained",
-            fix="set it to null",
-        )
-    config = _read_config(_hub_file(repository, [CONFIG_FILE], None))
+    _refuse_tag(model)
+    config = _read_config(hub.fetch(repository, [CONFIG_FILE], None))
     _write_config(folder, config)
-    weights = _hub_file(repository, _candidates("", model.allow_pickle), None)
+    weights = hub.fetch(repository, hub.candidates("", model.allow_pickle), None)
     _place_weights(weights, folder, model.allow_pickle)
-    _fetch_tokenizer(config["model_cfg"], folder)
-    return Resolved(f"{HF_HUB}{repository}", _revision_of(weights))
+    hub.fetch_tokenizer(config["model_cfg"], folder)
+    return Resolved(f"{HF_HUB}{repository}", hub.revision_of(weights))
 
 
 def _from_architecture(model: ModelParams, folder: Path) -> Resolved:
@@ -131,8 +120,7 @@ def _from_architecture(model: ModelParams, folder: Path) -> Resolved:
         key: value for key, value in tag.items() if key in asdict(open_clip.transform.PreprocessCfg())
     }
     _write_config(folder, {"model_cfg": architecture, "preprocess_cfg": preprocess})
-    _fetch_tokenizer(architecture, folder)
-    pin = PINS.get((model.name, model.pretrained or ""))
+    hub.fetch_tokenizer(architecture, folder)
     if model.path != NO_PATH:
         weights = Path(model.path)
         if not weights.is_file():
@@ -146,25 +134,46 @@ def _from_architecture(model: ModelParams, folder: Path) -> Resolved:
         _save_random(model.name, model.seed, folder / WEIGHTS_FILE)
         return Resolved(f"{RANDOM}, seed {model.seed}", "")
     else:
-        repository, _, filename = tag.get("hf_hub", "").rpartition("/")
-        if not repository:
-            raise ConfigError(
-                f"the weights {model.pretrained!r} are not on the hub, only at {tag.get('url')}",
-                where="params.yaml: model.pretrained",
-                fix="download the file and set model.path to it",
-            )
-        candidates = _candidates(filename, model.allow_pickle)
-        weights = _hub_file(repository, candidates, pin.revision if pin else None)
-        resolved = Resolved(f"{HF_HUB}{repository}", _revision_of(weights))
-    if pin and file_sha256(weights) != pin.sha256:
+        weights, resolved = _download_tag(model, tag)
+    _check_pin(model, weights)
+    _place_weights(weights, folder, model.allow_pickle)
+    return resolved
+
+
+def _refuse_tag(model: ModelParams) -> None:
+    if model.pretrained is not None:
+        raise ConfigError(
+            f"{model.name} brings its own weights",
+            where="params.yaml: model.pretrained",
+            fix="set it to null",
+        )
+
+
+def _download_tag(model: ModelParams, tag: Mapping[str, Any]) -> tuple[Path, Resolved]:
+    repository, _, filename = tag.get("hf_hub", "").rpartition("/")
+    if not repository:
+        raise ConfigError(
+            f"the weights {model.pretrained!r} are not on the hub, only at {tag.get('url')}",
+            where="params.yaml: model.pretrained",
+            fix="download the file and set model.path to it",
+        )
+    pin = PINS.get((model.name, model.pretrained or ""))
+    weights = hub.fetch(
+        repository, hub.candidates(filename, model.allow_pickle), pin.revision if pin else None
+    )
+    return weights, Resolved(f"{HF_HUB}{repository}", hub.revision_of(weights))
+
+
+def _check_pin(model: ModelParams, weights: Path) -> None:
+    """Raise DataError when the weights of a known tag are other bytes than known."""
+    pin = PINS.get((model.name, model.pretrained or ""))
+    if pin and (found := file_sha256(weights)) != pin.sha256:
         raise DataError(
-            f"the weights of {model.name} {model.pretrained} have sha256 {file_sha256(weights)}, "
+            f"the weights of {model.name} {model.pretrained} have sha256 {found}, "
             f"expected {pin.sha256} ({pin.source})",
             where=str(weights),
             fix="if these are weights of your own, set model.pretrained: null; else fetch the file again",
         )
-    _place_weights(weights, folder, model.allow_pickle)
-    return resolved
 
 
 def _tag_config(model: ModelParams, architecture: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -186,46 +195,6 @@ def _tag_config(model: ModelParams, architecture: Mapping[str, Any]) -> Mapping[
             fix=f"use {model.name.removesuffix('-quickgelu')}{'-quickgelu' if tag.get('quick_gelu') else ''}",
         )
     return tag
-
-
-def _candidates(filename: str, allow_pickle: bool) -> list[str]:
-    """File names to try in a hub repository, safetensors first and pickles only if allowed."""
-    if filename in ("", _PICKLED_FILE):
-        safe = WEIGHTS_FILE
-    else:
-        safe = str(Path(filename).with_suffix(".safetensors"))
-    return [safe, filename or _PICKLED_FILE] if allow_pickle else [safe]
-
-
-def _hub_file(repository: str, candidates: list[str], revision: str | None) -> Path:
-    for filename in candidates:
-        try:
-            return Path(huggingface_hub.hf_hub_download(repository, filename, revision=revision))
-        except LocalEntryNotFoundError as error:
-            raise _unreachable(repository, filename, error) from error
-        except EntryNotFoundError:
-            continue
-        except Exception as error:  # the hub's client raises the types of whichever HTTP library it uses
-            raise _unreachable(repository, filename, error) from error
-    raise ConfigError(
-        f"the repository {repository} has none of {', '.join(candidates)}",
-        where="params.yaml: model",
-        fix="choose another model; set model.allow_pickle: true if you trust pickled weights from there",
-    )
-
-
-def _unreachable(repository: str, filename: str, error: Exception) -> EnvironmentFault:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return EnvironmentFault(
-        f"could not download {filename} of {repository}: {reason}",
-        where=f"{huggingface_hub.constants.ENDPOINT}/{repository}",
-        fix=f"without a network, get {filename} elsewhere and set model.path; `make demo` downloads nothing",
-    )
-
-
-def _revision_of(path: Path) -> str:
-    """The commit that the hub's cache filed a download under (…/snapshots/<commit>/<file>)."""
-    return path.parent.name if path.parent.parent.name == "snapshots" else ""
 
 
 def _place_weights(source: Path, folder: Path, allow_pickle: bool) -> None:
@@ -269,14 +238,3 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _write_config(folder: Path, config: Mapping[str, Any]) -> None:
     write_json(folder / CONFIG_FILE, config)
-
-
-def _fetch_tokenizer(architecture: Mapping[str, Any], folder: Path) -> None:
-    """Models with a tokenizer of their own name a hub repository; the default one ships with open_clip."""
-    repository = architecture["text_cfg"].get("hf_tokenizer_name")
-    if not repository:
-        return
-    try:
-        huggingface_hub.snapshot_download(repository, allow_patterns=list(_TOKENIZER_FILES), local_dir=folder)
-    except Exception as error:  # as in _hub_file
-        raise _unreachable(repository, "the tokenizer", error) from error

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import yaml
 
-from clipcifar import container, heads
+from clipcifar import container, heads, splits, store
 from clipcifar.errors import ConfigError, DataError
+from clipcifar.linear_probe import fit
 from stages import linear_probe, mlp_probe, projection, prompt_sets, zero_shot
 from tests.import_closure import ROOT
 from tests.made import write_embeddings
@@ -194,6 +195,19 @@ def test_a_converged_grid_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[
     written = json.loads((run("linear_probe", tmp_path) / "m.json").read_text())
     assert written["converged"] == {"n": 2, "n_not": 0, "refit": 1}
     assert "converge" not in capsys.readouterr().out
+
+
+def test_the_linear_probe_is_refitted_on_train_and_val_with_the_c_that_was_chosen(tmp_path: Path) -> None:
+    write_embeddings(tmp_path)
+    arrays, attributes = heads.read(run("linear_probe", tmp_path) / "head.h5")
+    images = store.read_images(tmp_path / "images.h5")
+    train = splits.read_splits(tmp_path / "splits.h5", images.train.ids, dataset_digest="1").train
+    options: dict[str, Any] = {"c": attributes["c"], "max_iter": 500, "class_names": images.class_names}
+    everything, _ = fit(images.train.embeddings, images.train.labels, **options)
+    part, _ = fit(images.train.embeddings[train], images.train.labels[train], **options)
+    np.testing.assert_array_equal(arrays["coefficients"], everything.coefficients)
+    np.testing.assert_array_equal(arrays["intercepts"], everything.intercepts)
+    assert not np.allclose(arrays["coefficients"], part.coefficients)
 
 
 def edit_images(path: Path, **changes: Callable[[np.ndarray], np.ndarray]) -> None:

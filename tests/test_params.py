@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from dvc.utils.serialize import parse_yaml
 
-from clipcifar import params
+from clipcifar import params, strict_yaml
 from clipcifar.datasets import DatasetParams
 from clipcifar.embed_params import EmbedParams
 from clipcifar.errors import ConfigError
@@ -176,7 +176,7 @@ def test_files_that_are_not_text_missing_or_huge_are_refused(tmp_path: Path) -> 
     path.write_bytes(b"dataset: \xff\n")
     with pytest.raises(ConfigError):
         params.load(path)
-    path.write_text("dataset: " + "x" * (params.MAX_BYTES + 1))
+    path.write_text("dataset: " + "x" * (strict_yaml.MAX_BYTES + 1))
     with pytest.raises(ConfigError, match="larger than"):
         params.load(path)
 

@@ -188,15 +188,20 @@ class Recorder(nn.Module):
         return torch.stack([embeddings[:, 0] * self.weight, embeddings[:, 0]], dim=1)
 
 
-def test_every_epoch_shows_every_row_once_in_an_order_of_its_own() -> None:
+def test_every_epoch_of_every_seed_shows_every_row_once_in_an_order_of_its_own() -> None:
     rows = torch.arange(10.0)[:, None]
     data = Labelled(rows, torch.zeros(10, dtype=torch.int64))
-    head = Recorder()
-    train(lambda: head, data, data, params=replace(PARAMS, batch_size=4, max_epochs=3), seed=0)
-    assert [len(batch) for batch in head.batches] == [4, 4, 2] * 3
-    orders = [[row for batch in head.batches[3 * i : 3 * i + 3] for row in batch] for i in range(3)]
-    assert all(sorted(order) == list(range(10)) for order in orders)
-    assert len({tuple(order) for order in orders}) == 3
+    orders = set()
+    for seed in (0, 1):
+        head = Recorder()
+        params = replace(PARAMS, batch_size=4, max_epochs=3)
+        train(lambda head=head: head, data, data, params=params, seed=seed)  # type: ignore[misc]
+        assert [len(batch) for batch in head.batches] == [4, 4, 2] * 3
+        for i in range(3):
+            order = tuple(row for batch in head.batches[3 * i : 3 * i + 3] for row in batch)
+            assert sorted(order) == list(range(10))
+            orders.add(order)
+    assert len(orders) == 6
 
 
 def test_the_train_loss_of_an_epoch_is_the_mean_over_rows_not_over_batches() -> None:

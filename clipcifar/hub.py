@@ -1,0 +1,73 @@
+"""Files of a model repository on the hub, safetensors first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+from clipcifar.errors import ConfigError, EnvironmentFault
+from clipcifar.model import WEIGHTS_FILE
+
+TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.model")
+_PICKLED_FILE = "open_clip_pytorch_model.bin"
+
+
+def candidates(filename: str, allow_pickle: bool) -> list[str]:
+    """File names to try in a hub repository, safetensors first and pickles only if allowed."""
+    if filename in ("", _PICKLED_FILE):
+        safe = WEIGHTS_FILE
+    else:
+        safe = str(Path(filename).with_suffix(".safetensors"))
+    return [safe, filename or _PICKLED_FILE] if allow_pickle else [safe]
+
+
+def fetch(repository: str, filenames: list[str], revision: str | None) -> Path:
+    """Download the first of `filenames` that the repository has, or find it in the hub's own cache.
+
+    Raises:
+        ConfigError: it has none of them.
+        EnvironmentFault: the hub cannot be reached; the message says how to do without.
+    """
+    for filename in filenames:
+        try:
+            return Path(huggingface_hub.hf_hub_download(repository, filename, revision=revision))
+        except LocalEntryNotFoundError as error:
+            raise _unreachable(repository, filename, error) from error
+        except EntryNotFoundError:
+            continue
+        except Exception as error:  # the hub's client raises the types of whichever HTTP library it uses
+            raise _unreachable(repository, filename, error) from error
+    raise ConfigError(
+        f"the repository {repository} has none of {', '.join(filenames)}",
+        where="params.yaml: model",
+        fix="choose another model; set model.allow_pickle: true if you trust pickled weights from there",
+    )
+
+
+def revision_of(path: Path) -> str:
+    """The commit that the hub's cache filed a download under (…/snapshots/<commit>/<file>)."""
+    return path.parent.name if path.parent.parent.name == "snapshots" else ""
+
+
+def fetch_tokenizer(architecture: Mapping[str, Any], folder: Path) -> None:
+    """Models with a tokenizer of their own name a hub repository; the default one ships with open_clip."""
+    repository = architecture["text_cfg"].get("hf_tokenizer_name")
+    if not repository:
+        return
+    try:
+        huggingface_hub.snapshot_download(repository, allow_patterns=list(TOKENIZER_FILES), local_dir=folder)
+    except Exception as error:  # as in fetch
+        raise _unreachable(repository, "the tokenizer", error) from error
+
+
+def _unreachable(repository: str, filename: str, error: Exception) -> EnvironmentFault:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return EnvironmentFault(
+        f"could not download {filename} of {repository}: {reason}",
+        where=f"{huggingface_hub.constants.ENDPOINT}/{repository}",
+        fix=f"without a network, get {filename} elsewhere and set model.path; `make demo` downloads nothing",
+    )
