@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -49,12 +50,16 @@ def main() -> None:
     try:
         text = arguments.run(arguments)
         if text:
-            print(text)
+            print(text, flush=True)
     except ClipcifarError as error:
+        if os.environ.get("CLIPCIFAR_TRACEBACK"):
+            raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # `head` and the like have seen enough; what is left goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _show(arguments: argparse.Namespace) -> str:
@@ -85,7 +90,7 @@ def _compare(arguments: argparse.Namespace) -> str:
 def _try(arguments: argparse.Namespace) -> str:
     from clipcifar import console, params, sides, store
     from clipcifar.embed_params import EmbedParams
-    from clipcifar.model import ModelDescription, ModelParams, check_requested
+    from clipcifar.model import ModelDescription, ModelParams, check_described, check_requested
     from clipcifar.prompts import PromptsParams
     from clipcifar.sentences import SentenceEmbedder
     from clipcifar.trial import Bench
@@ -95,10 +100,12 @@ def _try(arguments: argparse.Namespace) -> str:
     active = params.read(settings, "prompts", PromptsParams).active
     images = store.read_images(Path(sides.IMAGES))
     check_requested(images.attributes, params.read(settings, "model", ModelParams))
+    model = ModelDescription.read(Path("data/model.json"))
+    check_described(images.attributes, model)
     texts = store.read_texts(Path(sides.TEXTS, f"{active}.h5"))
     store.check_same_space(images, texts)
     device = params.read(settings, "embed", EmbedParams).device
-    embedder = SentenceEmbedder(ModelDescription.read(Path("data/model.json")), Path("data/weights"), device)
+    embedder = SentenceEmbedder(model, Path("data/weights"), device)
     bench = Bench(images, texts, embedder.embed_rows)
     if arguments.prompts:
         trial = bench.run(bench.from_templates(arguments.prompts), on=arguments.on)

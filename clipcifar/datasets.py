@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.errors import ConfigError, DataError
-from clipcifar.params import Range, suggestion
+from clipcifar.params import MAX_SEED, Range, suggestion
 
 IMAGEFOLDER = "imagefolder"
 
@@ -42,8 +42,8 @@ class DatasetParams:
 
     name: str
     path: str
-    max_per_class: Annotated[int | None, Range(1)]
-    seed: int
+    max_per_class: Annotated[int | None, Range(1, 10**9)]
+    seed: Annotated[int, Range(0, MAX_SEED)]
     on_bad_image: Literal["error", "skip"]
 
 

@@ -19,13 +19,22 @@ from clipcifar.files import cache_folder, read_json, sha256_of, write_json
 _DRIVER = Path("/proc/driver/nvidia/version")
 
 
+def _known() -> Path:
+    driver = _DRIVER.read_text() if _DRIVER.is_file() else ""
+    circumstances = [version("torch"), driver, os.environ.get("CUDA_VISIBLE_DEVICES"), platform.platform()]
+    return cache_folder() / f"device-{sha256_of(circumstances)[:16]}.json"
+
+
+def forget() -> None:
+    """Drop the kept answer, after it has turned out to be wrong."""
+    _known().unlink(missing_ok=True)
+
+
 def device_kind(name: DeviceName) -> str:
     """ "cuda", "mps" or "cpu"; whether a kind asked for by name is there shows when it is used."""
     if name != "auto":
         return name
-    driver = _DRIVER.read_text() if _DRIVER.is_file() else ""
-    circumstances = [version("torch"), driver, os.environ.get("CUDA_VISIBLE_DEVICES"), platform.platform()]
-    known = cache_folder() / f"device-{sha256_of(circumstances)[:16]}.json"
+    known = _known()
     try:
         return str(read_json(known)["kind"])
     except (DataError, KeyError, TypeError):

@@ -95,7 +95,7 @@ def require_space(folder: Path, num_bytes: int) -> None:
         raise EnvironmentFault(
             f"needs {num_bytes / 1e6:,.1f} MB, has {free / 1e6:,.1f} MB",
             where=str(folder),
-            fix="free some space, or set CLIPCIFAR_CACHE to a folder on a larger disk",
+            fix="free some space; if it is the cache folder, CLIPCIFAR_CACHE may name another",
         )
 
 

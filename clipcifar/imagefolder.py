@@ -133,11 +133,18 @@ def _list_split(root: Path, split: str) -> list[tuple[str, str]]:
         )
     found = []
     try:
-        classes = [entry for entry in os.scandir(root / split) if entry.is_dir(follow_symlinks=False)]
+        classes = [
+            entry
+            for entry in os.scandir(root / split)
+            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
+        ]
     except (FileNotFoundError, NotADirectoryError):
         return []
     for class_entry in classes:
-        for folder, _, names in os.walk(class_entry.path, followlinks=False, onerror=_refuse):
+        for folder, folders, names in os.walk(class_entry.path, followlinks=False, onerror=_refuse):
+            folders[:] = [
+                name for name in folders if not name.startswith(".")
+            ]  # .ipynb_checkpoints and the like
             for name in names:
                 path = os.path.join(folder, name)
                 if name.startswith(".") or os.path.splitext(name)[1].lower() not in SUFFIXES:

@@ -26,7 +26,7 @@ from clipcifar.params import Range
 class LinearProbeParams:
     """The `linear_probe` section: inverse regularisation strengths to try, and the iteration limit."""
 
-    c_grid: Annotated[tuple[float, ...], Range(1e-8, 1e8)]
+    c_grid: Annotated[tuple[float, ...], Range(1e-4, 1e8)]
     max_iter: Annotated[int, Range(1)]
 
 

@@ -82,12 +82,14 @@ def summarise(
         per image), per_class.<name> (recall; a class without images is left out).
 
     Raises:
-        DataError: the shapes do not fit, or a score is not finite.
+        DataError: the shapes do not fit, a label is of no class, or a score is not finite.
     """
     if scores.shape != (len(labels), len(class_names)) or not len(labels):
         raise DataError(f"scores {scores.shape} for {len(labels)} labels of {len(class_names)} classes")
     if not np.isfinite(scores).all():
         raise DataError("a score is not finite")
+    if labels.min() < 0 or labels.max() >= len(class_names):
+        raise DataError(f"the labels {labels.min()} to {labels.max()} are not of {len(class_names)} classes")
     correct = scores.argmax(axis=1) == labels
     low, high = wilson_interval(int(correct.sum()), len(labels))
     log_probabilities = log_softmax(scores)
@@ -114,7 +116,7 @@ def rounded(metrics: dict[str, Any]) -> dict[str, Any]:
     return {
         key: rounded(value)
         if isinstance(value, dict)
-        else round(value, DECIMALS)
+        else round(value, DECIMALS) + 0.0  # never -0.0
         if isinstance(value, float)
         else value
         for key, value in metrics.items()

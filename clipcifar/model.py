@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from clipcifar import files
 from clipcifar.errors import DataError
 from clipcifar.files import Attribute
+from clipcifar.params import MAX_SEED, Range
 
 RANDOM = "random weights"  # how the source of untrained weights begins
 WEIGHTS_FILE = "open_clip_model.safetensors"
@@ -32,7 +33,7 @@ class ModelParams:
     name: str
     pretrained: str | None
     path: str
-    seed: int
+    seed: Annotated[int, Range(0, MAX_SEED)]
     allow_pickle: bool
 
 
@@ -45,6 +46,7 @@ class ModelDescription:
         source: where the weights came from, for a person; says so when they are random.
         revision: of the hub repository, or empty.
         weights_sha256: of the safetensors file in `data/weights`.
+        config_sha256: of all other files there: architecture, preprocessing, tokenizer.
         preprocess: the checkpoint's preprocessing.
         context_length: the most tokens a sentence may have.
         logit_scale: the learned factor on cosine similarities.
@@ -55,6 +57,7 @@ class ModelDescription:
     source: str
     revision: str
     weights_sha256: str
+    config_sha256: str
     preprocess: dict[str, Any]
     context_length: int
     logit_scale: float
@@ -87,6 +90,7 @@ class ModelDescription:
             "model": self.model,
             "pretrained": self.pretrained,
             "weights_sha256": self.weights_sha256,
+            "config_sha256": self.config_sha256,
             "preprocess": files.canonical_json(self.preprocess),
             "logit_scale": self.logit_scale,
         }
@@ -104,5 +108,15 @@ def check_requested(attributes: Mapping[str, Attribute], model: ModelParams) -> 
             raise DataError(
                 f"the embeddings were made with {field} {attributes.get(field)!r}, "
                 f"params.yaml asks for {wanted!r}",
+                fix="run `dvc repro`, which embeds again what is stale",
+            )
+
+
+def check_described(attributes: Mapping[str, Attribute], description: ModelDescription) -> None:
+    """Raise DataError when a file was made with other weights than were resolved last."""
+    for field, wanted in description.attributes().items():
+        if attributes.get(field) != wanted:
+            raise DataError(
+                f"the embeddings were made with another {field} than data/model.json describes",
                 fix="run `dvc repro`, which embeds again what is stale",
             )

@@ -6,8 +6,6 @@ hold alternatives: `a [good|bad] photo of [a|the] {classname}.` is four template
 
 from __future__ import annotations
 
-import itertools
-import math
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -15,12 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from clipcifar.errors import ConfigError
-from clipcifar.params import check_keys, suggestion
+from clipcifar.params import DATASETS, check_keys, suggestion
+from clipcifar.templates import MAX_SENTENCES, PLACEHOLDER, check_text, expand, spoken
 
-PLACEHOLDER = "{classname}"
-MAX_SENTENCES = 100_000
+_FEWER = "use fewer alternatives"
+_SPECIAL = (
+    "<start_of_text>",
+    "<end_of_text>",
+)  # CLIP's tokenizer reads these as marks, and what follows is lost
 SET_NAME = re.compile(r"[A-Za-z0-9_-]+")  # a dot would be read as nesting by DVC
-_BRACKETS = re.compile(r"\[([^\[\]]*)\]")
 
 
 @dataclass(frozen=True)
@@ -40,53 +41,6 @@ class PromptSet:
     sentences: list[str]
 
 
-def expand_alternatives(template: str) -> list[str]:
-    """All readings of a template's `[a|b]` alternatives, leftmost bracket slowest.
-
-    >>> expand_alternatives("a [good|bad] photo of [a|the] dog")[:2]
-    ['a good photo of a dog', 'a good photo of the dog']
-
-    Raises:
-        ValueError: a bracket is unbalanced or nested, or there are more than `MAX_SENTENCES`.
-    """
-    pieces = _BRACKETS.split(template)  # odd positions are the insides of brackets
-    if any(bracket in piece for piece in pieces[::2] for bracket in "[]"):
-        raise ValueError("square brackets are unbalanced or nested; they hold alternatives: [a|b]")
-    choices = [piece.split("|") if i % 2 else [piece] for i, piece in enumerate(pieces)]
-    if math.prod(len(choice) for choice in choices) > MAX_SENTENCES:
-        raise ValueError(f"the alternatives give more than {MAX_SENTENCES:,} sentences")
-    return ["".join(reading) for reading in itertools.product(*choices)]
-
-
-def _check_text(text: object, where: str) -> str:
-    """Raise ConfigError unless `text` is a template: some text, no control characters, known braces."""
-    if not isinstance(text, str):
-        raise ConfigError(f"a sentence must be text, found {text!r}", where=where, fix="put it in quotes")
-    if not text.strip():
-        raise ConfigError("the sentence is empty", where=where, fix="remove it or write one")
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
-        raise ConfigError("the sentence holds a control character", where=where, fix="remove it")
-    if re.search(r"[{}]", text.replace(PLACEHOLDER, "")):
-        raise ConfigError(
-            f"only {PLACEHOLDER} is substituted, found other braces in {text!r}",
-            where=where,
-            fix=f"write {PLACEHOLDER} where the class name belongs, and no other braces",
-        )
-    return text
-
-
-def _expand(template: object, where: str) -> list[str]:
-    try:
-        return expand_alternatives(_check_text(template, where))
-    except ValueError as error:
-        raise ConfigError(str(error), where=where, fix="close every [ with a ]") from error
-
-
-def spoken(class_name: str) -> str:
-    """A class name as prompts say it: underscores of folder and label names become spaces."""
-    return class_name.replace("_", " ")
-
-
 def _require_list(value: object, where: str) -> list[Any]:
     if not isinstance(value, list) or not value:
         raise ConfigError("expected a list with at least one entry", where=where, fix='write ["…", "…"]')
@@ -103,22 +57,27 @@ def _shared_sentences(
 ) -> list[tuple[str, int, str]]:
     """(origin, class, sentence) of a set whose templates serve every class."""
     names = {name: [spoken(name)] for name in class_names}
-    for name, own in (values.get("class_names") or {}).items():
+    other_names = values.get("class_names", {})
+    if not isinstance(other_names, dict):
+        raise ConfigError("expected a mapping of class to names", where=f"{where}.class_names")
+    for name, own in other_names.items():
         _check_class(name, class_names, f"{where}.class_names")
         own_where = f"{where}.class_names.{name}"
         names[name] = [
-            _check_text(item, f"{own_where}[{i}]") for i, item in enumerate(_require_list(own, own_where))
+            check_text(item, f"{own_where}[{i}]") for i, item in enumerate(_require_list(own, own_where))
         ]
-    found = []
+    found: list[tuple[str, int, str]] = []
     for i, template in enumerate(_require_list(values["templates"], f"{where}.templates")):
         origin = f"{where}.templates[{i}]"
-        readings = _expand(template, origin)
+        readings = expand(template, origin)
         if any(PLACEHOLDER not in reading for reading in readings):
             raise ConfigError(
                 f"the template {template!r} does not name the class",
                 where=origin,
                 fix=f"write {PLACEHOLDER} where the class name belongs, outside optional alternatives",
             )
+        if len(found) + len(readings) * len(class_names) > MAX_SENTENCES:
+            raise ConfigError(f"more than {MAX_SENTENCES:,} sentences", where=origin, fix=_FEWER)
         for c, class_name in enumerate(class_names):
             for reading in readings:
                 found += [(origin, c, reading.replace(PLACEHOLDER, name)) for name in names[class_name]]
@@ -144,7 +103,7 @@ def _per_class_sentences(
             )
         own = f"{where}.sentences.{class_name}"
         for i, sentence in enumerate(_require_list(sentences[class_name], own)):
-            for reading in _expand(sentence, f"{own}[{i}]"):
+            for reading in expand(sentence, f"{own}[{i}]"):
                 found.append((f"{own}[{i}]", c, reading.replace(PLACEHOLDER, spoken(class_name))))
     return found
 
@@ -175,7 +134,7 @@ def expand_set(name: str, values: object, *, class_names: list[str], dataset: st
     if not isinstance(values, dict):
         raise ConfigError("a prompt set is a mapping", where=where, fix="give it template_mode and sentences")
     mode = values.get("template_mode")
-    if mode not in _KEYS:
+    if not isinstance(mode, str) or mode not in _KEYS:
         raise ConfigError(f"template_mode is {mode!r}", where=where, fix="use shared or per_class")
     key, optional = _KEYS[mode]
     own_names = mode == "per_class" or "class_names" in values
@@ -187,6 +146,12 @@ def expand_set(name: str, values: object, *, class_names: list[str], dataset: st
         )
     required = ["template_mode", key] + (["dataset"] if own_names else [])
     check_keys(values, required, where=where, optional=optional)
+    if "dataset" in values and values["dataset"] not in DATASETS:
+        raise ConfigError(
+            f"unknown dataset {values['dataset']!r}",
+            where=f"{where}.dataset",
+            fix=suggestion(str(values["dataset"]), DATASETS),
+        )
     if values.get("dataset", dataset) != dataset:
         return None
     if mode == "shared":
@@ -194,15 +159,18 @@ def expand_set(name: str, values: object, *, class_names: list[str], dataset: st
     else:
         found = _per_class_sentences(values, class_names, where)
     if len(found) > MAX_SENTENCES:
-        raise ConfigError(f"more than {MAX_SENTENCES:,} sentences", where=where, fix="use fewer alternatives")
-    _refuse_duplicates(found)
+        raise ConfigError(f"more than {MAX_SENTENCES:,} sentences", where=where, fix=_FEWER)
+    _check_sentences(found)
     found.sort(key=lambda item: item[1])  # stable: template order within a class
     return PromptSet(name, [c for _, c, _ in found], [sentence for _, _, sentence in found])
 
 
-def _refuse_duplicates(found: list[tuple[str, int, str]]) -> None:
+def _check_sentences(found: list[tuple[str, int, str]]) -> None:
+    """Raise ConfigError when a sentence occurs twice or holds one of the tokenizer's marks."""
     seen: dict[str, str] = {}
     for origin, _, sentence in found:
+        if any(mark in sentence.lower() for mark in _SPECIAL):
+            raise ConfigError(f"{sentence!r} holds a mark of the tokenizer", where=origin, fix="remove it")
         normal = " ".join(unicodedata.normalize("NFC", sentence).split())
         if normal in seen:
             first = "twice here" if seen[normal] == origin else f"here and in {seen[normal]}"

@@ -6,14 +6,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 from clipcifar.errors import DataError
-from clipcifar.files import Attribute, file_sha256, source_sha256
+from clipcifar.files import Attribute, file_sha256, sha256_of, source_sha256
 from clipcifar.model import WEIGHTS_FILE, ModelDescription
 from clipcifar.store import class_names_attribute
 
 _HERE = Path(__file__).parent
 # The code and the libraries that turn pixels and sentences into numbers; read, not imported.
-_SOURCES = (_HERE / "backbone.py", _HERE / "preprocess.py")
-_LIBRARIES = ("torch", "torchvision", "open_clip_torch", "numpy")
+_SOURCES = (_HERE / "backbone.py", _HERE / "preprocess.py", _HERE / "images.py")
+_LIBRARIES = ("torch", "torchvision", "open_clip_torch", "numpy", "pillow")
 
 
 def embedding_attributes(
@@ -30,12 +30,23 @@ def embedding_attributes(
     }
 
 
+def config_sha256(folder: Path) -> str:
+    """Hex sha256 over the names and contents of all files of a model's folder but the weights."""
+    others = (path for path in folder.rglob("*") if path.is_file() and path.name != WEIGHTS_FILE)
+    return sha256_of({path.relative_to(folder).as_posix(): file_sha256(path) for path in others})
+
+
 def check_weights(model: ModelDescription, folder: Path) -> None:
-    """Raise DataError unless the weights in `folder` are the ones that were described."""
-    found = file_sha256(folder / WEIGHTS_FILE)
-    if found != model.weights_sha256:
-        raise DataError(
-            f"the weights have sha256 {found}, data/model.json says {model.weights_sha256}",
-            where=str(folder / WEIGHTS_FILE),
-            fix="run `dvc repro -f fetch_model`",
-        )
+    """Raise DataError unless the model in `folder` is the one that was described."""
+    if not (folder / WEIGHTS_FILE).is_file():
+        raise DataError("the weights are missing", where=str(folder / WEIGHTS_FILE), fix="run `dvc repro`")
+    found = (file_sha256(folder / WEIGHTS_FILE), config_sha256(folder))
+    for what, is_now, was in zip(
+        ("weights", "config"), found, (model.weights_sha256, model.config_sha256), strict=True
+    ):
+        if is_now != was:
+            raise DataError(
+                f"the {what} have sha256 {is_now}, data/model.json says {was}",
+                where=str(folder),
+                fix="run `dvc repro -f fetch_model`",
+            )

@@ -61,7 +61,7 @@ def write(
 ) -> dict[str, Any]:
     """Score a finished method on the test images and write everything about it.
 
-    This is the only place that reads test labels, and it runs after every choice has been made.
+    Test labels are read here, after every choice has been made.
 
     Args:
         method: its stage name.

@@ -110,7 +110,10 @@ def train_and_report(
     embeddings, labels = images.train.embeddings, images.train.labels
     train_data = Labelled.on(target, embeddings[rows.train], labels[rows.train])
     val_data = Labelled.on(target, embeddings[rows.val], labels[rows.val])
-    with progress(total=len(params.seeds) * params.max_epochs, unit="epochs", what=method) as bar:
+    with (
+        devices.out_of_memory_explained(f"{method}.batch_size"),
+        progress(total=len(params.seeds) * params.max_epochs, unit="epochs", what=method) as bar,
+    ):
         runs = []
         for i, seed in enumerate(params.seeds, start=1):
             runs.append(

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from clipcifar import provenance
 from clipcifar.container import fingerprint_of
-from clipcifar.device_kind import device_kind
+from clipcifar.device_kind import device_kind, forget
 from clipcifar.embed_params import DeviceName
+from clipcifar.errors import EnvironmentFault
 from clipcifar.files import cache_folder
 from clipcifar.memo import Memo
 from clipcifar.model import ModelDescription
 from clipcifar.progress import progress
+from clipcifar.store import check_embeddings
 
 if TYPE_CHECKING:
     from clipcifar.backbone import Backbone
@@ -78,6 +80,7 @@ class SentenceEmbedder:
         found: dict[str, NDArray[np.float32]] = {}
         with progress(total=len(sentences), unit="sentences", what="embedding sentences") as bar:
             for rows, embeddings in backbone.encode_sentences(sentences):
+                check_embeddings(embeddings, [sentences[row] for row in rows], what="sentence")
                 found.update(zip((sentences[row] for row in rows), embeddings, strict=True))
                 bar.update(len(rows))
         return found
@@ -87,6 +90,12 @@ class SentenceEmbedder:
             from clipcifar.backbone import Backbone  # seconds of imports, saved where no sentence is new
             from clipcifar.device import choose
 
+            device = choose(self._device, key="embed.device")
+            if device.type != self.kind:
+                forget()
+                raise EnvironmentFault(
+                    f"the device was {self.kind} and is {device.type} now", fix="run the same command again"
+                )
             provenance.check_weights(self._model, self._weights)
-            self._backbone = Backbone.load(self._weights, choose(self._device, key="embed.device"))
+            self._backbone = Backbone.load(self._weights, device)
         return self._backbone

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from clipcifar import container
 from clipcifar.errors import DataError
 from clipcifar.files import Attribute
-from clipcifar.params import Range
+from clipcifar.params import MAX_SEED, Range
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class SplitParams:
     """The `split` section: the share of the official train split that becomes val, and the seed."""
 
     val_fraction: Annotated[float, Range(0.001, 0.9)]
-    seed: int
+    seed: Annotated[int, Range(0, MAX_SEED)]
 
 
 class TrainVal(NamedTuple):
@@ -75,13 +75,16 @@ def seeded_subset(
 ) -> NDArray[np.int64]:
     """At most `max_per_class` rows of every class, ascending; a larger subset holds the smaller.
 
+    A val split of the user's own (ids that begin with val/) counts apart.
+
     Args:
         labels: (N,) int64.
         ids: N unique sample ids.
     """
+    own_val = np.array([sample_id.startswith("val/") for sample_id in ids], dtype=bool)
+    groups = [(labels == label) & part for label in np.unique(labels) for part in (own_val, ~own_val)]
     chosen = [
-        _ranked(ids, np.flatnonzero(labels == label), seed=seed, purpose="subset")[:max_per_class]
-        for label in np.unique(labels)
+        _ranked(ids, np.flatnonzero(group), seed=seed, purpose="subset")[:max_per_class] for group in groups
     ]
     return np.sort(np.concatenate(chosen)) if chosen else np.zeros(0, dtype=np.int64)
 

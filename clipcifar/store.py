@@ -20,7 +20,15 @@ from clipcifar.files import Attribute, canonical_json
 
 UNIT_TOLERANCE = 1e-4  # float32 rows of 4,096 dimensions stay well inside it
 # What the two files, and params.yaml, must agree on before their rows may be multiplied.
-SHARED_FIELDS = ("model", "pretrained", "weights_sha256", "preprocess", "class_names", "logit_scale")
+SHARED_FIELDS = (
+    "model",
+    "pretrained",
+    "weights_sha256",
+    "config_sha256",
+    "preprocess",
+    "class_names",
+    "logit_scale",
+)
 
 
 @dataclass(frozen=True)

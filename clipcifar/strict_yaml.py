@@ -2,7 +2,7 @@
 
 PyYAML follows YAML 1.1 and DVC follows YAML 1.2: `1e-3`, `no` and duplicate keys differ. The loader
 here resolves scalars as DVC does and refuses the few spellings on which a person would be misled
-(octal, underscores, dates, merge keys).
+(octal, underscores, dates, merge keys, tags).
 """
 
 from __future__ import annotations
@@ -23,6 +23,12 @@ MAX_NODES = 200_000  # after aliases are followed, so that a few lines cannot fi
 class _StrictLoader(yaml.SafeLoader):
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
 
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event = self.peek_event()
+        if getattr(event, "tag", None) is not None:
+            _refuse(event, f"the tag {event.tag} means different things to YAML readers", "remove the tag")
+        return super().compose_node(parent, index)
+
 
 def _resolve(tag: str, pattern: str, first: str) -> None:
     _StrictLoader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(pattern), list(first))
@@ -37,9 +43,10 @@ _MISLEADING = re.compile(
     r"^(?:[-+]?0[0-9]+|[-+]?0[xob][0-9a-fA-F_]+|[-+]?[0-9.]*_[0-9_.eE+-]*|[-+]?\.(?:inf|Inf|INF)"
     r"|\.(?:nan|NaN|NAN)|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}.*|=|<<)$"
 )
+_OTHER_BREAKS = re.compile("[\x85\u2028\u2029]")
 
 
-def _refuse(node: yaml.Node, what: str, fix: str) -> typing.NoReturn:
+def _refuse(node: yaml.Node | yaml.Event, what: str, fix: str) -> typing.NoReturn:
     mark = node.start_mark
     raise ConfigError(what, where=f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}", fix=fix)
 
@@ -56,7 +63,8 @@ def _check(node: yaml.Node, sizes: dict[int, int]) -> int:
         seen: set[str] = set()
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
-                _refuse(key, f"the key {key.value!r} is not text", "put the key in quotes")
+                found = repr(key.value) if isinstance(key, yaml.ScalarNode) else "of this value"
+                _refuse(key, f"the key {found} is not text", "put the key in quotes")
             _check(key, sizes)
             if key.value in seen:
                 _refuse(key, f"the key {key.value!r} is given twice", "keep one of the two")
@@ -84,19 +92,37 @@ def load_mapping(path: Path) -> dict[str, Any]:
             itself, or a scalar that YAML readers disagree on.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as stream:
+            text = stream.read(MAX_BYTES + 1)
         if len(text) > MAX_BYTES:
             raise ConfigError(f"{path} is larger than {MAX_BYTES:,} characters", where=str(path))
+        if breaks := _OTHER_BREAKS.search(text):
+            line = text.count("\n", 0, breaks.start()) + 1
+            raise ConfigError(
+                f"the character U+{ord(breaks[0]):04X} ends a line for some YAML readers only",
+                where=f"{path}, line {line}",
+                fix="remove it",
+            )
         loader = _StrictLoader(text)
         loader.name = str(path)
         try:
             node = loader.get_single_node()
             if node is not None:
                 _check(node, {})
+            if loader.yaml_version is not None:
+                raise ConfigError("the file asks for a YAML version", where=str(path), fix="remove %YAML")
             settings = None if node is None else loader.construct_document(node)
         finally:
             loader.dispose()
-    except (OSError, UnicodeDecodeError, RecursionError) as error:
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        OverflowError,
+        RecursionError,
+        TypeError,
+        AttributeError,
+    ) as error:
         raise ConfigError(f"cannot read {path}: {error}", where=str(path)) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from clipcifar import device as devices
 from clipcifar.embed_params import DeviceName
 from clipcifar.errors import ConfigError
-from clipcifar.params import Range
+from clipcifar.params import MAX_SEED, Range
 
 _EVALUATION_ROWS = 16_384  # bounds the memory of hidden layers, not a knob
 
@@ -35,7 +35,7 @@ class TrainingParams:
     batch_size: Annotated[int, Range(1)]
     max_epochs: Annotated[int, Range(1)]
     patience: Annotated[int, Range(1)]
-    seeds: tuple[int, ...]
+    seeds: Annotated[tuple[int, ...], Range(0, MAX_SEED)]
     device: DeviceName
 
     def __post_init__(self) -> None:

@@ -62,8 +62,10 @@ class Bench:
         """Sentences of all classes with those of one replaced; ConfigError for an unknown class."""
         if class_name not in self.class_names:
             raise ConfigError(f"unknown class {class_name!r}", fix=suggestion(class_name, self.class_names))
-        changed = {**base, class_name: sentences}
-        return self._expand({"template_mode": "per_class", "dataset": self._dataset, "sentences": changed})
+        own = {"template_mode": "per_class", "dataset": self._dataset, "sentences": {class_name: sentences}}
+        expanded = expand_set("trial", own, class_names=[class_name], dataset=self._dataset)
+        assert expanded is not None  # the set names this very dataset
+        return {**base, class_name: expanded.sentences}
 
     def _expand(self, values: dict[str, object]) -> dict[str, list[str]]:
         expanded = expand_set("trial", values, class_names=self.class_names, dataset=self._dataset)

@@ -26,6 +26,7 @@ def main(
     target = device.choose(embed.device, key="embed.device")
     device.autocast(target, embed.precision)  # refuses a wrong combination before the model is loaded
     files.require_writable(images_path.parent)
+    files.require_writable(files.cache_folder() / "extraction")
     dataset = dataset_file.read(dataset_path)
     model = ModelDescription.read(model_path)
     provenance.check_weights(model, weights)

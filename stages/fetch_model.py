@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from clipcifar import files, params, weights
+from clipcifar import files, params, provenance, weights
 from clipcifar.backbone import Backbone
 from clipcifar.errors import DataError
 from clipcifar.model import WEIGHTS_FILE, ModelDescription, ModelParams, pretrained_label
@@ -30,6 +30,7 @@ def main(settings: dict[str, Any], weights_folder: Path, model_path: Path) -> No
         source=resolved.source,
         revision=resolved.revision,
         weights_sha256=files.file_sha256(weights_folder / WEIGHTS_FILE),
+        config_sha256=provenance.config_sha256(weights_folder),
         preprocess=asdict(backbone.preprocess),
         context_length=backbone.context_length,
         logit_scale=backbone.logit_scale,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from clipcifar import dataset_file, download, files, imagefolder, params, splits
+from clipcifar import dataset_file, download, files, imagefolder, metrics, params, splits
 from clipcifar.dataset_file import PreparedSplit
 from clipcifar.datasets import DatasetParams, registered
 from clipcifar.splits import SplitParams, TrainVal
@@ -21,6 +21,7 @@ def main(
     split = params.read(settings, "split", SplitParams)
     print(f"reading {dataset.name}", flush=True)
     train, test, class_names = _load(dataset, raw)
+    metrics.metric_keys(class_names)  # refuses names that metrics could not tell apart
     if dataset.max_per_class is not None:
         limit = {"max_per_class": dataset.max_per_class, "seed": dataset.seed}
         train = train.take(splits.seeded_subset(train.labels, train.ids, **limit))

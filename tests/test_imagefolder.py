@@ -315,3 +315,13 @@ def test_a_warning_about_an_image_does_not_leak_from_the_threads(
 ) -> None:
     monkeypatch.setattr(imagefolder, "decode", lambda content, name: warnings.warn("odd", stacklevel=1))
     assert listed(root).bad == []
+
+
+def test_hidden_folders_are_no_data(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for folder in ("cat", "dog", ".ipynb_checkpoints", "cat/.ipynb_checkpoints"):
+            (tmp_path / split / folder).mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8)).save(tmp_path / split / folder / "a.png")
+    found = list_folder(tmp_path, on_bad_image="error")
+    assert found.class_names == ["cat", "dog"]
+    assert found.train.ids == ["train/cat/a.png", "train/dog/a.png"]

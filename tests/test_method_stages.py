@@ -175,10 +175,10 @@ def test_a_fit_that_did_not_converge_is_recorded_left_out_and_said_aloud(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_embeddings(tmp_path)
-    out = run("linear_probe", tmp_path, changed("linear_probe", c_grid=[1e-6, 1e4], max_iter=3))
+    out = run("linear_probe", tmp_path, changed("linear_probe", c_grid=[1e-4, 1e4], max_iter=3))
     written = json.loads((out / "m.json").read_text())
     assert written["converged"] == {"n": 1, "n_not": 1, "refit": 1}
-    assert heads.read(out / "head.h5")[1]["c"] == 1e-6
+    assert heads.read(out / "head.h5")[1]["c"] == 1e-4
     assert "not converged in 3 iterations, left out of the choice: C = [10000.0]" in capsys.readouterr().out
     lines = (out / "plots" / "validation.csv").read_text().splitlines()
     assert [line.split(",")[-1] for line in lines] == ["converged", "True", "False"]

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from clipcifar import params, prompts
 from clipcifar.errors import ConfigError
-from clipcifar.prompts import PromptsParams, expand_alternatives, expand_set, expand_sets
+from clipcifar.prompts import PromptsParams, expand_set, expand_sets
+from clipcifar.templates import expand_alternatives
 from tests.import_closure import ROOT
 
 CIFAR = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -165,10 +166,10 @@ def test_set_names_that_dvc_would_misread_are_refused(name: str) -> None:
 
 
 def test_a_set_for_another_dataset_is_skipped_and_an_error_only_if_active() -> None:
-    sets = {"photo": _shared("a {classname}"), "own": _per_class({"cat": ["x"]}, dataset="pets")}
+    sets = {"photo": _shared("a {classname}"), "own": _per_class({"cat": ["x"]}, dataset="digits")}
     found, skipped = expand_sets(PromptsParams("photo", sets), class_names=["cat"], dataset="cifar10")
     assert ([s.name for s in found], skipped) == (["photo"], ["own"])
-    with pytest.raises(ConfigError, match="'pets'"):
+    with pytest.raises(ConfigError, match="'digits'"):
         expand_sets(PromptsParams("own", sets), class_names=["cat"], dataset="cifar10")
     with pytest.raises(ConfigError) as caught:
         expand_sets(PromptsParams("foto", sets), class_names=["cat"], dataset="cifar10")
@@ -218,3 +219,32 @@ def test_the_wide_set_holds_the_benchmark_templates_and_all_differ_to_the_tokeni
     for item in sets.values():
         assert len(torch.unique(tokenizer(item.sentences), dim=0)) == len(item.sentences)
         assert max(len(tokenizer.encode(sentence)) for sentence in item.sentences) + 2 <= 77
+
+
+def test_a_mistyped_dataset_does_not_make_a_set_vanish() -> None:
+    message = _refused(_per_class({"cat": ["x"]}, dataset="cifar1O"))
+    assert "did you mean cifar10?" in message
+
+
+def test_the_known_datasets_are_the_registrys() -> None:
+    from clipcifar.datasets import REGISTRY
+
+    assert tuple(REGISTRY) == params.DATASETS
+
+
+@pytest.mark.parametrize("text", ["a <end_of_text> {classname}", "<START_OF_TEXT> {classname}"])
+def test_the_tokenizers_own_marks_are_refused(text: str) -> None:
+    """Behind an end mark CLIP reads nothing, so two classes would be one."""
+    assert "mark of the tokenizer" in _refused(_shared(text))
+
+
+def test_many_classes_do_not_multiply_a_template_beyond_the_limit() -> None:
+    names = [str(i) for i in range(1000)]
+    assert "more than" in _refused(_shared("[a|b]" * 10 + " {classname}"), names)
+
+
+@pytest.mark.parametrize(
+    "values", [_shared("{classname}", class_names=["x"], dataset="cifar10"), {"template_mode": ["shared"]}]
+)
+def test_values_of_another_type_are_messages_and_no_crash(values: Any) -> None:
+    assert "prompts.sets.s" in _refused(values)

@@ -87,3 +87,9 @@ def test_a_stored_split_is_joined_by_id(tmp_path: Path) -> None:
     for other_ids, digest in ((["a", "b", "c"], "1"), (["a", "b", "c", "x"], "1"), (ids, "2")):
         with pytest.raises(DataError, match="another dataset"):
             splits.read_splits(path, other_ids, dataset_digest=digest)
+
+
+def test_a_val_split_of_the_users_own_keeps_its_share_of_a_subset() -> None:
+    ids = [f"train/{i}" for i in range(500)] + [f"val/{i}" for i in range(5)]
+    chosen = splits.seeded_subset(np.zeros(505, dtype=np.int64), ids, max_per_class=10, seed=0)
+    assert [ids[row].split("/")[0] for row in chosen] == ["train"] * 10 + ["val"] * 5

@@ -51,7 +51,7 @@ def test_bad_data_is_exit_code_3_and_the_traceback_comes_on_demand(folder: Path)
 def test_an_unusable_folder_is_exit_code_4(folder: Path) -> None:
     (folder / "file").write_text("")
     (folder / "classes.json").write_text('{"dataset": "cifar10", "class_names": ["cat"]}')
-    text = (folder / "params.yaml").read_text().replace("dataset: cifar10\n", "dataset: other\n", 1)
+    text = (folder / "params.yaml").read_text().replace("dataset: cifar10\n", "dataset: digits\n", 1)
     (folder / "params.yaml").write_text(text)
     done = _run(folder, "stages.prompts", "classes.json", "file/prompts")
     assert done.returncode == 4, done.stderr

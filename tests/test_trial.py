@@ -69,6 +69,11 @@ def test_one_classes_sentences_replace_its_own_alone(bench: Bench) -> None:
     per_class = bench.run(changed, on="test").comparison.per_class
     # Cats and dogs now tie, and a tie goes to the first class: every dog is called a cat.
     assert [item.paired.difference for item in per_class] == [0.0, -1.0, 0.0]
+    literal = {**bench.active_sentences, "dog": ["a [crane] {x}"]}
+    assert bench.with_class_sentences(literal, "cat", ["[a|b] cat"]) == {
+        **literal,
+        "cat": ["a cat", "b cat"],
+    }
     with pytest.raises(ConfigError, match="unknown class 'cta'"):
         bench.with_class_sentences(bench.active_sentences, "cta", ["x"])
 

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clipcifar import device_kind, files, provenance
+from clipcifar.backbone import Backbone
+from clipcifar.errors import DataError, EnvironmentFault
+from clipcifar.model import CONFIG_FILE, WEIGHTS_FILE, ModelDescription, check_described
+from clipcifar.sentences import SentenceEmbedder
+
+SENTENCES = ["a cat", "a dog"]
+
+
+def _description(folder: Path) -> ModelDescription:
+    weights = files.file_sha256(folder / WEIGHTS_FILE)
+    return ModelDescription("m", "", "x", "", weights, provenance.config_sha256(folder), {}, 32, 10.0)
+
+
+def _embed(folder: Path, sentences: list[str]) -> tuple[dict[str, np.ndarray], int]:
+    embedder = SentenceEmbedder(_description(folder), folder, "cpu")
+    return embedder.embed(dict.fromkeys(sentences, "here"))
+
+
+def test_a_sentence_is_encoded_once_and_comes_back_the_same(tiny_clip: Path) -> None:
+    first, new = _embed(tiny_clip, SENTENCES)
+    again, none = _embed(tiny_clip, [*SENTENCES, "an eel"])
+    assert (new, none) == (2, 1)
+    for sentence in SENTENCES:
+        assert again[sentence].tobytes() == first[sentence].tobytes()
+
+
+def test_another_config_with_the_same_weights_is_another_model(tiny_clip: Path, tmp_path: Path) -> None:
+    first, _ = _embed(tiny_clip, SENTENCES)
+    folder = shutil.copytree(tiny_clip, tmp_path / "quick")
+    config = json.loads((folder / CONFIG_FILE).read_text())
+    config["model_cfg"]["quick_gelu"] = True
+    (folder / CONFIG_FILE).write_text(json.dumps(config))
+    second, new = _embed(folder, SENTENCES)
+    assert new == 2
+    assert first["a cat"].tobytes() != second["a cat"].tobytes()
+    with pytest.raises(DataError, match="config_sha256"):
+        check_described(_description(tiny_clip).attributes(), _description(folder))
+
+
+def test_weights_or_config_changed_behind_the_description_are_refused(
+    tiny_clip: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_clip, tmp_path / "copy")
+    described = _description(folder)
+    provenance.check_weights(described, folder)
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(DataError, match="the config"):
+        provenance.check_weights(described, folder)
+    (folder / WEIGHTS_FILE).unlink()
+    with pytest.raises(DataError, match="missing"):
+        provenance.check_weights(described, folder)
+
+
+def test_an_embedding_that_is_no_unit_vector_is_not_remembered(
+    tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = Backbone.encode_sentences
+
+    def broken(self: Backbone, sentences: list[str]):  # type: ignore[no-untyped-def]
+        for rows, embeddings in encode(self, sentences):
+            yield rows, embeddings * np.float32("nan")
+
+    monkeypatch.setattr(Backbone, "encode_sentences", broken)
+    with pytest.raises(DataError, match="'a cat' is not a unit vector"):
+        _embed(tiny_clip, ["a cat"])
+    monkeypatch.setattr(Backbone, "encode_sentences", encode)
+    found, new = _embed(tiny_clip, ["a cat"])
+    assert new == 1
+    assert np.isfinite(found["a cat"]).all()
+
+
+def test_a_device_that_went_away_is_said_and_the_kept_answer_dropped(tiny_clip: Path) -> None:
+    files.write_json(device_kind._known(), {"kind": "cuda"})
+    embedder = SentenceEmbedder(_description(tiny_clip), tiny_clip, "auto")
+    if Path("/proc/driver/nvidia/version").exists():
+        pytest.skip("there is a card here")
+    assert embedder.kind == "cuda"
+    with pytest.raises(EnvironmentFault, match="was cuda and is cpu now"):
+        embedder.embed({"a cat": "here"})
+    assert device_kind.device_kind("auto") == "cpu"
