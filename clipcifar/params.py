@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -107,7 +108,7 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
             raise _wrong(key, value, "a list with at least one item")
         return tuple(_convert(item, arguments[0], f"{key}[{index}]") for index, item in enumerate(value))
     if hint is float and type(value) in (int, float):
-        if not math.isfinite(value):
+        if not abs(value) <= sys.float_info.max:  # nor an int that no float can hold
             raise _wrong(key, value, "a finite number")
         return float(value)
     if hint in (int, str, bool, dict) and type(value) is hint:

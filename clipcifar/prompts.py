@@ -14,7 +14,7 @@ from typing import Any
 
 from clipcifar.errors import ConfigError
 from clipcifar.params import DATASETS, check_keys, suggestion
-from clipcifar.templates import MAX_SENTENCES, PLACEHOLDER, check_text, expand, spoken
+from clipcifar.templates import MAX_LENGTH, MAX_SENTENCES, PLACEHOLDER, check_text, expand, spoken
 
 _FEWER = "use fewer alternatives"
 _SPECIAL = (
@@ -76,12 +76,21 @@ def _shared_sentences(
                 where=origin,
                 fix=f"write {PLACEHOLDER} where the class name belongs, outside optional alternatives",
             )
-        if len(found) + len(readings) * len(class_names) > MAX_SENTENCES:
-            raise ConfigError(f"more than {MAX_SENTENCES:,} sentences", where=origin, fix=_FEWER)
         for c, class_name in enumerate(class_names):
-            for reading in readings:
-                found += [(origin, c, reading.replace(PLACEHOLDER, name)) for name in names[class_name]]
+            _add(found, origin, c, readings, names[class_name])
     return found
+
+
+def _add(
+    found: list[tuple[str, int, str]], origin: str, label: int, readings: list[str], names: list[str]
+) -> None:
+    """Add every reading with every name, unless that would grow beyond bounds."""
+    name_length = max(len(name) for name in names)
+    if len(found) + len(readings) * len(names) > MAX_SENTENCES:
+        raise ConfigError(f"more than {MAX_SENTENCES:,} sentences", where=origin, fix=_FEWER)
+    if any(len(reading) + reading.count(PLACEHOLDER) * name_length > MAX_LENGTH for reading in readings):
+        raise ConfigError(f"a sentence of over {MAX_LENGTH:,} characters", where=origin, fix="shorten it")
+    found += [(origin, label, reading.replace(PLACEHOLDER, name)) for reading in readings for name in names]
 
 
 def _per_class_sentences(
@@ -93,7 +102,7 @@ def _per_class_sentences(
         raise ConfigError("expected a mapping of class to sentences", where=f"{where}.sentences")
     for name in sentences:
         _check_class(name, class_names, f"{where}.sentences")
-    found = []
+    found: list[tuple[str, int, str]] = []
     for c, class_name in enumerate(class_names):
         if class_name not in sentences:
             raise ConfigError(
@@ -103,8 +112,7 @@ def _per_class_sentences(
             )
         own = f"{where}.sentences.{class_name}"
         for i, sentence in enumerate(_require_list(sentences[class_name], own)):
-            for reading in expand(sentence, f"{own}[{i}]"):
-                found.append((f"{own}[{i}]", c, reading.replace(PLACEHOLDER, spoken(class_name))))
+            _add(found, f"{own}[{i}]", c, expand(sentence, f"{own}[{i}]"), [spoken(class_name)])
     return found
 
 
@@ -158,17 +166,17 @@ def expand_set(name: str, values: object, *, class_names: list[str], dataset: st
         found = _shared_sentences(values, class_names, where)
     else:
         found = _per_class_sentences(values, class_names, where)
-    if len(found) > MAX_SENTENCES:
-        raise ConfigError(f"more than {MAX_SENTENCES:,} sentences", where=where, fix=_FEWER)
     _check_sentences(found)
     found.sort(key=lambda item: item[1])  # stable: template order within a class
     return PromptSet(name, [c for _, c, _ in found], [sentence for _, _, sentence in found])
 
 
 def _check_sentences(found: list[tuple[str, int, str]]) -> None:
-    """Raise ConfigError when a sentence occurs twice or holds one of the tokenizer's marks."""
+    """Raise ConfigError when a sentence is blank, occurs twice or holds one of the tokenizer's marks."""
     seen: dict[str, str] = {}
     for origin, _, sentence in found:
+        if not sentence.strip():
+            raise ConfigError("one of the alternatives is empty", where=origin, fix="write a sentence")
         if any(mark in sentence.lower() for mark in _SPECIAL):
             raise ConfigError(f"{sentence!r} holds a mark of the tokenizer", where=origin, fix="remove it")
         normal = " ".join(unicodedata.normalize("NFC", sentence).split())

@@ -24,9 +24,10 @@ class _StrictLoader(yaml.SafeLoader):
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         if getattr(event, "tag", None) is not None:
-            _refuse(event, f"the tag {event.tag} means different things to YAML readers", "remove the tag")
+            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
+            _refuse(event, f"the tag {tag} means different things to YAML readers", "remove the tag")
         return super().compose_node(parent, index)
 
 
@@ -46,7 +47,7 @@ _MISLEADING = re.compile(
 _OTHER_BREAKS = re.compile("[\x85\u2028\u2029]")
 
 
-def _refuse(node: yaml.Node | yaml.Event, what: str, fix: str) -> typing.NoReturn:
+def _refuse(node: yaml.Node, what: str, fix: str) -> typing.NoReturn:
     mark = node.start_mark
     raise ConfigError(what, where=f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}", fix=fix)
 

@@ -11,6 +11,7 @@ from clipcifar.errors import ConfigError
 
 PLACEHOLDER = "{classname}"
 MAX_SENTENCES = 100_000
+MAX_LENGTH = 5_000  # characters, far beyond any context; the two together bound the memory
 _BRACKETS = re.compile(r"\[([^\[\]]*)\]")
 
 
@@ -28,7 +29,7 @@ def expand_alternatives(template: str) -> list[str]:
         raise ValueError("square brackets are unbalanced or nested; they hold alternatives: [a|b]")
     choices = [piece.split("|") if i % 2 else [piece] for i, piece in enumerate(pieces)]
     if math.prod(len(choice) for choice in choices) > MAX_SENTENCES:
-        raise ValueError(f"the alternatives give more than {MAX_SENTENCES:,} sentences")
+        raise ValueError(f"the alternatives give more than {MAX_SENTENCES:,} sentences; use fewer")
     return ["".join(reading) for reading in itertools.product(*choices)]
 
 
@@ -36,6 +37,10 @@ def check_text(text: object, where: str) -> str:
     """Raise ConfigError unless `text` is a template: some text, no control characters, known braces."""
     if not isinstance(text, str):
         raise ConfigError(f"a sentence must be text, found {text!r}", where=where, fix="put it in quotes")
+    if len(text) > MAX_LENGTH:
+        raise ConfigError(
+            f"the text is longer than {MAX_LENGTH:,} characters", where=where, fix="shorten or divide it"
+        )
     if not text.strip():
         raise ConfigError("the sentence is empty", where=where, fix="remove it or write one")
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
@@ -54,7 +59,7 @@ def expand(template: object, where: str) -> list[str]:
     try:
         return expand_alternatives(check_text(template, where))
     except ValueError as error:
-        raise ConfigError(str(error), where=where, fix="close every [ with a ]") from error
+        raise ConfigError(str(error), where=where, fix="write [a|b], each [ closed by a ]") from error
 
 
 def spoken(class_name: str) -> str:
