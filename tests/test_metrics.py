@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,3 +123,123 @@ def test_rounded_metrics_are_plain_json_without_lists_or_float_noise() -> None:
     text = json.dumps(found, allow_nan=False)
     assert "[" not in text
     assert math.isclose(json.loads(text)["nested"]["b"], 1 / 3, abs_tol=1e-5)
+
+
+@pytest.mark.parametrize("labels", [[0, 3], [0, -1]])
+def test_a_label_of_no_class_is_refused(labels: list[int]) -> None:
+    with pytest.raises(DataError, match="not of 3 classes") as caught:
+        metrics.summarise(np.eye(2, 3, dtype=np.float32), np.array(labels), class_names=NAMES)
+    assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_one_score_that_is_not_finite_is_enough(value: float) -> None:
+    scores = np.zeros((4, 3), np.float32)
+    scores[2, 1] = value
+    with pytest.raises(DataError, match="not finite"):
+        metrics.summarise(scores, np.zeros(4, int), class_names=NAMES)
+
+
+def _leaves(found: dict[str, Any]) -> list[Any]:
+    return [
+        leaf for value in found.values() for leaf in (_leaves(value) if isinstance(value, dict) else [value])
+    ]
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10_000), st.integers(1, 40), st.sampled_from([1e-3, 1.0, 100.0, 1e6]))
+def test_a_written_summary_is_bounded_plain_and_finite(seed: int, n: int, scale: float) -> None:
+    rng = np.random.default_rng(seed)
+    scores = (scale * rng.normal(size=(n, 3))).astype(np.float32)
+    found = metrics.rounded(metrics.summarise(scores, rng.integers(0, 3, n), class_names=NAMES))
+    leaves = _leaves(found)
+    assert {type(leaf) for leaf in leaves} <= {int, float}
+    assert all(math.isfinite(leaf) and math.copysign(1, leaf) == 1 for leaf in leaves)  # nor -0.0
+    bounded = {**found, "n": 0, "n_correct": 0, "nll": 0.0}
+    assert all(0 <= leaf <= 1 for leaf in _leaves(bounded))
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_the_keys_are_those_that_every_method_has() -> None:
+    found = metrics.summarise(np.eye(3, dtype=np.float32), np.arange(3), class_names=NAMES)
+    assert set(found) == {
+        "accuracy",
+        "accuracy_ci95",
+        "balanced_accuracy",
+        "n",
+        "n_correct",
+        "ece",
+        "nll",
+        "per_class",
+    }
+    assert set(found["accuracy_ci95"]) == {"low", "high"}
+    assert list(found["per_class"]) == NAMES
+
+
+def test_a_perfect_and_certain_classifier_has_a_loss_of_plain_zero() -> None:
+    scores = 1000 * np.eye(3, dtype=np.float32)
+    found = metrics.rounded(metrics.summarise(scores, np.arange(3), class_names=NAMES))
+    assert json.dumps([found["nll"], found["ece"], found["accuracy"]]) == "[0.0, 0.0, 1.0]"
+
+
+def test_a_class_without_images_is_left_out_and_not_counted_as_wrong() -> None:
+    scores = np.eye(3, dtype=np.float32)[[0, 1, 1]]
+    found = metrics.summarise(scores, np.array([0, 1, 0]), class_names=NAMES)
+    assert found["per_class"] == {"cat": 0.5, "dog": 1.0}
+    assert found["balanced_accuracy"] == 0.75
+
+
+def test_dots_in_class_names_become_underscores_in_a_summary_too() -> None:
+    scores = np.eye(2, dtype=np.float32)
+    found = metrics.summarise(scores, np.arange(2), class_names=["st.bernard", "no. 5"])
+    assert found["per_class"] == {"st_bernard": 1.0, "no_ 5": 1.0}
+    with pytest.raises(DataError, match="dots and underscores"):
+        metrics.summarise(scores, np.arange(2), class_names=["a.b", "a_b"])
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10_000))
+def test_a_summary_does_not_depend_on_the_order_of_images_or_classes(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores, labels = rng.normal(size=(40, 3)).astype(np.float32), rng.integers(0, 3, 40)
+    rows, classes = rng.permutation(40), rng.permutation(3)
+    expected = metrics.rounded(metrics.summarise(scores, labels, class_names=NAMES))
+    moved = metrics.summarise(
+        scores[rows][:, classes], np.argsort(classes)[labels[rows]], class_names=[NAMES[c] for c in classes]
+    )
+    for key, value in metrics.rounded(moved).items():
+        assert value == (
+            pytest.approx(expected[key], abs=1.1e-5) if key != "accuracy_ci95" else expected[key]
+        )
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10_000), st.floats(-50, 50))
+def test_probabilities_sum_to_one_and_ignore_a_common_shift(seed: int, shift: float) -> None:
+    scores = np.random.default_rng(seed).normal(size=(5, 4)).astype(np.float32)
+    found = metrics.log_softmax(scores)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(np.exp(found).sum(axis=1), 1, atol=1e-12)
+    np.testing.assert_allclose(metrics.log_softmax(scores + np.float32(shift)), found, atol=1e-4)
+
+
+def test_a_confidence_on_the_edge_belongs_to_the_upper_bin_and_one_to_the_last() -> None:
+    """Were 1/3 counted with 0.30, its gap of 1/3 and the other's of -0.7 would partly cancel."""
+    confidence, correct = np.array([1 / 3, 0.30]), np.array([False, True])
+    assert metrics.expected_calibration_error(confidence, correct) == pytest.approx((1 / 3 + 0.7) / 2)
+    confidence = np.array([1.0, 0.95])  # both in the last of 15 bins
+    assert metrics.expected_calibration_error(confidence, np.array([True, False])) == pytest.approx(0.95 / 2)
+
+
+def test_the_intervals_worked_example() -> None:
+    """Newcombe 1998, table I: 81 of 263 has the Wilson interval 0.2553 to 0.3662."""
+    assert metrics.wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+
+
+def test_rounding_keeps_counts_and_what_is_already_short() -> None:
+    assert metrics.rounded({"n": 10**12, "x": 0.25, "y": {"z": -1e-9}}) == {
+        "n": 10**12,
+        "x": 0.25,
+        "y": {"z": 0},
+    }
+    assert metrics.rounded({"a": 0.123456})["a"] != 0.123456

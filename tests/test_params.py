@@ -215,7 +215,15 @@ def test_a_section_becomes_its_dataclass() -> None:
         ({"count": 0}, "count is 0, expected 1 or more"),
         ({"rate": True}, "expected a number"),
         ({"rate": float("nan")}, "expected a finite number"),
+        ({"rate": float("-inf")}, "expected a finite number"),
+        ({"rate": 10**400}, "expected a finite number"),
+        ({"rate": "0.5"}, "expected a number"),
         ({"rate": 1.5}, "expected 0 to 1"),
+        ({"kind": True}, "one of a, b"),
+        ({"kind": ["a"]}, "one of a, b"),
+        ({"flag": "yes"}, "true or false"),
+        ({"grid": 1}, "at least one item"),
+        ({"grid": [True]}, "grid[0] is True (bool), expected a number"),
         ({"kind": "c"}, "one of a, b"),
         ({"flag": 1}, "true or false"),
         ({"grid": []}, "at least one item"),
@@ -238,3 +246,75 @@ def test_missing_keys_have_no_default() -> None:
             params.read({"s": {k: v for k, v in GOOD.items() if k != key}}, "s", _Model)
     with pytest.raises(ConfigError, match="section 's'"):
         params.read({}, "s", _Model)
+
+
+@pytest.mark.parametrize("values", [None, [], "text", 3])
+def test_a_section_that_is_no_mapping_is_refused(values: Any) -> None:
+    with pytest.raises(ConfigError, match="section 's' is missing or is not a mapping"):
+        params.read({"s": values}, "s", _Model)
+
+
+def test_bounds_belong_to_the_range() -> None:
+    for rate in (0, 1):
+        assert params.read({"s": {**GOOD, "rate": rate}}, "s", _Model).rate == rate
+    assert params.read({"s": {**GOOD, "count": 1}}, "s", _Model).count == 1
+
+
+def test_a_long_wrong_value_is_shown_in_part() -> None:
+    with pytest.raises(ConfigError) as caught:
+        params.read({"s": {**GOOD, "count": ["x" * 1000] * 100}}, "s", _Model)
+    assert len(str(caught.value)) < 300
+    assert "(list)" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "expected"),
+    [
+        ("val_fraction: 0.1", "val_fraction: 0", "split.val_fraction", "0.001 to 0.9"),
+        ("val_fraction: 0.1", "val_fraction: yes", "split.val_fraction", "a number"),
+        ("val_fraction: 0.1", "val_fracton: 0.1", "split", "did you mean val_fraction?"),
+        ("max_per_class: null", "max_per_class: 0", "dataset.max_per_class", "1 "),
+        ("max_per_class: null", "max_per_class: true", "dataset.max_per_class", "a whole number"),
+        ("on_bad_image: error", "on_bad_image: ignore", "dataset.on_bad_image", "error, skip"),
+        ("allow_pickle: false", "allow_pickle: no", "model.allow_pickle", "true or false"),
+        ("allow_pickle: false", "allow_pickle: 0", "model.allow_pickle", "true or false"),
+        ("precision: fp32", "precision: fp64", "embed.precision", "fp32, bf16, fp16"),
+        ("max_iter: 2000", "max_iter: 2e3", "linear_probe.max_iter", "a whole number"),
+        ("c_grid: [", "c_grid: [ten, ", "linear_probe.c_grid[0]", "a number"),
+        ("active: photo", "active: null", "prompts.active", "text"),
+    ],
+)
+def test_a_wrong_edit_of_the_committed_file_is_refused(
+    tmp_path: Path, old: str, new: str, key: str, expected: str
+) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    assert text.count(old) == 1
+    edited = _load(tmp_path, text.replace(old, new))
+    models: dict[str, type] = {
+        "dataset": DatasetParams,
+        "split": SplitParams,
+        "model": ModelParams,
+        "embed": EmbedParams,
+        "linear_probe": LinearProbeParams,
+        "prompts": PromptsParams,
+    }
+    section = key.split(".")[0]
+    with pytest.raises(ConfigError) as caught:
+        params.read(edited, section, models[section])
+    assert caught.value.where == f"params.yaml: {key}"
+    assert expected in str(caught.value)
+    for other in models.keys() - {section}:
+        params.read(edited, other, models[other])
+
+
+def test_a_section_that_is_missing_or_misspelt_is_named(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    assert "did you mean mlp_probe?" in _refused(tmp_path, text.replace("\nmlp_probe:", "\nmlp_prob:"))
+    only = "dataset: {}\nsplit: {}\n"
+    assert "the section 'model' is missing" in _refused(tmp_path, only)
+
+
+def test_a_suggestion_is_the_nearest_name_or_all_of_them() -> None:
+    assert params.suggestion("aeroplane", ["bird", "airplane"]) == "did you mean airplane?"
+    assert params.suggestion("zzz", ["bird", "airplane"]) == "use one of: bird, airplane"
+    assert "add it" in params.suggestion("zzz", [])

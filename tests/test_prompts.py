@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+import time
 from typing import Any
 
 import pytest
@@ -248,3 +250,170 @@ def test_many_classes_do_not_multiply_a_template_beyond_the_limit() -> None:
 )
 def test_values_of_another_type_are_messages_and_no_crash(values: Any) -> None:
     assert "prompts.sets.s" in _refused(values)
+
+
+def test_replacement_is_exact_and_happens_once() -> None:
+    names = ["cat", "{classname}", "[a|b]", "a|b", "{0}", "%s", "$x", "\\1", "猫"]
+    found = _expand(_shared("{classname}{classname}: {classname}"), names)
+    assert found.sentences == [f"{name}{name}: {name}" for name in names]
+    own = {name: [f"{i} {{classname}} [x|y]"] for i, name in enumerate(names)}
+    assert _expand(_per_class(own), names).sentences == [
+        f"{i} {name} {end}" for i, name in enumerate(names) for end in "xy"
+    ]
+
+
+@settings(max_examples=50)
+@given(st.text(alphabet="ab {}[]|classname.", max_size=12), st.sampled_from(["cat", "{classname}", "[x|y]"]))
+def test_a_template_is_replaced_exactly_or_refused(text: str, name: str) -> None:
+    template = "{classname}" + text
+    try:
+        found = _expand(_shared(template), [name]).sentences
+    except ConfigError:
+        assert set(text) & set("{}[]")
+        return
+    rest = text.replace("{classname}", "")
+    assert not set(rest) & set("{}")
+    if not set(rest) & set("[]"):
+        assert found == [template.replace("{classname}", name)]
+    assert all(sentence.startswith(name) for sentence in found)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=6))
+def test_there_are_as_many_readings_as_the_product_of_the_alternatives(counts: list[int]) -> None:
+    template = " ".join(f"[{'|'.join(f'{i}.{j}' for j in range(n))}]" for i, n in enumerate(counts))
+    found = expand_alternatives(template)
+    assert len(found) == len(set(found)) == math.prod(counts)
+
+
+@pytest.mark.parametrize("sentence", ["[a cat|]", "[ |a cat]", "[|]"])
+def test_an_alternative_that_leaves_nothing_to_say_is_refused(sentence: str) -> None:
+    message = _refused(_per_class({"cat": ["a cat"], "dog": ["a dog", sentence]}))
+    assert "sentences.dog[1]" in message
+
+
+def test_a_class_whose_name_is_blank_leaves_nothing_to_say_either() -> None:
+    assert "empty" in _refused(_shared("{classname}"), ["cat", "_"])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        _shared("[a|b]" * 16 + " {classname}", "[a|b]" * 16 + " the {classname}"),
+        _shared(
+            "[a|b]" * 12 + " {classname}",
+            class_names={"cat": [f"cat {i}" for i in range(100)]},
+            dataset="cifar10",
+        ),
+        _per_class({"cat": ["[a|b]" * 16, "[c|d]" * 16], "dog": ["x"]}),
+        _per_class({"cat": ["x"], "dog": ["[a|b]" * 16] * 1000}),
+    ],
+)
+def test_a_set_of_too_many_sentences_is_refused_before_it_is_built(values: Any) -> None:
+    start = time.monotonic()
+    message = _refused(values)
+    assert "more than 100,000 sentences" in message
+    assert "fewer alternatives" in message
+    assert time.monotonic() - start < 5
+
+
+LONG_NAME = "c" * 250
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        _shared("{classname} " + "x" * 6_000),
+        _shared("{classname}" * 20),  # of the long name
+        _shared("{classname}" * 5, class_names={"dog": ["x" * 1_500]}, dataset="cifar10"),
+        _per_class({LONG_NAME: ["{classname}" * 20], "dog": ["x"]}),
+    ],
+)
+def test_a_sentence_of_absurd_length_is_refused_before_it_is_built(values: Any) -> None:
+    assert "5,000 characters" in _refused(values, [LONG_NAME, "dog"])
+    assert _expand(_shared("{classname}" * 19), [LONG_NAME]).sentences == [LONG_NAME * 19]
+
+
+@pytest.mark.parametrize("template", ["a [b {classname}", "[a|b]" * 60 + "{classname}"])
+def test_the_fix_fits_what_is_wrong_with_the_alternatives(template: str) -> None:
+    message = _refused(_shared(template))
+    assert ("fewer" in message) == (template.count("[") == template.count("]"))
+
+
+@pytest.mark.parametrize(
+    ("values", "place"),
+    [
+        (_shared("{classname}", class_names=["cat"], dataset="cifar10"), "class_names"),
+        (_shared("{classname}", class_names={"cat": "kitten"}, dataset="cifar10"), "class_names.cat"),
+        (_shared("{classname}", class_names={"cat": [""]}, dataset="cifar10"), "class_names.cat[0]"),
+        (_shared("{classname}", class_names={"cat": ["a{b}"]}, dataset="cifar10"), "class_names.cat[0]"),
+        ({"template_mode": "shared", "templates": "a {classname}"}, "templates"),
+        (_per_class({"cat": "a cat", "dog": ["x"]}), "sentences.cat"),
+        (_per_class({"cat": ["x"], "dog": [3]}), "sentences.dog[0]"),
+        (_per_class({"cat": ["x"], "dog": ["a {dog}"]}), "sentences.dog[0]"),
+        (_per_class({"cat": ["x"], "dog": ["a [dog"]}), "sentences.dog[0]"),
+        (_per_class(None), "sentences"),
+    ],
+)
+def test_the_place_of_a_mistake_is_named_to_the_entry(values: Any, place: str) -> None:
+    assert f"where: params.yaml: prompts.sets.s.{place}\n" in _refused(values) + "\n"
+
+
+def test_one_sentence_for_two_classes_is_refused() -> None:
+    message = _refused(_per_class({"cat": ["a pet", "a cat"], "dog": ["a dog", "a  pet"]}))
+    assert "sentences.dog[1]" in message
+    assert "sentences.cat[0]" in message
+
+
+def test_sentences_are_kept_as_written_not_as_compared() -> None:
+    decomposed = "cafe\u0301"
+    assert _expand(_shared(f"{decomposed}  {{classname}}"), ["cat"]).sentences == [f"{decomposed}  cat"]
+
+
+def test_a_set_for_another_dataset_is_not_judged_by_the_classes_of_this_one() -> None:
+    assert (
+        expand_set("s", _per_class({"zero": ["x"]}, "digits"), class_names=CIFAR, dataset="cifar10") is None
+    )
+    shared = _shared("{classname}", class_names={"zero": ["nought"]}, dataset="digits")
+    assert expand_set("s", shared, class_names=CIFAR, dataset="cifar10") is None
+
+
+def test_the_scenes_say_one_thing_about_each_class() -> None:
+    scenes = _shipped()["scenes"]
+    assert scenes.class_index == list(range(10))
+    assert scenes.sentences == [
+        "an airplane is flying.",
+        "a car driving on the road.",
+        "a photo of a bird.",
+        "a photo of a cat.",
+        "a photo of a deer.",
+        "a photo of a dog.",
+        "a photo of a frog.",
+        "a horse in a field.",
+        "a ship sailing on the sea.",
+        "a truck on the highway.",
+    ]
+
+
+def test_cifar18_is_the_list_that_openai_published() -> None:
+    published = {
+        start + "{}."
+        for article in ("a", "the")
+        for start in (
+            f"a photo of {article} ",
+            f"a blurry photo of {article} ",
+            f"a black and white photo of {article} ",
+            f"a low contrast photo of {article} ",
+            f"a high contrast photo of {article} ",
+            f"a bad photo of {article} ",
+            f"a good photo of {article} ",
+            f"a photo of {article} small ",
+            f"a photo of {article} big ",
+        )
+    }
+    assert len(published) == 18
+    found = _shipped()["cifar18"]
+    for label, name in enumerate(CIFAR):
+        own = [s for c, s in zip(found.class_index, found.sentences, strict=True) if c == label]
+        assert len(own) == 18
+        assert set(own) == {template.replace("{}", name) for template in published}

@@ -3,13 +3,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt  # of rich, which DVC needs
 
 from clipcifar import compare, plots
 from clipcifar.report import comparison, table
@@ -128,3 +133,84 @@ def test_the_confusion_file_has_a_row_per_image(tmp_path: Path) -> None:
     )
     rows = list(csv.reader(io.StringIO(path.read_text())))
     assert rows == [["actual", "predicted"], ["a", "a"], ['b",', "a"], ['b",', 'b",']]
+
+
+PUNCTUATION = "\\`*_{}[]<>()#+!|~"
+
+
+@settings(max_examples=100)
+@given(st.text(alphabet=PUNCTUATION + "ab1 \n\té", max_size=12))
+def test_escaped_text_reads_back_and_is_one_line(text: str) -> None:
+    escaped = table.escape(text)
+    assert re.sub(r"\\([^\w\s])|\\(_)", lambda m: m[1] or m[2], escaped) == " ".join(text.split())
+    bare = re.sub(r"\\.", "", escaped)  # what no backslash protects
+    assert not set(bare) & set(PUNCTUATION) - {"_"}
+    assert not re.search(r"(?<![A-Za-z0-9\\])_", re.sub(r"\\[^_]", "x", escaped))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "<script>alert(1)</script>",
+        "[x](http://a)",
+        "![x](y)",
+        "`code`",
+        "**b**",
+        "_i_",
+        "a|b",
+        "# h",
+        "~~s~~",
+    ],
+)
+def test_a_report_with_hostile_names_parses_to_the_tags_of_a_benign_one(name: str) -> None:
+    def tags(name: str) -> list[tuple[str, str]]:
+        found = {method: {**values, "per_class": {name: 0.5, "cat": 0.25}} for method, values in ALL.items()}
+        test = {"accuracy": 0.5, "accuracy_ci95": {"low": 0.4, "high": 0.6}}
+        sets = {name: {"n_sentences": 1, "train": {"accuracy": 0.5}, "test": test}}
+        text = table.report(found, sets, [], active=name, dataset=name, model=name)
+        tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text)
+        inline = [child for token in tokens for child in token.children or []]
+        return [(token.type, token.tag) for token in [*tokens, *inline] if token.type != "text_special"]
+
+    def kinds(name: str) -> Counter[tuple[str, str]]:
+        counted = Counter(tags(name))
+        del counted["text", ""]  # an escaped character divides a text
+        return counted
+
+    assert kinds(name) == kinds("benign")
+    assert kinds("benign")["table_open", "table"] == 4
+
+
+def test_a_method_without_seeds_claims_none() -> None:
+    rows = table.methods_table(ALL)[2:]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    assert [row[3] != "" for row in cells] == [False, False, True, True]
+    # What is reported as top-1 is the file's accuracy, though the mean over seeds is another number.
+    assert [row[1] for row in cells] == ["0.6000", "0.7000", "0.7200", "0.7300"]
+
+
+def test_columns_line_up_and_numbers_end_at_the_right() -> None:
+    lines = table.markdown_table(["name", "n"], [["a", "1"], ["a longer name", "12345"]])
+    assert lines == [
+        "| name          |     n |",
+        "|---------------|------:|",
+        "| a             |     1 |",
+        "| a longer name | 12345 |",
+    ]
+    for table_of in (table.methods_table, table.per_class_table):
+        bars = [[i for i, c in enumerate(line.replace("\\|", "xx")) if c == "|"] for line in table_of(ALL)]
+        assert all(positions == bars[0] for positions in bars)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0, "< 0.0001"), (9.9e-5, "< 0.0001"), (1e-4, "0.0001"), (1.0, "1.0000")]
+)
+def test_a_p_value_is_never_shown_as_nought(value: float, text: str) -> None:
+    assert table.p_text(value) == text
+
+
+def test_only_the_active_set_is_marked() -> None:
+    test = {"accuracy": 0.5, "accuracy_ci95": {"low": 0.4, "high": 0.6}}
+    sets = {name: {"n_sentences": 1, "train": {"accuracy": 0.5}, "test": test} for name in ("a", "ab", "b")}
+    lines = table.prompt_sets_table(sets, "a")
+    assert [line for line in lines if "(active)" in line] == [line for line in lines if "| a " in line]

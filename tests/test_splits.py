@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -93,3 +94,90 @@ def test_a_val_split_of_the_users_own_keeps_its_share_of_a_subset() -> None:
     ids = [f"train/{i}" for i in range(500)] + [f"val/{i}" for i in range(5)]
     chosen = splits.seeded_subset(np.zeros(505, dtype=np.int64), ids, max_per_class=10, seed=0)
     assert [ids[row].split("/")[0] for row in chosen] == ["train"] * 10 + ["val"] * 5
+
+
+def test_a_class_without_images_is_named() -> None:
+    with pytest.raises(DataError, match="'eel' has 0 train images") as caught:
+        splits.stratified_split(np.array([0, 0, 1, 1]), _ids(4), class_names=NAMES, val_fraction=0.5, seed=0)
+    assert "split train" in str(caught.value)
+    assert "split.val_fraction" in str(caught.value)
+
+
+def test_a_fraction_that_leaves_nothing_to_train_on_is_refused() -> None:
+    labels = np.array([0, 0, 0])
+    with pytest.raises(DataError, match="'cat' has 3 train images"):
+        splits.stratified_split(labels, _ids(3), class_names=["cat"], val_fraction=0.9, seed=0)
+    rows = splits.stratified_split(labels, _ids(3), class_names=["cat"], val_fraction=0.67, seed=0)
+    assert (len(rows.train), len(rows.val)) == (1, 2)
+
+
+@settings(max_examples=20)
+@given(st.randoms(use_true_random=False), st.integers(0, 3))
+def test_each_id_falls_on_its_side_whatever_else_is_there_in_whatever_order(
+    shuffle: Random, seed: int
+) -> None:
+    ids, labels = _ids(60), [i % 3 for i in range(60)]
+    order = list(range(60))
+    shuffle.shuffle(order)
+
+    def val(order: list[int], names: list[str]) -> set[str]:
+        own = np.array([labels[i] for i in order])
+        rows = splits.stratified_split(
+            own, [ids[i] for i in order], class_names=names, val_fraction=0.3, seed=seed
+        )
+        assert rows.train.tolist() == sorted(rows.train.tolist())
+        assert rows.val.tolist() == sorted(rows.val.tolist())
+        return {ids[order[row]] for row in rows.val}
+
+    assert val(order, NAMES) == val(list(range(60)), NAMES)
+    cats = [i for i in order if labels[i] == 0]
+    assert val(cats, ["cat"]) == {i for i in val(order, NAMES) if i in {ids[c] for c in cats}}
+
+
+def test_val_is_no_favourite_of_the_ids_order() -> None:
+    """A hash that followed the ids would put neighbours, such as frames of one film, together."""
+    rows = splits.stratified_split(
+        np.zeros(4000, dtype=np.int64), _ids(4000), class_names=["cat"], val_fraction=0.1, seed=0
+    )
+    quarters = np.bincount(rows.val // 1000, minlength=4)
+    # 400 balls in 4 urns: mean 100, deviation sqrt(400 / 4 * 3 / 4 * 0.9) = 8.2; five of them
+    assert (np.abs(quarters - 100) < 41).all()
+
+
+def test_the_subset_and_the_split_are_drawn_independently() -> None:
+    """Else a quick look at few images would see val images first."""
+    labels, ids = np.zeros(2000, dtype=np.int64), _ids(2000)
+    val = splits.stratified_split(labels, ids, class_names=["cat"], val_fraction=0.1, seed=0).val
+    subset = splits.seeded_subset(labels, ids, max_per_class=200, seed=0)
+    # Hypergeometric: 200 of 2,000, twice; mean 20, deviation 4.0
+    assert 0 < len(set(val.tolist()) & set(subset.tolist())) < 41
+
+
+def test_a_subset_does_not_depend_on_the_order_either() -> None:
+    labels, ids = np.arange(90) % 3, _ids(90)
+    order = np.random.default_rng(0).permutation(90)
+    straight = splits.seeded_subset(labels, ids, max_per_class=7, seed=0)
+    shuffled = splits.seeded_subset(labels[order], [ids[i] for i in order], max_per_class=7, seed=0)
+    assert {ids[row] for row in straight} == {ids[order[row]] for row in shuffled}
+    assert shuffled.tolist() == sorted(shuffled.tolist())
+    assert len(splits.seeded_subset(labels[:0], [], max_per_class=7, seed=0)) == 0
+
+
+def test_a_stored_split_is_the_split_and_another_digest_or_file_is_not(tmp_path: Path) -> None:
+    labels, ids = np.arange(50) % 3, [f"träin/{i}" for i in range(50)]
+    rows = splits.stratified_split(labels, ids, class_names=NAMES, val_fraction=0.3, seed=0)
+    paths = tmp_path / "a.h5", tmp_path / "b.h5"
+    for path in paths:
+        splits.write_splits(path, ids, rows, attributes={"dataset_digest": "d"})
+    found = splits.read_splits(paths[0], ids, dataset_digest="d")
+    np.testing.assert_array_equal(found.train, rows.train)
+    np.testing.assert_array_equal(found.val, rows.val)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    with pytest.raises(DataError) as caught:
+        splits.read_splits(paths[0], ids, dataset_digest="e")
+    assert str(paths[0]) in caught.value.where
+    content = bytearray(paths[0].read_bytes())
+    content[content.index("träin/7".encode())] ^= 1
+    paths[0].write_bytes(content)
+    with pytest.raises(DataError):
+        splits.read_splits(paths[0], ids, dataset_digest="d")

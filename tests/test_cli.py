@@ -1,0 +1,164 @@
+"""`clipcifar` itself and `clipcifar show`; the other commands are tested beside what they call."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clipcifar import cli
+from clipcifar.errors import ConfigError, DataError, EnvironmentFault
+
+METHODS = ["zero_shot", "linear_probe", "mlp_probe", "projection"]
+
+
+def _metrics(accuracy: float, **more: Any) -> dict[str, Any]:
+    return {
+        "accuracy": accuracy,
+        "accuracy_ci95": {"low": accuracy - 0.01, "high": accuracy + 0.02},
+        "ece": 0.05,
+        "nll": 0.4,
+        "n": 1000,
+        "max_per_class": 0,
+        "per_class": {"cat": accuracy, "sea_lion*": 0.25},
+        **more,
+    }
+
+
+@pytest.fixture
+def metrics(tmp_path: Path) -> Path:
+    folder = tmp_path / "metrics"
+    folder.mkdir()
+    seeds = {"n": 3, "accuracy_mean": 0.811, "accuracy_std": 0.004}
+    for i, method in enumerate(METHODS):
+        more = {"seeds": seeds} if i > 1 else {}
+        (folder / f"{method}.json").write_text(json.dumps(_metrics(0.7 + i / 20, **more)))
+    return folder
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | None:
+    monkeypatch.setattr(sys, "argv", ["clipcifar", *arguments])
+    try:
+        cli.main()
+    except SystemExit as exit_:
+        return exit_.code
+    return 0
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def test_show_has_a_row_per_method_with_the_numbers_of_its_file(
+    metrics: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(metrics.parent)  # --metrics is metrics/ here unless given
+    assert run(monkeypatch, "show") == 0
+    _, _, *rows = capsys.readouterr().out.splitlines()
+    assert [cells(row)[:4] for row in rows] == [
+        ["zero-shot", "0.7000", "0.6900–0.7200", ""],
+        ["linear probe", "0.7500", "0.7400–0.7700", ""],
+        ["MLP probe", "0.8000", "0.7900–0.8200", "0.8110 ± 0.0040 (3)"],
+        ["projection heads", "0.8500", "0.8400–0.8700", "0.8110 ± 0.0040 (3)"],
+    ]
+
+
+def test_show_per_class_adds_the_classes_by_their_plain_names(
+    metrics: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "show", "--metrics", str(metrics)) == 0
+    without = capsys.readouterr().out
+    assert run(monkeypatch, "show", "--metrics", str(metrics), "--per-class") == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(without)
+    assert cells(shown.splitlines()[-1]) == ["sea_lion*", *["0.2500"] * 4]
+    assert cells(shown.splitlines()[-2]) == ["cat", "0.7000", "0.7500", "0.8000", "0.8500"]
+    assert "sea_lion" not in without
+
+
+@pytest.mark.parametrize("content", [None, "", "{", '{"accuracy": 0.5,\n<<<<<<< HEAD\n'])
+def test_a_metrics_file_that_is_missing_or_no_json_is_named(
+    metrics: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: str | None
+) -> None:
+    path = metrics / "linear_probe.json"
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    assert run(monkeypatch, "show", "--metrics", str(metrics)) == 3
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("error: ")
+    assert f"where: {path}" in output.err
+    assert "dvc repro" in output.err
+
+
+@pytest.mark.parametrize("arguments", [[], ["shwo"], ["show", "--perclass"], ["show", "extra"]])
+def test_wrong_usage_is_exit_code_2_and_says_how_it_is_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert run(monkeypatch, *arguments) == 2
+    assert "usage: clipcifar" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (ConfigError("x", where="y", fix="z"), 2, "error: x\n  where: y\n  fix:   z\n"),
+        (DataError("x"), 3, "error: x\n"),
+        (EnvironmentFault("x"), 4, "error: x\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_an_error_is_its_message_and_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    code: int,
+    message: str,
+) -> None:
+    def fail(_: object) -> str:
+        raise error
+
+    monkeypatch.delenv("CLIPCIFAR_TRACEBACK", raising=False)
+    monkeypatch.setattr(cli, "_show", fail)
+    assert run(monkeypatch, "show") == code
+    assert capsys.readouterr().err == message
+
+
+def test_the_traceback_comes_on_demand(metrics: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (metrics / "zero_shot.json").unlink()
+    monkeypatch.setenv("CLIPCIFAR_TRACEBACK", "1")
+    with pytest.raises(DataError):
+        run(monkeypatch, "show", "--metrics", str(metrics))
+
+
+def test_a_reader_who_leaves_early_gets_no_traceback(metrics: Path) -> None:
+    code = "import sys; sys.argv[0] = 'clipcifar'; from clipcifar.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "show", "--metrics", str(metrics)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.close()  # long before anything is printed, as `| true` does
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(timeout=30) == 0
+
+
+def test_show_needs_neither_the_model_nor_the_statistics(metrics: Path) -> None:
+    heavy = ("torch", "open_clip", "sklearn", "scipy", "h5py", "numpy", "PIL", "dvc", "yaml")
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({heavy!r}))\n"  # None there makes an import fail
+        f"sys.argv = ['clipcifar', 'show', '--per-class', '--metrics', {str(metrics)!r}]\n"
+        "from clipcifar.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "projection heads" in done.stdout
