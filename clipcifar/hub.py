@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from clipcifar.errors import ConfigError, EnvironmentFault
 from clipcifar.model import WEIGHTS_FILE
 
 TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.model")
+TRIES = 3
+TIMEOUT_S = 10.0  # to connect, and for the answer to begin
 _PICKLED_FILE = "open_clip_pytorch_model.bin"
+_FINAL = (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError, OfflineModeIsEnabled)
 
 
 def candidates(filename: str, allow_pickle: bool) -> list[str]:
@@ -34,6 +45,7 @@ def fetch(repository: str, filenames: list[str], revision: str | None) -> Path:
     """
     for filename in filenames:
         try:
+            _require_answer(repository, filename, revision)
             return Path(huggingface_hub.hf_hub_download(repository, filename, revision=revision))
         except LocalEntryNotFoundError as error:
             raise _unreachable(repository, filename, error) from error
@@ -48,6 +60,30 @@ def fetch(repository: str, filenames: list[str], revision: str | None) -> Path:
     )
 
 
+def _require_answer(repository: str, filename: str, revision: str | None) -> None:
+    """Ask the hub for a file that is not in its cache yet, before it is downloaded.
+
+    On a network that drops packets, hf_hub_download alone would try for more than six minutes.
+    """
+    if not isinstance(huggingface_hub.try_to_load_from_cache(repository, filename, revision=revision), str):
+        url = huggingface_hub.hf_hub_url(repository, filename, revision=revision)
+        _ask(partial(huggingface_hub.get_hf_file_metadata, url, timeout=TIMEOUT_S))
+
+
+def _ask(question: Callable[[], object]) -> None:
+    """Ask the hub until it answers, `TRIES` times at most."""
+    for remaining in reversed(range(TRIES)):
+        try:
+            question()
+            return
+        except _FINAL:
+            raise
+        except Exception:  # as in fetch
+            if not remaining:
+                raise
+            time.sleep(TRIES - remaining)
+
+
 def revision_of(path: Path) -> str:
     """The commit that the hub's cache filed a download under (…/snapshots/<commit>/<file>)."""
     return path.parent.name if path.parent.parent.name == "snapshots" else ""
@@ -59,6 +95,8 @@ def fetch_tokenizer(architecture: Mapping[str, Any], folder: Path) -> None:
     if not repository:
         return
     try:
+        # Unanswered, snapshot_download waits for ever, or takes the folder to be complete.
+        _ask(partial(huggingface_hub.model_info, repository, timeout=TIMEOUT_S))
         huggingface_hub.snapshot_download(repository, allow_patterns=list(TOKENIZER_FILES), local_dir=folder)
     except Exception as error:  # as in fetch
         raise _unreachable(repository, "the tokenizer", error) from error
@@ -69,5 +107,6 @@ def _unreachable(repository: str, filename: str, error: Exception) -> Environmen
     return EnvironmentFault(
         f"could not download {filename} of {repository}: {reason}",
         where=f"{huggingface_hub.constants.ENDPOINT}/{repository}",
-        fix=f"without a network, get {filename} elsewhere and set model.path; `make demo` downloads nothing",
+        fix="without a network, get the weights file elsewhere and set model.path to it, or for a repository "
+        "put its config and weights into a folder and use local-dir:<folder>; `make demo` downloads nothing",
     )

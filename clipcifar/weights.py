@@ -21,7 +21,7 @@ from open_clip.factory import load_state_dict
 
 from clipcifar import hub
 from clipcifar.errors import ConfigError, DataError
-from clipcifar.files import copy_file, explained, file_sha256, write_json
+from clipcifar.files import canonical_json, copy_file, explained, file_sha256, write_json
 from clipcifar.model import CONFIG_FILE, RANDOM, WEIGHTS_FILE, ModelParams
 from clipcifar.params import NO_PATH, suggestion
 
@@ -99,6 +99,12 @@ def _from_folder(model: ModelParams, source: Path, folder: Path) -> Resolved:
 
 def _from_hub(model: ModelParams, repository: str, folder: Path) -> Resolved:
     _refuse_tag(model)
+    if model.path != NO_PATH:
+        raise ConfigError(
+            "a repository is downloaded, model.path would not be used",
+            where="params.yaml: model.path",
+            fix=f"set it to {NO_PATH}, or use model.name: {LOCAL_DIR}<folder>",
+        )
     config = _read_config(hub.fetch(repository, [CONFIG_FILE], None))
     _write_config(folder, config)
     weights = hub.fetch(repository, hub.candidates("", model.allow_pickle), None)
@@ -231,6 +237,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         config["model_cfg"]["text_cfg"], config["model_cfg"]["vision_cfg"]
+        canonical_json(config)  # refuses NaN
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise DataError(f"not an open_clip config: {error}", where=str(path)) from error
     return config

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import copy
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
 import pytest
+import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from open_clip.transform import PreprocessCfg, image_transform_v2
@@ -14,7 +18,7 @@ from PIL import Image
 from clipcifar import files, weights, zero_shot
 from clipcifar.backbone import TEXT_ROWS, Backbone
 from clipcifar.errors import ConfigError, DataError
-from clipcifar.model import WEIGHTS_FILE, ModelParams
+from clipcifar.model import CONFIG_FILE, WEIGHTS_FILE, ModelParams
 from clipcifar.params import NO_PATH
 from tests.conftest import TINY_CONFIG
 
@@ -81,6 +85,37 @@ def test_the_text_batches_are_cut(tiny: Backbone, monkeypatch: pytest.MonkeyPatc
     )
     _embed(tiny, ["a cat", "a dog"])
     assert seen == [(TEXT_ROWS, 4)]
+
+
+@pytest.mark.parametrize("custom", [False, True], ids=["CLIP", "CustomTextCLIP"])
+@pytest.mark.parametrize(
+    "change", [{"no_causal_mask": True}, {"pool_type": "last"}, {"pool_type": "first"}], ids=str
+)
+def test_a_text_tower_that_reads_past_the_end_is_not_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], custom: bool
+) -> None:
+    config = copy.deepcopy(TINY_CONFIG)
+    config["model_cfg"]["text_cfg"].update(change)  # type: ignore[attr-defined]
+    torch.manual_seed(1)
+    made = (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**config["model_cfg"])
+    config["model_cfg"]["custom_text"] = custom
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(config))
+    safetensors.torch.save_file(
+        {name: tensor.contiguous() for name, tensor in made.state_dict().items()}, tmp_path / WEIGHTS_FILE
+    )
+    backbone = Backbone.load(tmp_path, CPU)
+    with torch.no_grad():
+        tokens = open_clip.get_tokenizer("ViT-B-32", context_length=32)(SENTENCES)
+        expected = backbone._model.encode_text(tokens, normalize=True).numpy()
+    found = _embed(backbone, SENTENCES)
+    for sentence, row in zip(SENTENCES, expected, strict=True):
+        np.testing.assert_allclose(found[sentence], row, atol=1e-6)
+    if not custom and "first" not in change.values():  # negative control: a cut would have shown
+        monkeypatch.setattr(backbone, "_cuttable", True)
+        if backbone._model.attn_mask is None:
+            backbone._model.attn_mask = torch.zeros(32, 32)
+        cut = _embed(backbone, SENTENCES)
+        assert np.abs(cut[SENTENCES[0]] - expected[0]).max() > 1e-3
 
 
 def _bytes_do_not_depend_on_neighbours(backbone: Backbone) -> None:

@@ -55,6 +55,51 @@ def test_an_archive_placed_by_hand_asks_nobody(server: Server, tmp_path: Path) -
     assert server.requests == []
 
 
+def test_a_wrong_file_is_replaced_only_by_the_right_one(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "a.tar.gz").write_bytes(b"half a download")
+    server.faults = [503] * 20
+    with pytest.raises(EnvironmentFault):
+        download.fetch(_archive(server), downloads=tmp_path)
+    assert (tmp_path / "a.tar.gz").read_bytes() == b"half a download"
+    server.faults = []
+    assert download.fetch(_archive(server), downloads=tmp_path).read_bytes() == CONTENT
+
+
+def test_the_tries_are_counted(server: Server, tmp_path: Path) -> None:
+    server.faults = [503] * 20
+    with pytest.raises(EnvironmentFault):
+        download.fetch(_archive(server), downloads=tmp_path)
+    assert len(server.requests) == 1 + download.RETRIES
+
+
+def test_a_refused_connection_is_an_environment_fault(server: Server, tmp_path: Path) -> None:
+    gone = replace(_archive(server), url="http://127.0.0.1:9/a.tar.gz")
+    with pytest.raises(EnvironmentFault, match=r"could not download http://127\.0\.0\.1:9/"):
+        download.fetch(gone, downloads=tmp_path, retries=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_download_leaves_no_litter(server: Server, tmp_path: Path) -> None:
+    server.faults = ["cut"] * 20
+    with pytest.raises(EnvironmentFault):
+        download.fetch(_archive(server), downloads=tmp_path, retries=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_check_accepts_the_digest_and_names_both_where_it_differs(server: Server, tmp_path: Path) -> None:
+    file, archive = tmp_path / "mine.bin", _archive(server)
+    file.write_bytes(CONTENT)
+    download.check(file, archive)
+    file.write_bytes(CONTENT + b" ")
+    with pytest.raises(DataError) as caught:
+        download.check(file, archive)
+    for part in (archive.sha256, hashlib.sha256(CONTENT + b" ").hexdigest(), "made here", str(file)):
+        assert part in str(caught.value)
+    file.unlink()
+    with pytest.raises(EnvironmentFault):
+        download.check(file, archive)
+
+
 @pytest.mark.parametrize("fault", [503, "cut", "stall"])
 def test_a_passing_fault_is_retried(server: Server, tmp_path: Path, fault: int | str) -> None:
     server.faults = [fault]

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
@@ -50,6 +52,7 @@ def _batch(pixels: NDArray[np.uint8]) -> torch.Tensor:
         {"resize_mode": "longest", "fill_color": 7},
         {"size": 64},
         {"size": (96, 64)},
+        {"size": (96, 64), "interpolation": "bilinear"},
         {"size": (96, 64), "resize_mode": "longest"},
     ],
     ids=str,
@@ -71,7 +74,7 @@ def test_normalisation_is_open_clips() -> None:
     pixels = _photograph(224, 224)
     preprocess = Preprocess.from_config(BASE)
     torch.testing.assert_close(
-        normalise(_batch(pixels), preprocess)[0], _theirs(pixels, BASE), atol=1e-5, rtol=0
+        normalise(_batch(pixels), preprocess)[0], _theirs(pixels, BASE), atol=1e-6, rtol=0
     )
 
 
@@ -86,6 +89,64 @@ def test_a_batch_is_its_images_one_by_one() -> None:
 def test_an_image_of_the_right_size_is_left_alone() -> None:
     batch = _batch(_photograph(224, 224))
     assert torch.equal(fit(batch, Preprocess.from_config(BASE)), batch)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    height=st.integers(1, 90),
+    width=st.integers(1, 90),
+    target=st.tuples(st.integers(8, 48), st.integers(8, 48)) | st.integers(8, 48),
+    mode=st.sampled_from(["shortest", "longest", "squash"]),
+    interpolation=st.sampled_from(["bicubic", "bilinear"]),
+)
+def test_any_size_is_fitted_as_open_clip_fits_it(
+    height: int, width: int, target: int | tuple[int, int], mode: str, interpolation: str
+) -> None:
+    config = {**BASE, "size": target, "resize_mode": mode, "interpolation": interpolation, "fill_color": 9}
+    preprocess = Preprocess.from_config(config)
+    rows, columns = preprocess.size
+    assume(height * 2 * columns > width or mode != "longest")  # open_clip cannot make less than a pixel
+    assume(width * 2 * rows > height or mode != "longest")
+    pixels = _photograph(height, width)
+    ours = fit(_batch(pixels), preprocess)[0].to(torch.int32)
+    theirs = _theirs(pixels, {**config, "mean": (0, 0, 0), "std": (1, 1, 1)}).mul(255).round().to(torch.int32)
+    assert ours.shape == theirs.shape == (3, rows, columns)
+    # Single values near black and white differ more; a shift by one pixel would change most of them.
+    assert ((ours - theirs).abs() > 1).float().mean() < 0.01
+
+
+@pytest.mark.parametrize("size", [(1, 100), (100, 1)])
+def test_a_sliver_keeps_a_row_of_pixels_when_padded(size: tuple[int, int]) -> None:
+    config = {**BASE, "size": 32, "resize_mode": "longest", "fill_color": 0}
+    fitted = fit(_batch(np.full((*size, 3), 200, np.uint8)), Preprocess.from_config(config))
+    assert fitted.shape == (1, 3, 32, 32)
+    assert (fitted == 200).sum() == 3 * 32
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mean": (0.5,)},
+        {"std": (0.2, 0.2)},
+        {"mean": ("a", "b", "c")},
+        {"mean": (0.5, 0.5, float("inf"))},
+        {"std": (0.2, 0.2, 0.0)},
+        {"std": (0.2, -0.2, 0.2)},
+        {"size": (224,)},
+        {"size": None},
+        {"fill_color": (1, 2, 3)},
+    ],
+    ids=str,
+)
+def test_senseless_preprocessing_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(DataError):
+        Preprocess.from_config({**BASE, **change})
+
+
+@pytest.mark.parametrize("missing", list(BASE))
+def test_preprocessing_that_leaves_something_open_is_refused(missing: str) -> None:
+    with pytest.raises(DataError, match=missing):
+        Preprocess.from_config({key: value for key, value in BASE.items() if key != missing})
 
 
 @pytest.mark.parametrize("change", [{"interpolation": "nearest"}, {"resize_mode": "crop"}])

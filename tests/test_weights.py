@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import pickle
 import struct
+import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import torch
 from clipcifar import files, store, weights
 from clipcifar.backbone import Backbone
 from clipcifar.errors import ConfigError, DataError, EnvironmentFault
+from clipcifar.hub import TRIES, fetch_tokenizer
 from clipcifar.model import CONFIG_FILE, WEIGHTS_FILE, ModelDescription, ModelParams, check_requested
 from clipcifar.params import NO_PATH
 from clipcifar.weights import Pin
@@ -71,6 +74,31 @@ def test_what_a_folder_lacks_is_named(tiny_clip: Path, tmp_path: Path) -> None:
     assert CONFIG_FILE in _refused(_local(folder), target)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mean": [0.5]},
+        {"mean": "abc"},
+        {"mean": [float("nan")] * 3},
+        {"std": [0.3, 0.0, 0.3]},
+        {"fill_color": [1, 2, 3]},
+        {"resize_mode": "crop"},
+    ],
+    ids=str,
+)
+def test_a_config_with_senseless_preprocessing_is_bad_data(
+    tiny_clip: Path, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    folder = _copy(tiny_clip, tmp_path / "f")
+    config = json.loads((folder / CONFIG_FILE).read_text())
+    config["preprocess_cfg"].update(change)
+    (folder / CONFIG_FILE).write_text(json.dumps(config))
+    settings = {"model": asdict(_local(folder))}
+    with pytest.raises(DataError):
+        fetch_model.main(settings, tmp_path / "w", tmp_path / "m.json")
+    assert not (tmp_path / "m.json").exists()
+
+
 def test_unknown_architectures_and_tags_get_a_suggestion(tmp_path: Path) -> None:
     assert "did you mean ViT-B-32?" in _refused(_model("ViT-B-23", "openai"), tmp_path)
     assert "did you mean laion2b_s34b_b79k?" in _refused(_model("ViT-B-32", "laion2b_s34b_b79"), tmp_path)
@@ -79,6 +107,14 @@ def test_unknown_architectures_and_tags_get_a_suggestion(tmp_path: Path) -> None
 
 def test_weights_trained_with_another_activation_are_refused_by_name(tmp_path: Path) -> None:
     assert "use ViT-B-32-quickgelu" in _refused(_model("ViT-B-32", "openai"), tmp_path)
+
+
+def test_weights_trained_with_the_same_activation_are_taken(tiny_clip: Path, tmp_path: Path) -> None:
+    model = _model("ViT-B-32-quickgelu", "openai", str(tiny_clip / WEIGHTS_FILE))
+    weights.resolve(model, tmp_path)
+    config = json.loads((tmp_path / CONFIG_FILE).read_text())
+    assert config["model_cfg"]["quick_gelu"] is True
+    assert config["preprocess_cfg"]["mean"][0] == pytest.approx(0.48145466)
 
 
 def test_a_pinned_file_must_have_its_digest(tiny_clip: Path, tmp_path: Path) -> None:
@@ -190,22 +226,18 @@ def test_weights_of_another_architecture_name_the_key_to_change(tiny_clip: Path,
 def hub(tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """An imitation of the hub on the loopback that holds one repository in open_clip's format."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between the client's bounded retries
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between tries
     with serving() as server:
         server.headers = {"X-Repo-Commit": "c" * 40}
         for name in (CONFIG_FILE, WEIGHTS_FILE):
             server.files[f"/org/tiny/resolve/main/{name}"] = (tiny_clip / name).read_bytes()
             server.files[f"/org/pinned/resolve/{'d' * 40}/{name}"] = (tiny_clip / name).read_bytes()
-        download = huggingface_hub.hf_hub_download
-
-        def from_here(repository: str, filename: str, revision: str | None = None) -> str:
-            return str(
-                download(
-                    repository, filename, revision=revision, endpoint=server.url, cache_dir=tmp_path / "hub"
-                )
-            )
-
-        monkeypatch.setattr(huggingface_hub, "hf_hub_download", from_here)
+        constants = huggingface_hub.constants
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", server.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
         yield server
 
 
@@ -245,8 +277,97 @@ def test_a_repository_without_safetensors_says_what_else_there_is(hub: Server, t
     assert "allow_pickle" in _refused(_model("hf-hub:org/tiny"), tmp_path)
 
 
+def _asked(hub: Server, part: str) -> list[str]:
+    return [request for request in hub.requests if part in request]
+
+
+def test_a_hub_that_fails_for_a_moment_is_asked_again(hub: Server, tmp_path: Path) -> None:
+    hub.faults = [503, 503]
+    assert weights.resolve(_model("hf-hub:org/tiny"), tmp_path / "w").revision == "c" * 40
+
+
 def test_an_unreachable_hub_is_an_environment_fault_with_the_manual_way(hub: Server, tmp_path: Path) -> None:
     hub.faults = [503] * 50
     message = _refused(_model("hf-hub:org/tiny"), tmp_path, EnvironmentFault)
-    for part in (CONFIG_FILE, "model.path", "make demo"):
+    for part in (CONFIG_FILE, "503", "model.path", "local-dir:", "make demo"):
         assert part in message
+    assert len(_asked(hub, CONFIG_FILE)) == TRIES
+
+
+def test_a_hub_that_never_answers_is_given_up_after_bounded_waits(
+    hub: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Left to itself, the hub's client goes on for minutes."""
+    monkeypatch.setattr("clipcifar.hub.TIMEOUT_S", 0.2)
+    hub.faults = ["stall"] * 50
+    started = time.monotonic()
+    assert "timed out" in _refused(_model("hf-hub:org/tiny"), tmp_path, EnvironmentFault)
+    assert time.monotonic() - started < 10
+    assert len(_asked(hub, CONFIG_FILE)) == TRIES
+
+
+def test_weights_that_break_off_are_an_environment_fault(hub: Server, tmp_path: Path) -> None:
+    class CutAnswers(list[int | str]):
+        """Whatever asks for the weights' bytes gets half of them."""
+
+        def __bool__(self) -> bool:
+            return hub.requests[-1].startswith("GET") and WEIGHTS_FILE in hub.requests[-1]
+
+        def pop(self, index: Any = 0) -> str:
+            return "cut"
+
+    hub.faults = CutAnswers()
+    message = _refused(_model("hf-hub:org/tiny"), tmp_path / "w", EnvironmentFault)
+    assert f"could not download {WEIGHTS_FILE}" in message
+    assert not (tmp_path / "w" / WEIGHTS_FILE).exists()
+    assert len(_asked(hub, f"GET /org/tiny/resolve/main/{WEIGHTS_FILE}")) < 20
+
+
+def test_offline_mode_asks_nobody(hub: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert "offline mode" in _refused(_model("hf-hub:org/tiny"), tmp_path, EnvironmentFault)
+    assert hub.requests == []
+
+
+def test_what_was_downloaded_once_is_used_offline(
+    hub: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights.resolve(_model("hf-hub:org/tiny"), tmp_path / "a")
+    hub.requests.clear()
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert weights.resolve(_model("hf-hub:org/tiny"), tmp_path / "b").revision == "c" * 40
+    assert hub.requests == []
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_an_unreachable_tokenizer_is_not_left_out_in_silence(hub: Server, tmp_path: Path) -> None:
+    """snapshot_download takes a folder that is not empty to be complete when it cannot ask."""
+    (tmp_path / CONFIG_FILE).write_text("{}")
+    hub.files["/api/models/org/words"] = b"{}"
+    hub.faults = [503] * 50
+    with pytest.raises(EnvironmentFault, match="the tokenizer of org/words"):
+        fetch_tokenizer({"text_cfg": {"hf_tokenizer_name": "org/words"}}, tmp_path)
+    assert len(_asked(hub, "/api/models/org/words")) == TRIES
+
+
+def test_a_repository_takes_neither_a_tag_nor_a_path(hub: Server, tmp_path: Path) -> None:
+    assert "set it to null" in _refused(_model("hf-hub:org/tiny", "openai"), tmp_path)
+    message = _refused(_model("hf-hub:org/tiny", path="/w/file.safetensors"), tmp_path)
+    assert "params.yaml: model.path" in message
+    assert hub.requests == []
+
+
+def test_a_pickle_in_a_repository_is_read_only_where_it_is_allowed(
+    hub: Server, tiny_clip: Path, tmp_path: Path
+) -> None:
+    state = safetensors.torch.load_file(tiny_clip / WEIGHTS_FILE)
+    del hub.files[f"/org/tiny/resolve/main/{WEIGHTS_FILE}"]
+    pickled = "open_clip_pytorch_model.bin"
+    torch.save(state, tmp_path / pickled)
+    hub.files[f"/org/tiny/resolve/main/{pickled}"] = (tmp_path / pickled).read_bytes()
+    assert "allow_pickle" in _refused(_model("hf-hub:org/tiny"), tmp_path / "w")
+    assert _asked(hub, pickled) == []
+    weights.resolve(_model("hf-hub:org/tiny", allow_pickle=True), tmp_path / "w")
+    stored = safetensors.torch.load_file(tmp_path / "w" / WEIGHTS_FILE)
+    assert all(torch.equal(stored[name], state[name]) for name in state)
