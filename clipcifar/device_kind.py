@@ -31,7 +31,7 @@ def forget() -> None:
 
 
 def device_kind(name: DeviceName) -> str:
-    """ "cuda", "mps" or "cpu"; whether a kind asked for by name is there shows when it is used."""
+    """One of "cuda", "mps" and "cpu"; whether a kind asked for by name is there shows when it is used."""
     if name != "auto":
         return name
     known = _known()

@@ -36,6 +36,15 @@ def edit(path: Path, change: Callable[[Any], object]) -> None:
     write_atomically(path, stream.getvalue().encode())
 
 
+def overlay(settings: Any, changes: Mapping[str, Any]) -> None:
+    """Lay nested mappings over each other in place, key by key."""
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(settings.get(key), Mapping):
+            overlay(settings[key], value)
+        else:
+            settings[key] = value
+
+
 def save_set(path: Path, name: str, values: Mapping[str, Any]) -> None:
     """Add a prompt set, or replace the one of that name; the active set stays.
 

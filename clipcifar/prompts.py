@@ -16,11 +16,7 @@ from clipcifar.errors import ConfigError
 from clipcifar.params import DATASETS, check_keys, suggestion
 from clipcifar.templates import MAX_LENGTH, MAX_SENTENCES, PLACEHOLDER, check_text, expand, spoken
 
-_FEWER = "use fewer alternatives"
-_SPECIAL = (
-    "<start_of_text>",
-    "<end_of_text>",
-)  # CLIP's tokenizer reads these as marks, and what follows is lost
+_MARKS = ("<start_of_text>", "<end_of_text>")  # to CLIP's tokenizer; what follows an end is lost
 SET_NAME = re.compile(r"[A-Za-z0-9_-]+")  # a dot would be read as nesting by DVC
 
 
@@ -87,7 +83,9 @@ def _add(
     """Add every reading with every name, unless that would grow beyond bounds."""
     name_length = max(len(name) for name in names)
     if len(found) + len(readings) * len(names) > MAX_SENTENCES:
-        raise ConfigError(f"more than {MAX_SENTENCES:,} sentences", where=origin, fix=_FEWER)
+        raise ConfigError(
+            f"more than {MAX_SENTENCES:,} sentences", where=origin, fix="use fewer alternatives"
+        )
     if any(len(reading) + reading.count(PLACEHOLDER) * name_length > MAX_LENGTH for reading in readings):
         raise ConfigError(f"a sentence of over {MAX_LENGTH:,} characters", where=origin, fix="shorten it")
     found += [(origin, label, reading.replace(PLACEHOLDER, name)) for reading in readings for name in names]
@@ -177,7 +175,7 @@ def _check_sentences(found: list[tuple[str, int, str]]) -> None:
     for origin, _, sentence in found:
         if not sentence.strip():
             raise ConfigError("one of the alternatives is empty", where=origin, fix="write a sentence")
-        if any(mark in sentence.lower() for mark in _SPECIAL):
+        if any(mark in sentence.lower() for mark in _MARKS):
             raise ConfigError(f"{sentence!r} holds a mark of the tokenizer", where=origin, fix="remove it")
         normal = " ".join(unicodedata.normalize("NFC", sentence).split())
         if normal in seen:

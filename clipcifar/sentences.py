@@ -37,14 +37,15 @@ class SentenceEmbedder:
 
     Attributes:
         kind: the kind of device that sentences are embedded on.
+        attributes: what determined an embedding besides its sentence; the class names are left empty.
     """
 
     def __init__(self, model: ModelDescription, weights: Path, device: DeviceName) -> None:
         self._model, self._weights, self._device = model, weights, device
         self.kind = device_kind(device)
         # The memo outlives class lists and sets: its key leaves them out.
-        key = fingerprint_of(provenance.embedding_attributes(model, [], self.kind))
-        self._memo = Memo(cache_folder() / "sentences.sqlite", key)
+        self.attributes = provenance.embedding_attributes(model, [], self.kind)
+        self._memo = Memo(cache_folder() / "sentences.sqlite", fingerprint_of(self.attributes))
         self._backbone: Backbone | None = None
 
     def embed(self, origins: Mapping[str, str]) -> tuple[dict[str, NDArray[np.float32]], int]:

@@ -67,9 +67,7 @@ def _of_prompt_set(images_path: Path, texts_path: Path) -> Predictions:
     images, texts = store.read_images(images_path), store.read_texts(texts_path)
     store.check_same_space(images, texts)
     weights = zero_shot.class_weights(texts.embeddings, texts.class_index, class_names=texts.class_names)
-    scores = zero_shot.logits(
-        images.test.embeddings, weights, logit_scale=float(images.attributes["logit_scale"])
-    )
+    scores = zero_shot.logits(images.test.embeddings, weights, logit_scale=images.logit_scale)
     return Predictions(scores, images.test.labels, images.test.ids, results.inherited(images.attributes))
 
 

@@ -70,6 +70,11 @@ def stratified_split(
     return TrainVal(np.flatnonzero(~is_val), np.flatnonzero(is_val))
 
 
+def own_val(ids: list[str]) -> NDArray[np.bool_]:
+    """(N,) bool: which samples are of a val split of the user's own, as their ids say."""
+    return np.array([sample_id.startswith("val/") for sample_id in ids], dtype=bool)
+
+
 def seeded_subset(
     labels: NDArray[np.int64], ids: list[str], *, max_per_class: int, seed: int
 ) -> NDArray[np.int64]:
@@ -81,8 +86,8 @@ def seeded_subset(
         labels: (N,) int64.
         ids: N unique sample ids.
     """
-    own_val = np.array([sample_id.startswith("val/") for sample_id in ids], dtype=bool)
-    groups = [(labels == label) & part for label in np.unique(labels) for part in (own_val, ~own_val)]
+    val = own_val(ids)
+    groups = [(labels == label) & part for label in np.unique(labels) for part in (val, ~val)]
     chosen = [
         _ranked(ids, np.flatnonzero(group), seed=seed, purpose="subset")[:max_per_class] for group in groups
     ]

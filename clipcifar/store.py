@@ -58,6 +58,14 @@ class ImageEmbeddings:
     def class_names(self) -> list[str]:
         return class_names_of(self.attributes)
 
+    @property
+    def logit_scale(self) -> float:
+        return float(self.attributes["logit_scale"])
+
+    @property
+    def dataset_digest(self) -> str:
+        return str(self.attributes["dataset_digest"])
+
 
 @dataclass(frozen=True)
 class TextEmbeddings:

@@ -89,7 +89,7 @@ def load_mapping(path: Path) -> dict[str, Any]:
     """Read a YAML file into plain dicts, lists and scalars.
 
     Raises:
-        ConfigError: not YAML, not a mapping, a duplicate key, an unknown tag, a value that contains
+        ConfigError: not YAML, not a mapping, a duplicate key, a tag, a value that contains
             itself, or a scalar that YAML readers disagree on.
     """
     try:
@@ -115,15 +115,7 @@ def load_mapping(path: Path) -> dict[str, Any]:
             settings = None if node is None else loader.construct_document(node)
         finally:
             loader.dispose()
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        OverflowError,
-        RecursionError,
-        TypeError,
-        AttributeError,
-    ) as error:
+    except (OSError, ValueError, OverflowError, RecursionError) as error:
         raise ConfigError(f"cannot read {path}: {error}", where=str(path)) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)

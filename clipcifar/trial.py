@@ -48,13 +48,11 @@ class Bench:
         self._active_weights = zero_shot.class_weights(
             active.embeddings, active.class_index, class_names=self.class_names
         )
-        self.active_sentences: dict[str, list[str]] = {name: [] for name in self.class_names}
-        for label, sentence in zip(active.class_index, active.sentences, strict=True):
-            self.active_sentences[self.class_names[label]].append(sentence)
+        self.active_sentences = _by_class(active.class_index.tolist(), active.sentences, self.class_names)
 
     def from_templates(self, templates: list[str]) -> dict[str, list[str]]:
         """Expand templates for all classes; ConfigError says what is wrong with one."""
-        return self._expand({"template_mode": "shared", "templates": templates})
+        return self._expand({"template_mode": "shared", "templates": templates}, self.class_names)
 
     def with_class_sentences(
         self, base: Mapping[str, list[str]], class_name: str, sentences: list[str]
@@ -63,17 +61,12 @@ class Bench:
         if class_name not in self.class_names:
             raise ConfigError(f"unknown class {class_name!r}", fix=suggestion(class_name, self.class_names))
         own = {"template_mode": "per_class", "dataset": self._dataset, "sentences": {class_name: sentences}}
-        expanded = expand_set("trial", own, class_names=[class_name], dataset=self._dataset)
-        assert expanded is not None  # the set names this very dataset
-        return {**base, class_name: expanded.sentences}
+        return {**base, **self._expand(own, [class_name])}
 
-    def _expand(self, values: dict[str, object]) -> dict[str, list[str]]:
-        expanded = expand_set("trial", values, class_names=self.class_names, dataset=self._dataset)
+    def _expand(self, values: Mapping[str, object], class_names: list[str]) -> dict[str, list[str]]:
+        expanded = expand_set("trial", values, class_names=class_names, dataset=self._dataset)
         assert expanded is not None  # the set names no other dataset
-        sentences: dict[str, list[str]] = {name: [] for name in self.class_names}
-        for label, sentence in zip(expanded.class_index, expanded.sentences, strict=True):
-            sentences[self.class_names[label]].append(sentence)
-        return sentences
+        return _by_class(expanded.class_index, expanded.sentences, class_names)
 
     def run(self, sentences: dict[str, list[str]], *, on: SplitName) -> Trial:
         """Score sentences on one official split and compare with the active set, image by image.
@@ -94,3 +87,10 @@ class Bench:
         return Trial(
             sentences, compare(predicted_active, predicted, split.labels, class_names=self.class_names)
         )
+
+
+def _by_class(index: list[int], sentences: list[str], class_names: list[str]) -> dict[str, list[str]]:
+    grouped: dict[str, list[str]] = {name: [] for name in class_names}
+    for label, sentence in zip(index, sentences, strict=True):
+        grouped[class_names[label]].append(sentence)
+    return grouped

@@ -81,7 +81,7 @@ def _from_folder(model: ModelParams, source: Path, folder: Path) -> Resolved:
         )
     if not (source / CONFIG_FILE).is_file():
         raise ConfigError(f"there is no {CONFIG_FILE} in {source}", where="params.yaml: model.name")
-    _write_config(folder, _read_config(source / CONFIG_FILE))
+    write_json(folder / CONFIG_FILE, _read_config(source / CONFIG_FILE))
     files = sorted(source.glob("*.safetensors"))
     preferred = [file for file in files if file.name == WEIGHTS_FILE] or files
     if len(preferred) != 1:
@@ -106,7 +106,7 @@ def _from_hub(model: ModelParams, repository: str, folder: Path) -> Resolved:
             fix=f"set it to {NO_PATH}, or use model.name: {LOCAL_DIR}<folder>",
         )
     config = _read_config(hub.fetch(repository, [CONFIG_FILE], None))
-    _write_config(folder, config)
+    write_json(folder / CONFIG_FILE, config)
     weights = hub.fetch(repository, hub.candidates("", model.allow_pickle), None)
     _place_weights(weights, folder, model.allow_pickle)
     hub.fetch_tokenizer(config["model_cfg"], folder)
@@ -125,8 +125,9 @@ def _from_architecture(model: ModelParams, folder: Path) -> Resolved:
     preprocess = {
         key: value for key, value in tag.items() if key in asdict(open_clip.transform.PreprocessCfg())
     }
-    _write_config(folder, {"model_cfg": architecture, "preprocess_cfg": preprocess})
+    write_json(folder / CONFIG_FILE, {"model_cfg": architecture, "preprocess_cfg": preprocess})
     hub.fetch_tokenizer(architecture, folder)
+    pin = PINS.get((model.name, model.pretrained or ""))
     if model.path != NO_PATH:
         weights = Path(model.path)
         if not weights.is_file():
@@ -140,8 +141,8 @@ def _from_architecture(model: ModelParams, folder: Path) -> Resolved:
         _save_random(model.name, model.seed, folder / WEIGHTS_FILE)
         return Resolved(f"{RANDOM}, seed {model.seed}", "")
     else:
-        weights, resolved = _download_tag(model, tag)
-    _check_pin(model, weights)
+        weights, resolved = _download_tag(model, tag, pin)
+    _check_pin(model, weights, pin)
     _place_weights(weights, folder, model.allow_pickle)
     return resolved
 
@@ -155,7 +156,7 @@ def _refuse_tag(model: ModelParams) -> None:
         )
 
 
-def _download_tag(model: ModelParams, tag: Mapping[str, Any]) -> tuple[Path, Resolved]:
+def _download_tag(model: ModelParams, tag: Mapping[str, Any], pin: Pin | None) -> tuple[Path, Resolved]:
     repository, _, filename = tag.get("hf_hub", "").rpartition("/")
     if not repository:
         raise ConfigError(
@@ -163,16 +164,14 @@ def _download_tag(model: ModelParams, tag: Mapping[str, Any]) -> tuple[Path, Res
             where="params.yaml: model.pretrained",
             fix="download the file and set model.path to it",
         )
-    pin = PINS.get((model.name, model.pretrained or ""))
     weights = hub.fetch(
         repository, hub.candidates(filename, model.allow_pickle), pin.revision if pin else None
     )
     return weights, Resolved(f"{HF_HUB}{repository}", hub.revision_of(weights))
 
 
-def _check_pin(model: ModelParams, weights: Path) -> None:
+def _check_pin(model: ModelParams, weights: Path, pin: Pin | None) -> None:
     """Raise DataError when the weights of a known tag are other bytes than known."""
-    pin = PINS.get((model.name, model.pretrained or ""))
     if pin and (found := file_sha256(weights)) != pin.sha256:
         raise DataError(
             f"the weights of {model.name} {model.pretrained} have sha256 {found}, "
@@ -241,7 +240,3 @@ def _read_config(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise DataError(f"not an open_clip config: {error}", where=str(path)) from error
     return config
-
-
-def _write_config(folder: Path, config: Mapping[str, Any]) -> None:
-    write_json(folder / CONFIG_FILE, config)

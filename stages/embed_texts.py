@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from clipcifar import files, params, provenance, store
+from clipcifar import files, params, store
 from clipcifar.embed_params import EmbedParams
 from clipcifar.model import ModelDescription
 from clipcifar.sentences import SentenceEmbedder
@@ -35,7 +35,8 @@ def main(
             class_index=np.array(content["class_index"], dtype=np.int64),
             sentences=content["sentences"],
             attributes={
-                **provenance.embedding_attributes(model, content["class_names"], embedder.kind),
+                **embedder.attributes,
+                "class_names": store.class_names_attribute(content["class_names"]),
                 "prompt_set": name,
             },
         )

@@ -34,7 +34,7 @@ def main(
         name=dataset.name,
         max_per_class=dataset.max_per_class or 0,
     )
-    own_val = np.array([sample_id.startswith("val/") for sample_id in train.ids])
+    own_val = splits.own_val(train.ids)
     if own_val.any():
         rows = TrainVal(np.flatnonzero(~own_val), np.flatnonzero(own_val))
     else:

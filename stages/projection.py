@@ -29,15 +29,13 @@ def main(
     images, texts = store.read_images(images_path), store.read_texts(texts_folder / f"{active}.h5")
     store.check_same_space(images, texts)
     model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
-    rows = splits.read_splits(
-        splits_path, images.train.ids, dataset_digest=str(images.attributes["dataset_digest"])
-    )
+    rows = splits.read_splits(splits_path, images.train.ids, dataset_digest=images.dataset_digest)
     weights = zero_shot.class_weights(texts.embeddings, texts.class_index, class_names=texts.class_names)
 
     def build(data: Labelled) -> Projection:
         return Projection(
             torch.from_numpy(weights).to(data.embeddings.device),
-            logit_scale=float(images.attributes["logit_scale"]),
+            logit_scale=images.logit_scale,
             hidden=training.hidden,
             dropout=training.dropout,
         )

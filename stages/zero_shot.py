@@ -21,10 +21,9 @@ def main(
     weights = zero_shot.class_weights(
         text_embeddings.embeddings, text_embeddings.class_index, class_names=text_embeddings.class_names
     )
-    logit_scale = float(image_embeddings.attributes["logit_scale"])
     written = results.write(
         "zero_shot",
-        zero_shot.logits(image_embeddings.test.embeddings, weights, logit_scale=logit_scale),
+        zero_shot.logits(image_embeddings.test.embeddings, weights, logit_scale=image_embeddings.logit_scale),
         image_embeddings,
         predictions_path=predictions,
         metrics_path=metrics,

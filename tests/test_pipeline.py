@@ -12,7 +12,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from tests.workspace import QUICK, ROOT, TEXT_SIDE, Workspace, overlay
+from clipcifar.params_edit import overlay
+from tests.workspace import QUICK, ROOT, TEXT_SIDE, Workspace
 
 pytestmark = pytest.mark.pipeline
 

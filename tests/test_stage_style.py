@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from clipcifar.params_edit import overlay
 from tests.import_closure import ROOT, closure, imported_files
 from tests.made import write_embeddings
-from tests.workspace import overlay
 
 LIBRARY = sorted((ROOT / "clipcifar").rglob("*.py"))
 SOURCES = [*LIBRARY, *sorted((ROOT / "stages").glob("*.py"))]

@@ -219,6 +219,10 @@ def test_a_second_document_is_refused(tmp_path: Path) -> None:
     assert "line 2" in refusal(tmp_path, "a: 1\n---\nb: 2\n").where
 
 
+def test_a_character_beyond_unicode_is_refused(tmp_path: Path) -> None:
+    assert "cannot read" in refusal(tmp_path, 'k: "\\UFFFFFFFF"\n').what  # found by fuzzing: OverflowError
+
+
 def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot read"):
         strict_yaml.load_mapping(tmp_path)

@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from clipcifar.params_edit import overlay
+
 ROOT = Path(__file__).resolve().parent.parent
 _COPIED = (
     "clipcifar",
@@ -119,11 +121,3 @@ class Workspace:
 
     def read(self, path: str) -> bytes:
         return (self.folder / path).read_bytes()
-
-
-def overlay(settings: Any, changes: dict[str, Any]) -> None:
-    for key, value in changes.items():
-        if isinstance(value, dict) and isinstance(settings.get(key), dict):
-            overlay(settings[key], value)
-        else:
-            settings[key] = value

@@ -71,18 +71,9 @@ def make_workspace(workspace: Path) -> bool:
     for key, value in (("user.name", "demo"), ("user.email", "demo@localhost")):
         quietly("git", "config", key, value, folder=workspace)
     overrides = YAML(typ="safe").load(workspace / OVERRIDES)
-    params_edit.edit(workspace / "params.yaml", lambda params: overlay(params, overrides))
+    params_edit.edit(workspace / "params.yaml", lambda params: params_edit.overlay(params, overrides))
     commit(workspace, "clipcifar on digits")
     return again
-
-
-def overlay(params: Any, overrides: Any) -> None:
-    """Lay nested mappings over each other, key by key."""
-    for key, value in overrides.items():
-        if isinstance(value, dict) and isinstance(params.get(key), dict):
-            overlay(params[key], value)
-        else:
-            params[key] = value
 
 
 def commit(workspace: Path, message: str) -> None:
