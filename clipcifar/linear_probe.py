@@ -1,7 +1,8 @@
 """Linear probe: multinomial logistic regression on frozen image embeddings.
 
 Protocol: C is chosen on val, the smallest one where several are equally good; then the classifier
-is refitted with that C on train and val together. Test is not an argument of anything here.
+is refitted with that C on train and val together. Its temperature is that of the fit on train alone,
+since the refit has seen val. Test is not an argument of anything here.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from clipcifar.calibration import fit_temperature
 from clipcifar.errors import ConfigError, DataError
 from clipcifar.metrics import accuracy
 from clipcifar.params import Range
@@ -49,11 +51,19 @@ class LinearProbe:
 
 @dataclass(frozen=True)
 class GridPoint:
-    """One C of the grid: accuracies in [0, 1] and whether the solver converged."""
+    """One C of the grid.
+
+    Attributes:
+        c: inverse regularisation strength.
+        train_accuracy, val_accuracy: in [0, 1].
+        temperature: that val says the logits should be divided by.
+        converged: whether the solver did.
+    """
 
     c: float
     train_accuracy: float
     val_accuracy: float
+    temperature: float
     converged: bool
 
 
@@ -98,8 +108,8 @@ def fit(
     return LinearProbe(coefficients.astype(np.float32), intercepts.astype(np.float32)), converged
 
 
-def choose_c(points: list[GridPoint]) -> float:
-    """The C with the best val accuracy among the converged, the smallest of equals.
+def choose(points: list[GridPoint]) -> GridPoint:
+    """The point with the best val accuracy among the converged, the smallest C of equals.
 
     Raises:
         ConfigError: no fit converged.
@@ -111,7 +121,7 @@ def choose_c(points: list[GridPoint]) -> float:
             where="params.yaml: linear_probe",
             fix="raise linear_probe.max_iter or lower the values of c_grid",
         )
-    return min(converged, key=lambda point: (-point.val_accuracy, point.c)).c
+    return min(converged, key=lambda point: (-point.val_accuracy, point.c))
 
 
 def validation_curve(
@@ -134,9 +144,16 @@ def validation_curve(
     points = []
     for c in sorted(params.c_grid):
         probe, converged = fit(embeddings, labels, c=c, max_iter=params.max_iter, class_names=class_names)
-        train_accuracy = accuracy(probe.scores(embeddings), labels)
-        val_accuracy = accuracy(probe.scores(val_embeddings), val_labels)
-        points.append(GridPoint(c, train_accuracy, val_accuracy, converged))
+        val_scores = probe.scores(val_embeddings)
+        points.append(
+            GridPoint(
+                c,
+                accuracy(probe.scores(embeddings), labels),
+                accuracy(val_scores, val_labels),
+                fit_temperature(val_scores, val_labels),
+                converged,
+            )
+        )
         on_fit()
     return points
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcifar.calibration import expected_calibration_error, log_softmax
 from clipcifar.errors import DataError
 
-CALIBRATION_BINS = 15  # as Guo et al. 2017, https://arxiv.org/abs/1706.04599
 DECIMALS = 5  # DVC shows five digits; more would be float noise in a diff
 _Z95 = 1.959963984540054  # the 97.5 % quantile of the normal distribution
 
@@ -32,27 +32,27 @@ def wilson_interval(n_correct: int, n: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def log_softmax(scores: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Row-wise log probabilities, (N, C) float64, safe for large scores."""
-    shifted = scores.astype(np.float64) - scores.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
-
-
-def expected_calibration_error(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> float:
-    """Mean gap between confidence and accuracy over equal-width bins, weighted by bin size.
-
-    Args:
-        confidence: (N,) highest predicted probability, in (0, 1].
-        correct: (N,) whether the prediction was right.
-    """
-    bins = np.minimum((confidence * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
-    gaps = np.bincount(bins, weights=confidence - correct, minlength=CALIBRATION_BINS)
-    return float(np.abs(gaps).sum() / len(confidence))
-
-
 def accuracy(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
     """Top-1 accuracy of (N, C) scores against (N,) labels, in [0, 1]."""
     return float((scores.argmax(axis=1) == labels).mean())
+
+
+def likelihood(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
+    """How far the confidences of (N, C) logits can be believed: `ece`, and `nll` in nats per image."""
+    log_probabilities = log_softmax(scores)
+    return {
+        "ece": expected_calibration_error(
+            np.exp(log_probabilities.max(axis=1)), scores.argmax(axis=1) == labels
+        ),
+        "nll": float(-log_probabilities[np.arange(len(labels)), labels].mean()),
+    }
+
+
+def calibrated(
+    scores: NDArray[np.float32], labels: NDArray[np.int64], *, temperature: float
+) -> dict[str, float]:
+    """The same after the logits are divided by a temperature that val chose, and that temperature."""
+    return {**likelihood(scores / np.float32(temperature), labels), "temperature": temperature}
 
 
 def metric_keys(class_names: list[str]) -> list[str]:
@@ -92,7 +92,6 @@ def summarise(
         raise DataError(f"the labels {labels.min()} to {labels.max()} are not of {len(class_names)} classes")
     correct = scores.argmax(axis=1) == labels
     low, high = wilson_interval(int(correct.sum()), len(labels))
-    log_probabilities = log_softmax(scores)
     counts = np.bincount(labels, minlength=len(class_names))
     recalls = {
         key: float(correct[labels == label].mean())
@@ -103,12 +102,35 @@ def summarise(
         "accuracy": float(correct.mean()),
         "accuracy_ci95": {"low": low, "high": high},
         "balanced_accuracy": float(np.mean(list(recalls.values()))),
+        **likelihood(scores, labels),
         "n": len(labels),
         "n_correct": int(correct.sum()),
-        "ece": expected_calibration_error(np.exp(log_probabilities.max(axis=1)), correct),
-        "nll": float(-log_probabilities[np.arange(len(labels)), labels].mean()),
         "per_class": recalls,
     }
+
+
+def class_rows(
+    scores: NDArray[np.float32], labels: NDArray[np.int64], *, class_names: list[str]
+) -> list[dict[str, Any]]:
+    """One row per class that has images: accuracy within it, its Wilson interval, and the counts.
+
+    Args:
+        scores: (N, C) float32 logits.
+        labels: (N,) int64.
+        class_names: C names in label order.
+
+    Returns:
+        Rows of class, accuracy, low, high, n, n_correct, n_predicted (images taken for the class).
+    """
+    predicted = scores.argmax(axis=1)
+    rows = []
+    for label, name in enumerate(class_names):
+        n, n_correct = int((labels == label).sum()), int(((labels == label) & (predicted == label)).sum())
+        if n:
+            low, high = wilson_interval(n_correct, n)
+            counts = {"n": n, "n_correct": n_correct, "n_predicted": int((predicted == label).sum())}
+            rows.append({"class": name, "accuracy": n_correct / n, "low": low, "high": high, **counts})
+    return rows
 
 
 def rounded(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcifar import calibration
 from clipcifar.files import write_atomically
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -48,6 +50,19 @@ def write_confusion(
     write_csv(path, rows)
 
 
-def write_per_class(path: Path, recalls: Mapping[str, float]) -> None:
-    """One row per class with its accuracy."""
-    write_csv(path, [{"class": name, "accuracy": value} for name, value in recalls.items()])
+def write_reliability(
+    path: Path, *, scores: NDArray[np.float32], labels: NDArray[np.int64], temperature: float
+) -> None:
+    """The bins of the reliability diagram, as the method has it and after its temperature.
+
+    Args:
+        scores: (N, C) float32 logits.
+        labels: (N,) int64.
+        temperature: that val chose.
+    """
+    rows = []
+    for kind, logits in (("raw", scores), ("after temperature", scores / np.float32(temperature))):
+        confidence = np.exp(calibration.log_softmax(logits).max(axis=1))
+        for found in calibration.reliability(confidence, logits.argmax(axis=1) == labels):
+            rows.append({"calibration": kind, **asdict(found)})
+    write_csv(path, rows)

@@ -53,6 +53,7 @@ def write(
     scores: NDArray[np.float32],
     images: ImageEmbeddings,
     *,
+    temperature: float,
     predictions_path: Path,
     metrics_path: Path,
     plots_folder: Path,
@@ -67,6 +68,7 @@ def write(
         method: its stage name.
         scores: (N, C) float32 logits of the N test images.
         images: the embeddings that the scores were computed from.
+        temperature: what val says the scores should be divided by.
         extra_metrics: what the method adds to the common metrics.
         extra_attributes: what else determined the scores.
 
@@ -74,29 +76,37 @@ def write(
         The metrics as written.
     """
     scores = scores.astype(np.float32)  # as stored, so that the metrics recompute from the file
-    class_names = class_names_of(images.attributes)
-    found = metrics.summarise(scores, images.test.labels, class_names=class_names)
+    labels, class_names = images.test.labels, class_names_of(images.attributes)
+    found = metrics.summarise(scores, labels, class_names=class_names)
+    found["calibrated"] = metrics.calibrated(scores, labels, temperature=temperature)
+    found["max_per_class"] = int(images.attributes["max_per_class"])
     per_class = found.pop("per_class")
-    shown = int(images.attributes["max_per_class"])
-    written = metrics.rounded(
-        {**found, "max_per_class": shown, **(extra_metrics or {}), "per_class": per_class}
-    )
+    written = metrics.rounded({**found, **(extra_metrics or {}), "per_class": per_class})
     container.write(
         predictions_path,
         kind="predictions",
         arrays={
             "scores": scores,
-            "labels": images.test.labels,
+            "labels": labels,
             "ids": container.encode_strings(images.test.ids),
         },
-        attributes={**inherited(images.attributes), "method": method, **(extra_attributes or {})},
+        attributes={
+            **inherited(images.attributes),
+            "method": method,
+            "temperature": temperature,
+            **(extra_attributes or {}),
+        },
     )
-    plots.write_per_class(plots_folder / "per_class.csv", per_class)
+    rows = metrics.class_rows(scores, labels, class_names=class_names)
+    plots.write_csv(plots_folder / "per_class.csv", rows)
     plots.write_confusion(
         plots_folder / "confusion.csv",
-        labels=images.test.labels,
+        labels=labels,
         predicted=scores.argmax(axis=1),
         class_names=class_names,
+    )
+    plots.write_reliability(
+        plots_folder / "reliability.csv", scores=scores, labels=labels, temperature=temperature
     )
     write_json(metrics_path, written)
     return written

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from clipcifar import device as devices
 from clipcifar import heads, plots, results
+from clipcifar.calibration import fit_temperature
 from clipcifar.files import Attribute
 from clipcifar.metrics import accuracy
 from clipcifar.progress import progress
@@ -134,6 +135,9 @@ def train_and_report(
     for run in runs:
         head.load_state_dict(run.state)
         test_scores[run.seed] = scores(head, test_embeddings).cpu().numpy()
+    head.load_state_dict(chosen.state)
+    val_scores = scores(head, val_data.embeddings).cpu().numpy()
+    temperature = fit_temperature(val_scores, labels[rows.val])
     accuracies = [accuracy(found, images.test.labels) for found in test_scores.values()]
     inherited = {**results.inherited(images.attributes), **attributes}
     heads.write(
@@ -147,6 +151,7 @@ def train_and_report(
         method,
         test_scores[chosen.seed],
         images,
+        temperature=temperature,
         predictions_path=outputs.predictions,
         metrics_path=outputs.metrics,
         plots_folder=outputs.plots,

@@ -13,27 +13,39 @@ from clipcifar import container, results
 from clipcifar.errors import DataError
 from clipcifar.store import ImageEmbeddings
 
+_PREFIX = "scores/"
+
 
 @dataclass(frozen=True)
 class SetPredictions:
-    """Zero-shot predictions by prompt set.
+    """Zero-shot scores by prompt set.
 
     Attributes:
-        predicted: for each set (N,) int64, the predicted classes.
+        scores: for each set (N, C) float32 logits.
         labels: (N,) int64.
+        ids: N sample ids.
     """
 
-    predicted: Mapping[str, NDArray[np.int64]]
+    scores: Mapping[str, NDArray[np.float32]]
     labels: NDArray[np.int64]
+    ids: list[str]
+
+    @property
+    def predicted(self) -> dict[str, NDArray[np.int64]]:
+        """For each set (N,) int64, the predicted classes."""
+        return {name: scores.argmax(axis=1) for name, scores in self.scores.items()}
 
 
-def write(path: Path, predicted: Mapping[str, NDArray[np.int64]], images: ImageEmbeddings) -> None:
-    """Write the predictions of all sets on the N test images of `images`."""
-    arrays = {f"predicted/{name}": classes for name, classes in predicted.items()}
+def write(path: Path, scores: Mapping[str, NDArray[np.float32]], images: ImageEmbeddings) -> None:
+    """Write the (N, C) scores of all sets on the N test images of `images`."""
     container.write(
         path,
         kind="prompt set predictions",
-        arrays={**arrays, "labels": images.test.labels, "ids": container.encode_strings(images.test.ids)},
+        arrays={
+            **{_PREFIX + name: array for name, array in scores.items()},
+            "labels": images.test.labels,
+            "ids": container.encode_strings(images.test.ids),
+        },
         attributes=results.inherited(images.attributes),
     )
 
@@ -41,15 +53,15 @@ def write(path: Path, predicted: Mapping[str, NDArray[np.int64]], images: ImageE
 def read(path: Path) -> SetPredictions:
     """Read and verify the file; DataError names what is wrong with it."""
     file = container.read(path, kind="prompt set predictions")
-    predicted = {
-        name.removeprefix("predicted/"): array
-        for name, array in file.arrays.items()
-        if name.startswith("predicted/")
+    scores = {
+        name.removeprefix(_PREFIX): array for name, array in file.arrays.items() if name.startswith(_PREFIX)
     }
     try:
-        labels = file.arrays["labels"]
-    except KeyError as error:
-        raise DataError("the labels are missing", where=str(path), fix="run `dvc repro`") from error
-    if any(array.shape != labels.shape for array in predicted.values()):
-        raise DataError("predictions and labels differ in length", where=str(path), fix="run `dvc repro`")
-    return SetPredictions(predicted, labels)
+        labels, ids = file.arrays["labels"], container.decode_strings(file.arrays["ids"])
+        if any(array.ndim != 2 or len(array) != len(labels) for array in scores.values()):
+            raise DataError("scores and labels differ in length")
+    except (KeyError, DataError) as error:
+        raise DataError(
+            f"not predictions of sets: {error}", where=str(path), fix="run `dvc repro`"
+        ) from error
+    return SetPredictions(scores, labels, ids)

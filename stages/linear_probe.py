@@ -35,36 +35,37 @@ def main(
             class_names=images.class_names,
             on_fit=bar.update,
         )
-        c = linear_probe.choose_c(points)
+        chosen = linear_probe.choose(points)
         probe, converged = linear_probe.fit(
-            embeddings, labels, c=c, max_iter=probe_params.max_iter, class_names=images.class_names
+            embeddings, labels, c=chosen.c, max_iter=probe_params.max_iter, class_names=images.class_names
         )
         bar.update()
     failed = [point.c for point in points if not point.converged]
     if failed:
         print(f"not converged in {probe_params.max_iter} iterations, left out of the choice: C = {failed}")
     if not converged:
-        print(f"the refit at C = {c:g} did not converge in {probe_params.max_iter} iterations")
+        print(f"the refit at C = {chosen.c:g} did not converge in {probe_params.max_iter} iterations")
     plots.write_csv(plots_folder / "validation.csv", linear_probe.curve_rows(points))
     heads.write(
         head,
         "linear_probe",
         {"coefficients": probe.coefficients, "intercepts": probe.intercepts},
-        {**results.inherited(images.attributes), "c": c},
+        {**results.inherited(images.attributes), "c": chosen.c},
     )
     written = results.write(
         "linear_probe",
         probe.scores(images.test.embeddings),
         images,
+        temperature=chosen.temperature,
         predictions_path=predictions,
         metrics_path=metrics,
         plots_folder=plots_folder,
         extra_metrics={
-            "selected": {"c": c},
+            "selected": {"c": chosen.c},
             "converged": {"n": len(points) - len(failed), "n_not": len(failed), "refit": int(converged)},
         },
     )
-    print(f"linear probe, C = {c:g}: top-1 {written['accuracy']:.4f}")
+    print(f"linear probe, C = {chosen.c:g}: top-1 {written['accuracy']:.4f}")
 
 
 if __name__ == "__main__":

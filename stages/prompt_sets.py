@@ -5,34 +5,47 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clipcifar import files, metrics, model, params, set_predictions, store, zero_shot
+from clipcifar import files, metrics, model, params, set_predictions, splits, store, zero_shot
+from clipcifar.calibration import fit_temperature
 from stages import run
-
-KEPT = ("accuracy", "accuracy_ci95", "n", "n_correct")
 
 
 def main(
-    settings: dict[str, Any], images_path: Path, texts_folder: Path, predictions: Path, metrics_path: Path
+    settings: dict[str, Any],
+    images_path: Path,
+    texts_folder: Path,
+    splits_path: Path,
+    predictions: Path,
+    metrics_path: Path,
 ) -> None:
     images = store.read_images(images_path)
     model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
+    val = splits.read_splits(splits_path, images.train.ids, dataset_digest=images.dataset_digest).val
+    train_labels, test_labels = images.train.labels, images.test.labels
     found: dict[str, dict[str, Any]] = {}
-    predicted = {}
-    splits = {"train": images.train, "test": images.test}
+    test_scores = {}
     for path in sorted(texts_folder.glob("*.h5")):
         texts = store.read_texts(path)
         store.check_same_space(images, texts)
         weights = zero_shot.class_weights(texts.embeddings, texts.class_index, class_names=texts.class_names)
-        found[path.stem] = {"n_sentences": len(texts.sentences)}
-        scores = {
-            name: zero_shot.logits(split.embeddings, weights, logit_scale=images.logit_scale)
-            for name, split in splits.items()
+        train, test = (
+            zero_shot.logits(split.embeddings, weights, logit_scale=images.logit_scale)
+            for split in (images.train, images.test)
+        )
+        temperature = fit_temperature(train[val], train_labels[val])
+        of_train, of_test = (
+            metrics.summarise(scores, labels, class_names=images.class_names)
+            for scores, labels in ((train, train_labels), (test, test_labels))
+        )
+        del of_test["per_class"]
+        calibrated = metrics.calibrated(test, test_labels, temperature=temperature)
+        found[path.stem] = {
+            "n_sentences": len(texts.sentences),
+            "train": {key: of_train[key] for key in ("accuracy", "accuracy_ci95", "n", "n_correct")},
+            "test": {**of_test, "calibrated": calibrated},
         }
-        for name, split in splits.items():
-            summary = metrics.summarise(scores[name], split.labels, class_names=images.class_names)
-            found[path.stem][name] = {key: summary[key] for key in KEPT}
-        predicted[path.stem] = scores["test"].argmax(axis=1)
-    set_predictions.write(predictions, predicted, images)
+        test_scores[path.stem] = test
+    set_predictions.write(predictions, test_scores, images)
     files.write_json(metrics_path, metrics.rounded(found))
     for name, entry in found.items():
         print(f"{name}: train {entry['train']['accuracy']:.4f}, test {entry['test']['accuracy']:.4f}")

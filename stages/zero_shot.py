@@ -5,30 +5,40 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clipcifar import model, params, results, store, zero_shot
+from clipcifar import model, params, results, splits, store, zero_shot
+from clipcifar.calibration import fit_temperature
 from clipcifar.prompts import PromptsParams
 from stages import run
 
 
 def main(
-    settings: dict[str, Any], images: Path, texts: Path, predictions: Path, metrics: Path, plots: Path
+    settings: dict[str, Any],
+    images_path: Path,
+    texts_folder: Path,
+    splits_path: Path,
+    predictions: Path,
+    metrics: Path,
+    plots: Path,
 ) -> None:
     active = params.read(settings, "prompts", PromptsParams).active
-    image_embeddings = store.read_images(images)
-    text_embeddings = store.read_texts(texts / f"{active}.h5")
-    store.check_same_space(image_embeddings, text_embeddings)
-    model.check_requested(image_embeddings.attributes, params.read(settings, "model", model.ModelParams))
-    weights = zero_shot.class_weights(
-        text_embeddings.embeddings, text_embeddings.class_index, class_names=text_embeddings.class_names
+    images, texts = store.read_images(images_path), store.read_texts(texts_folder / f"{active}.h5")
+    store.check_same_space(images, texts)
+    model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
+    val = splits.read_splits(splits_path, images.train.ids, dataset_digest=images.dataset_digest).val
+    weights = zero_shot.class_weights(texts.embeddings, texts.class_index, class_names=texts.class_names)
+    val_scores, test_scores = (
+        zero_shot.logits(rows, weights, logit_scale=images.logit_scale)
+        for rows in (images.train.embeddings[val], images.test.embeddings)
     )
     written = results.write(
         "zero_shot",
-        zero_shot.logits(image_embeddings.test.embeddings, weights, logit_scale=image_embeddings.logit_scale),
-        image_embeddings,
+        test_scores,
+        images,
+        temperature=fit_temperature(val_scores, images.train.labels[val]),
         predictions_path=predictions,
         metrics_path=metrics,
         plots_folder=plots,
-        extra_attributes={"texts_fingerprint": text_embeddings.attributes["fingerprint"]},
+        extra_attributes={"texts_fingerprint": texts.attributes["fingerprint"]},
     )
     print(f"zero-shot, prompt set {active}: top-1 {written['accuracy']:.4f}")
 

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from clipcifar import metrics, results
+from clipcifar.calibration import fit_temperature
 from clipcifar.errors import ConfigError, DataError
 from clipcifar.linear_probe import (
     GridPoint,
     LinearProbe,
     LinearProbeParams,
-    choose_c,
+    choose,
     curve_rows,
     fit,
     validation_curve,
@@ -86,25 +87,25 @@ def test_a_class_without_train_images_is_named(
 
 
 def point(c: float, val_accuracy: float, converged: bool = True) -> GridPoint:
-    return GridPoint(c=c, train_accuracy=0.5, val_accuracy=val_accuracy, converged=converged)
+    return GridPoint(c=c, train_accuracy=0.5, val_accuracy=val_accuracy, converged=converged, temperature=1)
 
 
 def test_the_best_c_on_val_is_chosen_and_the_smallest_of_equals() -> None:
-    assert choose_c([point(0.1, 0.7), point(1, 0.9), point(10, 0.8)]) == 1
-    assert choose_c([point(10, 0.9), point(0.1, 0.7), point(1, 0.9)]) == 1
+    assert choose([point(0.1, 0.7), point(1, 0.9), point(10, 0.8)]).c == 1
+    assert choose([point(10, 0.9), point(0.1, 0.7), point(1, 0.9)]).c == 1
 
 
 def test_train_accuracy_has_no_say() -> None:
-    assert choose_c([GridPoint(1, 0.6, 0.8, True), GridPoint(10, 1.0, 0.7, True)]) == 1
+    assert choose([GridPoint(1, 0.6, 0.8, 1, True), GridPoint(10, 1.0, 0.7, 1, True)]).c == 1
 
 
 def test_a_fit_that_did_not_converge_is_left_out() -> None:
-    assert choose_c([point(0.1, 0.7), point(1, 0.9, converged=False)]) == 0.1
+    assert choose([point(0.1, 0.7), point(1, 0.9, converged=False)]).c == 0.1
 
 
 def test_no_converged_fit_is_an_error_that_names_the_setting() -> None:
     with pytest.raises(ConfigError) as caught:
-        choose_c([point(0.1, 0.7, converged=False), point(1, 0.9, converged=False)])
+        choose([point(0.1, 0.7, converged=False), point(1, 0.9, converged=False)])
     assert caught.value.exit_code == 2
     assert "max_iter" in caught.value.fix
 
@@ -129,9 +130,9 @@ def test_the_choice_is_a_naive_loops_whatever_the_order(
     random.shuffle(points)  # type: ignore[attr-defined]
     if best is None:
         with pytest.raises(ConfigError):
-            choose_c(points)
+            choose(points)
     else:
-        assert choose_c(points) == best[0]
+        assert choose(points).c == best[0]
 
 
 def test_the_validation_curve_is_a_loop_over_the_grid_in_ascending_order() -> None:
@@ -152,8 +153,11 @@ def test_the_validation_curve_is_a_loop_over_the_grid_in_ascending_order() -> No
     expected = []
     for c in (0.01, 1.0, 10.0):
         model = LogisticRegression(C=c, max_iter=500).fit(embeddings, labels)
-        expected.append(GridPoint(c, model.score(embeddings, labels), model.score(val, val_labels), True))
-    assert points == expected
+        expected.append((c, model.score(embeddings, labels), model.score(val, val_labels), True))
+        log_odds = model.decision_function(val)
+        temperature = fit_temperature(log_odds, val_labels)
+        assert points[len(expected) - 1].temperature == pytest.approx(temperature, rel=1e-3)
+    assert [(p.c, p.train_accuracy, p.val_accuracy, p.converged) for p in points] == expected
     assert len({found.val_accuracy for found in points}) > 1
 
 
@@ -165,14 +169,21 @@ def test_too_few_iterations_are_recorded_point_by_point_without_a_warning() -> N
     )  # pytest makes warnings errors
     assert [found.converged for found in points] == [True, False]
     assert points[1].val_accuracy > points[0].val_accuracy  # it would be chosen if it were not left out
-    assert choose_c(points) == 1e-6
+    assert choose(points).c == 1e-6
     _, converged = fit(embeddings, labels, c=1e4, max_iter=2000, class_names=names(3))
     assert converged
 
 
 def test_curve_rows_are_drawn_over_the_logarithm_of_c() -> None:
-    assert curve_rows([GridPoint(0.01, 0.5, 0.25, True)]) == [
-        {"log10_c": -2.0, "c": 0.01, "train_accuracy": 0.5, "val_accuracy": 0.25, "converged": True}
+    assert curve_rows([GridPoint(0.01, 0.5, 0.25, 1.5, True)]) == [
+        {
+            "log10_c": -2.0,
+            "c": 0.01,
+            "train_accuracy": 0.5,
+            "val_accuracy": 0.25,
+            "temperature": 1.5,
+            "converged": True,
+        }
     ]
 
 
@@ -224,6 +235,7 @@ def test_imbalance_of_999_to_1_runs_and_shows_in_the_balanced_accuracy(tmp_path:
         "linear_probe",
         scores,
         images,
+        temperature=1.0,
         predictions_path=tmp_path / "p.h5",
         metrics_path=tmp_path / "m.json",
         plots_folder=tmp_path,

@@ -36,32 +36,6 @@ def test_the_interval_at_the_references_noise_floor() -> None:
     assert (high - low) / 2 == pytest.approx(0.0048, abs=5e-5)
 
 
-@settings(max_examples=40)
-@given(st.integers(0, 10_000), st.integers(1, 200))
-def test_calibration_error_equals_a_loop_over_bins(seed: int, n: int) -> None:
-    rng = np.random.default_rng(seed)
-    confidence, correct = rng.uniform(0.01, 1, n), rng.random(n) < 0.5
-    total = 0.0
-    for b in range(metrics.CALIBRATION_BINS):
-        inside = (confidence >= b / metrics.CALIBRATION_BINS) & (
-            confidence < (b + 1) / metrics.CALIBRATION_BINS
-        )
-        if inside.any():
-            total += inside.sum() / n * abs(confidence[inside].mean() - correct[inside].mean())
-    assert metrics.expected_calibration_error(confidence, correct) == pytest.approx(total)
-
-
-def test_calibration_error_at_its_ends() -> None:
-    ones, right = np.ones(4), np.array([True] * 4)
-    assert metrics.expected_calibration_error(ones, right) == 0
-    assert metrics.expected_calibration_error(ones, ~right) == 1
-
-
-def test_log_softmax_survives_large_scores() -> None:
-    scores = np.array([[1e4, 0, -1e4], [1, 2, 3]], dtype=np.float32)
-    np.testing.assert_allclose(metrics.log_softmax(scores), special.log_softmax(scores.astype(float), axis=1))
-
-
 def test_a_summary_by_hand() -> None:
     scores = np.log(
         np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6]], np.float32)
@@ -213,24 +187,6 @@ def test_a_summary_does_not_depend_on_the_order_of_images_or_classes(seed: int) 
         )
 
 
-@settings(max_examples=30)
-@given(st.integers(0, 10_000), st.floats(-50, 50))
-def test_probabilities_sum_to_one_and_ignore_a_common_shift(seed: int, shift: float) -> None:
-    scores = np.random.default_rng(seed).normal(size=(5, 4)).astype(np.float32)
-    found = metrics.log_softmax(scores)
-    assert found.dtype == np.float64
-    np.testing.assert_allclose(np.exp(found).sum(axis=1), 1, atol=1e-12)
-    np.testing.assert_allclose(metrics.log_softmax(scores + np.float32(shift)), found, atol=1e-4)
-
-
-def test_a_confidence_on_the_edge_belongs_to_the_upper_bin_and_one_to_the_last() -> None:
-    """Were 1/3 counted with 0.30, its gap of 1/3 and the other's of -0.7 would partly cancel."""
-    confidence, correct = np.array([1 / 3, 0.30]), np.array([False, True])
-    assert metrics.expected_calibration_error(confidence, correct) == pytest.approx((1 / 3 + 0.7) / 2)
-    confidence = np.array([1.0, 0.95])  # both in the last of 15 bins
-    assert metrics.expected_calibration_error(confidence, np.array([True, False])) == pytest.approx(0.95 / 2)
-
-
 def test_the_intervals_worked_example() -> None:
     """Newcombe 1998, table I: 81 of 263 has the Wilson interval 0.2553 to 0.3662."""
     assert metrics.wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
@@ -243,3 +199,22 @@ def test_rounding_keeps_counts_and_what_is_already_short() -> None:
         "y": {"z": 0},
     }
     assert metrics.rounded({"a": 0.123456})["a"] != 0.123456
+
+
+def test_a_temperature_changes_confidences_and_nothing_else() -> None:
+    """A coin of logits 0 and log 9 is 90 % sure; divided by 2 it is 75 % sure."""
+    scores, labels = np.log(np.array([[1, 9], [1, 9]], dtype=np.float32)), np.array([1, 0])
+    plain = metrics.likelihood(scores, labels)
+    assert plain == pytest.approx({"ece": 0.4, "nll": -(math.log(0.9) + math.log(0.1)) / 2}, abs=1e-6)
+    cooled = metrics.calibrated(scores, labels, temperature=2.0)
+    expected = {"ece": 0.25, "nll": -(math.log(0.75) + math.log(0.25)) / 2, "temperature": 2.0}
+    assert cooled == pytest.approx(expected, abs=1e-6)
+    assert metrics.calibrated(scores, labels, temperature=1.0) == {**plain, "temperature": 1.0}
+
+
+def test_class_rows_by_hand() -> None:
+    scores = np.array([[1, 0, 0], [0, 1, 0], [0, 1, 0], [1, 0, 0]], dtype=np.float32)
+    rows = metrics.class_rows(scores, np.array([0, 0, 1, 1]), class_names=NAMES)
+    low, high = metrics.wilson_interval(1, 2)
+    counts = {"accuracy": 0.5, "low": low, "high": high, "n": 2, "n_correct": 1, "n_predicted": 2}
+    assert rows == [{"class": "cat", **counts}, {"class": "dog", **counts}]  # eel has no image

@@ -64,7 +64,7 @@ def test_a_row_with_a_key_of_its_own_is_refused_and_the_old_file_stays(tmp_path:
 def test_a_folder_that_cannot_be_made_is_a_fault_of_the_surroundings(tmp_path: Path) -> None:
     (tmp_path / "plots").write_text("")
     with pytest.raises(EnvironmentFault, match="cannot use"):
-        plots.write_per_class(tmp_path / "plots" / "per_class.csv", {"cat": 1.0})
+        plots.write_csv(tmp_path / "plots" / "per_class.csv", [{"class": "cat"}])
 
 
 def test_the_confusion_file_counts_to_the_confusion_matrix(tmp_path: Path) -> None:
@@ -89,9 +89,13 @@ def test_predictions_for_other_images_than_the_labels_are_refused(tmp_path: Path
     assert not (tmp_path / "c.csv").exists()
 
 
-def test_per_class_rows_keep_the_order_of_the_classes(tmp_path: Path) -> None:
-    plots.write_per_class(tmp_path / "p.csv", {"dog": 0.25, "cat": 1 / 3})
-    assert read(tmp_path / "p.csv") == [
-        {"class": "dog", "accuracy": "0.25"},
-        {"class": "cat", "accuracy": "0.33333"},
+def test_the_reliability_file_holds_both_diagrams(tmp_path: Path) -> None:
+    """Logits 0 and log 3 are a confidence of 3/4; divided by 2, of sqrt(3) / (1 + sqrt(3))."""
+    scores = np.log(np.array([[3, 1], [3, 1], [1, 3], [1, 3]], dtype=np.float32))
+    labels = np.array([0, 1, 1, 1])
+    plots.write_reliability(tmp_path / "r.csv", scores=scores, labels=labels, temperature=2.0)
+    cooled = round(3**0.5 / (1 + 3**0.5), 5)
+    assert read(tmp_path / "r.csv") == [
+        {"calibration": "raw", "confidence": "0.75", "accuracy": "0.75", "n": "4"},
+        {"calibration": "after temperature", "confidence": str(cooled), "accuracy": "0.75", "n": "4"},
     ]

@@ -41,8 +41,8 @@ def _run_all(folder: Path, settings: dict[str, Any] | None = None) -> None:
     def outputs(method: str) -> tuple[Path, Path, Path]:
         return folder / f"{method}.pred.h5", folder / f"{method}.json", folder / "plots" / method
 
-    zero_shot.main(settings, images, texts, *outputs("zero_shot"))
-    prompt_sets.main(settings, images, texts, folder / "sets.h5", folder / "prompt_sets.json")
+    zero_shot.main(settings, images, texts, split, *outputs("zero_shot"))
+    prompt_sets.main(settings, images, texts, split, folder / "sets.h5", folder / "prompt_sets.json")
     linear_probe.main(settings, images, split, folder / "linear_probe.head.h5", *outputs("linear_probe"))
     mlp_probe.main(settings, images, split, folder / "mlp_probe.head.h5", *outputs("mlp_probe"))
     projection.main(settings, images, texts, split, folder / "projection.head.h5", *outputs("projection"))
@@ -66,6 +66,8 @@ def test_test_labels_choose_nothing(finished: Path, tmp_path: Path) -> None:
     _run_all(tmp_path)
     for method in METHODS[1:]:
         assert _metrics(tmp_path, method)["selected"] == _metrics(finished, method)["selected"]
+        temperatures = {_metrics(f, method)["calibrated"]["temperature"] for f in (tmp_path, finished)}
+        assert len(temperatures) == 1
         assert _metrics(tmp_path, method)["accuracy"] < 0.55 < _metrics(finished, method)["accuracy"]
         for name, array in heads.read(finished / f"{method}.head.h5")[0].items():
             np.testing.assert_array_equal(array, heads.read(tmp_path / f"{method}.head.h5")[0][name])
@@ -87,7 +89,11 @@ def test_two_runs_give_the_same_bytes(finished: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_metrics_recompute_from_the_stored_predictions(finished: Path, method: str) -> None:
     predictions = results.read_predictions(finished / f"{method}.pred.h5")
-    again = metrics.rounded(metrics.summarise(predictions.scores, predictions.labels, class_names=NAMES))
+    scores, labels = predictions.scores, predictions.labels
+    temperature = float(predictions.attributes["temperature"])
+    again = metrics.summarise(scores, labels, class_names=NAMES)
+    again["calibrated"] = metrics.calibrated(scores, labels, temperature=temperature)
+    again = metrics.rounded(again)
     stored = _metrics(finished, method)
     assert {key: stored[key] for key in again} == again
 
@@ -104,6 +110,7 @@ def test_metrics_are_nested_numbers_with_the_same_keys_for_every_method(finished
         "balanced_accuracy",
         "ece",
         "nll",
+        "calibrated",
         "n",
         "n_correct",
         "per_class",

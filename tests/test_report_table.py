@@ -121,7 +121,7 @@ def test_show_prints_the_table_and_names_a_missing_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["=cmd()", "+1", "-1", "@x", "\tx"])
 def test_csv_cells_cannot_run(tmp_path: Path, text: str) -> None:
-    plots.write_per_class(tmp_path / "x.csv", {text: 0.123456789})
+    plots.write_csv(tmp_path / "x.csv", [{"class": text, "accuracy": 0.123456789}])
     rows = list(csv.DictReader(io.StringIO((tmp_path / "x.csv").read_text())))
     assert rows == [{"class": "'" + text, "accuracy": "0.12346"}]
 

@@ -46,6 +46,7 @@ def write(folder: Path, scores: NDArray[Any] = SCORES, **changes: Any) -> dict[s
         "predictions_path": folder / "p.h5",
         "metrics_path": folder / "m.json",
         "plots_folder": folder / "plots",
+        "temperature": 2.0,
     }
     return results.write("a_method", scores, changes.pop("images", IMAGES), **options, **changes)
 
@@ -54,7 +55,10 @@ def recomputed(path: Path) -> dict[str, Any]:
     """The common metrics from the stored predictions alone."""
     found = results.read_predictions(path)
     class_names = json.loads(str(found.attributes["class_names"]))
-    return metrics.rounded(metrics.summarise(found.scores, found.labels, class_names=class_names))
+    summary = metrics.summarise(found.scores, found.labels, class_names=class_names)
+    temperature = float(found.attributes["temperature"])
+    calibrated = metrics.calibrated(found.scores, found.labels, temperature=temperature)
+    return metrics.rounded({**summary, "calibrated": calibrated})
 
 
 @given(
@@ -126,7 +130,7 @@ def test_no_list_and_no_nan_is_written(tmp_path: Path) -> None:
 def test_equal_results_give_equal_files(tmp_path: Path) -> None:
     write(tmp_path / "a")
     write(tmp_path / "b")
-    names = ["p.h5", "m.json", "plots/per_class.csv", "plots/confusion.csv"]
+    names = ["p.h5", "m.json", "plots/per_class.csv", "plots/confusion.csv", "plots/reliability.csv"]
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     written = sorted(path.relative_to(tmp_path / "a").as_posix() for path in (tmp_path / "a").rglob("*.*"))

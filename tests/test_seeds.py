@@ -206,6 +206,7 @@ def test_the_metrics_have_the_keys_of_every_other_method(
         "other",
         np.zeros((len(images.test.ids), len(CLASSES)), dtype=np.float32),
         images,
+        temperature=2.0,
         predictions_path=tmp_path / "p.h5",
         metrics_path=tmp_path / "m.json",
         plots_folder=tmp_path,

@@ -48,6 +48,7 @@ def repository(tmp_path: Path) -> Path:
             method,
             rng.normal(size=(20, 3)).astype(np.float32),
             images,
+            temperature=1.0,
             predictions_path=tmp_path / sides.PREDICTIONS / f"{method}.h5",
             metrics_path=tmp_path / "m.json",
             plots_folder=tmp_path / "plots",
