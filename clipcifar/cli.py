@@ -46,6 +46,16 @@ def main() -> None:
         "--on", choices=["train", "test"], default="train", help="which images (default train)"
     )
     trial.set_defaults(run=_try)
+    search = commands.add_parser(
+        "search",
+        help="the best prompts, chosen on train images",
+        description="What the stage rank_prompts found among all templates of your sets and a pool of 300.",
+    )
+    search.add_argument(
+        "--top", type=int, default=10, metavar="N", help="single templates shown (default 10)"
+    )
+    search.add_argument("--write", metavar="NAME", help="keep the chosen prompts as a set in params.yaml")
+    search.set_defaults(run=_search)
     arguments = parser.parse_args()
     try:
         text = arguments.run(arguments)
@@ -85,6 +95,19 @@ def _compare(arguments: argparse.Namespace) -> str:
         return json.dumps(data, indent=2, ensure_ascii=False)
     shown = table.escape if arguments.md else str
     return comparison.as_table(found, name_a=arguments.a, name_b=arguments.b, shown=shown)
+
+
+def _search(arguments: argparse.Namespace) -> str:
+    from clipcifar.params_edit import save_set
+    from clipcifar.report import ranking
+
+    params_path = Path("params.yaml")
+    found = files.read_json(Path("data/ranking.json"))
+    lines = ranking.summary(found, top=arguments.top)
+    if arguments.write:
+        save_set(params_path, arguments.write, found["set"])
+        lines += ["", f"saved in {params_path}; to use it set prompts.active: {arguments.write}"]
+    return "\n".join(lines)
 
 
 def _try(arguments: argparse.Namespace) -> str:

@@ -109,15 +109,24 @@ def paired(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_], *, seed: 
     """
     if correct_a.shape != correct_b.shape or not len(correct_a):
         raise DataError(f"cannot pair {len(correct_a)} with {len(correct_b)} images")
-    n = len(correct_a)
-    only_a, only_b = int((correct_a & ~correct_b).sum()), int((correct_b & ~correct_a).sum())
+    return from_counts(
+        len(correct_a),
+        n_correct_a=int(correct_a.sum()),
+        only_a=int((correct_a & ~correct_b).sum()),
+        only_b=int((correct_b & ~correct_a).sum()),
+        seed=seed,
+    )
+
+
+def from_counts(n: int, *, n_correct_a: int, only_a: int, only_b: int, seed: int = 0) -> Paired:
+    """The same comparison where the images have been counted already."""
     shares = np.array([only_a, only_b, n - only_a - only_b]) / n
     draws = np.random.default_rng(seed).multinomial(n, shares, size=RESAMPLES)
     low, high = np.quantile((draws[:, 1] - draws[:, 0]) / n, [LEVEL / 2, 1 - LEVEL / 2])
     return Paired(
         n=n,
-        accuracy_a=float(correct_a.mean()),
-        accuracy_b=float(correct_b.mean()),
+        accuracy_a=n_correct_a / n,
+        accuracy_b=(n_correct_a + only_b - only_a) / n,
         difference=(only_b - only_a) / n,
         low=float(low),
         high=float(high),

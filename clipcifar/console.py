@@ -84,10 +84,6 @@ class Console:
         if self._templates is not None:
             save_set(self._params_path, name, {"template_mode": "shared", "templates": self._templates})
         else:
-            if any(set("[]{}") & set(sentence) for own in self._sentences.values() for sentence in own):
-                raise ConfigError(
-                    "a class name holds brackets or braces, which a saved set would read as its own"
-                )
             values = {"template_mode": "per_class", "dataset": self._dataset, "sentences": self._sentences}
             save_set(self._params_path, name, values)
         return f"saved in {self._params_path}; to use it set prompts.active: {name} and run `dvc repro`"

@@ -51,12 +51,18 @@ def save_set(path: Path, name: str, values: Mapping[str, Any]) -> None:
     Args:
         path: of params.yaml.
         name: letters, digits, _ and -.
-        values: the set as params.yaml holds it (template_mode, templates, …).
+        values: the set as params.yaml holds it (template_mode, templates, …), alternatives expanded.
 
     Raises:
-        ConfigError: the name or the file is not valid; the file is left as it was.
+        ConfigError: the name, the file, or a sentence is not valid; the file is left as it was.
     """
     if not SET_NAME.fullmatch(name):
         raise ConfigError(f"the set name {name!r} may hold only letters, digits, _ and -", where=str(path))
+    for own in values.get("sentences", {}).values():
+        if any(set("[]{}") & set(sentence) for sentence in own):
+            raise ConfigError(
+                "a class name holds brackets or braces, which a saved set would read as its own",
+                where=str(path),
+            )
     params.load(path)  # refuses what only the lenient editor would accept
     edit(path, lambda document: document["prompts"]["sets"].update({name: dict(values)}))

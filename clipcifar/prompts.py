@@ -9,14 +9,15 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
-from clipcifar.errors import ConfigError
+from clipcifar.errors import ConfigError, DataError
 from clipcifar.params import DATASETS, check_keys, suggestion
 from clipcifar.templates import MAX_LENGTH, MAX_SENTENCES, PLACEHOLDER, check_text, expand, spoken
 
 _MARKS = ("<start_of_text>", "<end_of_text>")  # to CLIP's tokenizer; what follows an end is lost
+OWN_SENTENCES = ""  # stands for the template of a set in which each class has its own sentences
 SET_NAME = re.compile(r"[A-Za-z0-9_-]+")  # a dot would be read as nesting by DVC
 
 
@@ -30,11 +31,39 @@ class PromptsParams:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """One expanded set: S sentences, each with the index of the class that it speaks for."""
+    """One expanded set: S sentences.
+
+    Attributes:
+        name: of the set.
+        class_index: (S,) the class that each sentence speaks for.
+        sentences: the S sentences, grouped by class.
+        template_index: (S,) the template that each sentence was made from.
+        templates: the T templates, alternatives expanded; where each class has its own sentences,
+            there is one, `OWN_SENTENCES`.
+    """
 
     name: str
     class_index: list[int]
     sentences: list[str]
+    template_index: list[int]
+    templates: list[str]
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> PromptSet:
+        """The set that the `prompts` stage wrote; DataError when it is not one."""
+        try:
+            return cls(**{field.name: content[field.name] for field in fields(cls)})
+        except KeyError as error:
+            raise DataError(f"not a prompt set: {error} is missing", fix="run `dvc repro`") from error
+
+
+class _Sentence(NamedTuple):
+    """A sentence on its way into a set; `origin` is where params.yaml has it."""
+
+    origin: str
+    label: int
+    template: str
+    text: str
 
 
 def _require_list(value: object, where: str) -> list[Any]:
@@ -48,10 +77,8 @@ def _check_class(name: str, class_names: list[str], where: str) -> None:
         raise ConfigError(f"unknown class {name!r}", where=where, fix=suggestion(name, class_names))
 
 
-def _shared_sentences(
-    values: Mapping[str, Any], class_names: list[str], where: str
-) -> list[tuple[str, int, str]]:
-    """(origin, class, sentence) of a set whose templates serve every class."""
+def _shared_sentences(values: Mapping[str, Any], class_names: list[str], where: str) -> list[_Sentence]:
+    """The sentences of a set whose templates serve every class."""
     names = {name: [spoken(name)] for name in class_names}
     other_names = values.get("class_names", {})
     if not isinstance(other_names, dict):
@@ -62,7 +89,7 @@ def _shared_sentences(
         names[name] = [
             check_text(item, f"{own_where}[{i}]") for i, item in enumerate(_require_list(own, own_where))
         ]
-    found: list[tuple[str, int, str]] = []
+    found: list[_Sentence] = []
     for i, template in enumerate(_require_list(values["templates"], f"{where}.templates")):
         origin = f"{where}.templates[{i}]"
         readings = expand(template, origin)
@@ -73,14 +100,20 @@ def _shared_sentences(
                 fix=f"write {PLACEHOLDER} where the class name belongs, outside optional alternatives",
             )
         for c, class_name in enumerate(class_names):
-            _add(found, origin, c, readings, names[class_name])
+            _add(found, origin, c, readings, names[class_name], templates=readings)
     return found
 
 
 def _add(
-    found: list[tuple[str, int, str]], origin: str, label: int, readings: list[str], names: list[str]
+    found: list[_Sentence],
+    origin: str,
+    label: int,
+    readings: list[str],
+    names: list[str],
+    *,
+    templates: list[str],
 ) -> None:
-    """Add every reading with every name, unless that would grow beyond bounds."""
+    """Add every reading, made from the template beside it, with every name, within bounds."""
     name_length = max(len(name) for name in names)
     if len(found) + len(readings) * len(names) > MAX_SENTENCES:
         raise ConfigError(
@@ -88,19 +121,21 @@ def _add(
         )
     if any(len(reading) + reading.count(PLACEHOLDER) * name_length > MAX_LENGTH for reading in readings):
         raise ConfigError(f"a sentence of over {MAX_LENGTH:,} characters", where=origin, fix="shorten it")
-    found += [(origin, label, reading.replace(PLACEHOLDER, name)) for reading in readings for name in names]
+    found += [
+        _Sentence(origin, label, template, reading.replace(PLACEHOLDER, name))
+        for reading, template in zip(readings, templates, strict=True)
+        for name in names
+    ]
 
 
-def _per_class_sentences(
-    values: Mapping[str, Any], class_names: list[str], where: str
-) -> list[tuple[str, int, str]]:
-    """(origin, class, sentence) of a set in which each class has its own sentences."""
+def _per_class_sentences(values: Mapping[str, Any], class_names: list[str], where: str) -> list[_Sentence]:
+    """The sentences of a set in which each class has its own."""
     sentences = values["sentences"]
     if not isinstance(sentences, dict):
         raise ConfigError("expected a mapping of class to sentences", where=f"{where}.sentences")
     for name in sentences:
         _check_class(name, class_names, f"{where}.sentences")
-    found: list[tuple[str, int, str]] = []
+    found: list[_Sentence] = []
     for c, class_name in enumerate(class_names):
         if class_name not in sentences:
             raise ConfigError(
@@ -110,7 +145,9 @@ def _per_class_sentences(
             )
         own = f"{where}.sentences.{class_name}"
         for i, sentence in enumerate(_require_list(sentences[class_name], own)):
-            _add(found, f"{own}[{i}]", c, expand(sentence, f"{own}[{i}]"), [spoken(class_name)])
+            readings = expand(sentence, f"{own}[{i}]")
+            templates = [OWN_SENTENCES] * len(readings)
+            _add(found, f"{own}[{i}]", c, readings, [spoken(class_name)], templates=templates)
     return found
 
 
@@ -165,14 +202,22 @@ def expand_set(name: str, values: object, *, class_names: list[str], dataset: st
     else:
         found = _per_class_sentences(values, class_names, where)
     _check_sentences(found)
-    found.sort(key=lambda item: item[1])  # stable: template order within a class
-    return PromptSet(name, [c for _, c, _ in found], [sentence for _, _, sentence in found])
+    found.sort(key=lambda item: item.label)  # stable: template order within a class
+    templates = list(dict.fromkeys(item.template for item in found))
+    index = {template: i for i, template in enumerate(templates)}
+    return PromptSet(
+        name,
+        class_index=[item.label for item in found],
+        sentences=[item.text for item in found],
+        template_index=[index[item.template] for item in found],
+        templates=templates,
+    )
 
 
-def _check_sentences(found: list[tuple[str, int, str]]) -> None:
+def _check_sentences(found: list[_Sentence]) -> None:
     """Raise ConfigError when a sentence is blank, occurs twice or holds one of the tokenizer's marks."""
     seen: dict[str, str] = {}
-    for origin, _, sentence in found:
+    for origin, _, _, sentence in found:
         if not sentence.strip():
             raise ConfigError("one of the alternatives is empty", where=origin, fix="write a sentence")
         if any(mark in sentence.lower() for mark in _MARKS):

@@ -45,6 +45,10 @@ class Split:
     labels: NDArray[np.int64]
     ids: list[str]
 
+    def part(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Embeddings and labels of some rows."""
+        return self.embeddings[rows], self.labels[rows]
+
 
 @dataclass(frozen=True)
 class ImageEmbeddings:

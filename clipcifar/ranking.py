@@ -1,0 +1,185 @@
+"""Choose prompts without fooling oneself.
+
+Every candidate is scored on train images. A greedy ensemble is grown on the same images, and val,
+which it has not seen, weighs it against the plain average of all candidates. Test is no argument of
+anything here: it is asked once, about the one classifier that was chosen. NumPy alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+SHORTLIST = 24  # best single candidates that an ensemble is made of
+MAX_MEMBERS = 10
+_BLOCK_ROWS = 1024  # images at a time
+_BLOCK_SCORES = 4_000_000  # at most so many scores at a time, 16 MB
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How T candidates and a reference do on the same N images.
+
+    Attributes:
+        n: N.
+        hits: (T,) images that each candidate gets right.
+        only_reference: (T,) images that the reference gets right and the candidate does not.
+        only_candidate: (T,) the other way round.
+    """
+
+    n: int
+    hits: NDArray[np.int64]
+    only_reference: NDArray[np.int64]
+    only_candidate: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What train and val chose.
+
+    Attributes:
+        singles: all candidates alone on train, against the reference.
+        order: (T,) candidates, the best on train first.
+        ensemble: members of the greedy ensemble, in the order in which they joined.
+        train_accuracy: of the ensemble as each member joined.
+        val_accuracy: of the ensemble, of the average of all candidates, and of the reference.
+        kind: which of the two val preferred.
+        weights: (C, D) float32 unit rows, the chosen classifier.
+    """
+
+    singles: Tally
+    order: NDArray[np.int64]
+    ensemble: list[int]
+    train_accuracy: list[float]
+    val_accuracy: dict[str, float]
+    kind: Literal["ensemble", "average"]
+    weights: NDArray[np.float32]
+
+    @property
+    def members(self) -> list[int]:
+        """The candidates that the chosen classifier is made of."""
+        return self.ensemble if self.kind == "ensemble" else list(range(len(self.order)))
+
+
+def normalised(sums: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows along the last axis scaled to unit length."""
+    return np.asarray(sums / np.linalg.norm(sums, axis=-1, keepdims=True), dtype=np.float32)
+
+
+def tally(
+    embeddings: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    weights: NDArray[np.float32],
+    *,
+    reference: NDArray[np.float32],
+) -> Tally:
+    """Count what each of T classifiers gets right, alone and against a reference.
+
+    One matrix product does all classifiers of a block at once. Images are taken class by class, so
+    that "right" is a comparison of one row of scores with the largest of the others; of equal
+    scores the first class wins, as everywhere. Memory does not depend on N or T.
+
+    Args:
+        embeddings: (N, D) float32 unit rows.
+        labels: (N,) int64.
+        weights: (T, C, D) float32, each classifier's unit rows.
+        reference: (C, D) float32 unit rows.
+    """
+    num_candidates, num_classes, dim = weights.shape
+    counts = np.zeros((3, num_candidates), dtype=np.int64)
+    step = max(1, _BLOCK_SCORES // (num_classes * _BLOCK_ROWS))
+    for first in range(0, num_candidates, step):
+        part = weights[first : first + step]
+        flat = np.ascontiguousarray(part.transpose(1, 0, 2)).reshape(-1, dim)
+        for label in range(num_classes):
+            rows = np.flatnonzero(labels == label)
+            for start in range(0, len(rows), _BLOCK_ROWS):
+                images = embeddings[rows[start : start + _BLOCK_ROWS]]
+                right = _right((flat @ images.T).reshape(num_classes, len(part), -1), label)
+                known = _right((reference @ images.T)[:, None], label)[0]
+                counts[:, first : first + step] += (
+                    right.sum(axis=1),
+                    (known & ~right).sum(axis=1),
+                    (right & ~known).sum(axis=1),
+                )
+    return Tally(len(labels), *counts)
+
+
+def _right(scores: NDArray[np.float32], label: int) -> NDArray[np.bool_]:
+    """(C, T, n) scores of images of one class -> (T, n), whether that class comes first."""
+    own, right = scores[label], np.ones(scores.shape[1:], dtype=bool)
+    if label:
+        right &= own > scores[:label].max(axis=0)
+    if label + 1 < len(scores):
+        right &= own >= scores[label + 1 :].max(axis=0)
+    return right
+
+
+def greedy_ensemble(
+    embeddings: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    sums: NDArray[np.float32],
+    shortlist: Sequence[int],
+) -> tuple[list[int], list[float]]:
+    """Add the candidate that helps most, until none helps.
+
+    Args:
+        embeddings, labels: train, (N, D) float32 unit rows and (N,) int64.
+        sums: (T, C, D) float32, sums of sentence embeddings.
+        shortlist: candidates that may join; of equally good ones the first joins.
+
+    Returns:
+        The members in the order in which they joined, and the train accuracy with each.
+    """
+    members: list[int] = []
+    accuracies: list[float] = []
+    total = np.zeros_like(sums[0])
+    while len(members) < MAX_MEMBERS:
+        left = [i for i in shortlist if i not in members]
+        if not left:
+            break
+        found = tally(embeddings, labels, normalised(total + sums[left]), reference=total)
+        best = int(found.hits.argmax())
+        accuracy = float(found.hits[best] / found.n)
+        if accuracies and accuracy <= accuracies[-1]:
+            break
+        members.append(left[best])
+        accuracies.append(accuracy)
+        total = total + sums[left[best]]
+    return members, accuracies
+
+
+def select(
+    train: tuple[NDArray[np.float32], NDArray[np.int64]],
+    val: tuple[NDArray[np.float32], NDArray[np.int64]],
+    sums: NDArray[np.float32],
+    *,
+    reference: NDArray[np.float32],
+) -> Selection:
+    """Rank all candidates, grow an ensemble, and weigh it against the average of all.
+
+    Args:
+        train, val: (N, D) float32 unit rows and (N,) int64 labels of each.
+        sums: (T, C, D) float32, each candidate's sum of sentence embeddings by class.
+        reference: (C, D) float32 unit rows, the classifier of the active set.
+    """
+    singles = tally(*train, normalised(sums), reference=reference)
+    order = np.argsort(-singles.hits, kind="stable")
+    members, accuracies = greedy_ensemble(*train, sums, order[:SHORTLIST].tolist())
+    ensemble, average = normalised(sums[members].sum(axis=0)), normalised(sums.sum(axis=0))
+    on_val = tally(*val, np.stack([ensemble, average, reference]), reference=reference)
+    of_ensemble, of_average, of_reference = (on_val.hits / on_val.n).tolist()
+    kind: Literal["ensemble", "average"] = "ensemble" if of_ensemble > of_average else "average"
+    return Selection(
+        singles=singles,
+        order=order,
+        ensemble=members,
+        train_accuracy=accuracies,
+        val_accuracy={"ensemble": of_ensemble, "average": of_average, "active": of_reference},
+        kind=kind,
+        weights=ensemble if kind == "ensemble" else average,
+    )

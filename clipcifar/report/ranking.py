@@ -1,0 +1,64 @@
+"""What a search for prompts found, for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from clipcifar.report.table import markdown_table, p_text
+
+_MEMBERS_SHOWN = 12
+
+
+def gains_text(found: Mapping[str, Any]) -> str:
+    """One sentence on luck: what the choice gained where it was made, and what was left of it on test."""
+    gain = found["gain"]
+    return (
+        f"gain over {found['active']}: {100 * gain['train']:+.2f} points on the {found['n']['train']:,} train "
+        f"images that chose it, {100 * gain['test']:+.2f} on the {found['n']['test']:,} test images; "
+        f"optimism {100 * gain['optimism']:+.2f}"
+    )
+
+
+def chosen_templates(found: Mapping[str, Any]) -> list[str]:
+    """The templates of the chosen set, or its sentences class by class."""
+    values = found["set"]
+    if "templates" in values:
+        return list(values["templates"])
+    return [f"{name}: {' / '.join(own)}" for name, own in values["sentences"].items()]
+
+
+def summary(found: Mapping[str, Any], *, top: int) -> list[str]:
+    """The best single templates, what was chosen, and what test says of it.
+
+    Args:
+        found: `data/ranking.json`.
+        top: how many single templates to show.
+    """
+    rows = [
+        [
+            row["template"],
+            ", ".join(row["sets"]),
+            f"{row['accuracy']:.4f}",
+            f"{100 * row['difference']:+.2f}",
+            p_text(row["p_holm"]),
+        ]
+        for row in found["candidates"][:top]
+    ]
+    header = ["template", "sets", "train", f"points over {found['active']}", "p"]
+    members = chosen_templates(found)
+    more = [f"  … and {len(members) - _MEMBERS_SHOWN} more"] if len(members) > _MEMBERS_SHOWN else []
+    return [
+        f"{len(found['candidates']):,} single templates on {found['n']['train']:,} train images:",
+        "",
+        *markdown_table(header, rows, text_columns=2),
+        "",
+        f"p: exact McNemar against {found['active']}, Holm-corrected over all of them.",
+        "",
+        f"Chosen: {found['chosen']}",
+        *(f"  {member}" for member in members[:_MEMBERS_SHOWN]),
+        *more,
+        "",
+        f"On test, asked once: {found['verdict']}",
+        gains_text(found),
+    ]

@@ -1,0 +1,41 @@
+"""The pool of templates through the frozen text tower, once per model and class list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clipcifar import files, params, prompt_pool, store
+from clipcifar.embed_params import EmbedParams
+from clipcifar.model import ModelDescription
+from clipcifar.sentences import SentenceEmbedder
+from stages import run
+
+
+def main(
+    settings: dict[str, Any], classes_path: Path, weights: Path, model_path: Path, pool_path: Path
+) -> None:
+    embed = params.read(settings, "embed", EmbedParams)
+    files.require_writable(pool_path.parent)
+    classes = files.read_json(classes_path)
+    pool = prompt_pool.expand(classes["class_names"], dataset=classes["dataset"])
+    embedder = SentenceEmbedder(ModelDescription.read(model_path), weights, embed.device)
+    embeddings, num_new = embedder.embed(dict.fromkeys(pool.sentences, "clipcifar/prompt_pool.py"))
+    store.write_texts(
+        pool_path,
+        embeddings=np.stack([embeddings[sentence] for sentence in pool.sentences]),
+        class_index=np.array(pool.class_index, dtype=np.int64),
+        sentences=pool.sentences,
+        attributes={
+            **embedder.attributes,
+            "class_names": store.class_names_attribute(classes["class_names"]),
+            "prompt_set": prompt_pool.NAME,
+        },
+    )
+    print(f"{len(pool.templates):,} templates, {len(pool.sentences):,} sentences, {num_new:,} of them new")
+
+
+if __name__ == "__main__":
+    run(main)

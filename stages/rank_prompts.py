@@ -1,0 +1,67 @@
+"""Rank every single template on train images, choose an ensemble, and ask test once about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from clipcifar import candidates, model, params, prompt_pool, prompt_search, ranking, results, splits, store
+from clipcifar.files import read_json, write_json
+from clipcifar.plots import write_csv
+from clipcifar.prompts import PromptSet, PromptsParams
+from clipcifar.zero_shot import class_weights
+from stages import run
+
+
+def main(
+    settings: dict[str, Any],
+    images_path: Path,
+    prompts: Path,
+    texts_folder: Path,
+    pool_path: Path,
+    splits_path: Path,
+    ranking_path: Path,
+    predictions: Path,
+    metrics: Path,
+    plots_folder: Path,
+) -> None:
+    active = params.read(settings, "prompts", PromptsParams).active
+    images = store.read_images(images_path)
+    model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
+    rows = splits.read_splits(splits_path, images.train.ids, dataset_digest=images.dataset_digest)
+    texts = {path.stem: store.read_texts(path) for path in sorted(texts_folder.glob("*.h5"))}
+    embedding_of: dict[str, Any] = {}
+    for found in [*texts.values(), store.read_texts(pool_path)]:
+        store.check_same_space(images, found)
+        embedding_of.update(zip(found.sentences, found.embeddings, strict=True))
+
+    names, dataset = images.class_names, str(images.attributes["dataset"])
+    sets = [PromptSet.from_json(read_json(prompts / f"{name}.json")) for name in texts]
+    sets.append(prompt_pool.expand(names, dataset=dataset))
+    offered = candidates.collect(sets, num_classes=len(names))
+    own = texts[active]
+    reference = class_weights(own.embeddings, own.class_index, class_names=names)
+    train, val = images.train.part(rows.train), images.train.part(rows.val)
+    selection = ranking.select(train, val, candidates.sums(offered, embedding_of), reference=reference)
+    judgement = prompt_search.judge(selection, images, rows, reference=reference)
+
+    about: dict[str, Any] = {"active": active, "class_names": names, "dataset": dataset}
+    data = prompt_search.as_data(offered, selection, judgement, **about)
+    write_json(ranking_path, data)
+    write_csv(plots_folder / "ranking.csv", prompt_search.plot_rows(offered, selection))
+    results.write(
+        "rank_prompts",
+        judgement.scores,
+        images,
+        temperature=judgement.temperature,
+        predictions_path=predictions,
+        metrics_path=metrics,
+        plots_folder=plots_folder,
+        extra_metrics=prompt_search.metrics(selection, judgement),
+    )
+    print(f"{len(offered):,} templates ranked on {selection.singles.n:,} train images")
+    print(f"on test: {data['verdict']}")
+
+
+if __name__ == "__main__":
+    run(main)
