@@ -11,8 +11,8 @@ NAME = "pool"
 TEMPLATES = (
     "a [photo|picture] [showing|depicting|featuring|containing|with] [a|one|the] {classname}.",
     "an image [showing|depicting|featuring|containing|with] [a|one|the] {classname}.",
-    "[a 32x32|a little|a minuscule|a miniature|a thumbnail-sized|a downscaled|an upscaled] [photo|image|picture]"
-    " [of|showing] a {classname}.",
+    "[a 32x32|a little|a minuscule|a miniature|a thumbnail-sized|a downscaled|an upscaled]"
+    " [photo|image|picture] [of|showing] a {classname}.",
     "a [soft|noisy|crisp|hazy|dim|backlit|sunlit|washed-out|garish|compressed]"
     " [photo|image|picture] of [a|the] {classname}.",
     "a [dataset|benchmark|catalog|news|magazine|postcard|passport|travel|vacation] [photo|image]"

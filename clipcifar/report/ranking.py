@@ -12,11 +12,10 @@ _MEMBERS_SHOWN = 12
 
 def gains_text(found: Mapping[str, Any]) -> str:
     """One sentence on luck: what the choice gained where it was made, and what was left of it on test."""
-    gain = found["gain"]
+    gain, n = {name: 100 * share for name, share in found["gain"].items()}, found["n"]
     return (
-        f"gain over {found['active']}: {100 * gain['train']:+.2f} points on the {found['n']['train']:,} train "
-        f"images that chose it, {100 * gain['test']:+.2f} on the {found['n']['test']:,} test images; "
-        f"optimism {100 * gain['optimism']:+.2f}"
+        f"gain over {found['active']}: {gain['train']:+.2f} points on the {n['train']:,} train images that "
+        f"chose it, {gain['test']:+.2f} on the {n['test']:,} test images; optimism {gain['optimism']:+.2f}"
     )
 
 
@@ -43,7 +42,7 @@ def summary(found: Mapping[str, Any], *, top: int) -> list[str]:
             f"{100 * row['difference']:+.2f}",
             p_text(row["p_holm"]),
         ]
-        for row in found["candidates"][:top]
+        for row in found["candidates"][: max(top, 0)]
     ]
     header = ["template", "sets", "train", f"points over {found['active']}", "p"]
     members = chosen_templates(found)
