@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.errors import DataError
-from clipcifar.prompts import OWN_SENTENCES, PromptSet
+from clipcifar.prompt_set import OWN_SENTENCES, PromptSet
 from clipcifar.templates import PLACEHOLDER, spoken
 
 
@@ -32,6 +32,11 @@ class Candidate:
     def label(self) -> str:
         """What a person calls it."""
         return self.template if self.template != OWN_SENTENCES else f"all of {self.sets[0]}"
+
+    def is_plain(self, class_names: Sequence[str]) -> bool:
+        """Whether the template alone says it all: one sentence per class, with the class's own name."""
+        names = (spoken(name) for name in class_names)
+        return self.sentences == [[self.template.replace(PLACEHOLDER, name)] for name in names]
 
 
 def collect(sets: Sequence[PromptSet], *, num_classes: int) -> list[Candidate]:
@@ -92,12 +97,7 @@ def as_set(chosen: Sequence[Candidate], *, class_names: list[str], dataset: str)
     Returns:
         A shared set where templates alone say it all, else every class's own sentences.
     """
-    names = [spoken(name) for name in class_names]
-    plain = all(
-        candidate.sentences == [[candidate.template.replace(PLACEHOLDER, name)] for name in names]
-        for candidate in chosen
-    )
-    if plain:
+    if all(candidate.is_plain(class_names) for candidate in chosen):
         return {"template_mode": "shared", "templates": [candidate.template for candidate in chosen]}
     sentences = {
         name: list(dict.fromkeys(text for candidate in chosen for text in candidate.sentences[label]))

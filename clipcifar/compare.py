@@ -205,17 +205,26 @@ def verdict(comparison: Comparison, *, name_a: str, name_b: str) -> str:
     overall = comparison.overall
     if not overall.only_a and not overall.only_b:
         return f"{name_b} and {name_a} are right on exactly the same images."
-    interval = f"[{100 * overall.low:+.1f}, {100 * overall.high:+.1f}]"
-    p = "p < 0.0001" if overall.p_value < 1e-4 else f"p = {overall.p_value:.4f}"
-    points = f"{100 * overall.difference:+.1f} points {interval}, {p}"
-    if overall.p_value < LEVEL:
-        head = f"{name_b} is {'better' if overall.difference > 0 else 'worse'} than {name_a}: {points}"
-    else:
-        head = f"no difference shown between {name_b} and {name_a}: {points}"
+    head = statement(overall, overall.p_value, name_a=name_a, name_b=name_b)
     moved = [item for item in comparison.per_class if item.p_holm < LEVEL]
     worse = [item for item in moved if item.paired.difference < 0]
     better = [item for item in moved if item.paired.difference > 0]
     return f"{head}; {_listed(worse, 'worse')}; {_listed(better, 'better')}."
+
+
+def statement(found: Paired, p_value: float, *, name_a: str, name_b: str) -> str:
+    """Whether B is better than A, by how much and how sure, without a full stop.
+
+    Args:
+        found: B minus A.
+        p_value: of `found`, or corrected where it is one of several.
+    """
+    interval = f"[{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+    p = "p < 0.0001" if p_value < 1e-4 else f"p = {p_value:.4f}"
+    points = f"{100 * found.difference:+.1f} points {interval}, {p}"
+    if p_value < LEVEL:
+        return f"{name_b} is {'better' if found.difference > 0 else 'worse'} than {name_a}: {points}"
+    return f"no difference shown between {name_b} and {name_a}: {points}"
 
 
 def _listed(classes: list[NamedDifference], word: str) -> str:

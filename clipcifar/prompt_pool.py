@@ -5,7 +5,8 @@ All are our own wording, so that none of them repeats the benchmark templates of
 
 from __future__ import annotations
 
-from clipcifar.prompts import PromptSet, expand_set
+from clipcifar.prompt_set import PromptSet
+from clipcifar.prompts import expand_set
 
 NAME = "pool"
 TEMPLATES = (

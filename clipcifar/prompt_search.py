@@ -187,5 +187,6 @@ def as_data(
             for i, accuracy in zip(selection.ensemble, selection.train_accuracy, strict=True)
         ],
         "set": as_set([candidates[i] for i in selection.members], class_names=class_names, dataset=dataset),
+        "best": plot_rows(candidates, selection),
         "candidates": candidate_rows(candidates, selection),
     }

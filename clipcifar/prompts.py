@@ -9,15 +9,15 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from clipcifar.errors import ConfigError, DataError
+from clipcifar.errors import ConfigError
 from clipcifar.params import DATASETS, check_keys, suggestion
+from clipcifar.prompt_set import OWN_SENTENCES, PromptSet
 from clipcifar.templates import MAX_LENGTH, MAX_SENTENCES, PLACEHOLDER, check_text, expand, spoken
 
 _MARKS = ("<start_of_text>", "<end_of_text>")  # to CLIP's tokenizer; what follows an end is lost
-OWN_SENTENCES = ""  # stands for the template of a set in which each class has its own sentences
 SET_NAME = re.compile(r"[A-Za-z0-9_-]+")  # a dot would be read as nesting by DVC
 
 
@@ -27,34 +27,6 @@ class PromptsParams:
 
     active: str
     sets: dict  # type: ignore[type-arg]  # checked by `expand_sets`
-
-
-@dataclass(frozen=True)
-class PromptSet:
-    """One expanded set: S sentences.
-
-    Attributes:
-        name: of the set.
-        class_index: (S,) the class that each sentence speaks for.
-        sentences: the S sentences, grouped by class.
-        template_index: (S,) the template that each sentence was made from.
-        templates: the T templates, alternatives expanded; where each class has its own sentences,
-            there is one, `OWN_SENTENCES`.
-    """
-
-    name: str
-    class_index: list[int]
-    sentences: list[str]
-    template_index: list[int]
-    templates: list[str]
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> PromptSet:
-        """The set that the `prompts` stage wrote; DataError when it is not one."""
-        try:
-            return cls(**{field.name: content[field.name] for field in fields(cls)})
-        except KeyError as error:
-            raise DataError(f"not a prompt set: {error} is missing", fix="run `dvc repro`") from error
 
 
 class _Sentence(NamedTuple):

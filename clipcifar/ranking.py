@@ -1,7 +1,7 @@
 """Choose prompts without fooling oneself.
 
 Every candidate is scored on train images. A greedy ensemble is grown on the same images, and val,
-which it has not seen, weighs it against the plain average of all candidates. Test is no argument of
+which it has not seen, weighs it against the plain average of all templates. Test is no argument of
 anything here: it is asked once, about the one classifier that was chosen. NumPy alone.
 """
 
@@ -45,8 +45,9 @@ class Selection:
         singles: all candidates alone on train, against the reference.
         order: (T,) candidates, the best on train first.
         ensemble: members of the greedy ensemble, in the order in which they joined.
+        averaged: the candidates in the plain average.
         train_accuracy: of the ensemble as each member joined.
-        val_accuracy: of the ensemble, of the average of all candidates, and of the reference.
+        val_accuracy: of the ensemble, of the plain average, and of the reference.
         kind: which of the two val preferred.
         weights: (C, D) float32 unit rows, the chosen classifier.
     """
@@ -54,6 +55,7 @@ class Selection:
     singles: Tally
     order: NDArray[np.int64]
     ensemble: list[int]
+    averaged: list[int]
     train_accuracy: list[float]
     val_accuracy: dict[str, float]
     kind: Literal["ensemble", "average"]
@@ -62,7 +64,7 @@ class Selection:
     @property
     def members(self) -> list[int]:
         """The candidates that the chosen classifier is made of."""
-        return self.ensemble if self.kind == "ensemble" else list(range(len(self.order)))
+        return self.ensemble if self.kind == "ensemble" else self.averaged
 
 
 def normalised(sums: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -159,18 +161,21 @@ def select(
     sums: NDArray[np.float32],
     *,
     reference: NDArray[np.float32],
+    averaged: Sequence[int] | None = None,
 ) -> Selection:
-    """Rank all candidates, grow an ensemble, and weigh it against the average of all.
+    """Rank all candidates, grow an ensemble, and weigh it against the plain average.
 
     Args:
         train, val: (N, D) float32 unit rows and (N,) int64 labels of each.
         sums: (T, C, D) float32, each candidate's sum of sentence embeddings by class.
         reference: (C, D) float32 unit rows, the classifier of the active set.
+        averaged: the candidates in the plain average; None for all.
     """
+    averaged = list(range(len(sums))) if averaged is None else list(averaged)
     singles = tally(*train, normalised(sums), reference=reference)
     order = np.argsort(-singles.hits, kind="stable")
     members, accuracies = greedy_ensemble(*train, sums, order[:SHORTLIST].tolist())
-    ensemble, average = normalised(sums[members].sum(axis=0)), normalised(sums.sum(axis=0))
+    ensemble, average = (normalised(sums[chosen].sum(axis=0)) for chosen in (members, averaged))
     on_val = tally(*val, np.stack([ensemble, average, reference]), reference=reference)
     of_ensemble, of_average, of_reference = (on_val.hits / on_val.n).tolist()
     kind: Literal["ensemble", "average"] = "ensemble" if of_ensemble > of_average else "average"
@@ -178,6 +183,7 @@ def select(
         singles=singles,
         order=order,
         ensemble=members,
+        averaged=averaged,
         train_accuracy=accuracies,
         val_accuracy={"ensemble": of_ensemble, "average": of_average, "active": of_reference},
         kind=kind,

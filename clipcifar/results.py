@@ -25,6 +25,7 @@ _INHERITED = (
     "max_per_class",
     "class_names",
 )
+_OPTIONAL = ("device", "precision")
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,13 @@ class Predictions:
 
 
 def inherited(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
-    """The attributes that say which model and data a result belongs to."""
-    return {**{key: attributes[key] for key in _INHERITED}, "images_fingerprint": attributes["fingerprint"]}
+    """The attributes that say which model, data and libraries a result belongs to."""
+    versions = [key for key in attributes if key in _OPTIONAL or key.startswith("version_")]
+    return {
+        **{key: attributes[key] for key in _INHERITED},
+        **{key: attributes[key] for key in versions},
+        "images_fingerprint": attributes["fingerprint"],
+    }
 
 
 def write(

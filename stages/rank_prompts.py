@@ -8,7 +8,8 @@ from typing import Any
 from clipcifar import candidates, model, params, prompt_pool, prompt_search, ranking, results, splits, store
 from clipcifar.files import read_json, write_json
 from clipcifar.plots import write_csv
-from clipcifar.prompts import PromptSet, PromptsParams
+from clipcifar.prompt_set import PromptSet
+from clipcifar.prompts import PromptsParams
 from clipcifar.zero_shot import class_weights
 from stages import run
 
@@ -42,7 +43,10 @@ def main(
     own = texts[active]
     reference = class_weights(own.embeddings, own.class_index, class_names=names)
     train, val = images.train.part(rows.train), images.train.part(rows.val)
-    selection = ranking.select(train, val, candidates.sums(offered, embedding_of), reference=reference)
+    plain = [i for i, candidate in enumerate(offered) if candidate.is_plain(names)]
+    selection = ranking.select(
+        train, val, candidates.sums(offered, embedding_of), reference=reference, averaged=plain
+    )
     judgement = prompt_search.judge(selection, images, rows, reference=reference)
 
     about: dict[str, Any] = {"active": active, "class_names": names, "dataset": dataset}

@@ -1,36 +1,46 @@
-"""One table of all methods, per class, and of all prompt sets."""
+"""All methods and prompt sets for a person: a page to look at, and the tables as markdown."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from clipcifar import compare, files, params, set_predictions
-from clipcifar.model import ModelDescription
+from clipcifar import files, params
+from clipcifar.datasets import DatasetParams
 from clipcifar.prompts import PromptsParams
-from clipcifar.report import table
+from clipcifar.report import facts, page, table
+from clipcifar.report.pictures import Pictures
+from clipcifar.splits import SplitParams
 from stages import run
 
 
 def main(
-    settings: dict[str, Any], metrics: Path, sets_path: Path, model_path: Path, classes: Path, report: Path
+    settings: dict[str, Any],
+    metrics: Path,
+    predictions: Path,
+    ranking: Path,
+    dataset: Path,
+    model: Path,
+    page_path: Path,
+    tables_path: Path,
 ) -> None:
-    found = {method: files.read_json(metrics / f"{method}.json") for method in table.METHODS}
-    model = ModelDescription.read(model_path)
     active = params.read(settings, "prompts", PromptsParams).active
-    sets = set_predictions.read(sets_path)
-    others = {name: predicted for name, predicted in sets.predicted.items() if name != active}
-    differences = compare.against(sets.predicted[active], others, sets.labels)
+    split = params.read(settings, "split", SplitParams)
+    folder = Path(params.read(settings, "dataset", DatasetParams).path)
+    found = facts.read(metrics, predictions, ranking, dataset, model, active=active)
+    share = f"{100 * split.val_fraction:g} % of the official train images are val, seed {split.seed}"
+    html = page.render(found, Pictures(found.dataset.test, folder), split=share)
+    files.write_atomically(page_path, html.encode())
     text = table.report(
-        found,
-        files.read_json(metrics / "prompt_sets.json"),
-        differences,
+        found.metrics,
+        found.set_metrics,
+        found.set_differences(),
         active=active,
-        dataset=files.read_json(classes)["dataset"],
-        model=model.label,
+        dataset=found.dataset.name,
+        model=found.model.label,
     )
-    files.write_atomically(report, text.encode())
-    print("\n".join(table.methods_table(found)))
+    files.write_atomically(tables_path, text.encode())
+    print("\n".join(table.methods_table(found.metrics)))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import pytest
 from clipcifar import cli
 from clipcifar.errors import ConfigError, DataError, EnvironmentFault
 
-METHODS = ["zero_shot", "linear_probe", "mlp_probe", "projection"]
+METHODS = ["zero_shot", "rank_prompts", "linear_probe", "mlp_probe", "projection"]
 
 
 def _metrics(accuracy: float, **more: Any) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def metrics(tmp_path: Path) -> Path:
     folder.mkdir()
     seeds = {"n": 3, "accuracy_mean": 0.811, "accuracy_std": 0.004}
     for i, method in enumerate(METHODS):
-        more = {"seeds": seeds} if i > 1 else {}
+        more = {"seeds": seeds} if i > 2 else {}
         (folder / f"{method}.json").write_text(json.dumps(_metrics(0.7 + i / 20, **more)))
     return folder
 
@@ -61,9 +61,10 @@ def test_show_has_a_row_per_method_with_the_numbers_of_its_file(
     _, _, *rows = capsys.readouterr().out.splitlines()
     assert [cells(row)[:4] for row in rows] == [
         ["zero-shot", "0.7000", "0.6900–0.7200", ""],
-        ["linear probe", "0.7500", "0.7400–0.7700", ""],
-        ["MLP probe", "0.8000", "0.7900–0.8200", "0.8110 ± 0.0040 (3)"],
-        ["projection heads", "0.8500", "0.8400–0.8700", "0.8110 ± 0.0040 (3)"],
+        ["zero-shot, best prompts", "0.7500", "0.7400–0.7700", ""],
+        ["linear probe", "0.8000", "0.7900–0.8200", ""],
+        ["MLP probe", "0.8500", "0.8400–0.8700", "0.8110 ± 0.0040 (3)"],
+        ["projection heads", "0.9000", "0.8900–0.9200", "0.8110 ± 0.0040 (3)"],
     ]
 
 
@@ -75,8 +76,8 @@ def test_show_per_class_adds_the_classes_by_their_plain_names(
     assert run(monkeypatch, "show", "--metrics", str(metrics), "--per-class") == 0
     shown = capsys.readouterr().out
     assert shown.startswith(without)
-    assert cells(shown.splitlines()[-1]) == ["sea_lion*", *["0.2500"] * 4]
-    assert cells(shown.splitlines()[-2]) == ["cat", "0.7000", "0.7500", "0.8000", "0.8500"]
+    assert cells(shown.splitlines()[-1]) == ["sea_lion*", *["0.2500"] * 5]
+    assert cells(shown.splitlines()[-2]) == ["cat", "0.7000", "0.7500", "0.8000", "0.8500", "0.9000"]
     assert "sea_lion" not in without
 
 

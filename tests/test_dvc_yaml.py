@@ -65,3 +65,12 @@ def test_metrics_and_plots_live_in_git_and_outs_in_dvc(name: str) -> None:
     assert all(isinstance(out, str) for out in stage.get("outs", [])), (
         "an uncached out switches the run-cache off"
     )
+
+
+def test_the_report_depends_on_what_its_page_is_made_of() -> None:
+    folder = ROOT / "clipcifar" / "report"
+    made_of = {
+        path.relative_to(ROOT).as_posix() for path in folder.iterdir() if path.suffix in (".html", ".css")
+    }
+    assert len(made_of) == 2
+    assert made_of <= set(STAGES["report"]["deps"])

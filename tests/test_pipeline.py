@@ -93,7 +93,7 @@ def test_an_edited_prompt_runs_the_text_side_alone_and_reverting_runs_nothing(wo
 def test_another_active_set_embeds_nothing(workspace: Workspace) -> None:
     workspace.edit(lambda settings: settings["prompts"].update(active="digits"))
     workspace.repro()
-    assert sorted(workspace.executed()) == ["projection", "prompts", "report", "zero_shot"]
+    assert sorted(workspace.executed()) == ["projection", "prompts", "rank_prompts", "report", "zero_shot"]
 
 
 def test_an_edit_of_an_inactive_set_leaves_the_active_ones_results_alone(workspace: Workspace) -> None:
@@ -101,7 +101,7 @@ def test_an_edit_of_an_inactive_set_leaves_the_active_ones_results_alone(workspa
         lambda settings: settings["prompts"]["sets"]["digits"].update(templates=["digit {classname}"])
     )
     workspace.repro()
-    assert sorted(workspace.executed()) == ["embed_texts", "prompt_sets", "prompts", "report"]
+    assert sorted(workspace.executed()) == ["embed_texts", "prompt_sets", "prompts", "rank_prompts", "report"]
 
 
 def test_comments_and_key_order_run_nothing(workspace: Workspace) -> None:
@@ -132,6 +132,7 @@ def test_another_split_seed_embeds_nothing(workspace: Workspace) -> None:
         "fetch_model",
         "embed_images",
         "embed_texts",
+        "embed_pool",
     }
 
 
@@ -206,7 +207,7 @@ def test_every_plot_renders(workspace: Workspace) -> None:
     html = workspace.read("shown/index.html").decode()
     stages = yaml.safe_load(workspace.read("dvc.yaml"))["stages"].values()
     declared = [options for stage in stages for entry in stage.get("plots", []) for options in entry.values()]
-    assert len(declared) == 15
+    assert len(declared) == 19
     for options in declared:
         assert options["title"] in html
     for value in ("seven", "val_accuracy", "predicted"):
@@ -274,7 +275,13 @@ def test_a_photograph_added_changed_or_removed_is_noticed(
             _photograph(7, (33, 44), 1).save(target)
         workspace.repro()
         # The class names are the same, so nothing on the text side runs; weights stay too.
-        assert set(workspace.executed()) == ALL - {"download", "prompts", "fetch_model", "embed_texts"}
+        assert set(workspace.executed()) == ALL - {
+            "download",
+            "prompts",
+            "fetch_model",
+            "embed_texts",
+            "embed_pool",
+        }
         counts = {"added": 19, "changed": 18, "removed": 17}
         sets = json.loads(workspace.read("metrics/prompt_sets.json"))
         assert sets["photo"]["train"]["n"] == counts[kind]

@@ -37,7 +37,7 @@ if "-m" in arguments and arguments[arguments.index("-m") + 1].startswith("stages
         file.write(arguments[arguments.index("-m") + 1].removeprefix("stages.") + "\\n")
 """
 # The stages that an edit of a prompt may run.
-TEXT_SIDE = {"prompts", "embed_texts", "zero_shot", "prompt_sets", "projection", "report"}
+TEXT_SIDE = {"prompts", "embed_texts", "zero_shot", "prompt_sets", "rank_prompts", "projection", "report"}
 QUICK = {
     "dataset": {"name": "digits"},
     "model": {"name": "local-dir:data/demo/clip", "pretrained": None, "path": "data/demo/clip"},

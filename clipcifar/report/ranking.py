@@ -14,8 +14,8 @@ def gains_text(found: Mapping[str, Any]) -> str:
     """One sentence on luck: what the choice gained where it was made, and what was left of it on test."""
     gain, n = {name: 100 * share for name, share in found["gain"].items()}, found["n"]
     return (
-        f"gain over {found['active']}: {gain['train']:+.2f} points on the {n['train']:,} train images that "
-        f"chose it, {gain['test']:+.2f} on the {n['test']:,} test images; optimism {gain['optimism']:+.2f}"
+        f"Gain over {found['active']}: {gain['train']:+.2f} points on the {n['train']:,} train images that "
+        f"chose it, {gain['test']:+.2f} on the {n['test']:,} test images; optimism {gain['optimism']:+.2f}."
     )
 
 

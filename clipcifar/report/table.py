@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 METHODS = {
     "zero_shot": "zero-shot",
+    "rank_prompts": "zero-shot, best prompts",
     "linear_probe": "linear probe",
     "mlp_probe": "MLP probe",
     "projection": "projection heads",
@@ -40,8 +41,15 @@ def markdown_table(header: list[str], rows: list[list[str]], *, text_columns: in
     return [line(header), "|" + "|".join(rule) + "|", *(line(row) for row in rows)]
 
 
-def _interval(metrics: Mapping[str, Any]) -> str:
+def interval_text(metrics: Mapping[str, Any]) -> str:
+    """The 95 % interval of an accuracy."""
     return f"{metrics['accuracy_ci95']['low']:.4f}–{metrics['accuracy_ci95']['high']:.4f}"
+
+
+def seeds_text(metrics: Mapping[str, Any]) -> str:
+    """Mean and standard deviation over seeds, empty for a method without."""
+    seeds = metrics.get("seeds")
+    return f"{seeds['accuracy_mean']:.4f} ± {seeds['accuracy_std']:.4f} ({seeds['n']})" if seeds else ""
 
 
 def _images(found: Mapping[str, Any]) -> str:
@@ -54,14 +62,12 @@ def methods_table(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """One row per method: accuracy with its interval, seeds, calibration, number of test images."""
     rows = []
     for method, found in metrics.items():
-        seeds = found.get("seeds")
-        spread = f"{seeds['accuracy_mean']:.4f} ± {seeds['accuracy_std']:.4f} ({seeds['n']})" if seeds else ""
         rows.append(
             [
                 METHODS[method],
                 f"{found['accuracy']:.4f}",
-                _interval(found),
-                spread,
+                interval_text(found),
+                seeds_text(found),
                 f"{found['ece']:.4f}",
                 f"{found['nll']:.4f}",
                 _images(found),
@@ -96,7 +102,7 @@ def prompt_sets_table(prompt_sets: Mapping[str, Mapping[str, Any]], active: str)
             str(found["n_sentences"]),
             f"{found['train']['accuracy']:.4f}",
             f"{found['test']['accuracy']:.4f}",
-            _interval(found["test"]),
+            interval_text(found["test"]),
         ]
         for name, found in ranked
     ]

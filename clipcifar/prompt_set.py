@@ -1,0 +1,39 @@
+"""One expanded prompt set, as the `prompts` stage writes it and later stages read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from clipcifar.errors import DataError
+
+OWN_SENTENCES = ""  # stands for the template of a set in which each class has its own sentences
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """One expanded set: S sentences.
+
+    Attributes:
+        name: of the set.
+        class_index: (S,) the class that each sentence speaks for.
+        sentences: the S sentences, grouped by class.
+        template_index: (S,) the template that each sentence was made from.
+        templates: the T templates, alternatives expanded; where each class has its own sentences,
+            there is one, `OWN_SENTENCES`.
+    """
+
+    name: str
+    class_index: list[int]
+    sentences: list[str]
+    template_index: list[int]
+    templates: list[str]
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> PromptSet:
+        """The set that the `prompts` stage wrote; DataError when it is not one."""
+        try:
+            return cls(**{field.name: content[field.name] for field in fields(cls)})
+        except KeyError as error:
+            raise DataError(f"not a prompt set: {error} is missing", fix="run `dvc repro`") from error

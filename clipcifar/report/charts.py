@@ -1,0 +1,215 @@
+"""The page's charts, drawn by matplotlib as SVG whose colours are the page's own.
+
+Every colour below is a stand-in that `_svg` replaces by a variable of page.css, so that one drawing
+serves the light and the dark theme. Text stays text, and is never read as mathematics.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from clipcifar.calibration import Bin
+
+INK, MUTED, LINE, ACCENT, CELL = "#010101", "#020202", "#030303", "#040404", "#050505"
+SERIES = ("#111111", "#121212", "#131313", "#141414", "#151515")
+_VARIABLES = {
+    INK: "ink",
+    MUTED: "muted",
+    LINE: "line",
+    ACCENT: "accent",
+    CELL: "cell",
+    **{colour: f"series-{i}" for i, colour in enumerate(SERIES, start=1)},
+}
+_STYLE_COLOUR = re.compile(f"(fill|stroke): ({'|'.join(_VARIABLES)})")
+WIDTH = 4.4  # inches of 96 px: a chart fits a narrow phone nearly at its own size
+_STYLE: Any = {  # matplotlib names every key in the type it wants
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.size": 9,
+    "text.color": INK,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": LINE,
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+    "xtick.color": MUTED,
+    "ytick.color": INK,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+}
+_NUMBERED = 12  # most classes whose confusion matrix has room for numbers
+_LONGEST = 52  # characters of a template in a chart
+
+
+def shortened(text: str, length: int = _LONGEST) -> str:
+    """Text cut to a length, with an ellipsis where something was cut."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _figure(height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="none")
+    return figure, figure.add_subplot()
+
+
+def _svg(figure: Figure, *, name: str, description: str) -> Markup:
+    """The drawing as an element to put into the page; `name` keeps its ids apart from other charts'."""
+    stream = io.StringIO()
+    with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": name}):
+        warnings.simplefilter("ignore")  # a glyph that matplotlib's font lacks is drawn by the browser's
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    text = _STYLE_COLOUR.sub(lambda found: f"{found[1]}: var(--{_VARIABLES[found[2]]})", stream.getvalue())
+    text = text.replace("<g id=", "<g data-part=")  # the same in every chart, and referred to by nothing
+    body = text[text.index("<svg") + len("<svg") :]
+    label = escape(description)
+    return Markup(f'<svg role="img" aria-label="{label}"{body}')  # noqa: S704  matplotlib escapes its text
+
+
+def intervals(
+    names: Sequence[str],
+    values: Sequence[float],
+    lows: Sequence[float],
+    highs: Sequence[float],
+    *,
+    name: str,
+    description: str,
+    x_label: str,
+    zero: bool = False,
+) -> Markup:
+    """Points with their intervals, one row each from top to bottom; with `zero`, a line at no difference."""
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure(0.34 * len(names) + 0.75)
+        rows = range(len(names))
+        axes.hlines(rows, lows, highs, color=ACCENT, linewidth=2)
+        axes.scatter(values, rows, color=ACCENT, s=34, zorder=3)
+        if zero:
+            axes.axvline(0, color=MUTED, linewidth=1, linestyle="--")
+        axes.set_yticks(rows, [shortened(text, 26) for text in names])
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_xlabel(x_label)
+        axes.grid(visible=False, axis="y")
+        return _svg(figure, name=name, description=description)
+
+
+def ranking_bars(rows: Sequence[dict[str, Any]], *, active: str, name: str) -> Markup:
+    """One horizontal bar per template: points gained over the active set, with the interval."""
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure(0.4 * len(rows) + 0.7)
+        y = np.arange(len(rows))
+        axes.barh(y + 0.18, [row["points"] for row in rows], height=0.3, color=ACCENT, alpha=0.75)
+        axes.hlines(
+            y + 0.18, [row["low"] for row in rows], [row["high"] for row in rows], color=INK, linewidth=1
+        )
+        for i, row in enumerate(rows):
+            axes.text(
+                0,
+                i - 0.2,
+                shortened(row["template"]),
+                transform=axes.get_yaxis_transform(),
+                va="center",
+                fontsize=8,
+            )
+        axes.axvline(0, color=MUTED, linewidth=1)
+        axes.set_yticks([])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_xlabel(f"points over {shortened(active, 20)}, on train")
+        axes.grid(visible=False, axis="y")
+        description = f"Bars: the {len(rows)} best single templates by their gain over {active}"
+        return _svg(figure, name=name, description=description)
+
+
+def class_bars(class_names: Sequence[str], accuracies: Mapping[str, Sequence[float]], *, name: str) -> Markup:
+    """Accuracy within each class, one bar per method.
+
+    Args:
+        class_names: the classes to show.
+        accuracies: by method, one value for each of them.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure(0.11 * len(accuracies) * len(class_names) + 0.9)
+        rows, thickness = np.arange(len(class_names)), 0.8 / len(accuracies)
+        for i, (method, values) in enumerate(accuracies.items()):
+            offset = (i - (len(accuracies) - 1) / 2) * thickness
+            colour = SERIES[i % len(SERIES)]
+            axes.barh(rows + offset, values, height=thickness * 0.9, color=colour, label=method)
+        axes.set_yticks(rows, [shortened(text, 18) for text in class_names])
+        axes.set_ylim(len(class_names) - 0.5, -0.5)
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("accuracy within the class")
+        axes.grid(visible=False, axis="y")
+        figure.legend(loc="outside upper left", ncols=2)
+        return _svg(figure, name=name, description="Bars: accuracy within each class, by method")
+
+
+def confusion(matrix: NDArray[np.int64], class_names: Sequence[str], *, name: str, method: str) -> Markup:
+    """A confusion matrix normalised by row.
+
+    Args:
+        matrix: (C, C) images by actual and predicted class.
+        class_names: C names in label order.
+        method: for the description.
+    """
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    num_classes = len(class_names)
+    with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
+        figure, axes = _figure(WIDTH)
+        for actual, predicted in zip(*np.nonzero(matrix), strict=True):
+            share = float(shares[actual, predicted])
+            cell = Rectangle((predicted - 0.48, actual - 0.48), 0.96, 0.96, color=CELL, linewidth=0)
+            cell.set_alpha(max(share, 0.03))
+            axes.add_patch(cell)
+            if num_classes <= _NUMBERED and share >= 0.005:
+                axes.text(predicted, actual, f"{100 * share:.0f}", fontsize=7.5, ha="center", va="center")
+        ticks = range(num_classes)
+        labels, size = [shortened(text, 14) for text in class_names], 8 if num_classes <= 25 else 3
+        axes.set_xticks(ticks, labels, rotation=90, fontsize=size)
+        axes.set_yticks(ticks, labels, fontsize=size)
+        axes.set_xlim(-0.5, num_classes - 0.5)
+        axes.set_ylim(num_classes - 0.5, -0.5)
+        axes.set_aspect("equal")
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("actual")
+        axes.tick_params(axis="x", labelcolor=INK)
+        description = f"Confusion matrix of {method}, per cent of each actual class"
+        return _svg(figure, name=name, description=description)
+
+
+def reliability(raw: Sequence[Bin], cooled: Sequence[Bin], *, name: str, method: str) -> Markup:
+    """Accuracy by confidence, as it is and after the temperature; a larger dot stands for more images."""
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure(3.0)
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle="--")
+        for bins, colour, style, label in (
+            (raw, SERIES[1], "-", "as it is"),
+            (cooled, SERIES[0], "--", "after temperature"),
+        ):
+            xs, ys = [item.confidence for item in bins], [item.accuracy for item in bins]
+            sizes = [6 + 120 * item.n / sum(other.n for other in bins) for item in bins]
+            axes.plot(xs, ys, color=colour, linestyle=style, label=label)
+            axes.scatter(xs, ys, color=colour, s=sizes, zorder=3)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        axes.set_xlabel("confidence")
+        axes.set_ylabel("accuracy")
+        axes.legend(loc="upper left")
+        description = f"Reliability diagram of {method}: accuracy by confidence"
+        return _svg(figure, name=name, description=description)

@@ -1,0 +1,98 @@
+"""Everything that the report is about, read and checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clipcifar import compare, dataset_file, files, results, set_predictions
+from clipcifar.compare import NamedDifference
+from clipcifar.dataset_file import Prepared
+from clipcifar.errors import DataError
+from clipcifar.model import ModelDescription
+from clipcifar.report.table import METHODS
+from clipcifar.results import Predictions
+from clipcifar.set_predictions import SetPredictions
+
+MAX_CLASSES = 20  # classes that get bars and galleries of their own
+ZERO_SHOT = ("zero_shot", "rank_prompts")  # the methods that learn from no label
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The finished run.
+
+    Attributes:
+        active: the active prompt set.
+        metrics, predictions: by method.
+        set_metrics, sets: by prompt set.
+        ranking: `data/ranking.json`.
+        model: what was resolved.
+        dataset: the prepared images; their test split is that of the predictions, row by row.
+    """
+
+    active: str
+    metrics: Mapping[str, Any]
+    predictions: Mapping[str, Predictions]
+    set_metrics: Mapping[str, Any]
+    sets: SetPredictions
+    ranking: Mapping[str, Any]
+    model: ModelDescription
+    dataset: Prepared
+
+    def set_differences(self) -> list[NamedDifference]:
+        """Every other prompt set against the active one, on test."""
+        others = {name: said for name, said in self.sets.predicted.items() if name != self.active}
+        return compare.against(self.sets.predicted[self.active], others, self.sets.labels)
+
+    def trained_differences(self) -> list[NamedDifference]:
+        """Every trained method against zero-shot, on test."""
+        said = {method: found.scores.argmax(axis=1) for method, found in self.predictions.items()}
+        others = {method: found for method, found in said.items() if method not in ZERO_SHOT}
+        return compare.against(said["zero_shot"], others, self.sets.labels)
+
+    def shown_classes(self) -> list[int]:
+        """The classes that have test images; of very many, those on which zero-shot is least accurate."""
+        labels, said = self.sets.labels, self.predictions["zero_shot"].scores.argmax(axis=1)
+        present: list[int] = np.unique(labels).tolist()
+        if len(present) <= MAX_CLASSES:
+            return present
+        accuracy = {label: float((said[labels == label] == label).mean()) for label in present}
+        return sorted(sorted(present, key=lambda label: accuracy[label])[:MAX_CLASSES])
+
+
+def read(
+    metrics: Path, predictions: Path, ranking: Path, dataset: Path, model: Path, *, active: str
+) -> Facts:
+    """Read everything and check that it is of the same images.
+
+    Args:
+        metrics, predictions: folders with a file per method, and one of the prompt sets.
+        ranking, dataset, model: the files of those names.
+        active: the active prompt set.
+
+    Raises:
+        DataError: a file is missing or damaged, or of other images than the dataset.
+    """
+    facts = Facts(
+        active=active,
+        metrics={method: files.read_json(metrics / f"{method}.json") for method in METHODS},
+        predictions={method: results.read_predictions(predictions / f"{method}.h5") for method in METHODS},
+        set_metrics=files.read_json(metrics / "prompt_sets.json"),
+        sets=set_predictions.read(predictions / "prompt_sets.h5"),
+        ranking=files.read_json(ranking),
+        model=ModelDescription.read(model),
+        dataset=dataset_file.read(dataset),
+    )
+    for name, ids in [("prompt_sets", facts.sets.ids), *((m, p.ids) for m, p in facts.predictions.items())]:
+        if ids != facts.dataset.test.ids:
+            raise DataError(
+                f"the predictions of {name} are of other images than the dataset",
+                where=str(predictions / f"{name}.h5"),
+                fix="run `dvc repro`",
+            )
+    return facts

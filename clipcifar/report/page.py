@@ -1,0 +1,92 @@
+"""The page that a person looks at: one HTML file with everything in it, no script, no network."""
+
+from __future__ import annotations
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from clipcifar.report import cards, sections, verdicts
+from clipcifar.report.facts import Facts
+from clipcifar.report.pictures import SIDE, Pictures
+
+SECTIONS = [
+    ("verdicts", "Verdicts"),
+    ("methods", "Methods"),
+    ("sets", "Prompt sets"),
+    ("ranking", "Ranking"),
+    ("classes", "Classes"),
+    ("confusion", "Confusion"),
+    ("reliability", "Reliability"),
+    ("changes", "Changes"),
+    ("hardest", "Hardest images"),
+    ("provenance", "Provenance"),
+]
+
+
+def render(facts: Facts, pictures: Pictures, *, split: str) -> str:
+    """The whole page as HTML.
+
+    Args:
+        facts: of the finished run.
+        pictures: of the test images.
+        split: one line on the train/val split.
+    """
+    environment = Environment(
+        loader=PackageLoader("clipcifar.report", package_path=""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    others = [name for name in facts.sets.scores if name != facts.active]
+    n = len(facts.dataset.test.ids)
+    return environment.get_template("page.html").render(
+        dataset=facts.dataset.name,
+        model={"name": f"{facts.model.model} {facts.model.pretrained}".rstrip()},
+        active=facts.active,
+        other=others[0] if others else "HEAD",
+        counts=f"{n:,} test images in {len(facts.dataset.class_names)} classes",
+        small_pictures=facts.dataset.test.in_memory,
+        sections=SECTIONS,
+        verdicts=_verdicts(facts),
+        methods=sections.methods(facts),
+        sets=sections.sets(facts),
+        ranking=sections.ranking(facts),
+        classes=sections.classes(facts),
+        confusions=sections.confusions(facts),
+        reliabilities=sections.reliabilities(facts),
+        changes=cards.changes(facts, pictures),
+        hardest=cards.hardest(facts, pictures),
+        provenance=_provenance(facts, split),
+    )
+
+
+def _verdicts(facts: Facts) -> list[str]:
+    zero_shot = facts.metrics["zero_shot"]
+    low, high = zero_shot["accuracy_ci95"]["low"], zero_shot["accuracy_ci95"]["high"]
+    interval = f"[{100 * low:.1f}, {100 * high:.1f}]"
+    return [
+        f"Zero-shot with {facts.active}: {100 * zero_shot['accuracy']:.1f} % {interval}.",
+        *verdicts.of_sets(facts.set_differences(), active=facts.active),
+        verdicts.of_ranking(facts.ranking),
+        *verdicts.of_methods(facts.trained_differences(), reference="zero_shot"),
+        verdicts.of_calibration(facts.metrics),
+    ]
+
+
+def _provenance(facts: Facts, split: str) -> list[tuple[str, str]]:
+    model, dataset, attributes = facts.model, facts.dataset, facts.predictions["zero_shot"].attributes
+    subset = dataset.max_per_class
+    versions = {key.removeprefix("version_"): attributes[key] for key in attributes if "version_" in key}
+    return [
+        ("model", f"{model.model} {model.pretrained}".rstrip()),
+        ("weights from", model.source + (f", revision {model.revision}" if model.revision else "")),
+        ("weights sha256", model.weights_sha256),
+        ("dataset", dataset.name + (f", at most {subset} images per class" if subset else "")),
+        ("dataset digest", dataset.digest),
+        ("split", split),
+        ("embeddings", f"{attributes['images_fingerprint']} (fingerprint)"),
+        ("embedded on", f"{attributes.get('device', 'unknown')}, {attributes.get('precision', 'unknown')}"),
+        ("versions", ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))),
+    ]
+
+
+assert SIDE == 96  # as page.css and page.html have it

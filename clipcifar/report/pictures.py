@@ -1,0 +1,43 @@
+"""Test images as small pictures inside the page, so that it needs no file beside it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+from PIL import Image
+
+from clipcifar.dataset_file import PreparedSplit
+from clipcifar.errors import DataError
+from clipcifar.images import decode
+
+SIDE = 96  # pixels that a picture is shown at; a larger photograph is made smaller
+
+
+class Pictures:
+    """The images of one split, each encoded when it is asked for.
+
+    Args:
+        split: pixels, or the ids of image files.
+        folder: where those files are.
+    """
+
+    def __init__(self, split: PreparedSplit, folder: Path) -> None:
+        self._split, self._folder = split, folder
+
+    def data_uri(self, row: int) -> str:
+        """One image as a data URI; the empty text where its file is gone."""
+        try:
+            pixels = (
+                self._split.content[row]
+                if self._split.in_memory
+                else decode((self._folder / self._split.ids[row]).read_bytes(), self._split.ids[row])
+            )
+        except (OSError, DataError):
+            return ""
+        image = Image.fromarray(pixels)
+        image.thumbnail((SIDE, SIDE))
+        stream = io.BytesIO()
+        image.save(stream, format="PNG", optimize=True)
+        return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

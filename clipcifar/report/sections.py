@@ -1,0 +1,160 @@
+"""The sections of the page that are tables and charts: what the template fills in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from clipcifar import calibration
+from clipcifar.report import charts
+from clipcifar.report.charts import shortened
+from clipcifar.report.facts import Facts
+from clipcifar.report.ranking import chosen_templates, gains_text
+from clipcifar.report.table import METHODS, interval_text, p_text, seeds_text
+
+TEMPLATES_SHOWN = 12
+
+
+def methods(facts: Facts) -> dict[str, Any]:
+    """The table of all methods and the chart of their intervals."""
+    rows = []
+    for method, found in facts.metrics.items():
+        rows.append(
+            [
+                METHODS[method],
+                f"{found['accuracy']:.4f}",
+                interval_text(found),
+                seeds_text(found) or "–",
+                f"{found['balanced_accuracy']:.4f}",
+                f"{found['ece']:.3f} → {found['calibrated']['ece']:.3f}",
+                f"{found['nll']:.3f} → {found['calibrated']['nll']:.3f}",
+            ]
+        )
+    shown = list(facts.metrics.values())
+    chart = charts.intervals(
+        [METHODS[method] for method in facts.metrics],
+        [found["accuracy"] for found in shown],
+        [found["accuracy_ci95"]["low"] for found in shown],
+        [found["accuracy_ci95"]["high"] for found in shown],
+        name="methods",
+        description="Top-1 accuracy of every method with its 95 % interval",
+        x_label="top-1 accuracy on test",
+    )
+    header = ["method", "top-1", "95 % interval", "mean ± sd (seeds)", "balanced", "ECE", "NLL"]
+    return {"header": header, "rows": rows, "chart": chart}
+
+
+def sets(facts: Facts) -> dict[str, Any]:
+    """The prompt sets, the best on train first, each against the active one."""
+    differences = {item.name: item for item in facts.set_differences()}
+    ranked = sorted(facts.set_metrics.items(), key=lambda item: -item[1]["train"]["accuracy"])
+    rows = []
+    for name, found in ranked:
+        against = differences.get(name)
+        rows.append(
+            [
+                f"{name} (active)" if name == facts.active else name,
+                str(found["n_sentences"]),
+                f"{found['train']['accuracy']:.4f}",
+                f"{found['test']['accuracy']:.4f}",
+                interval_text(found["test"]),
+                f"{100 * against.paired.difference:+.2f}" if against else "–",
+                p_text(against.p_holm) if against else "–",
+            ]
+        )
+    shown = [differences[name] for name, _ in ranked if name in differences]
+    chart = shown and charts.intervals(
+        [item.name for item in shown],
+        [100 * item.paired.difference for item in shown],
+        [100 * item.paired.low for item in shown],
+        [100 * item.paired.high for item in shown],
+        name="sets",
+        description=f"Points of every prompt set over {facts.active} on test",
+        x_label=f"points over {shortened(facts.active, 20)}, on test",
+        zero=True,
+    )
+    header = ["prompt set", "sentences", "train", "test", "95 % interval", "points", "p"]
+    return {"header": header, "rows": rows, "chart": chart}
+
+
+def ranking(facts: Facts) -> dict[str, Any]:
+    """The best single templates, and what was made of them."""
+    found = facts.ranking
+    rows = [
+        [
+            row["template"],
+            ", ".join(row["sets"]),
+            f"{row['accuracy']:.4f}",
+            f"{100 * row['difference']:+.2f}",
+            p_text(row["p_holm"]),
+        ]
+        for row in found["candidates"][:TEMPLATES_SHOWN]
+    ]
+    return {
+        "summary": f"Chosen on train and val: {found['chosen']}. On test, asked once: {found['verdict']}",
+        "gains": gains_text(found),
+        "header": ["template", "sets", "train", "points", "p"],
+        "rows": rows,
+        "num_candidates": f"{len(found['candidates']):,}",
+        "members": chosen_templates(found),
+        "chart": charts.ranking_bars(found["best"][:TEMPLATES_SHOWN], active=facts.active, name="ranking"),
+    }
+
+
+def classes(facts: Facts) -> dict[str, Any]:
+    """Accuracy within each class, by method."""
+    shown, names, labels = facts.shown_classes(), facts.dataset.class_names, facts.sets.labels
+    accuracies = {}
+    for method, found in facts.predictions.items():
+        said = found.scores.argmax(axis=1)
+        accuracies[METHODS[method]] = [float((said[labels == label] == label).mean()) for label in shown]
+    rows = [
+        [
+            names[label],
+            f"{int((labels == label).sum()):,}",
+            *(f"{values[i]:.3f}" for values in accuracies.values()),
+        ]
+        for i, label in enumerate(shown)
+    ]
+    all_classes = len(shown) == len(np.unique(labels))
+    note = "" if all_classes else f"The {len(shown)} classes on which zero-shot is least accurate."
+    return {
+        "note": note,
+        "header": ["class", "images", *accuracies],
+        "rows": rows,
+        "chart": charts.class_bars([names[label] for label in shown], accuracies, name="classes"),
+    }
+
+
+def confusions(facts: Facts) -> list[tuple[str, Markup]]:
+    """By method: what a person calls it, and its confusion matrix."""
+    names, labels = facts.dataset.class_names, facts.sets.labels
+    found = []
+    for method, predictions in facts.predictions.items():
+        pairs = labels * len(names) + predictions.scores.argmax(axis=1)
+        matrix = np.bincount(pairs, minlength=len(names) ** 2).reshape(len(names), len(names))
+        title = METHODS[method]
+        found.append((title, charts.confusion(matrix, names, name=f"confusion-{method}", method=title)))
+    return found
+
+
+def reliabilities(facts: Facts) -> list[tuple[str, Markup, str]]:
+    """By method: what a person calls it, its reliability diagram, and a caption."""
+    found = []
+    for method, predictions in facts.predictions.items():
+        scores, temperature = predictions.scores, float(predictions.attributes["temperature"])
+        correct = scores.argmax(axis=1) == predictions.labels
+        raw, cooled = (
+            calibration.reliability(np.exp(calibration.log_softmax(logits).max(axis=1)), correct)
+            for logits in (scores, scores / np.float32(temperature))
+        )
+        metrics, title = facts.metrics[method], METHODS[method]
+        caption = (
+            f"temperature {temperature:.2f}; ECE {metrics['ece']:.3f} → {metrics['calibrated']['ece']:.3f}, "
+            f"NLL {metrics['nll']:.3f} → {metrics['calibrated']['nll']:.3f}"
+        )
+        chart = charts.reliability(raw, cooled, name=f"reliability-{method}", method=title)
+        found.append((title, chart, caption))
+    return found

@@ -1,0 +1,51 @@
+"""What the numbers amount to, in sentences for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from clipcifar.compare import LEVEL, NamedDifference, statement
+from clipcifar.report.ranking import gains_text
+from clipcifar.report.table import METHODS
+
+
+def sentence(text: str) -> str:
+    """Text as a sentence; one that begins with a name, as most do, keeps that as it is."""
+    begun = "N" + text[1:] if text.startswith("no difference shown") else text
+    return begun.removesuffix(".") + "."
+
+
+def of_methods(differences: Sequence[NamedDifference], *, reference: str) -> list[str]:
+    """One sentence per method against a reference, p values corrected over them."""
+    return [
+        sentence(statement(item.paired, item.p_holm, name_a=METHODS[reference], name_b=METHODS[item.name]))
+        for item in differences
+    ]
+
+
+def of_sets(differences: Sequence[NamedDifference], *, active: str) -> list[str]:
+    """The prompt sets that differ from the active one beyond chance, and how many do not."""
+    shown = [item for item in differences if item.p_holm < LEVEL]
+    ordered = sorted(shown, key=lambda item: -item.paired.difference)
+    sentences = [
+        sentence(statement(item.paired, item.p_holm, name_a=active, name_b=item.name)) for item in ordered
+    ]
+    others = [item.name for item in differences if item.p_holm >= LEVEL]
+    if others:
+        sentences.append(f"No difference shown between {active} and {', '.join(others)}.")
+    return sentences
+
+
+def of_ranking(ranking: Mapping[str, Any]) -> str:
+    """What the search for prompts found, and how much of it was luck."""
+    return f"Best prompts, chosen on train: {ranking['verdict']} {gains_text(ranking)}"
+
+
+def of_calibration(metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    """How far the confidences of the methods can be believed, before and after their temperature."""
+    parts = [
+        f"{METHODS[method]} {found['ece']:.3f} → {found['calibrated']['ece']:.3f}"
+        for method, found in metrics.items()
+    ]
+    return f"Calibration error, raw → after a temperature fitted on val: {', '.join(parts)}."
