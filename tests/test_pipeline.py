@@ -202,6 +202,27 @@ def test_one_experiment_overrides_a_template(workspace: Workspace) -> None:
     assert sorted(set(workspace.executed())) == sorted(TEXT_SIDE)
 
 
+def test_the_prompts_that_the_search_found_do_as_it_said(workspace: Workspace) -> None:
+    """Kept as a set and made active, they are the very classifier that was asked on test."""
+    said = json.loads(workspace.read("metrics/rank_prompts.json"))
+    printed = workspace.command("clipcifar", "search", "--write", "best").stdout
+    assert f"Gain over photo: {100 * said['gain']['train']:+.2f} points" in printed
+    assert workspace.settings()["prompts"]["active"] == "photo"
+    workspace.edit(lambda settings: settings["prompts"].update(active="best"))
+    workspace.repro("zero_shot")
+    found = json.loads(workspace.read("metrics/zero_shot.json"))
+    common = ("accuracy", "n_correct", "ece", "nll", "calibrated", "per_class")
+    assert {key: found[key] for key in common} == {key: said[key] for key in common}
+
+
+def test_the_report_is_a_page_with_the_runs_numbers_and_pictures(workspace: Workspace) -> None:
+    html = workspace.read("report/index.html").decode()
+    for method in ("zero_shot", "rank_prompts", "linear_probe", "mlp_probe", "projection"):
+        accuracy = json.loads(workspace.read(f"metrics/{method}.json"))["accuracy"]
+        assert f"{accuracy:.4f}" in html
+    assert html.count("data:image/png;base64,") > 40
+
+
 def test_every_plot_renders(workspace: Workspace) -> None:
     workspace.command("dvc", "plots", "show", "--out", "shown")
     html = workspace.read("shown/index.html").decode()
@@ -212,6 +233,12 @@ def test_every_plot_renders(workspace: Workspace) -> None:
         assert options["title"] in html
     for value in ("seven", "val_accuracy", "predicted"):
         assert value in html
+    workspace.edit(_reword)
+    workspace.repro("zero_shot")
+    workspace.command("dvc", "plots", "diff", "HEAD", "--out", "both", "--targets", "plots/zero_shot")
+    both = workspace.read("both/index.html").decode()
+    assert "HEAD" in both
+    assert "workspace" in both
 
 
 def _photograph(seed: int, size: tuple[int, int], tint: int) -> Image.Image:

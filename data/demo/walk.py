@@ -115,7 +115,7 @@ def main() -> None:
     type_command("clipcifar", "show", folder=workspace, environment=environment)
     print(
         "\nThe stand-in proves the machinery; its accuracies say nothing about CLIP.\n"
-        f"All tables: {workspace}/report/methods.md\n"
+        f"Look at it in a browser: {workspace}/report/index.html\n"
         "To go on from here:\n"
         f"  . .venv/bin/activate && cd {workspace}\n"
         f"  export CLIPCIFAR_CACHE={cache}   # so that no sentence is embedded twice\n"
