@@ -48,13 +48,19 @@ def expected_calibration_error(confidence: NDArray[np.float64], correct: NDArray
     return float(np.abs(gaps).sum() / len(confidence))
 
 
-def reliability(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> list[Bin]:
-    """The bins of a reliability diagram that hold any image, lowest confidence first; shapes as above."""
-    index = _bin_index(confidence)
+def reliability(scores: NDArray[np.floating], labels: NDArray[np.int64]) -> list[Bin]:
+    """The bins of a reliability diagram that hold any image, lowest confidence first.
+
+    Args:
+        scores: (N, C) logits.
+        labels: (N,) int64.
+    """
+    confidence = np.exp(log_softmax(scores).max(axis=1))
+    correct, index = scores.argmax(axis=1) == labels, _bin_index(confidence)
     return [
-        Bin(float(confidence[index == i].mean()), float(correct[index == i].mean()), int((index == i).sum()))
-        for i in range(BINS)
-        if (index == i).any()
+        Bin(float(confidence[inside].mean()), float(correct[inside].mean()), int(inside.sum()))
+        for inside in (index == i for i in range(BINS))
+        if inside.any()
     ]
 
 

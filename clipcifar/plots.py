@@ -62,7 +62,6 @@ def write_reliability(
     """
     rows = []
     for kind, logits in (("raw", scores), ("after temperature", scores / np.float32(temperature))):
-        confidence = np.exp(calibration.log_softmax(logits).max(axis=1))
-        for found in calibration.reliability(confidence, logits.argmax(axis=1) == labels):
+        for found in calibration.reliability(logits, labels):
             rows.append({"calibration": kind, **asdict(found)})
     write_csv(path, rows)

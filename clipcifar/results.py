@@ -43,6 +43,11 @@ class Predictions:
     ids: list[str]
     attributes: Mapping[str, Attribute]
 
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """(N,) int64, the predicted classes."""
+        return np.asarray(self.scores.argmax(axis=1))
+
 
 def inherited(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
     """The attributes that say which model, data and libraries a result belongs to."""

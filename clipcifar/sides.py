@@ -87,8 +87,8 @@ def align(a: Predictions, b: Predictions) -> Aligned:
     if (b.labels[rows] != a.labels).any():
         raise DataError("the two sides give the same image different labels", fix="run `dvc repro` for both")
     return Aligned(
-        a.scores.argmax(axis=1),
-        b.scores[rows].argmax(axis=1),
+        a.predicted,
+        b.predicted[rows],
         a.labels,
         store.class_names_of(a.attributes),
     )

@@ -96,10 +96,12 @@ def test_a_temperature_ends_at_its_bounds_where_nothing_stops_it() -> None:
 
 
 def test_reliability_bins_by_hand_and_against_the_error() -> None:
-    confidence = np.array([0.10, 0.12, 0.99, 1.0])
-    correct = np.array([True, False, True, True])
-    low, high = calibration.reliability(confidence, correct)
-    assert (low.confidence, low.accuracy, low.n) == (pytest.approx(0.11), 0.5, 2)
+    """Confidences 0.5, 0.52, 0.99 and 1 - 1e-9, of which the second is wrong."""
+    shares = np.array([[0.5, 0.5], [0.48, 0.52], [0.99, 0.01], [1 - 1e-9, 1e-9]])
+    scores, labels = np.log(shares), np.array([0, 0, 0, 0])
+    low, high = calibration.reliability(scores, labels)
+    assert (low.confidence, low.accuracy, low.n) == (pytest.approx(0.51), 0.5, 2)
     assert (high.confidence, high.accuracy, high.n) == (pytest.approx(0.995), 1.0, 2)
     gap = sum(b.n / 4 * abs(b.confidence - b.accuracy) for b in (low, high))
-    assert calibration.expected_calibration_error(confidence, correct) == pytest.approx(gap)
+    found = calibration.expected_calibration_error(shares.max(axis=1), scores.argmax(axis=1) == labels)
+    assert found == pytest.approx(gap)

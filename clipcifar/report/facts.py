@@ -51,13 +51,13 @@ class Facts:
 
     def trained_differences(self) -> list[NamedDifference]:
         """Every trained method against zero-shot, on test."""
-        said = {method: found.scores.argmax(axis=1) for method, found in self.predictions.items()}
+        said = {method: found.predicted for method, found in self.predictions.items()}
         others = {method: found for method, found in said.items() if method not in ZERO_SHOT}
         return compare.against(said["zero_shot"], others, self.sets.labels)
 
     def shown_classes(self) -> list[int]:
         """The classes that have test images; of very many, those on which zero-shot is least accurate."""
-        labels, said = self.sets.labels, self.predictions["zero_shot"].scores.argmax(axis=1)
+        labels, said = self.sets.labels, self.predictions["zero_shot"].predicted
         present: list[int] = np.unique(labels).tolist()
         if len(present) <= MAX_CLASSES:
             return present

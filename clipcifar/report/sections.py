@@ -107,7 +107,7 @@ def classes(facts: Facts) -> dict[str, Any]:
     shown, names, labels = facts.shown_classes(), facts.dataset.class_names, facts.sets.labels
     accuracies = {}
     for method, found in facts.predictions.items():
-        said = found.scores.argmax(axis=1)
+        said = found.predicted
         accuracies[METHODS[method]] = [float((said[labels == label] == label).mean()) for label in shown]
     rows = [
         [
@@ -132,7 +132,7 @@ def confusions(facts: Facts) -> list[tuple[str, Markup]]:
     names, labels = facts.dataset.class_names, facts.sets.labels
     found = []
     for method, predictions in facts.predictions.items():
-        pairs = labels * len(names) + predictions.scores.argmax(axis=1)
+        pairs = labels * len(names) + predictions.predicted
         matrix = np.bincount(pairs, minlength=len(names) ** 2).reshape(len(names), len(names))
         title = METHODS[method]
         found.append((title, charts.confusion(matrix, names, name=f"confusion-{method}", method=title)))
@@ -144,9 +144,8 @@ def reliabilities(facts: Facts) -> list[tuple[str, Markup, str]]:
     found = []
     for method, predictions in facts.predictions.items():
         scores, temperature = predictions.scores, float(predictions.attributes["temperature"])
-        correct = scores.argmax(axis=1) == predictions.labels
         raw, cooled = (
-            calibration.reliability(np.exp(calibration.log_softmax(logits).max(axis=1)), correct)
+            calibration.reliability(logits, predictions.labels)
             for logits in (scores, scores / np.float32(temperature))
         )
         metrics, title = facts.metrics[method], METHODS[method]
