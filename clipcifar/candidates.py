@@ -86,11 +86,29 @@ def sums(
     return np.array(found, dtype=np.float32)
 
 
+def clashes(candidates: Sequence[Candidate]) -> dict[int, set[int]]:
+    """For each candidate that shares a sentence of a class with others: those others.
+
+    Summed together they would count that sentence twice, which no prompt set can say.
+    """
+    holders: dict[tuple[int, str], list[int]] = {}
+    for i, candidate in enumerate(candidates):
+        for label, own in enumerate(candidate.sentences):
+            for text in own:
+                holders.setdefault((label, text), []).append(i)
+    found: dict[int, set[int]] = {}
+    for together in holders.values():
+        if len(together) > 1:
+            for i in together:
+                found.setdefault(i, set()).update(set(together) - {i})
+    return found
+
+
 def as_set(chosen: Sequence[Candidate], *, class_names: list[str], dataset: str) -> dict[str, Any]:
     """The chosen candidates as one prompt set in params.yaml's own form.
 
     Args:
-        chosen: at least one candidate.
+        chosen: at least one candidate; no two of them clash.
         class_names: C names in label order.
         dataset: the dataset's registry name.
 
@@ -100,7 +118,7 @@ def as_set(chosen: Sequence[Candidate], *, class_names: list[str], dataset: str)
     if all(candidate.is_plain(class_names) for candidate in chosen):
         return {"template_mode": "shared", "templates": [candidate.template for candidate in chosen]}
     sentences = {
-        name: list(dict.fromkeys(text for candidate in chosen for text in candidate.sentences[label]))
+        name: [text for candidate in chosen for text in candidate.sentences[label]]
         for label, name in enumerate(class_names)
     }
     return {"template_mode": "per_class", "dataset": dataset, "sentences": sentences}

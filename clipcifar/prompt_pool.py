@@ -5,10 +5,14 @@ All are our own wording, so that none of them repeats the benchmark templates of
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from clipcifar.prompt_set import PromptSet
 from clipcifar.prompts import expand_set
+from clipcifar.templates import expand_alternatives
 
-NAME = "pool"
+NAME = "(pool)"  # which no set of a person's can be called
+MAX_SENTENCES = 30_000  # five minutes of text tower on two cores; all 300 templates up to 100 classes
 TEMPLATES = (
     "a [photo|picture] [showing|depicting|featuring|containing|with] [a|one|the] {classname}.",
     "an image [showing|depicting|featuring|containing|with] [a|one|the] {classname}.",
@@ -33,8 +37,11 @@ TEMPLATES = (
 
 
 def expand(class_names: list[str], *, dataset: str) -> PromptSet:
-    """The pool's sentences for a dataset's C classes."""
-    values = {"template_mode": "shared", "templates": list(TEMPLATES)}
-    expanded = expand_set(NAME, values, class_names=class_names, dataset=dataset)
+    """The pool's sentences for a dataset's C classes; of many classes, an even part of the templates."""
+    readings = [reading for template in TEMPLATES for reading in expand_alternatives(template)]
+    limit = min(len(readings), max(1, MAX_SENTENCES // len(class_names)))
+    chosen = [readings[i * len(readings) // limit] for i in range(limit)]
+    values = {"template_mode": "shared", "templates": chosen}
+    expanded = expand_set("pool", values, class_names=class_names, dataset=dataset)
     assert expanded is not None  # the pool names no dataset
-    return expanded
+    return replace(expanded, name=NAME)

@@ -7,7 +7,7 @@ anything here: it is asked once, about the one classifier that was chosen. NumPy
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -126,6 +126,8 @@ def greedy_ensemble(
     labels: NDArray[np.int64],
     sums: NDArray[np.float32],
     shortlist: Sequence[int],
+    *,
+    clashes: Mapping[int, set[int]] | None = None,
 ) -> tuple[list[int], list[float]]:
     """Add the candidate that helps most, until none helps.
 
@@ -133,6 +135,7 @@ def greedy_ensemble(
         embeddings, labels: train, (N, D) float32 unit rows and (N,) int64.
         sums: (T, C, D) float32, sums of sentence embeddings.
         shortlist: candidates that may join; of equally good ones the first joins.
+        clashes: for a candidate, those that may not join it.
 
     Returns:
         The members in the order in which they joined, and the train accuracy with each.
@@ -140,18 +143,19 @@ def greedy_ensemble(
     members: list[int] = []
     accuracies: list[float] = []
     total = np.zeros_like(sums[0])
-    while len(members) < MAX_MEMBERS:
-        left = [i for i in shortlist if i not in members]
-        if not left:
-            break
+    left = list(shortlist)
+    while left and len(members) < MAX_MEMBERS:
         found = tally(embeddings, labels, normalised(total + sums[left]), reference=total)
         best = int(found.hits.argmax())
         accuracy = float(found.hits[best] / found.n)
         if accuracies and accuracy <= accuracies[-1]:
             break
-        members.append(left[best])
+        joined = left[best]
+        members.append(joined)
         accuracies.append(accuracy)
-        total = total + sums[left[best]]
+        total = total + sums[joined]
+        excluded = {joined} | (clashes or {}).get(joined, set())
+        left = [i for i in left if i not in excluded]
     return members, accuracies
 
 
@@ -162,6 +166,7 @@ def select(
     *,
     reference: NDArray[np.float32],
     averaged: Sequence[int] | None = None,
+    clashes: Mapping[int, set[int]] | None = None,
 ) -> Selection:
     """Rank all candidates, grow an ensemble, and weigh it against the plain average.
 
@@ -170,11 +175,12 @@ def select(
         sums: (T, C, D) float32, each candidate's sum of sentence embeddings by class.
         reference: (C, D) float32 unit rows, the classifier of the active set.
         averaged: the candidates in the plain average; None for all.
+        clashes: for a candidate, those that may not be in an ensemble with it.
     """
     averaged = list(range(len(sums))) if averaged is None else list(averaged)
     singles = tally(*train, normalised(sums), reference=reference)
     order = np.argsort(-singles.hits, kind="stable")
-    members, accuracies = greedy_ensemble(*train, sums, order[:SHORTLIST].tolist())
+    members, accuracies = greedy_ensemble(*train, sums, order[:SHORTLIST].tolist(), clashes=clashes)
     ensemble, average = (normalised(sums[chosen].sum(axis=0)) for chosen in (members, averaged))
     on_val = tally(*val, np.stack([ensemble, average, reference]), reference=reference)
     of_ensemble, of_average, of_reference = (on_val.hits / on_val.n).tolist()

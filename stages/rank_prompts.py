@@ -35,17 +35,21 @@ def main(
     for found in [*texts.values(), store.read_texts(pool_path)]:
         store.check_same_space(images, found)
         embedding_of.update(zip(found.sentences, found.embeddings, strict=True))
-
     names, dataset = images.class_names, str(images.attributes["dataset"])
     sets = [PromptSet.from_json(read_json(prompts / f"{name}.json")) for name in texts]
     sets.append(prompt_pool.expand(names, dataset=dataset))
     offered = candidates.collect(sets, num_classes=len(names))
-    own = texts[active]
+    own = texts.get(active) or store.read_texts(texts_folder / f"{active}.h5")
     reference = class_weights(own.embeddings, own.class_index, class_names=names)
     train, val = images.train.part(rows.train), images.train.part(rows.val)
     plain = [i for i, candidate in enumerate(offered) if candidate.is_plain(names)]
     selection = ranking.select(
-        train, val, candidates.sums(offered, embedding_of), reference=reference, averaged=plain
+        train,
+        val,
+        candidates.sums(offered, embedding_of),
+        reference=reference,
+        averaged=plain,
+        clashes=candidates.clashes(offered),
     )
     judgement = prompt_search.judge(selection, images, rows, reference=reference)
 

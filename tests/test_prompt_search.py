@@ -318,7 +318,7 @@ def test_every_candidate_is_counted_on_train_and_compared_with_the_active_set(fi
     assert [row["p_holm"] for row in rows] == pytest.approx(compare.holm(p_values))
     assert rows == sorted(rows, key=lambda row: -row["accuracy"])
     assert {row["template"]: row["sets"] for row in rows}["other {classname}"] == ["other"]
-    assert sum(row["sets"] == ["pool"] for row in rows) == 300
+    assert sum(row["sets"] == [prompt_pool.NAME] for row in rows) == 300
 
 
 def test_the_ensemble_is_written_member_by_member_with_what_each_added_on_train(finished: Path) -> None:
@@ -529,7 +529,6 @@ def test_a_split_of_another_dataset_is_refused(tmp_path: Path) -> None:
     assert "another dataset" in refused(tmp_path).what
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="texts[active] of rank_prompts is a KeyError")
 def test_an_active_set_without_embeddings_is_named(tmp_path: Path) -> None:
     write_search(tmp_path)
     assert "absent" in str(refused(tmp_path, {**SETTINGS, "prompts": {"active": "absent", "sets": {}}}))

@@ -266,7 +266,7 @@ def halves(made: Problem, num_train: int) -> tuple[tuple[Floats, Labels], tuple[
 
 def test_test_is_no_argument_of_the_choice() -> None:
     found = list(inspect.signature(ranking.select).parameters)
-    assert found == ["train", "val", "sums", "reference", "averaged"]
+    assert found == ["train", "val", "sums", "reference", "averaged", "clashes"]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -521,3 +521,16 @@ def test_choosing_and_asking_on_the_same_images_would_claim_winners_that_do_not_
 
 def test_one_prompt_that_is_really_better_is_found_and_claimed() -> None:
     assert simulate(40, better=13).found >= 38
+
+
+def test_what_clashes_with_a_member_never_joins_it() -> None:
+    made = problem(3, n=600, num_candidates=20)
+    arguments = (made.embeddings, made.labels, made.sums, list(range(20)))
+    free, _ = ranking.greedy_ensemble(*arguments)
+    clashes = {free[0]: {free[1], free[2]}, free[1]: {free[0]}, free[2]: {free[0]}}
+    members, _ = ranking.greedy_ensemble(*arguments, clashes=clashes)
+    assert members[0] == free[0]
+    assert not {free[1], free[2]} & set(members)
+    assert ranking.greedy_ensemble(*arguments, clashes={})[0] == free
+    everything = {i: set(range(20)) for i in range(20)}
+    assert ranking.greedy_ensemble(*arguments, clashes=everything)[0] == free[:1]

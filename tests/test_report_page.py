@@ -229,3 +229,24 @@ def test_only_the_sets_that_differ_beyond_chance_are_said_to(folder: Path) -> No
         "a is worse than photo",
         "No difference shown between photo and b.",
     ]
+
+
+def test_a_matrix_of_very_many_classes_is_a_picture_and_says_its_largest_confusions(tmp_path: Path) -> None:
+    names = [f"class{i:03d}" for i in range(40)]
+    finished_run.write(tmp_path, class_names=names, n=400)
+    found = finished_run.read(tmp_path)
+    title, chart, caption = sections.confusions(found)[0]
+    assert title == "zero-shot"
+    assert "<image" in chart
+    assert len(chart) < 50_000
+    labels, said = found.sets.labels, found.predictions["zero_shot"].predicted
+    (share,) = re.findall(r"called class\d+ (\d+) %", caption)[:1]
+    most = max(((said == b) & (labels == a)).sum() for a in range(40) for b in range(40) if a != b)
+    assert int(share) == round(100 * most / 10)
+
+
+def test_a_perfect_method_confuses_nothing() -> None:
+    names = ["a", "b"]
+    assert sections._largest_confusions(np.diag([3, 4]), names) == "No image is confused."
+    matrix = np.array([[3, 1], [0, 4]])
+    assert sections._largest_confusions(matrix, names) == "Most often: a called b 25 %."

@@ -58,6 +58,7 @@ _STYLE: Any = {  # matplotlib names every key in the type it wants
     "legend.fontsize": 8,
 }
 _NUMBERED = 12  # most classes whose confusion matrix has room for numbers
+_NAMED = 30  # most classes whose confusion matrix has room for names
 _LONGEST = 52  # characters of a template in a chart
 
 
@@ -161,7 +162,7 @@ def class_bars(class_names: Sequence[str], accuracies: Mapping[str, Sequence[flo
 
 
 def confusion(matrix: NDArray[np.int64], class_names: Sequence[str], *, name: str, method: str) -> Markup:
-    """A confusion matrix normalised by row.
+    """A confusion matrix normalised by row; of many classes without names and numbers.
 
     Args:
         matrix: (C, C) images by actual and predicted class.
@@ -172,25 +173,34 @@ def confusion(matrix: NDArray[np.int64], class_names: Sequence[str], *, name: st
     num_classes = len(class_names)
     with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
         figure, axes = _figure(WIDTH)
-        for actual, predicted in zip(*np.nonzero(matrix), strict=True):
-            share = float(shares[actual, predicted])
-            cell = Rectangle((predicted - 0.48, actual - 0.48), 0.96, 0.96, color=CELL, linewidth=0)
-            cell.set_alpha(max(share, 0.03))
-            axes.add_patch(cell)
-            if num_classes <= _NUMBERED and share >= 0.005:
-                axes.text(predicted, actual, f"{100 * share:.0f}", fontsize=7.5, ha="center", va="center")
-        ticks = range(num_classes)
-        labels, size = [shortened(text, 14) for text in class_names], 8 if num_classes <= 25 else 3
-        axes.set_xticks(ticks, labels, rotation=90, fontsize=size)
-        axes.set_yticks(ticks, labels, fontsize=size)
+        if num_classes <= _NAMED:
+            _cells(axes, shares, numbered=num_classes <= _NUMBERED)
+            labels = [shortened(text, 14) for text in class_names]
+            axes.set_xticks(range(num_classes), labels, rotation=90, fontsize=8)
+            axes.set_yticks(range(num_classes), labels, fontsize=8)
+            axes.tick_params(axis="x", labelcolor=INK)
+        else:  # a picture: a drawing of every cell would weigh megabytes
+            blue = np.broadcast_to(np.array([0.25, 0.53, 0.85]), (*shares.shape, 3))
+            axes.imshow(np.concatenate([blue, shares[..., None] ** 0.5], axis=2), interpolation="nearest")
+            axes.set_xticks([])
+            axes.set_yticks([])
         axes.set_xlim(-0.5, num_classes - 0.5)
         axes.set_ylim(num_classes - 0.5, -0.5)
         axes.set_aspect("equal")
         axes.set_xlabel("predicted")
         axes.set_ylabel("actual")
-        axes.tick_params(axis="x", labelcolor=INK)
         description = f"Confusion matrix of {method}, per cent of each actual class"
         return _svg(figure, name=name, description=description)
+
+
+def _cells(axes: Axes, shares: NDArray[np.float64], *, numbered: bool) -> None:
+    for actual, predicted in zip(*np.nonzero(shares), strict=True):
+        share = float(shares[actual, predicted])
+        cell = Rectangle((predicted - 0.48, actual - 0.48), 0.96, 0.96, color=CELL, linewidth=0)
+        cell.set_alpha(max(share, 0.03))
+        axes.add_patch(cell)
+        if numbered and share >= 0.005:
+            axes.text(predicted, actual, f"{100 * share:.0f}", fontsize=7.5, ha="center", va="center")
 
 
 def reliability(raw: Sequence[Bin], cooled: Sequence[Bin], *, name: str, method: str) -> Markup:
