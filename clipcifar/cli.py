@@ -15,6 +15,23 @@ from clipcifar.report import table
 
 def main() -> None:
     """Entry point of the console script."""
+    arguments = _parser().parse_args()
+    try:
+        text = arguments.run(arguments)
+        if text:
+            print(text, flush=True)
+    except ClipcifarError as error:
+        if os.environ.get("CLIPCIFAR_TRACEBACK"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # `head` and the like have seen enough; what is left goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="clipcifar", description="Look at the results of the pipeline.")
     commands = parser.add_subparsers(dest="command", required=True)
     show = commands.add_parser("show", help="the table of all methods")
@@ -56,20 +73,7 @@ def main() -> None:
     )
     search.add_argument("--write", metavar="NAME", help="keep the chosen prompts as a set in params.yaml")
     search.set_defaults(run=_search)
-    arguments = parser.parse_args()
-    try:
-        text = arguments.run(arguments)
-        if text:
-            print(text, flush=True)
-    except ClipcifarError as error:
-        if os.environ.get("CLIPCIFAR_TRACEBACK"):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:  # `head` and the like have seen enough; what is left goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return parser
 
 
 def _show(arguments: argparse.Namespace) -> str:
@@ -101,12 +105,10 @@ def _search(arguments: argparse.Namespace) -> str:
     from clipcifar.params_edit import save_set
     from clipcifar.report import ranking
 
-    params_path = Path("params.yaml")
-    found = files.read_json(Path("data/ranking.json"))
+    found = ranking.read(Path("data/ranking.json"))
     lines = ranking.summary(found, top=arguments.top)
     if arguments.write:
-        save_set(params_path, arguments.write, found["set"])
-        lines += ["", f"saved in {params_path}; to use it set prompts.active: {arguments.write}"]
+        lines += ["", save_set(Path("params.yaml"), arguments.write, found["set"])]
     return "\n".join(lines)
 
 
@@ -133,6 +135,8 @@ def _try(arguments: argparse.Namespace) -> str:
     if arguments.prompts:
         trial = bench.run(bench.from_templates(arguments.prompts), on=arguments.on)
         return console.answer(trial, on=arguments.on, active=active)
+    print("loading the text tower …", file=sys.stderr)
+    embedder.load()
     dataset = str(images.attributes["dataset"])
     session = console.Console(bench, active=active, params_path=params_path, dataset=dataset)
     session.reply(f":on {arguments.on}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from clipcifar.compare import verdict
 from clipcifar.errors import ClipcifarError, ConfigError
@@ -82,11 +83,10 @@ class Console:
         if self._templates is None and self._sentences is self._bench.active_sentences:
             raise ConfigError("nothing was tried yet", fix="type a prompt first")
         if self._templates is not None:
-            save_set(self._params_path, name, {"template_mode": "shared", "templates": self._templates})
+            values: dict[str, Any] = {"template_mode": "shared", "templates": self._templates}
         else:
             values = {"template_mode": "per_class", "dataset": self._dataset, "sentences": self._sentences}
-            save_set(self._params_path, name, values)
-        return f"saved in {self._params_path}; to use it set prompts.active: {name} and run `dvc repro`"
+        return save_set(self._params_path, name, values)
 
 
 def interact(

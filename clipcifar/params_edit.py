@@ -45,13 +45,16 @@ def overlay(settings: Any, changes: Mapping[str, Any]) -> None:
             settings[key] = value
 
 
-def save_set(path: Path, name: str, values: Mapping[str, Any]) -> None:
+def save_set(path: Path, name: str, values: Mapping[str, Any]) -> str:
     """Add a prompt set, or replace the one of that name; the active set stays.
 
     Args:
         path: of params.yaml.
         name: letters, digits, _ and -.
         values: the set as params.yaml holds it (template_mode, templates, …), alternatives expanded.
+
+    Returns:
+        What to do next, for a person.
 
     Raises:
         ConfigError: the name, the file, or a sentence is not valid; the file is left as it was.
@@ -66,3 +69,4 @@ def save_set(path: Path, name: str, values: Mapping[str, Any]) -> None:
             )
     params.load(path)  # refuses what only the lenient editor would accept
     edit(path, lambda document: document["prompts"]["sets"].update({name: dict(values)}))
+    return f"saved in {path}; to use it set prompts.active: {name} and run `dvc repro`"

@@ -75,7 +75,7 @@ class SentenceEmbedder:
         return np.stack([embeddings[sentence] for sentence in sentences])
 
     def _encode(self, sentences: list[str], origins: Mapping[str, str]) -> dict[str, NDArray[np.float32]]:
-        backbone = self._load()
+        backbone = self.load()
         for sentence in sentences:
             backbone.check_length(sentence, where=origins[sentence])
         found: dict[str, NDArray[np.float32]] = {}
@@ -86,7 +86,8 @@ class SentenceEmbedder:
                 bar.update(len(rows))
         return found
 
-    def _load(self) -> Backbone:
+    def load(self) -> Backbone:
+        """The text tower, loaded once; called beforehand, the first new sentence waits for nothing."""
         if self._backbone is None:
             from clipcifar.backbone import Backbone  # seconds of imports, saved where no sentence is new
             from clipcifar.device import choose

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from clipcifar import cli
+from clipcifar import cli, params
 from clipcifar.errors import ConfigError, DataError, EnvironmentFault
+from tests import finished_run
+from tests.workspace import ROOT
 
 METHODS = ["zero_shot", "rank_prompts", "linear_probe", "mlp_probe", "projection"]
 
@@ -163,3 +165,46 @@ def test_show_needs_neither_the_model_nor_the_statistics(metrics: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "projection heads" in done.stdout
+
+
+def test_search_shows_the_ranking_and_keeps_the_choice_with_the_files_comments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished_run.write(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    before = (ROOT / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(before)
+    assert run(monkeypatch, "search", "--top", "1") == 0
+    shown = capsys.readouterr().out
+    assert finished_run.TEMPLATES[0] in shown.split("Chosen:")[0]
+    assert finished_run.TEMPLATES[1] not in shown.split("Chosen:")[0]
+    assert (tmp_path / "params.yaml").read_text() == before
+    assert run(monkeypatch, "search", "--write", "best") == 0
+    assert "prompts.active: best" in capsys.readouterr().out
+    after = (tmp_path / "params.yaml").read_text()
+    added = [line for line in after.splitlines() if line not in before.splitlines()]
+    assert [line.strip() for line in added] == [
+        "best:",
+        f"- {finished_run.TEMPLATES[1]}",
+    ]  # the rest is there
+    assert all(line in after.splitlines() for line in before.splitlines())
+    saved = params.load(tmp_path / "params.yaml")["prompts"]
+    assert saved["sets"]["best"] == {"template_mode": "shared", "templates": finished_run.TEMPLATES}
+    assert saved["active"] == "photo"
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", '{"active": "photo"}'])
+def test_a_ranking_that_is_missing_or_damaged_is_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    text: str | None,
+) -> None:
+    (tmp_path / "data").mkdir()
+    if text is not None:
+        (tmp_path / "data" / "ranking.json").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, "search") == 3
+    message = capsys.readouterr().err
+    assert "data/ranking.json" in message
+    assert "dvc repro" in message

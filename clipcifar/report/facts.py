@@ -14,6 +14,7 @@ from clipcifar.compare import NamedDifference
 from clipcifar.dataset_file import Prepared
 from clipcifar.errors import DataError
 from clipcifar.model import ModelDescription
+from clipcifar.report import ranking as ranking_report
 from clipcifar.report.table import METHODS
 from clipcifar.results import Predictions
 from clipcifar.set_predictions import SetPredictions
@@ -84,7 +85,7 @@ def read(
         predictions={method: results.read_predictions(predictions / f"{method}.h5") for method in METHODS},
         set_metrics=files.read_json(metrics / "prompt_sets.json"),
         sets=set_predictions.read(predictions / "prompt_sets.h5"),
-        ranking=files.read_json(ranking),
+        ranking=ranking_report.read(ranking),
         model=ModelDescription.read(model),
         dataset=dataset_file.read(dataset),
     )

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from clipcifar.errors import DataError
+from clipcifar.files import read_json
 from clipcifar.report.table import markdown_table, p_text
 
+_KEYS = ("active", "chosen", "verdict", "n", "gain", "set", "best", "candidates")
 _MEMBERS_SHOWN = 12
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read `data/ranking.json`; DataError when it is missing or not what the search wrote."""
+    found = read_json(path)
+    if not isinstance(found, dict) or not set(_KEYS) <= set(found):
+        raise DataError("not a ranking of prompts", where=str(path), fix="run `dvc repro rank_prompts`")
+    return found
 
 
 def gains_text(found: Mapping[str, Any]) -> str:
@@ -46,7 +58,9 @@ def summary(found: Mapping[str, Any], *, top: int) -> list[str]:
     ]
     header = ["template", "sets", "train", f"points over {found['active']}", "p"]
     members = chosen_templates(found)
-    more = [f"  … and {len(members) - _MEMBERS_SHOWN} more"] if len(members) > _MEMBERS_SHOWN else []
+    more = [f"  … and {len(members) - _KEYS = ("active", "chosen", "verdict", "n", "gain", "set", "best", "candidates")
+_MEMBERS_SHOWN} more"] if len(members) > _KEYS = ("active", "chosen", "verdict", "n", "gain", "set", "best", "candidates")
+_MEMBERS_SHOWN else []
     return [
         f"{len(found['candidates']):,} single templates on {found['n']['train']:,} train images:",
         "",
@@ -55,7 +69,8 @@ def summary(found: Mapping[str, Any], *, top: int) -> list[str]:
         f"p: exact McNemar against {found['active']}, Holm-corrected over all of them.",
         "",
         f"Chosen: {found['chosen']}",
-        *(f"  {member}" for member in members[:_MEMBERS_SHOWN]),
+        *(f"  {member}" for member in members[:_KEYS = ("active", "chosen", "verdict", "n", "gain", "set", "best", "candidates")
+_MEMBERS_SHOWN]),
         *more,
         "",
         f"On test, asked once: {found['verdict']}",
