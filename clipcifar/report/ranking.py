@@ -58,9 +58,7 @@ def summary(found: Mapping[str, Any], *, top: int) -> list[str]:
     ]
     header = ["template", "sets", "train", f"points over {found['active']}", "p"]
     members = chosen_templates(found)
-    more = [f"  … and {len(members) - _KEYS = ("active", "chosen", "verdict", "n", "gain", "set", "best", "candidates")
-_MEMBERS_SHOWN} more"] if len(members) > _KEYS = ("active", "chosen", "verdict", "n", "gain", "set", "best", "candidates")
-_MEMBERS_SHOWN else []
+    more = [f"  … and {len(members) - _MEMBERS_SHOWN} more"] if len(members) > _MEMBERS_SHOWN else []
     return [
         f"{len(found['candidates']):,} single templates on {found['n']['train']:,} train images:",
         "",
@@ -69,8 +67,7 @@ _MEMBERS_SHOWN else []
         f"p: exact McNemar against {found['active']}, Holm-corrected over all of them.",
         "",
         f"Chosen: {found['chosen']}",
-        *(f"  {member}" for member in members[:_KEYS = ("active", "chosen", "verdict", "n", "gain", "set", "best", "candidates")
-_MEMBERS_SHOWN]),
+        *(f"  {member}" for member in members[:_MEMBERS_SHOWN]),
         *more,
         "",
         f"On test, asked once: {found['verdict']}",
