@@ -590,6 +590,7 @@ def told(**values: Any) -> dict[str, Any]:
         "chosen": "the ensemble of 2 templates",
         "verdict": "it is better, by a lot.",
         "n": {"train": 45_000, "test": 10_000},
+        "val_accuracy": {"ensemble": 0.91, "average": 0.9, "active": 0.905},
         "gain": {"train": 0.0123, "val": 0.01, "test": -0.0045, "optimism": 0.0168},
         "set": {"template_mode": "shared", "templates": ["one {classname}.", "two {classname}."]},
         "candidates": [
@@ -624,6 +625,7 @@ def test_the_summary_ends_with_what_was_chosen_the_verdict_and_the_gains() -> No
     lines = summary(told(), top=1)
     at = lines.index("Chosen: the ensemble of 2 templates")
     assert lines[at + 1 : at + 4] == ["  one {classname}.", "  two {classname}.", ""]
+    assert lines[-3] == "On val: the greedy ensemble 0.9100, the plain average 0.9000, photo 0.9050."
     assert lines[-2] == "On test, asked once: it is better, by a lot."
     assert lines[-1] == gains_text(told())
     assert gains_text(told()) == (

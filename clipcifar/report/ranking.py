@@ -10,7 +10,7 @@ from clipcifar.errors import DataError
 from clipcifar.files import read_json
 from clipcifar.report.table import markdown_table, p_text
 
-_KEYS = ("active", "chosen", "verdict", "n", "gain", "set", "best", "candidates")
+_KEYS = ("active", "chosen", "verdict", "n", "gain", "val_accuracy", "set", "best", "candidates")
 _MEMBERS_SHOWN = 12
 
 
@@ -28,6 +28,15 @@ def gains_text(found: Mapping[str, Any]) -> str:
     return (
         f"Gain over {found['active']}: {gain['train']:+.2f} points on the {n['train']:,} train images that "
         f"chose it, {gain['test']:+.2f} on the {n['test']:,} test images; optimism {gain['optimism']:+.2f}."
+    )
+
+
+def on_val_text(found: Mapping[str, Any]) -> str:
+    """One sentence on what val weighed, the active set for comparison."""
+    on_val = found["val_accuracy"]
+    return (
+        f"On val: the greedy ensemble {on_val['ensemble']:.4f}, the plain average {on_val['average']:.4f}, "
+        f"{found['active']} {on_val['active']:.4f}."
     )
 
 
@@ -70,6 +79,7 @@ def summary(found: Mapping[str, Any], *, top: int) -> list[str]:
         *(f"  {member}" for member in members[:_MEMBERS_SHOWN]),
         *more,
         "",
+        on_val_text(found),
         f"On test, asked once: {found['verdict']}",
         gains_text(found),
     ]

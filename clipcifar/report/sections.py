@@ -12,7 +12,7 @@ from clipcifar import calibration
 from clipcifar.report import charts
 from clipcifar.report.charts import shortened
 from clipcifar.report.facts import Facts
-from clipcifar.report.ranking import chosen_templates, gains_text
+from clipcifar.report.ranking import chosen_templates, gains_text, on_val_text
 from clipcifar.report.table import METHODS, interval_text, p_text, seeds_text
 
 TEMPLATES_SHOWN, CONFUSIONS_SHOWN = 12, 3
@@ -94,6 +94,7 @@ def ranking(facts: Facts) -> dict[str, Any]:
     ]
     return {
         "summary": f"Chosen on train and val: {found['chosen']}. On test, asked once: {found['verdict']}",
+        "on_val": on_val_text(found),
         "gains": gains_text(found),
         "header": ["template", "sets", "train", "points", "p"],
         "rows": rows,
