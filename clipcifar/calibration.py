@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from clipcifar.errors import DataError
 
 BINS = 15  # as in Guo et al.
-_SMALLEST, _LARGEST = 1e-3, 1e3  # temperatures beyond these say only that val was too easy or too hard
+_SMALLEST, _LARGEST = 1e-3, 1e3  # the range that is searched
 _HALVINGS = 40  # of the range on a log scale: far below the five digits that are written
 
 
@@ -67,7 +67,9 @@ def reliability(scores: NDArray[np.floating], labels: NDArray[np.int64]) -> list
 def fit_temperature(scores: NDArray[np.floating], labels: NDArray[np.int64]) -> float:
     """The temperature with the lowest negative log likelihood, in [0.001, 1000].
 
-    The likelihood is convex in the inverse temperature b, with derivative mean(E_p[z] - z_label)
+    The labels are smoothed by 1 / (N + 1): where a method is right on all of val, the plain likelihood
+    would make it infinitely sure (Platt 1999 smooths his targets for the same reason). The
+    likelihood is convex in the inverse temperature b, with derivative mean(E_p[z] - E_target[z])
     where p = softmax(b z); its root is found by bisection of log b.
 
     Args:
@@ -80,12 +82,14 @@ def fit_temperature(scores: NDArray[np.floating], labels: NDArray[np.int64]) -> 
     if not len(labels):
         raise DataError("no image to fit a temperature on", where="split val")
     centred = scores.astype(np.float64) - scores.max(axis=1, keepdims=True)
-    mean_of_labels = centred[np.arange(len(labels)), labels].mean()
+    smoothing = 1 / (len(labels) + 1)
+    of_labels = centred[np.arange(len(labels)), labels].mean()
+    target = (1 - smoothing) * of_labels + smoothing * centred.mean()
 
     def slope(inverse: float) -> float:
         weights = np.exp(inverse * centred)
         expected = (weights * centred).sum(axis=1) / weights.sum(axis=1)
-        return float(expected.mean() - mean_of_labels)
+        return float(expected.mean() - target)
 
     low, high = np.log(1 / _LARGEST), np.log(1 / _SMALLEST)
     for _ in range(_HALVINGS):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from clipcifar.errors import DataError
 from clipcifar.prompt_set import OWN_SENTENCES, PromptSet
-from clipcifar.templates import PLACEHOLDER, spoken
+from clipcifar.templates import PLACEHOLDER, normal_form, spoken
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def collect(sets: Sequence[PromptSet], *, num_classes: int) -> list[Candidate]:
         ):
             sentences[template][label].append(sentence)
         for template_text, by_class in zip(prompt_set.templates, sentences, strict=True):
-            key = tuple(tuple(own) for own in by_class)
+            key = tuple(tuple(normal_form(text) for text in own) for own in by_class)
             if key in found:
                 found[key].sets.append(prompt_set.name)
             else:
@@ -87,20 +87,30 @@ def sums(
 
 
 def clashes(candidates: Sequence[Candidate]) -> dict[int, set[int]]:
-    """For each candidate that shares a sentence of a class with others: those others.
+    """For each candidate that shares a sentence with others: those others.
 
-    Summed together they would count that sentence twice, which no prompt set can say.
+    Summed together they would use that sentence twice, which no prompt set may say.
     """
-    holders: dict[tuple[int, str], list[int]] = {}
+    holders: dict[str, set[int]] = {}
     for i, candidate in enumerate(candidates):
-        for label, own in enumerate(candidate.sentences):
+        for own in candidate.sentences:
             for text in own:
-                holders.setdefault((label, text), []).append(i)
+                holders.setdefault(normal_form(text), set()).add(i)
     found: dict[int, set[int]] = {}
     for together in holders.values():
-        if len(together) > 1:
-            for i in together:
-                found.setdefault(i, set()).update(set(together) - {i})
+        for i in together if len(together) > 1 else ():
+            found.setdefault(i, set()).update(together - {i})
+    return found
+
+
+def averageable(
+    candidates: Sequence[Candidate], clashing: Mapping[int, set[int]], *, class_names: Sequence[str]
+) -> list[int]:
+    """The candidates that a plain average is made of: single templates, none clashing with one before."""
+    found: list[int] = []
+    for i, candidate in enumerate(candidates):
+        if candidate.is_plain(class_names) and not clashing.get(i, set()) & set(found):
+            found.append(i)
     return found
 
 

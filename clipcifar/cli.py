@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     search = commands.add_parser(
         "search",
         help="the best prompts, chosen on train images",
-        description="What the stage rank_prompts found among all templates of your sets and a pool of 300.",
+        description="What the stage rank_prompts found among the templates of your sets and of a pool.",
     )
     search.add_argument(
         "--top", type=int, default=10, metavar="N", help="single templates shown (default 10)"
@@ -108,7 +108,9 @@ def _search(arguments: argparse.Namespace) -> str:
     found = ranking.read(Path("data/ranking.json"))
     lines = ranking.summary(found, top=arguments.top)
     if arguments.write:
-        lines += ["", save_set(Path("params.yaml"), arguments.write, found["set"])]
+        classes = files.read_json(Path("data/classes.json"))
+        saved = save_set(Path("params.yaml"), arguments.write, found["set"], **classes)
+        lines += ["", saved]
     return "\n".join(lines)
 
 

@@ -79,8 +79,13 @@ def mcnemar_exact(only_a: int, only_b: int) -> float:
     >>> round(mcnemar_exact(100, 130), 3)
     0.056
     """
-    discordant = only_a + only_b
-    return float(stats.binomtest(only_a, discordant, 0.5).pvalue) if discordant else 1.0
+    return mcnemar_exact_each(np.array([only_a]), np.array([only_b]))[0]
+
+
+def mcnemar_exact_each(only_a: NDArray[np.int64], only_b: NDArray[np.int64]) -> list[float]:
+    """The same for many pairs of counts at once; a fair coin's two tails are equally likely."""
+    tail = stats.binom.cdf(np.minimum(only_a, only_b), only_a + only_b, 0.5)
+    return [float(p) for p in np.minimum(1.0, 2 * tail)]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -221,6 +226,7 @@ def statement(found: Paired, p_value: float, *, name_a: str, name_b: str) -> str
     """
     interval = f"[{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
     p = "p < 0.0001" if p_value < 1e-4 else f"p = {p_value:.4f}"
+    p += " after Holm's correction" if p_value != found.p_value else ""
     points = f"{100 * found.difference:+.1f} points {interval}, {p}"
     if p_value < LEVEL:
         return f"{name_b} is {'better' if found.difference > 0 else 'worse'} than {name_a}: {points}"

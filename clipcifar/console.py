@@ -86,7 +86,9 @@ class Console:
             values: dict[str, Any] = {"template_mode": "shared", "templates": self._templates}
         else:
             values = {"template_mode": "per_class", "dataset": self._dataset, "sentences": self._sentences}
-        return save_set(self._params_path, name, values)
+        return save_set(
+            self._params_path, name, values, class_names=self._bench.class_names, dataset=self._dataset
+        )
 
 
 def interact(

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from clipcifar import params
 from clipcifar.errors import ConfigError
 from clipcifar.files import write_atomically
-from clipcifar.prompts import SET_NAME
+from clipcifar.prompts import expand_set
 
 
 def edit(path: Path, change: Callable[[Any], object]) -> None:
@@ -45,28 +45,34 @@ def overlay(settings: Any, changes: Mapping[str, Any]) -> None:
             settings[key] = value
 
 
-def save_set(path: Path, name: str, values: Mapping[str, Any]) -> str:
-    """Add a prompt set, or replace the one of that name; the active set stays.
+def save_set(
+    path: Path, name: str, values: Mapping[str, Any], *, class_names: list[str], dataset: str
+) -> str:
+    """Add a prompt set; the active set stays.
 
     Args:
         path: of params.yaml.
         name: letters, digits, _ and -.
-        values: the set as params.yaml holds it (template_mode, templates, …), alternatives expanded.
+        values: the set as params.yaml holds it (template_mode, templates, …).
+        class_names: the dataset's C class names in label order.
+        dataset: its registry name.
 
     Returns:
         What to do next, for a person.
 
     Raises:
-        ConfigError: the name, the file, or a sentence is not valid; the file is left as it was.
+        ConfigError: the name is taken, or the name, the file or a sentence is not valid; the file is
+            left as it was.
     """
-    if not SET_NAME.fullmatch(name):
-        raise ConfigError(f"the set name {name!r} may hold only letters, digits, _ and -", where=str(path))
     for own in values.get("sentences", {}).values():
         if any(set("[]{}") & set(sentence) for sentence in own):
             raise ConfigError(
                 "a class name holds brackets or braces, which a saved set would read as its own",
                 where=str(path),
             )
-    params.load(path)  # refuses what only the lenient editor would accept
+    expand_set(name, dict(values), class_names=class_names, dataset=dataset)
+    if name in params.load(path)["prompts"]["sets"]:
+        fix = "choose another name, or remove that set first"
+        raise ConfigError(f"there is a prompt set {name!r} already", where=str(path), fix=fix)
     edit(path, lambda document: document["prompts"]["sets"].update({name: dict(values)}))
     return f"saved in {path}; to use it set prompts.active: {name} and run `dvc repro`"

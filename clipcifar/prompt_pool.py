@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from clipcifar.prompt_set import PromptSet
 from clipcifar.prompts import expand_set
-from clipcifar.templates import expand_alternatives
+from clipcifar.templates import PLACEHOLDER, expand_alternatives, normal_form, spoken
 
 NAME = "(pool)"  # which no set of a person's can be called
 MAX_SENTENCES = 30_000  # five minutes of text tower on two cores; all 300 templates up to 100 classes
@@ -37,10 +37,22 @@ TEMPLATES = (
 
 
 def expand(class_names: list[str], *, dataset: str) -> PromptSet:
-    """The pool's sentences for a dataset's C classes; of many classes, an even part of the templates."""
+    """The pool's sentences for a dataset's C classes.
+
+    Of many classes, an even part of the templates; a template that says of one class what another
+    says already, of whatever class, is left out.
+    """
     readings = [reading for template in TEMPLATES for reading in expand_alternatives(template)]
     limit = min(len(readings), max(1, MAX_SENTENCES // len(class_names)))
-    chosen = [readings[i * len(readings) // limit] for i in range(limit)]
+    chosen, said = [], set[str]()
+    for i in range(limit):
+        template = readings[i * len(readings) // limit]
+        sentences = {normal_form(template.replace(PLACEHOLDER, spoken(name))) for name in class_names}
+        if len(sentences) == len(class_names) and not sentences & said:
+            chosen.append(template)
+            said |= sentences
+    if not chosen:
+        return PromptSet(NAME, [], [], [], [])
     values = {"template_mode": "shared", "templates": chosen}
     expanded = expand_set("pool", values, class_names=class_names, dataset=dataset)
     assert expanded is not None  # the pool names no dataset

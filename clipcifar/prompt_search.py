@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from clipcifar import zero_shot
 from clipcifar.calibration import fit_temperature
 from clipcifar.candidates import Candidate, as_set
-from clipcifar.compare import Comparison, compare, from_counts, holm, mcnemar_exact, verdict
+from clipcifar.compare import Comparison, compare, from_counts, holm, mcnemar_exact_each, verdict
 from clipcifar.ranking import Selection, Tally, tally
 from clipcifar.splits import TrainVal
 from clipcifar.store import ImageEmbeddings
@@ -30,7 +30,7 @@ class Gains:
 
     @property
     def optimism(self) -> float:
-        """What the choice made of luck: the gain on the images it was made on, less that on test."""
+        """What was lost from train to test: luck in the choice, and chance between the two samples."""
         return self.train - self.test
 
 
@@ -38,7 +38,7 @@ def name_of(selection: Selection) -> str:
     """What a person calls the chosen classifier."""
     num_members = len(selection.members)
     if selection.kind == "average":
-        return f"the average of all {num_members} templates"
+        return f"the plain average of {num_members} templates"
     return f"the ensemble of {num_members} templates" if num_members > 1 else "the best single template"
 
 
@@ -55,12 +55,7 @@ def candidate_rows(candidates: Sequence[Candidate], selection: Selection) -> lis
         and p_holm, exact McNemar corrected over all candidates.
     """
     found = selection.singles
-    p_values = holm(
-        [
-            mcnemar_exact(int(only_reference), int(only_candidate))
-            for only_reference, only_candidate in zip(found.only_reference, found.only_candidate, strict=True)
-        ]
-    )
+    p_values = holm(mcnemar_exact_each(found.only_reference, found.only_candidate))
     return [
         {
             "template": candidates[i].label,
@@ -76,15 +71,17 @@ def candidate_rows(candidates: Sequence[Candidate], selection: Selection) -> lis
 def plot_rows(candidates: Sequence[Candidate], selection: Selection) -> list[dict[str, Any]]:
     """The best candidates with the interval of their difference from the active set, in points, on train."""
     found, rows = selection.singles, []
+    labels = [candidates[i].label for i in selection.order[:SHOWN].tolist()]
     for i in selection.order[:SHOWN].tolist():
         only_a, only_b = int(found.only_reference[i]), int(found.only_candidate[i])
         paired = from_counts(
             found.n, n_correct_a=int(found.hits[i]) - only_b + only_a, only_a=only_a, only_b=only_b
         )
+        label, held_by = candidates[i].label, candidates[i].sets[0]
         rows.append(
             {
-                "template": candidates[i].label,
-                "set": candidates[i].sets[0],
+                "template": f"{label} ({held_by})" if labels.count(label) > 1 else label,
+                "set": held_by,
                 "accuracy": paired.accuracy_b,
                 "points": 100 * paired.difference,
                 "low": 100 * paired.low,
@@ -177,6 +174,7 @@ def as_data(
     chosen, gains = name_of(selection), judgement.gains
     return {
         "active": active,
+        "kind": selection.kind,
         "chosen": chosen,
         "verdict": verdict(judgement.comparison, name_a=active, name_b=chosen),
         "n": {"train": selection.singles.n, "test": judgement.comparison.overall.n},

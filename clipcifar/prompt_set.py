@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -29,6 +29,24 @@ class PromptSet:
     sentences: list[str]
     template_index: list[int]
     templates: list[str]
+
+    def only(self, sentences: Collection[str]) -> PromptSet:
+        """The set without the templates of which any sentence is not among these."""
+        missing = {
+            template
+            for template, text in zip(self.template_index, self.sentences, strict=True)
+            if text not in sentences
+        }
+        kept = [i for i in range(len(self.templates)) if i not in missing]
+        position = {old: new for new, old in enumerate(kept)}
+        rows = [row for row, template in enumerate(self.template_index) if template not in missing]
+        return PromptSet(
+            self.name,
+            class_index=[self.class_index[row] for row in rows],
+            sentences=[self.sentences[row] for row in rows],
+            template_index=[position[self.template_index[row]] for row in rows],
+            templates=[self.templates[i] for i in kept],
+        )
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> PromptSet:

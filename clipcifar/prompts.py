@@ -7,7 +7,6 @@ hold alternatives: `a [good|bad] photo of [a|the] {classname}.` is four template
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,7 +14,15 @@ from typing import Any, NamedTuple
 from clipcifar.errors import ConfigError
 from clipcifar.params import DATASETS, check_keys, suggestion
 from clipcifar.prompt_set import OWN_SENTENCES, PromptSet
-from clipcifar.templates import MAX_LENGTH, MAX_SENTENCES, PLACEHOLDER, check_text, expand, spoken
+from clipcifar.templates import (
+    MAX_LENGTH,
+    MAX_SENTENCES,
+    PLACEHOLDER,
+    check_text,
+    expand,
+    normal_form,
+    spoken,
+)
 
 _MARKS = ("<start_of_text>", "<end_of_text>")  # to CLIP's tokenizer; what follows an end is lost
 SET_NAME = re.compile(r"[A-Za-z0-9_-]+")  # a dot would be read as nesting by DVC
@@ -194,7 +201,7 @@ def _check_sentences(found: list[_Sentence]) -> None:
             raise ConfigError("one of the alternatives is empty", where=origin, fix="write a sentence")
         if any(mark in sentence.lower() for mark in _MARKS):
             raise ConfigError(f"{sentence!r} holds a mark of the tokenizer", where=origin, fix="remove it")
-        normal = " ".join(unicodedata.normalize("NFC", sentence).split())
+        normal = normal_form(sentence)
         if normal in seen:
             first = "twice here" if seen[normal] == origin else f"here and in {seen[normal]}"
             raise ConfigError(f"the sentence {sentence!r} occurs {first}", where=origin, fix="keep one")

@@ -7,15 +7,15 @@ anything here: it is asked once, about the one classifier that was chosen. NumPy
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-SHORTLIST = 24  # best single candidates that an ensemble is made of
-MAX_MEMBERS = 10
+SHORTLIST = 20  # best single candidates that an ensemble is made of
+MAX_MEMBERS = 8
 _BLOCK_ROWS = 1024  # images at a time
 _BLOCK_SCORES = 4_000_000  # at most so many scores at a time, 16 MB
 
@@ -83,7 +83,8 @@ def tally(
 
     One matrix product does all classifiers of a block at once. Images are taken class by class, so
     that "right" is a comparison of one row of scores with the largest of the others; of equal
-    scores the first class wins, as everywhere. Memory does not depend on N or T.
+    scores the first class wins, as everywhere. Beside a copy of the embeddings, memory depends on
+    neither N nor T.
 
     Args:
         embeddings: (N, D) float32 unit rows.
@@ -91,24 +92,37 @@ def tally(
         weights: (T, C, D) float32, each classifier's unit rows.
         reference: (C, D) float32 unit rows.
     """
+    counts = np.zeros((3, len(weights)), dtype=np.int64)
+    for part, label, block, right in _blocks(_by_class(embeddings, labels, weights.shape[1]), weights):
+        known = _right((reference @ block.T)[:, None], label)[0]
+        counts[:, part] += (
+            right.sum(axis=1),
+            (known & ~right).sum(axis=1),
+            (right & ~known).sum(axis=1),
+        )
+    return Tally(len(labels), *counts)
+
+
+def _by_class(
+    embeddings: NDArray[np.float32], labels: NDArray[np.int64], num_classes: int
+) -> list[NDArray[np.float32]]:
+    return [embeddings[labels == label] for label in range(num_classes)]
+
+
+def _blocks(
+    images: list[NDArray[np.float32]], weights: NDArray[np.float32]
+) -> Iterator[tuple[slice, int, NDArray[np.float32], NDArray[np.bool_]]]:
+    """Block by block: some of the T classifiers, a class, (n, D) images of it, (T', n) who is right."""
     num_candidates, num_classes, dim = weights.shape
-    counts = np.zeros((3, num_candidates), dtype=np.int64)
     step = max(1, _BLOCK_SCORES // (num_classes * _BLOCK_ROWS))
     for first in range(0, num_candidates, step):
         part = weights[first : first + step]
         flat = np.ascontiguousarray(part.transpose(1, 0, 2)).reshape(-1, dim)
-        for label in range(num_classes):
-            rows = np.flatnonzero(labels == label)
-            for start in range(0, len(rows), _BLOCK_ROWS):
-                images = embeddings[rows[start : start + _BLOCK_ROWS]]
-                right = _right((flat @ images.T).reshape(num_classes, len(part), -1), label)
-                known = _right((reference @ images.T)[:, None], label)[0]
-                counts[:, first : first + step] += (
-                    right.sum(axis=1),
-                    (known & ~right).sum(axis=1),
-                    (right & ~known).sum(axis=1),
-                )
-    return Tally(len(labels), *counts)
+        for label, own in enumerate(images):
+            for start in range(0, len(own), _BLOCK_ROWS):
+                block = own[start : start + _BLOCK_ROWS]
+                scores = (flat @ block.T).reshape(num_classes, len(part), -1)
+                yield slice(first, first + step), label, block, _right(scores, label)
 
 
 def _right(scores: NDArray[np.float32], label: int) -> NDArray[np.bool_]:
@@ -143,11 +157,13 @@ def greedy_ensemble(
     members: list[int] = []
     accuracies: list[float] = []
     total = np.zeros_like(sums[0])
-    left = list(shortlist)
+    images, left = _by_class(embeddings, labels, sums.shape[1]), list(shortlist)
     while left and len(members) < MAX_MEMBERS:
-        found = tally(embeddings, labels, normalised(total + sums[left]), reference=total)
-        best = int(found.hits.argmax())
-        accuracy = float(found.hits[best] / found.n)
+        hits = np.zeros(len(left), dtype=np.int64)
+        for part, _, _, right in _blocks(images, normalised(total + sums[left])):
+            hits[part] += right.sum(axis=1)
+        best = int(hits.argmax())
+        accuracy = float(hits[best] / len(labels))
         if accuracies and accuracy <= accuracies[-1]:
             break
         joined = left[best]

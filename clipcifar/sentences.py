@@ -72,7 +72,25 @@ class SentenceEmbedder:
     def embed_rows(self, sentences: list[str]) -> NDArray[np.float32]:
         """Embed S sentences of no particular origin, (S, D) float32 unit rows."""
         embeddings, _ = self.embed(dict.fromkeys(sentences, "the prompt"))
-        return np.stack([embeddings[sentence] for sentence in sentences])
+        return self.stacked(embeddings, sentences)
+
+    @staticmethod
+    def stacked(embeddings: Mapping[str, NDArray[np.float32]], sentences: list[str]) -> NDArray[np.float32]:
+        """The embeddings of S sentences as (S, D) float32 rows; of none, an array without a row."""
+        rows = [embeddings[sentence] for sentence in sentences]
+        return np.stack(rows) if rows else np.zeros((0, 1), dtype=np.float32)
+
+    def fitting(self, sentences: list[str]) -> list[str]:
+        """Those of the sentences that fit the model's context; what was embedded before does."""
+        known = self._memo.get(sentences)
+        if len(known) == len(sentences):
+            return sentences
+        backbone = self.load()
+        return [
+            text
+            for text in sentences
+            if text in known or backbone.count_tokens(text) <= backbone.context_length
+        ]
 
     def _encode(self, sentences: list[str], origins: Mapping[str, str]) -> dict[str, NDArray[np.float32]]:
         backbone = self.load()

@@ -62,6 +62,11 @@ def expand(template: object, where: str) -> list[str]:
         raise ConfigError(str(error), where=where, fix="write [a|b], each [ closed by a ]") from error
 
 
+def normal_form(sentence: str) -> str:
+    """What two sentences have in common when they say the same: NFC, and white space as one blank."""
+    return " ".join(unicodedata.normalize("NFC", sentence).split())
+
+
 def spoken(class_name: str) -> str:
     """A class name as prompts say it: underscores of folder and label names become spaces."""
     return class_name.replace("_", " ")

@@ -22,10 +22,12 @@ def main(
     classes = files.read_json(classes_path)
     pool = prompt_pool.expand(classes["class_names"], dataset=classes["dataset"])
     embedder = SentenceEmbedder(ModelDescription.read(model_path), weights, embed.device)
+    offered = len(pool.templates)
+    pool = pool.only(set(embedder.fitting(pool.sentences)))
     embeddings, num_new = embedder.embed(dict.fromkeys(pool.sentences, "clipcifar/prompt_pool.py"))
     store.write_texts(
         pool_path,
-        embeddings=np.stack([embeddings[sentence] for sentence in pool.sentences]),
+        embeddings=embedder.stacked(embeddings, pool.sentences),
         class_index=np.array(pool.class_index, dtype=np.int64),
         sentences=pool.sentences,
         attributes={
@@ -34,7 +36,8 @@ def main(
             "prompt_set": prompt_pool.NAME,
         },
     )
-    print(f"{len(pool.templates):,} templates, {len(pool.sentences):,} sentences, {num_new:,} of them new")
+    kept = f"{len(pool.templates)} of {offered} templates fit the model"
+    print(f"{kept}; {len(pool.sentences):,} sentences, {num_new:,} of them new")
 
 
 if __name__ == "__main__":

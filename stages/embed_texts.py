@@ -31,7 +31,7 @@ def main(
     for name, content in sets.items():
         store.write_texts(
             texts_folder / f"{name}.h5",
-            embeddings=np.stack([embeddings[sentence] for sentence in content["sentences"]]),
+            embeddings=embedder.stacked(embeddings, content["sentences"]),
             class_index=np.array(content["class_index"], dtype=np.int64),
             sentences=content["sentences"],
             attributes={

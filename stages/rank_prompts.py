@@ -37,26 +37,26 @@ def main(
         embedding_of.update(zip(found.sentences, found.embeddings, strict=True))
     names, dataset = images.class_names, str(images.attributes["dataset"])
     sets = [PromptSet.from_json(read_json(prompts / f"{name}.json")) for name in texts]
-    sets.append(prompt_pool.expand(names, dataset=dataset))
+    sets.append(prompt_pool.expand(names, dataset=dataset).only(embedding_of))
     offered = candidates.collect(sets, num_classes=len(names))
     own = texts.get(active) or store.read_texts(texts_folder / f"{active}.h5")
     reference = class_weights(own.embeddings, own.class_index, class_names=names)
     train, val = images.train.part(rows.train), images.train.part(rows.val)
-    plain = [i for i, candidate in enumerate(offered) if candidate.is_plain(names)]
+    clashes = candidates.clashes(offered)
     selection = ranking.select(
         train,
         val,
         candidates.sums(offered, embedding_of),
         reference=reference,
-        averaged=plain,
-        clashes=candidates.clashes(offered),
+        averaged=candidates.averageable(offered, clashes, class_names=names),
+        clashes=clashes,
     )
     judgement = prompt_search.judge(selection, images, rows, reference=reference)
 
     about: dict[str, Any] = {"active": active, "class_names": names, "dataset": dataset}
     data = prompt_search.as_data(offered, selection, judgement, **about)
     write_json(ranking_path, data)
-    write_csv(plots_folder / "ranking.csv", prompt_search.plot_rows(offered, selection))
+    write_csv(plots_folder / "ranking.csv", data["best"])
     results.write(
         "rank_prompts",
         judgement.scores,

@@ -91,6 +91,7 @@ def write(
     bar = {"set": sets[0], "accuracy": 0.5, "points": 1.0, "low": -0.5, "high": 2.5}
     ranking = {
         "active": sets[0],
+        "kind": "ensemble",
         "chosen": "the ensemble of 2 templates",
         "verdict": f"no difference shown between the ensemble of 2 templates and {sets[0]}: +0.5 points.",
         "n": {"train": 40, "test": n},

@@ -71,8 +71,11 @@ def test_the_temperature_is_scipys_minimum(seed: int, scale: float) -> None:
     scores = scores * np.float32(scale)
 
     def nll(log_temperature: float) -> float:
+        """Of labels smoothed by 1 / (N + 1)."""
         logs = special.log_softmax(scores.astype(float) / np.exp(log_temperature), axis=1)
-        return float(-logs[np.arange(len(labels)), labels].mean())
+        smoothing = 1 / (len(labels) + 1)
+        plain, uniform = logs[np.arange(len(labels)), labels].mean(), logs.mean()
+        return float(-(1 - smoothing) * plain - smoothing * uniform)
 
     found = calibration.fit_temperature(scores, labels)
     best = optimize.minimize_scalar(nll, bounds=(np.log(1e-3), np.log(1e3)), method="bounded")
@@ -86,13 +89,33 @@ def test_the_temperature_undoes_a_factor() -> None:
     assert calibration.fit_temperature(scores * 8, labels) == pytest.approx(8 * found, rel=1e-5)
 
 
-def test_a_temperature_ends_at_its_bounds_where_nothing_stops_it() -> None:
-    certain = np.eye(3, dtype=np.float32)
-    assert calibration.fit_temperature(certain, np.arange(3)) == pytest.approx(1e-3)
-    assert calibration.fit_temperature(certain, np.array([1, 2, 0])) == pytest.approx(1e3)
-    assert calibration.fit_temperature(np.zeros((2, 3), np.float32), np.array([0, 1])) > 0  # nothing to fit
+def test_a_method_that_is_right_on_all_of_val_does_not_become_infinitely_sure() -> None:
+    """By hand: with logits 1 and 0 of N equal images the optimum has p = 1 - 1 / (2 (N + 1))."""
+    for n in (1, 9, 999):
+        scores = np.tile(np.array([[1.0, 0.0]]), (n, 1))
+        sure = 1 - 1 / (2 * (n + 1))
+        expected = 1 / np.log(sure / (1 - sure))
+        found = calibration.fit_temperature(scores, np.zeros(n, np.int64))
+        assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_temperature_stays_in_its_range() -> None:
+    wrong = np.eye(3, dtype=np.float32)[[1, 2, 0]]
+    assert calibration.fit_temperature(wrong, np.arange(3)) == pytest.approx(1e3)
+    assert 1e-3 <= calibration.fit_temperature(np.zeros((2, 3), np.float32), np.array([0, 1])) <= 1e3
     with pytest.raises(DataError, match="temperature"):
         calibration.fit_temperature(np.zeros((0, 3), np.float32), np.zeros(0, np.int64))
+
+
+def test_on_separable_val_the_calibrated_likelihood_of_test_stays_sane() -> None:
+    """Thirty val images without an error, as small folders have them, and a test split with some."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 500)
+    scores = 4 * np.eye(3)[labels] + rng.normal(size=(500, 3))
+    right = np.flatnonzero(scores.argmax(axis=1) == labels)[:30]
+    temperature = calibration.fit_temperature(scores[right], labels[right])
+    logs = special.log_softmax(scores / temperature, axis=1)
+    assert -logs[np.arange(500), labels].mean() < 0.3
 
 
 def test_reliability_bins_by_hand_and_against_the_error() -> None:

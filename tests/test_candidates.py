@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from clipcifar import prompt_pool
-from clipcifar.candidates import Candidate, as_set, clashes, collect, sums
+from clipcifar.candidates import Candidate, as_set, averageable, clashes, collect, sums
 from clipcifar.errors import DataError
 from clipcifar.prompt_set import OWN_SENTENCES, PromptSet
 from clipcifar.prompts import expand_set
@@ -267,11 +267,47 @@ def test_the_set_expands_to_exactly_what_its_members_say(picked: list[int]) -> N
         assert again.templates == [candidate.template for candidate in chosen]
 
 
-def test_candidates_that_share_a_sentence_of_a_class_clash() -> None:
+def test_candidates_that_share_a_sentence_clash_whatever_its_class_or_white_space() -> None:
     """As photo and scenes of params.yaml share "a photo of a bird."."""
-    scenes = {**SCENES, "sentences": {**SCENES["sentences"], "cat": ["a photo of a cat.", "a cat."]}}  # type: ignore[dict-item]
+    scenes = {**SCENES, "sentences": {**SCENES["sentences"], "cat": ["a photo  of a cat.", "a cat."]}}  # type: ignore[dict-item]
     assert clashes(offered(photo=PHOTO, scenes=scenes)) == {0: {1}, 1: {0}}
     assert clashes(offered(photo=PHOTO, scenes=SCENES)) == {}
+    one = Candidate("a", ["x"], [["a pet."], ["a dog."]])
+    other = Candidate("b", ["y"], [["a cat."], ["a pet."]])  # of another class
+    third = Candidate("c", ["z"], [["one cat."], ["one dog."]])
+    assert clashes([one, third, other]) == {0: {2}, 2: {0}}
+
+
+def test_a_plain_average_takes_single_templates_none_of_which_clashes_with_one_before() -> None:
+    names = ["photo", "cat"]
+    found = collect(
+        [
+            expanded_for(names, ["a photo of {classname}.", "a {classname} of photo.", "the {classname}"]),
+        ],
+        num_classes=2,
+    )
+    clashing = clashes(found)
+    assert clashing == {0: {1}, 1: {0}}  # both say "a photo of photo."
+    assert averageable(found, clashing, class_names=names) == [0, 2]
+    own = Candidate(OWN_SENTENCES, ["scenes"], [["a print."], ["a pet."]])
+    assert averageable([own, *found], {}, class_names=names) == [1, 2, 3]
+
+
+def expanded_for(names: list[str], templates: list[str]) -> PromptSet:
+    """A set in which templates may repeat each other's sentences, as those of two sets may."""
+    return PromptSet(
+        "any",
+        class_index=[c for c in range(len(names)) for _ in templates],
+        sentences=[text.replace("{classname}", name) for name in names for text in templates],
+        template_index=[t for _ in names for t in range(len(templates))],
+        templates=templates,
+    )
+
+
+def test_only_keeps_the_templates_all_of_whose_sentences_are_there() -> None:
+    whole = expanded_for(["cat", "dog"], ["a {classname}.", "the {classname}.", "my {classname}."])
+    part = whole.only({"a cat.", "a dog.", "the cat.", "my cat.", "my dog."})
+    assert part == expanded_for(["cat", "dog"], ["a {classname}.", "my {classname}."])
 
 
 # --- the pool ------------------------------------------------------------------------------------
@@ -313,6 +349,13 @@ def test_the_pool_says_every_template_once_for_every_class(names: list[str]) -> 
         for t, template in enumerate(pool_templates())
     ]
     assert list(zip(found.class_index, found.template_index, found.sentences, strict=True)) == expected
+
+
+@pytest.mark.parametrize("names", [["cat", "cat in a photo"], ["cat in a photo", "cat"]])
+def test_a_template_of_the_pool_that_repeats_another_is_left_out(names: list[str]) -> None:
+    found = prompt_pool.expand(names, dataset="made")
+    assert 280 < len(found.templates) < 300
+    assert len(set(found.sentences)) == len(found.sentences) == 2 * len(found.templates)
 
 
 def test_of_the_pool_an_even_part_serves_very_many_classes() -> None:

@@ -171,6 +171,8 @@ def test_search_shows_the_ranking_and_keeps_the_choice_with_the_files_comments(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     finished_run.write(tmp_path / "data")
+    classes = {"dataset": "cifar10", "class_names": finished_run.NAMES}
+    (tmp_path / "data" / "classes.json").write_text(json.dumps(classes))
     monkeypatch.chdir(tmp_path)
     before = (ROOT / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(before)
@@ -191,6 +193,9 @@ def test_search_shows_the_ranking_and_keeps_the_choice_with_the_files_comments(
     saved = params.load(tmp_path / "params.yaml")["prompts"]
     assert saved["sets"]["best"] == {"template_mode": "shared", "templates": finished_run.TEMPLATES}
     assert saved["active"] == "photo"
+    assert run(monkeypatch, "search", "--write", "photo") == 2  # nobody's set is written over
+    assert "there is a prompt set 'photo' already" in capsys.readouterr().err
+    assert (tmp_path / "params.yaml").read_text() == after
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]", '{"active": "photo"}'])

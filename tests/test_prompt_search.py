@@ -144,7 +144,7 @@ def test_the_chosen_classifier_has_a_name_and_members() -> None:
     assert search.name_of(selected()) == "the ensemble of 2 templates"
     assert selected().members == [1, 2]
     assert search.name_of(selected(ensemble=[1])) == "the best single template"
-    assert search.name_of(selected(kind="average")) == "the average of all 2 templates"
+    assert search.name_of(selected(kind="average")) == "the plain average of 2 templates"
     assert selected(kind="average").members == [0, 2]
 
 
@@ -340,7 +340,7 @@ def test_the_ensemble_is_written_member_by_member_with_what_each_added_on_train(
         assert data["chosen"] == f"the ensemble of {len(members)} templates"
         assert data["set"]["templates"] == members
     else:
-        assert data["chosen"] == "the average of all 302 templates"
+        assert data["chosen"] == "the plain average of 302 templates"
         assert sorted(data["set"]["templates"]) == sorted(row["template"] for row in data["candidates"])
 
 
@@ -427,7 +427,7 @@ def test_a_set_with_sentences_of_its_own_may_join_the_ensemble_and_is_no_part_of
     assert data["val_accuracy"]["average"] == pytest.approx(naive.right("val", average).mean())
     if kind == "average":
         assert sorted(data["set"]["templates"]) == sorted(plain)
-        assert data["chosen"] == "the average of all 302 templates"
+        assert data["chosen"] == "the plain average of 302 templates"
     else:
         assert data["ensemble"][0]["template"] == data["candidates"][0]["template"] == "all of scenes"
         assert (data["set"]["template_mode"], data["set"]["dataset"]) == ("per_class", "imagefolder")
@@ -507,7 +507,7 @@ def test_sentences_of_another_model_are_refused_whichever_file_has_them(
     assert f"{field} is" in refused(tmp_path).what
 
 
-def test_a_pool_that_lacks_a_sentence_is_refused_and_the_sentence_is_named(tmp_path: Path) -> None:
+def test_a_template_of_the_pool_that_did_not_fit_the_model_is_not_offered(tmp_path: Path) -> None:
     write_search(tmp_path)
     path = tmp_path / "pool.h5"
     texts = store.read_texts(path)
@@ -518,7 +518,10 @@ def test_a_pool_that_lacks_a_sentence_is_refused_and_the_sentence_is_named(tmp_p
         sentences=texts.sentences[:-1],
         attributes={key: v for key, v in texts.attributes.items() if key not in container._DIGESTS},
     )
-    assert repr(texts.sentences[-1]) in refused(tmp_path).what
+    run(tmp_path)
+    rows = read(tmp_path, "ranking.json")["candidates"]
+    assert len(rows) == 301
+    assert pool().templates[-1] not in [row["template"] for row in rows]
 
 
 def test_a_split_of_another_dataset_is_refused(tmp_path: Path) -> None:
@@ -590,6 +593,7 @@ def told(**values: Any) -> dict[str, Any]:
         "chosen": "the ensemble of 2 templates",
         "verdict": "it is better, by a lot.",
         "n": {"train": 45_000, "test": 10_000},
+        "kind": "ensemble",
         "val_accuracy": {"ensemble": 0.91, "average": 0.9, "active": 0.905},
         "gain": {"train": 0.0123, "val": 0.01, "test": -0.0045, "optimism": 0.0168},
         "set": {"template_mode": "shared", "templates": ["one {classname}.", "two {classname}."]},
@@ -632,6 +636,20 @@ def test_the_summary_ends_with_what_was_chosen_the_verdict_and_the_gains() -> No
         "Gain over photo: +1.23 points on the 45,000 train images that chose it, "
         "-0.45 on the 10,000 test images; optimism +1.68."
     )
+
+
+def test_no_luck_is_spoken_of_where_nothing_was_chosen_on_train() -> None:
+    assert gains_text(told(kind="average")) == (
+        "Gain over photo: +1.23 points on the 45,000 train images, which had no part in this choice, "
+        "-0.45 on the 10,000 test images."
+    )
+
+
+def test_two_bars_of_one_text_can_be_told_apart() -> None:
+    same = [Candidate("a {classname}.", [name], [["a cat."], ["a dog."]]) for name in ("mine", "yours")]
+    other = Candidate("one {classname}.", ["mine"], [["one cat."], ["one dog."]])
+    shown = [row["template"] for row in search.plot_rows([*same, other], selected())]
+    assert sorted(shown) == ["a {classname}. (mine)", "a {classname}. (yours)", "one {classname}."]
 
 
 @pytest.mark.parametrize(("num_members", "more"), [(12, None), (13, 1), (302, 290)])

@@ -250,3 +250,33 @@ def test_a_perfect_method_confuses_nothing() -> None:
     assert sections._largest_confusions(np.diag([3, 4]), names) == "No image is confused."
     matrix = np.array([[3, 1], [0, 4]])
     assert sections._largest_confusions(matrix, names) == "Most often: a called b 25 %."
+
+
+@pytest.mark.parametrize("what", ["active", "ranking", "sets"])
+def test_results_of_another_active_set_are_refused(tmp_path: Path, what: str) -> None:
+    finished_run.write(tmp_path)
+    if what == "ranking":
+        path = tmp_path / "ranking.json"
+        path.write_text(path.read_text().replace('"active": "photo"', '"active": "wide"'))
+    if what == "sets":
+        path = tmp_path / "metrics" / "prompt_sets.json"
+        path.write_text(path.read_text().replace('"scenes"', '"seens"'))
+    with pytest.raises(DataError, match="not those of the active set"):
+        finished_run.read(tmp_path, active="absent" if what == "active" else "photo")
+
+
+def test_a_colour_in_a_prompt_is_text(tmp_path: Path) -> None:
+    said = 'fill: #010101; style="fill: #010101" {classname}'
+    finished_run.write(tmp_path, templates=[said, "a {classname}"])
+    assert Tags(html_of(tmp_path)).text.count(said) == 3  # in the table, among the chosen, in the chart
+
+
+def test_a_set_that_is_called_like_a_method_is_compared_as_a_set(tmp_path: Path) -> None:
+    finished_run.write(tmp_path, sets=["projection", "other"])
+    assert "clipcifar compare set:projection other " in html_of(tmp_path, active="projection")
+
+
+def test_very_many_sets_are_counted_not_named() -> None:
+    found = compare.from_counts(1000, n_correct_a=500, only_a=5, only_b=5)
+    same = [compare.NamedDifference(f"set{i}", found, 1.0) for i in range(60)]
+    assert verdicts.of_sets(same, active="photo") == ["No difference shown between photo and 60 other sets."]

@@ -88,3 +88,15 @@ def test_a_device_that_went_away_is_said_and_the_kept_answer_dropped(tiny_clip: 
     with pytest.raises(EnvironmentFault, match="was cuda and is cpu now"):
         embedder.embed({"a cat": "here"})
     assert device_kind.device_kind("auto") == "cpu"
+
+
+def test_sentences_over_the_context_do_not_fit_and_known_ones_need_no_tower(
+    tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = "a cat " + "and a dog " * 20
+    embedder = SentenceEmbedder(_description(tiny_clip), tiny_clip, "cpu")
+    assert embedder.fitting([*SENTENCES, long]) == SENTENCES
+    embedder.embed(dict.fromkeys(SENTENCES, "here"))
+    again = SentenceEmbedder(_description(tiny_clip), tiny_clip, "cpu")
+    monkeypatch.setattr(SentenceEmbedder, "load", lambda self: pytest.fail("the tower was loaded"))
+    assert again.fitting(SENTENCES) == SENTENCES

@@ -33,6 +33,7 @@ _VARIABLES = {
     **{colour: f"series-{i}" for i, colour in enumerate(SERIES, start=1)},
 }
 _STYLE_COLOUR = re.compile(f"(fill|stroke): ({'|'.join(_VARIABLES)})")
+_TAG = re.compile(r"<[^>]*>")
 WIDTH = 4.4  # inches of 96 px: a chart fits a narrow phone nearly at its own size
 _STYLE: Any = {  # matplotlib names every key in the type it wants
     "svg.fonttype": "none",
@@ -78,11 +79,16 @@ def _svg(figure: Figure, *, name: str, description: str) -> Markup:
     with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": name}):
         warnings.simplefilter("ignore")  # a glyph that matplotlib's font lacks is drawn by the browser's
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    text = _STYLE_COLOUR.sub(lambda found: f"{found[1]}: var(--{_VARIABLES[found[2]]})", stream.getvalue())
-    text = text.replace("<g id=", "<g data-part=")  # the same in every chart, and referred to by nothing
+    text = _TAG.sub(_in_the_pages_colours, stream.getvalue())
     body = text[text.index("<svg") + len("<svg") :]
     label = escape(description)
     return Markup(f'<svg role="img" aria-label="{label}"{body}')  # noqa: S704  matplotlib escapes its text
+
+
+def _in_the_pages_colours(tag: re.Match[str]) -> str:
+    """A tag with variables for stand-in colours, and without the ids that are the same in every chart."""
+    coloured = _STYLE_COLOUR.sub(lambda found: f"{found[1]}: var(--{_VARIABLES[found[2]]})", tag[0])
+    return coloured.replace("<g id=", "<g data-part=")
 
 
 def intervals(

@@ -20,7 +20,7 @@ from clipcifar.results import Predictions
 from clipcifar.set_predictions import SetPredictions
 
 MAX_CLASSES = 20  # classes that get bars and galleries of their own
-ZERO_SHOT = ("zero_shot", "rank_prompts")  # the methods that learn from no label
+ZERO_SHOT = ("zero_shot", "rank_prompts")  # no weight of these is trained
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,13 @@ def read(
         model=ModelDescription.read(model),
         dataset=dataset_file.read(dataset),
     )
+    about = (facts.ranking["active"], *(name for name in facts.set_metrics if name == active))
+    if about != (active, active) or set(facts.set_metrics) != set(facts.sets.scores):
+        raise DataError(
+            f"the results are not those of the active set {active!r}",
+            where=str(predictions),
+            fix="run `dvc repro`",
+        )
     for name, ids in [("prompt_sets", facts.sets.ids), *((m, p.ids) for m, p in facts.predictions.items())]:
         if ids != facts.dataset.test.ids:
             raise DataError(

@@ -7,6 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from clipcifar.report import cards, sections, verdicts
 from clipcifar.report.facts import Facts
 from clipcifar.report.pictures import SIDE, Pictures
+from clipcifar.report.table import METHODS
 
 SECTIONS = [
     ("verdicts", "Verdicts"),
@@ -42,7 +43,8 @@ def render(facts: Facts, pictures: Pictures, *, split: str) -> str:
         dataset=facts.dataset.name,
         model={"name": f"{facts.model.model} {facts.model.pretrained}".rstrip()},
         active=facts.active,
-        other=others[0] if others else "HEAD",
+        compared=f"{_as_set(facts.active)} {_as_set(others[0])}" if others else "",
+        side=SIDE,
         counts=f"{n:,} test images in {len(facts.dataset.class_names)} classes",
         small_pictures=facts.dataset.test.in_memory,
         sections=SECTIONS,
@@ -57,6 +59,11 @@ def render(facts: Facts, pictures: Pictures, *, split: str) -> str:
         hardest=cards.hardest(facts, pictures),
         provenance=_provenance(facts, split),
     )
+
+
+def _as_set(name: str) -> str:
+    """A prompt set's name as `clipcifar compare` takes it for one."""
+    return f"set:{name}" if name in METHODS else name
 
 
 def _verdicts(facts: Facts) -> list[str]:
@@ -87,6 +94,3 @@ def _provenance(facts: Facts, split: str) -> list[tuple[str, str]]:
         ("embedded on", f"{attributes.get('device', 'unknown')}, {attributes.get('precision', 'unknown')}"),
         ("versions", ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))),
     ]
-
-
-assert SIDE == 96  # as page.css and page.html have it

@@ -10,7 +10,7 @@ from clipcifar.errors import DataError
 from clipcifar.files import read_json
 from clipcifar.report.table import markdown_table, p_text
 
-_KEYS = ("active", "chosen", "verdict", "n", "gain", "val_accuracy", "set", "best", "candidates")
+_KEYS = ("active", "kind", "chosen", "verdict", "n", "gain", "val_accuracy", "set", "best", "candidates")
 _MEMBERS_SHOWN = 12
 
 
@@ -23,12 +23,13 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def gains_text(found: Mapping[str, Any]) -> str:
-    """One sentence on luck: what the choice gained where it was made, and what was left of it on test."""
+    """What was gained on train and what is left of it on test."""
     gain, n = {name: 100 * share for name, share in found["gain"].items()}, found["n"]
-    return (
-        f"Gain over {found['active']}: {gain['train']:+.2f} points on the {n['train']:,} train images that "
-        f"chose it, {gain['test']:+.2f} on the {n['test']:,} test images; optimism {gain['optimism']:+.2f}."
-    )
+    on_test = f"{gain['test']:+.2f} on the {n['test']:,} test images"
+    train = f"Gain over {found['active']}: {gain['train']:+.2f} points on the {n['train']:,} train images"
+    if found["kind"] == "average":
+        return f"{train}, which had no part in this choice, {on_test}."
+    return f"{train} that chose it, {on_test}; optimism {gain['optimism']:+.2f}."
 
 
 def on_val_text(found: Mapping[str, Any]) -> str:
@@ -48,14 +49,9 @@ def chosen_templates(found: Mapping[str, Any]) -> list[str]:
     return [f"{name}: {' / '.join(own)}" for name, own in values["sentences"].items()]
 
 
-def summary(found: Mapping[str, Any], *, top: int) -> list[str]:
-    """The best single templates, what was chosen, and what test says of it.
-
-    Args:
-        found: `data/ranking.json`.
-        top: how many single templates to show.
-    """
-    rows = [
+def template_cells(found: Mapping[str, Any], top: int) -> list[list[str]]:
+    """The best single templates: text, sets, accuracy, points over the active set, corrected p."""
+    return [
         [
             row["template"],
             ", ".join(row["sets"]),
@@ -65,13 +61,22 @@ def summary(found: Mapping[str, Any], *, top: int) -> list[str]:
         ]
         for row in found["candidates"][: max(top, 0)]
     ]
+
+
+def summary(found: Mapping[str, Any], *, top: int) -> list[str]:
+    """The best single templates, what was chosen, and what test says of it.
+
+    Args:
+        found: `data/ranking.json`.
+        top: how many single templates to show.
+    """
     header = ["template", "sets", "train", f"points over {found['active']}", "p"]
     members = chosen_templates(found)
     more = [f"  … and {len(members) - _MEMBERS_SHOWN} more"] if len(members) > _MEMBERS_SHOWN else []
     return [
         f"{len(found['candidates']):,} single templates on {found['n']['train']:,} train images:",
         "",
-        *markdown_table(header, rows, text_columns=2),
+        *markdown_table(header, template_cells(found, top), text_columns=2),
         "",
         f"p: exact McNemar against {found['active']}, Holm-corrected over all of them.",
         "",

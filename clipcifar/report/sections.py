@@ -12,7 +12,7 @@ from clipcifar import calibration
 from clipcifar.report import charts
 from clipcifar.report.charts import shortened
 from clipcifar.report.facts import Facts
-from clipcifar.report.ranking import chosen_templates, gains_text, on_val_text
+from clipcifar.report.ranking import chosen_templates, gains_text, on_val_text, template_cells
 from clipcifar.report.table import METHODS, interval_text, p_text, seeds_text
 
 TEMPLATES_SHOWN, CONFUSIONS_SHOWN = 12, 3
@@ -82,22 +82,12 @@ def sets(facts: Facts) -> dict[str, Any]:
 def ranking(facts: Facts) -> dict[str, Any]:
     """The best single templates, and what was made of them."""
     found = facts.ranking
-    rows = [
-        [
-            row["template"],
-            ", ".join(row["sets"]),
-            f"{row['accuracy']:.4f}",
-            f"{100 * row['difference']:+.2f}",
-            p_text(row["p_holm"]),
-        ]
-        for row in found["candidates"][:TEMPLATES_SHOWN]
-    ]
     return {
         "summary": f"Chosen on train and val: {found['chosen']}. On test, asked once: {found['verdict']}",
         "on_val": on_val_text(found),
         "gains": gains_text(found),
         "header": ["template", "sets", "train", "points", "p"],
-        "rows": rows,
+        "rows": template_cells(found, TEMPLATES_SHOWN),
         "num_candidates": f"{len(found['candidates']):,}",
         "members": chosen_templates(found),
         "chart": charts.ranking_bars(found["best"][:TEMPLATES_SHOWN], active=facts.active, name="ranking"),

@@ -9,6 +9,8 @@ from clipcifar.compare import LEVEL, NamedDifference, statement
 from clipcifar.report.ranking import gains_text
 from clipcifar.report.table import METHODS
 
+MOST_NAMED = 6  # prompt sets named in one sentence
+
 
 def sentence(text: str) -> str:
     """Text as a sentence; one that begins with a name, as most do, keeps that as it is."""
@@ -33,13 +35,14 @@ def of_sets(differences: Sequence[NamedDifference], *, active: str) -> list[str]
     ]
     others = [item.name for item in differences if item.p_holm >= LEVEL]
     if others:
-        sentences.append(f"No difference shown between {active} and {', '.join(others)}.")
+        named = ", ".join(others) if len(others) <= MOST_NAMED else f"{len(others)} other sets"
+        sentences.append(f"No difference shown between {active} and {named}.")
     return sentences
 
 
 def of_ranking(ranking: Mapping[str, Any]) -> str:
     """What the search for prompts found, and how much of it was luck."""
-    return f"Best prompts, chosen on train: {ranking['verdict']} {gains_text(ranking)}"
+    return f"Best prompts, chosen on train and val: {ranking['verdict']} {gains_text(ranking)}"
 
 
 def of_calibration(metrics: Mapping[str, Mapping[str, Any]]) -> str:
