@@ -6,10 +6,11 @@ import argparse
 import json
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 from clipcifar import files
-from clipcifar.errors import ClipcifarError
+from clipcifar.errors import ClipcifarError, DataError
 from clipcifar.report import table
 
 
@@ -32,7 +33,10 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="clipcifar", description="Look at the results of the pipeline.")
+    parser = argparse.ArgumentParser(
+        prog="clipcifar", description="Look at the results, and try and keep prompts."
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('clipcifar')}")
     commands = parser.add_subparsers(dest="command", required=True)
     show = commands.add_parser("show", help="the table of all methods")
     show.add_argument("--metrics", type=Path, default=Path("metrics"), help="folder of the metrics files")
@@ -55,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.set_defaults(run=_compare)
     trial = commands.add_parser(
         "try",
-        help="try a prompt at once, without writing anything",
+        help="try a prompt at once",
         description="Score a prompt against the active set from cached embeddings; without one, ask.",
     )
     trial.add_argument("prompts", nargs="*", metavar="PROMPT", help="templates with {classname}, averaged")
@@ -69,18 +73,39 @@ def _parser() -> argparse.ArgumentParser:
         description="What the stage rank_prompts found among the templates of your sets and of a pool.",
     )
     search.add_argument(
-        "--top", type=int, default=10, metavar="N", help="single templates shown (default 10)"
+        "--top", type=_positive, default=10, metavar="N", help="single templates shown (default 10)"
     )
     search.add_argument("--write", metavar="NAME", help="keep the chosen prompts as a set in params.yaml")
     search.set_defaults(run=_search)
     return parser
 
 
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    return int(text)
+
+
+def _warn_of_changes() -> None:
+    """Say that params.yaml has changed since the results were made, if it has."""
+    from clipcifar.lockfile import changed_keys
+
+    changed = changed_keys(Path.cwd())
+    if changed:
+        named = ", ".join(changed[:5]) + (" and more" if len(changed) > 5 else "")
+        print(f"note: changed since the last `dvc repro`, and not in these numbers: {named}", file=sys.stderr)
+
+
 def _show(arguments: argparse.Namespace) -> str:
     found = {method: files.read_json(arguments.metrics / f"{method}.json") for method in table.METHODS}
-    lines = table.methods_table(found)
-    if arguments.per_class:
-        lines += ["", *table.per_class_table(found, shown=str)]
+    try:
+        lines = table.methods_table(found)
+        if arguments.per_class:
+            lines += ["", *table.per_class_table(found, shown=str)]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"not metrics of this project: {error}", where=str(arguments.metrics), fix="run `dvc repro`"
+        ) from error
     return "\n".join(lines)
 
 
@@ -92,6 +117,8 @@ def _compare(arguments: argparse.Namespace) -> str:
         sides.load(name, repository=Path.cwd(), method=arguments.method)
         for name in (arguments.a, arguments.b)
     )
+    if any(sides.kind_of(name, Path.cwd())[0] != "rev" for name in (arguments.a, arguments.b)):
+        _warn_of_changes()
     pair = sides.align(a, b)
     found = compare.compare(pair.predicted_a, pair.predicted_b, pair.labels, class_names=pair.class_names)
     if arguments.json:
@@ -106,8 +133,9 @@ def _search(arguments: argparse.Namespace) -> str:
     from clipcifar.report import ranking
 
     found = ranking.read(Path("data/ranking.json"))
+    _warn_of_changes()
     lines = ranking.summary(found, top=arguments.top)
-    if arguments.write:
+    if arguments.write is not None:
         classes = files.read_json(Path("data/classes.json"))
         saved = save_set(Path("params.yaml"), arguments.write, found["set"], **classes)
         lines += ["", saved]
@@ -134,6 +162,7 @@ def _try(arguments: argparse.Namespace) -> str:
     device = params.read(settings, "embed", EmbedParams).device
     embedder = SentenceEmbedder(model, Path("data/weights"), device)
     bench = Bench(images, texts, embedder.embed_rows)
+    _warn_of_changes()
     if arguments.prompts:
         trial = bench.run(bench.from_templates(arguments.prompts), on=arguments.on)
         return console.answer(trial, on=arguments.on, active=active)

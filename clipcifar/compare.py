@@ -205,12 +205,19 @@ def _flows(
     ]
 
 
-def verdict(comparison: Comparison, *, name_a: str, name_b: str) -> str:
-    """One sentence for a person: who is better, by how much, how sure, and in which classes."""
+def verdict(comparison: Comparison, *, name_a: str, name_b: str, p_value: float | None = None) -> str:
+    """One sentence for a person: who is better, by how much, how sure, and in which classes.
+
+    Args:
+        comparison: of B with A.
+        name_a, name_b: what the two are called.
+        p_value: corrected, where this is one of several comparisons; else the comparison's own.
+    """
     overall = comparison.overall
     if not overall.only_a and not overall.only_b:
         return f"{name_b} and {name_a} are right on exactly the same images."
-    head = statement(overall, overall.p_value, name_a=name_a, name_b=name_b)
+    shown_p = overall.p_value if p_value is None else p_value
+    head = statement(overall, shown_p, name_a=name_a, name_b=name_b)
     moved = [item for item in comparison.per_class if item.p_holm < LEVEL]
     worse = [item for item in moved if item.paired.difference < 0]
     better = [item for item in moved if item.paired.difference > 0]

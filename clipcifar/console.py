@@ -11,6 +11,7 @@ from clipcifar.compare import verdict
 from clipcifar.errors import ClipcifarError, ConfigError
 from clipcifar.files import cache_folder
 from clipcifar.params_edit import save_set
+from clipcifar.templates import PLACEHOLDER
 from clipcifar.trial import Bench, SplitName, Trial
 
 HELP = """\
@@ -57,8 +58,10 @@ class Console:
 
     def _try(self, line: str) -> str:
         class_name, colon, rest = line.partition(":")
-        own = colon and class_name.strip() in self._bench.class_names
+        own = colon and (class_name.strip() in self._bench.class_names or PLACEHOLDER not in line)
         texts = [text.strip() for text in (rest if own else line).split(";") if text.strip()]
+        if own and not texts:
+            raise ConfigError(f"no sentence for {class_name.strip()}", fix="write it after the colon")
         if own:
             sentences = self._bench.with_class_sentences(self._sentences, class_name.strip(), texts)
         else:
@@ -76,8 +79,14 @@ class Console:
                 return f"scoring on the {split} images"
             case "save", (set_name,):
                 return self._save(set_name)
-            case _:
+            case (("help" | "h"), ()):
                 return HELP
+            case ("on", _):
+                return "error: it takes one of :on train and :on test"
+            case ("save", _):
+                return "error: it takes one name of letters, digits, _ and -, as in :save mine"
+            case _:
+                return f"error: unknown command :{name}\n{HELP}"
 
     def _save(self, name: str) -> str:
         if self._templates is None and self._sentences is self._bench.active_sentences:

@@ -29,11 +29,13 @@ def edit(path: Path, change: Callable[[Any], object]) -> None:
     editor.representer.add_representer(  # null stays "null", not nothing
         type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
     )
-    document = editor.load(path.read_text(encoding="utf-8"))
+    text = path.read_bytes().decode()
+    document = editor.load(text)
     change(document)
     stream = io.StringIO()
     editor.dump(document, stream)
-    write_atomically(path, stream.getvalue().encode())
+    written = stream.getvalue()
+    write_atomically(path, (written.replace("\n", "\r\n") if "\r\n" in text else written).encode())
 
 
 def overlay(settings: Any, changes: Mapping[str, Any]) -> None:

@@ -32,7 +32,7 @@ def read_predictions(repository: Path, revision: str, path: str) -> Predictions:
         raise ConfigError(
             f"cannot read the predictions of {revision!r}: {error}",
             where=path,
-            fix="name a commit or experiment whose `dvc repro` ran here, a prompt set, or a method",
+            fix="run `dvc repro`, or name a commit or experiment whose `dvc repro` ran here",
         ) from error
     with tempfile.NamedTemporaryFile(suffix=".h5") as copy:
         copy.write(content)

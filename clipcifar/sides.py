@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar import results, revisions, store, zero_shot
 from clipcifar.errors import ConfigError, DataError
+from clipcifar.params import suggestion
 from clipcifar.report.table import METHODS
 from clipcifar.results import Predictions
 
+Kind = Literal["workspace", "method", "set", "rev"]
 WORKSPACE = "workspace"
 PREDICTIONS, IMAGES, TEXTS = "data/predictions", "data/embeddings/images.h5", "data/embeddings/texts"
 
@@ -33,11 +36,42 @@ class Aligned:
     class_names: list[str]
 
 
-def load(name: str, *, repository: Path, method: str) -> Predictions:
-    """Predictions of what a person named.
+def kind_of(name: str, repository: Path) -> tuple[Kind, str]:
+    """What a person means by a name, and the name without its prefix.
 
     In this order: "workspace", a method of the workspace, a prompt set embedded in the workspace, a
     git revision or DVC experiment. `method:`, `set:` and `rev:` before the name say which is meant.
+
+    Raises:
+        ConfigError: there is no name, or what the prefix says is not there.
+    """
+    prefix, _, rest = name.rpartition(":")
+    if prefix not in ("", "method", "set", "rev"):
+        prefix, rest = "", name
+    if not rest:
+        raise ConfigError(
+            "a side of the comparison has no name", fix="name a prompt set, a method or a commit"
+        )
+    if prefix == "rev":
+        return "rev", rest
+    if prefix == "method" and rest not in METHODS:
+        raise ConfigError(f"unknown method {rest!r}", fix=suggestion(rest, METHODS))
+    sets = _embedded_sets(repository)
+    if prefix == "set" and rest not in sets:
+        raise ConfigError(f"there is no embedded prompt set {rest!r}", fix=suggestion(rest, sets))
+    if not prefix and rest == WORKSPACE:
+        return "workspace", rest
+    if prefix == "method" or (not prefix and rest in METHODS):
+        return "method", rest
+    return ("set", rest) if rest in sets else ("rev", rest)
+
+
+def _embedded_sets(repository: Path) -> list[str]:
+    return sorted(path.stem for path in (repository / TEXTS).glob("*.h5"))
+
+
+def load(name: str, *, repository: Path, method: str) -> Predictions:
+    """Predictions of what a person named; see `kind_of`.
 
     Args:
         name: of the side.
@@ -48,19 +82,19 @@ def load(name: str, *, repository: Path, method: str) -> Predictions:
         ConfigError: nothing of that name is there.
         DataError: a file is damaged.
     """
-    kind, _, rest = name.rpartition(":")
-    if kind not in ("", "method", "set", "rev"):
-        kind, rest = "", name
-    if rest == WORKSPACE and not kind:
+    kind, rest = kind_of(name, repository)
+    if kind == "workspace":
         return results.read_predictions(repository / PREDICTIONS / f"{method}.h5")
-    if kind == "method" or (not kind and rest in METHODS):
-        if rest not in METHODS:
-            raise ConfigError(f"unknown method {rest!r}", fix=f"use one of: {', '.join(METHODS)}")
+    if kind == "method":
         return results.read_predictions(repository / PREDICTIONS / f"{rest}.h5")
-    texts = repository / TEXTS / f"{rest}.h5"
-    if kind == "set" or (not kind and "/" not in rest and texts.is_file()):
-        return _of_prompt_set(repository / IMAGES, texts)
-    return revisions.read_predictions(repository, rest, f"{PREDICTIONS}/{method}.h5")
+    if kind == "set":
+        return _of_prompt_set(repository / IMAGES, repository / TEXTS / f"{rest}.h5")
+    try:
+        return revisions.read_predictions(repository, rest, f"{PREDICTIONS}/{method}.h5")
+    except ConfigError as error:
+        known = [*_embedded_sets(repository), *METHODS]
+        error.fix = f"{error.fix}; prompt sets and methods here: {', '.join(known)}"
+        raise
 
 
 def _of_prompt_set(images_path: Path, texts_path: Path) -> Predictions:

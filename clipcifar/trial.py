@@ -64,7 +64,11 @@ class Bench:
         return {**base, **self._expand(own, [class_name])}
 
     def _expand(self, values: Mapping[str, object], class_names: list[str]) -> dict[str, list[str]]:
-        expanded = expand_set("trial", values, class_names=class_names, dataset=self._dataset)
+        try:
+            expanded = expand_set("trial", values, class_names=class_names, dataset=self._dataset)
+        except ConfigError as error:
+            error.where = "the prompt"  # which is not in params.yaml
+            raise
         assert expanded is not None  # the set names no other dataset
         return _by_class(expanded.class_index, expanded.sentences, class_names)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from clipcifar import cli, params
 from clipcifar.errors import ConfigError, DataError, EnvironmentFault
@@ -213,3 +214,34 @@ def test_a_ranking_that_is_missing_or_damaged_is_named(
     message = capsys.readouterr().err
     assert "data/ranking.json" in message
     assert "dvc repro" in message
+
+
+def test_the_number_of_templates_is_positive(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in ("0", "-1", "many", "1.5"):
+        assert run(monkeypatch, "search", "--top", text) == 2
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"accuracy": "high"}', "3"])
+def test_metrics_of_another_shape_are_named(
+    metrics: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    (metrics / "zero_shot.json").write_text(content)
+    assert run(monkeypatch, "show", "--metrics", str(metrics)) == 3
+    assert "not metrics of this project" in capsys.readouterr().err
+
+
+def test_a_note_says_what_changed_since_the_last_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished_run.write(tmp_path / "data")
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    prompts = params.load(ROOT / "params.yaml")["prompts"]
+    lock = {"schema": "2.0", "stages": {"prompts": {"params": {"params.yaml": {"prompts": prompts}}}}}
+    (tmp_path / "dvc.lock").write_text(yaml.safe_dump(lock))
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, "search") == 0
+    assert capsys.readouterr().err == ""
+    edited = (tmp_path / "params.yaml").read_text().replace("a horse in a field.", "a horse in a meadow.")
+    (tmp_path / "params.yaml").write_text(edited)
+    assert run(monkeypatch, "search") == 0
+    assert "not in these numbers: prompts.sets.scenes.sentences.horse\n" in capsys.readouterr().err

@@ -81,11 +81,33 @@ def test_a_prompt_set_is_scored_from_the_cache(repository: Path) -> None:
 def test_unknown_names_are_refused(repository: Path) -> None:
     with pytest.raises(ConfigError, match="unknown method"):
         sides.load("method:nope", repository=repository, method="zero_shot")
-    with pytest.raises(DataError):
+    with pytest.raises(ConfigError, match="no embedded prompt set 'nope'"):
         sides.load("set:nope", repository=repository, method="zero_shot")
+    with pytest.raises(ConfigError, match="has no name"):
+        sides.load("", repository=repository, method="zero_shot")
     subprocess.run(["git", "init", "--quiet"], cwd=repository, check=True)
     with pytest.raises(ConfigError, match="nope"):
         revisions.read_predictions(repository, "nope", "data/predictions/zero_shot.h5")
+    with pytest.raises(ConfigError) as caught:
+        sides.load("phto", repository=repository, method="zero_shot")
+    assert "prompt sets and methods here: photo, zero_shot" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("workspace", ("workspace", "workspace")),
+        ("photo", ("set", "photo")),
+        ("set:photo", ("set", "photo")),
+        ("rev:photo", ("rev", "photo")),
+        ("zero_shot", ("method", "zero_shot")),
+        ("HEAD~1", ("rev", "HEAD~1")),
+        ("feature:x", ("rev", "feature:x")),
+        ("../texts/photo", ("rev", "../texts/photo")),
+    ],
+)
+def test_what_a_name_means(repository: Path, name: str, kind: tuple[str, str]) -> None:
+    assert sides.kind_of(name, repository) == kind
 
 
 def _predictions(ids: list[str], guesses: list[int], labels: list[int]) -> Predictions:

@@ -117,6 +117,50 @@ def test_the_console_survives_mistakes(console: Console, line: str) -> None:
     assert console.reply("the {classname}") is not None
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a {classnam}", "where: the prompt"),
+        ("elephant: an elephant.", "unknown class 'elephant'"),
+        ("cta: a cat.", "did you mean cat?"),
+        ("cat: ", "no sentence for cat"),
+        (":on val", "error: it takes one of :on train and :on test"),
+        (":save", "error: it takes one name"),
+        (":save two names", "error: it takes one name"),
+        (":foo", "unknown command :foo"),
+    ],
+)
+def test_a_mistake_is_named_where_it_was_made(console: Console, line: str, message: str) -> None:
+    reply = console.reply(line)
+    assert reply is not None
+    assert message in reply
+    assert "params.yaml" not in reply.replace(HELP, "")
+
+
+def test_no_set_is_written_over(console: Console, tmp_path: Path) -> None:
+    before = (tmp_path / "params.yaml").read_text()
+    console.reply("the {classname}")
+    assert "there is a prompt set 'photo' already" in (console.reply(":save photo") or "")
+    assert (tmp_path / "params.yaml").read_text() == before
+
+
+def test_a_set_that_prompts_would_refuse_is_not_saved(console: Console, tmp_path: Path) -> None:
+    before = (tmp_path / "params.yaml").read_text()
+    console.reply("cat: a photo of a dog.")  # which dog says already
+    assert "occurs here and in" in (console.reply(":save mine") or "")
+    assert (tmp_path / "params.yaml").read_text() == before
+
+
+def test_a_file_of_windows_lines_stays_one(console: Console, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    before = path.read_bytes()
+    console.reply("the {classname}")
+    assert (console.reply(":save mine") or "").startswith("saved")
+    after = path.read_bytes()
+    assert after.count(b"\n") == after.count(b"\r\n") == before.count(b"\n") + 4
+
+
 def test_nothing_is_saved_before_a_trial(console: Console) -> None:
     assert (console.reply(":save mine") or "").startswith("error: nothing was tried")
 

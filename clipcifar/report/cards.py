@@ -38,12 +38,13 @@ def changes(facts: Facts, pictures: Pictures) -> list[dict[str, Any]]:
         comparison = compare.compare(
             sets.predicted[facts.active], sets.predicted[item.name], labels, class_names=names
         )
+        said = compare.verdict(comparison, name_a=facts.active, name_b=item.name, p_value=item.p_holm)
         num_won, num_lost = item.paired.only_b, item.paired.only_a
         found.append(
             {
                 "name": item.name,
                 "title": f"{item.name} instead of {facts.active}: {num_won:,} won, {num_lost:,} lost",
-                "verdict": sentence(compare.verdict(comparison, name_a=facts.active, name_b=item.name)),
+                "verdict": sentence(said),
                 "won": [_flip_card(facts, pictures, flip, item.name) for flip in won],
                 "lost": [_flip_card(facts, pictures, flip, item.name) for flip in lost],
                 "num_won": f"{num_won:,}",
@@ -83,7 +84,7 @@ def hardest(facts: Facts, pictures: Pictures) -> list[tuple[str, Sequence[Card]]
 
 def _hard_card(facts: Facts, pictures: Pictures, hard: Hard) -> Card:
     names = facts.dataset.class_names
-    said = f"called {names[hard.mistaken_for]}" if hard.num_wrong else "called right"
+    said = f"called {names[hard.mistaken_for]}" if hard.num_wrong else "(all are right)"
     return Card(
         source=pictures.data_uri(hard.row),
         alt=f"test image {facts.dataset.test.ids[hard.row]}, {names[hard.label]}",

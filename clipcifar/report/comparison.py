@@ -46,7 +46,10 @@ def as_table(
         *markdown_table(header, rows),
         "",
     ]
-    lines += ["p: exact McNemar; of a class, Holm-corrected over the classes."]
+    lines += [
+        "p: exact McNemar; of a class, Holm-corrected over the classes. The test decides: intervals are",
+        "paired bootstrap and not corrected, so one may leave out 0 where no difference is shown.",
+    ]
     if comparison.flows:
         flows = [[shown(f.label), shown(f.from_a), shown(f.to_b), str(f.n)] for f in comparison.flows]
         lines += ["", *markdown_table(["images of", "A says", "B says", "images"], flows, text_columns=3)]
