@@ -7,12 +7,13 @@ holding a pixel.
 
 from __future__ import annotations
 
+import shutil
 import tarfile
 import tempfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 import numpy as np
@@ -94,6 +95,18 @@ def _numbered(split: str, indices: NDArray[np.int64] | range) -> list[str]:
     return [f"{split}/{index:05d}" for index in indices]
 
 
+def _unpack(archive: Path, folder: Path, base: str) -> None:
+    """Unpack the plain files of an archive's one folder; whatever else it holds is not looked at."""
+    (folder / base).mkdir()
+    with tarfile.open(archive, "r:gz") as tar:
+        for member in tar:
+            name = PurePosixPath(member.name)
+            content = tar.extractfile(member) if member.isfile() else None
+            if content is not None and name.parent == PurePosixPath(base) and name.name != "..":
+                with open(folder / base / name.name, "wb") as stream:
+                    shutil.copyfileobj(content, stream)
+
+
 def _load_cifar(class_name: str, archive: Path | None) -> ArrayDataset:
     """Read an official CIFAR archive through torchvision, which checks the md5 of every file in it.
 
@@ -105,8 +118,7 @@ def _load_cifar(class_name: str, archive: Path | None) -> ArrayDataset:
     dataset_class = getattr(torchvision.datasets, class_name)
     with tempfile.TemporaryDirectory(prefix="clipcifar-") as folder:
         try:
-            with tarfile.open(archive, "r:gz") as tar:
-                tar.extractall(folder, filter="data")
+            _unpack(archive, Path(folder), dataset_class.base_folder)
             train = dataset_class(folder, train=True)
             test = dataset_class(folder, train=False)
         except (RuntimeError, OSError, EOFError, tarfile.TarError, zlib.error) as error:

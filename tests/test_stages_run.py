@@ -195,6 +195,7 @@ def test_an_interrupted_stage_says_so_and_nothing_else(folder: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # were we started with &
     )
     writer = os.open(folder / "classes.json", os.O_WRONLY)  # returns when the stage has begun to read
     process.send_signal(signal.SIGINT)
