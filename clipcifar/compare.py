@@ -190,16 +190,16 @@ def _flows(
     labels: NDArray[np.int64],
     class_names: list[str],
 ) -> list[Flow]:
-    changed = predicted_a != predicted_b
-    triples = np.stack([labels[changed], predicted_a[changed], predicted_b[changed]], axis=1)
-    kinds, counts = np.unique(triples, axis=0, return_counts=True)
+    changed, num_classes = predicted_a != predicted_b, len(class_names)
+    codes = (labels[changed] * num_classes + predicted_a[changed]) * num_classes + predicted_b[changed]
+    kinds, counts = np.unique(codes, return_counts=True)
     largest = np.argsort(-counts, kind="stable")[:FLOWS_SHOWN]
     return [
         Flow(
-            class_names[kinds[row, 0]],
-            class_names[kinds[row, 1]],
-            class_names[kinds[row, 2]],
-            int(counts[row]),
+            label=class_names[kinds[row] // num_classes**2],
+            from_a=class_names[kinds[row] // num_classes % num_classes],
+            to_b=class_names[kinds[row] % num_classes],
+            n=int(counts[row]),
         )
         for row in largest
     ]

@@ -45,6 +45,7 @@ class Bench:
         self._images, self._embed = images, embed
         self.class_names = images.class_names
         self._dataset = str(images.attributes["dataset"])
+        self._predicted: dict[SplitName, NDArray[np.int64]] = {}
         self._active_weights = zero_shot.class_weights(
             active.embeddings, active.class_index, class_names=self.class_names
         )
@@ -85,12 +86,17 @@ class Bench:
             np.arange(len(self.class_names)), [len(sentences[name]) for name in self.class_names]
         )
         weights = zero_shot.class_weights(self._embed(flat), index, class_names=self.class_names)
-        predicted_active, predicted = (
-            (split.embeddings @ classifier.T).argmax(axis=1) for classifier in (self._active_weights, weights)
-        )
+        predicted = (split.embeddings @ weights.T).argmax(axis=1)
         return Trial(
-            sentences, compare(predicted_active, predicted, split.labels, class_names=self.class_names)
+            sentences, compare(self._active(on), predicted, split.labels, class_names=self.class_names)
         )
+
+    def _active(self, on: SplitName) -> NDArray[np.int64]:
+        """What the active set says of a split, found once."""
+        if on not in self._predicted:
+            split = getattr(self._images, on)
+            self._predicted[on] = (split.embeddings @ self._active_weights.T).argmax(axis=1)
+        return self._predicted[on]
 
 
 def _by_class(index: list[int], sentences: list[str], class_names: list[str]) -> dict[str, list[str]]:
