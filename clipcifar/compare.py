@@ -141,6 +141,11 @@ def from_counts(n: int, *, n_correct_a: int, only_a: int, only_b: int, seed: int
     )
 
 
+def as_metrics(found: Paired) -> dict[str, float]:
+    """The difference and its interval under the keys of the metrics files."""
+    return {"difference": found.difference, "low": found.low, "high": found.high}
+
+
 def compare(
     predicted_a: NDArray[np.int64],
     predicted_b: NDArray[np.int64],

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from clipcifar import zero_shot
 from clipcifar.calibration import fit_temperature
 from clipcifar.candidates import Candidate, as_set
-from clipcifar.compare import Comparison, compare, from_counts, holm, mcnemar_exact_each, verdict
+from clipcifar.compare import Comparison, as_metrics, compare, from_counts, holm, mcnemar_exact_each, verdict
 from clipcifar.ranking import Selection, Tally, tally
 from clipcifar.splits import TrainVal
 from clipcifar.store import ImageEmbeddings
@@ -145,12 +145,7 @@ def metrics(selection: Selection, judgement: Judgement) -> dict[str, Any]:
     return {
         "selected": {"n_templates": len(selection.members), "n_candidates": len(selection.order)},
         "gain": {**asdict(gains), "optimism": gains.optimism},
-        "vs_active": {
-            "difference": overall.difference,
-            "low": overall.low,
-            "high": overall.high,
-            "p_value": overall.p_value,
-        },
+        "vs_active": {**as_metrics(overall), "p_value": overall.p_value},
     }
 
 

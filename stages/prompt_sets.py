@@ -1,12 +1,14 @@
-"""Zero-shot accuracy of every prompt set: on train images to choose by, on test images to report."""
+"""Every prompt set: on train to choose by, on test to report, and against the active one."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from clipcifar import files, metrics, model, params, set_predictions, splits, store, zero_shot
+from clipcifar import compare, files, metrics, model, params, set_predictions, splits, store, zero_shot
 from clipcifar.calibration import fit_temperature
+from clipcifar.errors import DataError
+from clipcifar.prompts import PromptsParams
 from stages import run
 
 
@@ -18,6 +20,7 @@ def main(
     predictions: Path,
     metrics_path: Path,
 ) -> None:
+    active = params.read(settings, "prompts", PromptsParams).active
     images = store.read_images(images_path)
     model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
     val = splits.read_splits(splits_path, images.train.ids, dataset_digest=images.dataset_digest).val
@@ -45,6 +48,14 @@ def main(
             "test": {**of_test, "calibrated": calibrated},
         }
         test_scores[path.stem] = test
+    said = {name: scores.argmax(axis=1) for name, scores in test_scores.items()}
+    if active not in said:
+        raise DataError(
+            f"the active set {active!r} was not embedded", where=str(texts_folder), fix="run `dvc repro`"
+        )
+    others = {name: predicted for name, predicted in said.items() if name != active}
+    for item in compare.against(said[active], others, test_labels):
+        found[item.name]["vs_active"] = {**compare.as_metrics(item.paired), "p_holm": item.p_holm}
     set_predictions.write(predictions, test_scores, images)
     files.write_json(metrics_path, metrics.rounded(found))
     for name, entry in found.items():

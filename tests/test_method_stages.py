@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from clipcifar import container, heads, splits, store
+from clipcifar import compare, container, heads, set_predictions, splits, store
 from clipcifar.errors import ConfigError, DataError
 from clipcifar.linear_probe import fit
 from stages import linear_probe, mlp_probe, projection, prompt_sets, zero_shot
@@ -236,3 +237,44 @@ def test_other_test_images_leave_the_head_alone_and_other_train_labels_do_not(
     )
     assert plain == test
     assert plain != train
+
+
+def test_every_other_set_is_compared_with_the_active_one_image_by_image(tmp_path: Path) -> None:
+    write_embeddings(tmp_path)
+    out = run("prompt_sets", tmp_path)
+    written, sets = json.loads((out / "m.json").read_text()), set_predictions.read(out / "p.h5")
+    assert "vs_active" not in written["photo"]
+    right = {name: said == sets.labels for name, said in sets.predicted.items()}
+    found = compare.paired(right["photo"], right["other"])
+    assert written["other"]["vs_active"] == {
+        "difference": round(found.difference, 5),
+        "low": round(found.low, 5),
+        "high": round(found.high, 5),
+        "p_holm": round(found.p_value, 5),  # of one comparison there is nothing to correct
+    }
+    turned = json.loads(
+        (run("prompt_sets", tmp_path, changed("prompts", active="other")) / "m.json").read_text()
+    )
+    assert turned["photo"]["vs_active"]["difference"] == -written["other"]["vs_active"]["difference"]
+
+
+def test_several_sets_are_corrected_for_one_another(tmp_path: Path) -> None:
+    write_embeddings(tmp_path)
+    for i in range(3):
+        shutil.copyfile(tmp_path / "texts" / "other.h5", tmp_path / "texts" / f"copy{i}.h5")
+    written = json.loads((run("prompt_sets", tmp_path) / "m.json").read_text())
+    alone = compare.paired(
+        *(
+            set_predictions.read(tmp_path / "out" / "p.h5").predicted[name]
+            == set_predictions.read(tmp_path / "out" / "p.h5").labels
+            for name in ("photo", "other")
+        )
+    )
+    assert 0 < alone.p_value < 0.2
+    assert written["copy1"]["vs_active"]["p_holm"] == pytest.approx(4 * alone.p_value, abs=1e-5)
+
+
+def test_an_active_set_that_was_not_embedded_is_named(tmp_path: Path) -> None:
+    write_embeddings(tmp_path)
+    error = refused("prompt_sets", tmp_path, DataError, changed("prompts", active="absent"))
+    assert "absent" in error.what

@@ -93,7 +93,14 @@ def test_an_edited_prompt_runs_the_text_side_alone_and_reverting_runs_nothing(wo
 def test_another_active_set_embeds_nothing(workspace: Workspace) -> None:
     workspace.edit(lambda settings: settings["prompts"].update(active="digits"))
     workspace.repro()
-    assert sorted(workspace.executed()) == ["projection", "prompts", "rank_prompts", "report", "zero_shot"]
+    assert sorted(workspace.executed()) == [
+        "projection",
+        "prompt_sets",
+        "prompts",
+        "rank_prompts",
+        "report",
+        "zero_shot",
+    ]
 
 
 def test_an_edit_of_an_inactive_set_leaves_the_active_ones_results_alone(workspace: Workspace) -> None:

@@ -137,7 +137,6 @@ runpy.run_module("stages.{stage}", run_name="__main__")
     ("stage", "outputs", "works"),
     [
         ("zero_shot", ["p.h5", "m.json", "plots"], True),
-        ("prompt_sets", ["p.h5", "m.json"], True),
         ("mlp_probe", ["head.h5", "p.h5", "m.json", "plots"], False),
     ],
 )
