@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from clipcifar.compare import verdict
 from clipcifar.errors import ClipcifarError, ConfigError
 from clipcifar.files import cache_folder
 from clipcifar.params_edit import save_set
 from clipcifar.templates import PLACEHOLDER
 from clipcifar.trial import Bench, SplitName, Trial
+from clipcifar.verdict import verdict
 
 HELP = """\
 a photo of a {classname}.        try a template; [a|b] are alternatives; ; separates several

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from clipcifar import zero_shot
 from clipcifar.calibration import fit_temperature
 from clipcifar.candidates import Candidate, as_set
-from clipcifar.compare import Comparison, as_metrics, compare, from_counts, holm, mcnemar_exact_each, verdict
+from clipcifar.compare import Comparison, as_metrics, compare, from_counts, holm, mcnemar_exact_each
 from clipcifar.ranking import Selection, Tally, tally
 from clipcifar.splits import TrainVal
 from clipcifar.store import ImageEmbeddings
+from clipcifar.verdict import verdict
 
 SHOWN = 30  # rows of the bar plot
 

@@ -9,6 +9,7 @@ from scipy import stats
 
 from clipcifar import compare
 from clipcifar.errors import DataError
+from clipcifar.verdict import verdict
 
 NAMES = ["cat", "dog", "eel"]
 Labels = NDArray[np.int64]
@@ -138,7 +139,7 @@ def test_verdicts_say_better_worse_nothing_shown_and_identical() -> None:
     names = {"name_a": "photo", "name_b": "scenes"}
 
     def said(a: Labels, b: Labels) -> str:
-        return compare.verdict(compare.compare(a, b, labels, class_names=NAMES), **names)
+        return verdict(compare.compare(a, b, labels, class_names=NAMES), **names)
 
     assert said(labels, worse).startswith("scenes is worse than photo: -10.0 points [")
     assert said(labels, worse).endswith("p < 0.0001; cat -30.0; no class is better.")
@@ -155,6 +156,6 @@ def test_a_class_is_named_only_where_the_corrected_p_value_says_so() -> None:
     fewer[200:206] = 0
     found = compare.compare(labels, fewer, labels, class_names=NAMES)
     assert found.per_class[1].paired.p_value < compare.LEVEL < found.per_class[1].p_holm
-    said = compare.verdict(found, name_a="a", name_b="b")
+    said = verdict(found, name_a="a", name_b="b")
     assert said.startswith("b is worse than a: -1.0 points")
     assert said.endswith("no class is worse; no class is better.")

@@ -35,6 +35,7 @@ from clipcifar.prompt_set import OWN_SENTENCES, PromptSet
 from clipcifar.prompts import expand_set
 from clipcifar.report.ranking import chosen_templates, gains_text, summary
 from clipcifar.sentences import SentenceEmbedder
+from clipcifar.verdict import verdict
 from stages import embed_pool, rank_prompts
 from stages import zero_shot as zero_shot_stage
 from tests.made import DIM, NAMES, prototypes, write_embeddings
@@ -298,7 +299,7 @@ def test_the_comparison_with_the_active_set_is_that_of_the_test_predictions(fini
         name: pytest.approx(getattr(found.overall, name), abs=6e-6)
         for name in ("difference", "low", "high", "p_value")
     }
-    assert data["verdict"] == compare.verdict(found, name_a="photo", name_b=data["chosen"])
+    assert data["verdict"] == verdict(found, name_a="photo", name_b=data["chosen"])
 
 
 def test_every_candidate_is_counted_on_train_and_compared_with_the_active_set(finished: Path) -> None:

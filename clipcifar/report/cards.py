@@ -12,6 +12,7 @@ from clipcifar.report.facts import Facts
 from clipcifar.report.gallery import Flip, Hard
 from clipcifar.report.pictures import Pictures
 from clipcifar.report.verdicts import sentence
+from clipcifar.verdict import verdict
 
 FLIPS_SHOWN, HARD_SHOWN, SETS_SHOWN = 8, 5, 6
 
@@ -38,7 +39,7 @@ def changes(facts: Facts, pictures: Pictures) -> list[dict[str, Any]]:
         comparison = compare.compare(
             sets.predicted[facts.active], sets.predicted[item.name], labels, class_names=names
         )
-        said = compare.verdict(comparison, name_a=facts.active, name_b=item.name, p_value=item.p_holm)
+        said = verdict(comparison, name_a=facts.active, name_b=item.name, p_value=item.p_holm)
         num_won, num_lost = item.paired.only_b, item.paired.only_a
         found.append(
             {

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from clipcifar.compare import Comparison, Paired, verdict
+from clipcifar.compare import Comparison, Paired
 from clipcifar.report.table import escape, markdown_table, p_text
+from clipcifar.verdict import verdict
 
 
 def _row(name: str, found: Paired, p_value: float) -> list[str]:

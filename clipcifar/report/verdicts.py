@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clipcifar.compare import LEVEL, NamedDifference, statement
+from clipcifar.compare import LEVEL, NamedDifference
 from clipcifar.report.ranking import gains_text
 from clipcifar.report.table import METHODS
+from clipcifar.verdict import statement
 
 MOST_NAMED = 6  # prompt sets named in one sentence
 
