@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from clipcifar import files
-from clipcifar.errors import ClipcifarError, DataError
+from clipcifar.errors import ClipcifarError, DataError, exit_with_message
 from clipcifar.report import table
 
 
@@ -22,10 +22,7 @@ def main() -> None:
         if text:
             print(text, flush=True)
     except ClipcifarError as error:
-        if os.environ.get("CLIPCIFAR_TRACEBACK"):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        exit_with_message(error)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # `head` and the like have seen enough; what is left goes nowhere

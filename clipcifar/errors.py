@@ -1,5 +1,11 @@
 """The errors that a person is meant to read: what happened, where, and how to mend it."""
 
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
 
 class ClipcifarError(Exception):
     """Base of all expected failures; stages and the command line print it without a traceback.
@@ -41,3 +47,14 @@ class EnvironmentFault(ClipcifarError):
     """Disk, permission, lock, network or memory: the surroundings, not the input."""
 
     exit_code = 4
+
+
+def exit_with_message(error: ClipcifarError) -> NoReturn:
+    """Print the message of an error being handled and exit with its code.
+
+    With CLIPCIFAR_TRACEBACK set the error goes on instead, to show where it comes from.
+    """
+    if os.environ.get("CLIPCIFAR_TRACEBACK"):
+        raise error
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)

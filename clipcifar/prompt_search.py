@@ -34,6 +34,10 @@ class Gains:
         """What was lost from train to test: luck in the choice, and chance between the two samples."""
         return self.train - self.test
 
+    def as_metrics(self) -> dict[str, float]:
+        """All of them under the keys of the metrics file."""
+        return {**asdict(self), "optimism": self.optimism}
+
 
 def name_of(selection: Selection) -> str:
     """What a person calls the chosen classifier."""
@@ -145,7 +149,7 @@ def metrics(selection: Selection, judgement: Judgement) -> dict[str, Any]:
     overall, gains = judgement.comparison.overall, judgement.gains
     return {
         "selected": {"n_templates": len(selection.members), "n_candidates": len(selection.order)},
-        "gain": {**asdict(gains), "optimism": gains.optimism},
+        "gain": gains.as_metrics(),
         "vs_active": {**as_metrics(overall), "p_value": overall.p_value},
     }
 
@@ -174,7 +178,7 @@ def as_data(
         "chosen": chosen,
         "verdict": verdict(judgement.comparison, name_a=active, name_b=chosen),
         "n": {"train": selection.singles.n, "test": judgement.comparison.overall.n},
-        "gain": {**asdict(gains), "optimism": gains.optimism},
+        "gain": gains.as_metrics(),
         "val_accuracy": selection.val_accuracy,
         "ensemble": [
             {"template": candidates[i].label, "train_accuracy": accuracy}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class Predictions:
     ids: list[str]
     attributes: Mapping[str, Attribute]
 
-    @property
+    @cached_property
     def predicted(self) -> NDArray[np.int64]:
         """(N,) int64, the predicted classes."""
         return np.asarray(self.scores.argmax(axis=1))

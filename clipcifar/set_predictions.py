@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ class SetPredictions:
     labels: NDArray[np.int64]
     ids: list[str]
 
-    @property
+    @cached_property
     def predicted(self) -> dict[str, NDArray[np.int64]]:
         """For each set (N,) int64, the predicted classes."""
         return {name: scores.argmax(axis=1) for name, scores in self.scores.items()}

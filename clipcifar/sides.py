@@ -100,7 +100,7 @@ def load(name: str, *, repository: Path, method: str) -> Predictions:
 def _of_prompt_set(images_path: Path, texts_path: Path) -> Predictions:
     images, texts = store.read_images(images_path), store.read_texts(texts_path)
     store.check_same_space(images, texts)
-    weights = zero_shot.class_weights(texts.embeddings, texts.class_index, class_names=texts.class_names)
+    weights = zero_shot.classifier(texts)
     scores = zero_shot.logits(images.test.embeddings, weights, logit_scale=images.logit_scale)
     return Predictions(scores, images.test.labels, images.test.ids, results.inherited(images.attributes))
 

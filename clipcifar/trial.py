@@ -46,9 +46,7 @@ class Bench:
         self.class_names = images.class_names
         self._dataset = str(images.attributes["dataset"])
         self._predicted: dict[SplitName, NDArray[np.int64]] = {}
-        self._active_weights = zero_shot.class_weights(
-            active.embeddings, active.class_index, class_names=self.class_names
-        )
+        self._active_weights = zero_shot.classifier(active)
         self.active_sentences = _by_class(active.class_index.tolist(), active.sentences, self.class_names)
 
     def from_templates(self, templates: list[str]) -> dict[str, list[str]]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.errors import DataError
+from clipcifar.store import TextEmbeddings
 
 
 def class_weights(
@@ -37,6 +38,11 @@ def class_weights(
                 f"the class {name!r} has no sentence with a direction", fix="check the prompt set"
             )
     return np.asarray(sums / norms[:, None], dtype=np.float32)
+
+
+def classifier(texts: TextEmbeddings) -> NDArray[np.float32]:
+    """The zero-shot classifier of a prompt set, (C, D) float32 unit rows; see `class_weights`."""
+    return class_weights(texts.embeddings, texts.class_index, class_names=texts.class_names)
 
 
 def logits(

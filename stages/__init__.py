@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from clipcifar import params
-from clipcifar.errors import ClipcifarError, ConfigError
+from clipcifar.errors import ClipcifarError, ConfigError, exit_with_message
 
 INTERRUPTED = 130
 
@@ -30,10 +29,7 @@ def run(main: Callable[..., None]) -> NoReturn:
         settings: dict[str, Any] = params.load(Path("params.yaml"))
         main(settings, *paths)
     except ClipcifarError as error:
-        if os.environ.get("CLIPCIFAR_TRACEBACK"):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        exit_with_message(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)

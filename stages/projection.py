@@ -30,7 +30,7 @@ def main(
     store.check_same_space(images, texts)
     model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
     rows = splits.read_splits(splits_path, images.train.ids, dataset_digest=images.dataset_digest)
-    weights = zero_shot.class_weights(texts.embeddings, texts.class_index, class_names=texts.class_names)
+    weights = zero_shot.classifier(texts)
 
     def build(data: Labelled) -> Projection:
         return Projection(

@@ -30,7 +30,7 @@ def main(
     for path in sorted(texts_folder.glob("*.h5")):
         texts = store.read_texts(path)
         store.check_same_space(images, texts)
-        weights = zero_shot.class_weights(texts.embeddings, texts.class_index, class_names=texts.class_names)
+        weights = zero_shot.classifier(texts)
         train, test = (
             zero_shot.logits(split.embeddings, weights, logit_scale=images.logit_scale)
             for split in (images.train, images.test)

@@ -10,7 +10,7 @@ from clipcifar.files import read_json, write_json
 from clipcifar.plots import write_csv
 from clipcifar.prompt_set import PromptSet
 from clipcifar.prompts import PromptsParams
-from clipcifar.zero_shot import class_weights
+from clipcifar.zero_shot import classifier
 from stages import run
 
 
@@ -39,8 +39,7 @@ def main(
     sets = [PromptSet.from_json(read_json(prompts / f"{name}.json")) for name in texts]
     sets.append(prompt_pool.expand(names, dataset=dataset).only(embedding_of))
     offered = candidates.collect(sets, num_classes=len(names))
-    own = texts.get(active) or store.read_texts(texts_folder / f"{active}.h5")
-    reference = class_weights(own.embeddings, own.class_index, class_names=names)
+    reference = classifier(texts.get(active) or store.read_texts(texts_folder / f"{active}.h5"))
     train, val = images.train.part(rows.train), images.train.part(rows.val)
     clashes = candidates.clashes(offered)
     selection = ranking.select(

@@ -34,7 +34,7 @@ def main(
     text = table.report(
         found.metrics,
         found.set_metrics,
-        found.set_differences(),
+        found.set_differences,
         active=active,
         dataset=found.dataset.name,
         model=found.model.label,

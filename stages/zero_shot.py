@@ -25,7 +25,7 @@ def main(
     store.check_same_space(images, texts)
     model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
     val = splits.read_splits(splits_path, images.train.ids, dataset_digest=images.dataset_digest).val
-    weights = zero_shot.class_weights(texts.embeddings, texts.class_index, class_names=texts.class_names)
+    weights = zero_shot.classifier(texts)
     val_scores, test_scores = (
         zero_shot.logits(rows, weights, logit_scale=images.logit_scale)
         for rows in (images.train.embeddings[val], images.test.embeddings)

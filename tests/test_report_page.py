@@ -64,7 +64,7 @@ def test_the_page_has_the_numbers_of_the_files(folder: Path, html: str) -> None:
         assert f"{metrics['accuracy']:.4f}" in text, method
         calibrated = metrics["calibrated"]
         assert f"ECE {metrics['ece']:.3f} → {calibrated['ece']:.3f}" in text
-    for item in found.set_differences():
+    for item in found.set_differences:
         assert f"{100 * item.paired.difference:+.2f}" in text
         assert f"{item.name} instead of photo: {item.paired.only_b} won, {item.paired.only_a} lost" in text
     for part in (
@@ -191,7 +191,7 @@ def test_predictions_of_other_images_are_refused(folder: Path, tmp_path: Path) -
 
 def test_trained_methods_are_tested_against_zero_shot_and_corrected(folder: Path) -> None:
     found = finished_run.read(folder)
-    differences = found.trained_differences()
+    differences = found.trained_differences
     assert [item.name for item in differences] == ["linear_probe", "mlp_probe", "projection"]
     said = {
         method: results.read_predictions(folder / "predictions" / f"{method}.h5").scores.argmax(axis=1)

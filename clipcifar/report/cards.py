@@ -30,7 +30,7 @@ class Card:
 def changes(facts: Facts, pictures: Pictures) -> list[dict[str, Any]]:
     """Every other prompt set against the active one, the largest number of changed images first."""
     names, labels, sets = facts.dataset.class_names, facts.sets.labels, facts.sets
-    differences = sorted(facts.set_differences(), key=lambda d: -(d.paired.only_a + d.paired.only_b))
+    differences = sorted(facts.set_differences, key=lambda d: -(d.paired.only_a + d.paired.only_b))
     found = []
     for item in differences[:SETS_SHOWN]:
         won, lost = gallery.flips(

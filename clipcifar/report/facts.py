@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,13 @@ class Facts:
     model: ModelDescription
     dataset: Prepared
 
+    @cached_property
     def set_differences(self) -> list[NamedDifference]:
         """Every other prompt set against the active one, on test."""
         others = {name: said for name, said in self.sets.predicted.items() if name != self.active}
         return compare.against(self.sets.predicted[self.active], others, self.sets.labels)
 
+    @cached_property
     def trained_differences(self) -> list[NamedDifference]:
         """Every trained method against zero-shot, on test."""
         said = {method: found.predicted for method, found in self.predictions.items()}
@@ -89,8 +92,8 @@ def read(
         model=ModelDescription.read(model),
         dataset=dataset_file.read(dataset),
     )
-    about = (facts.ranking["active"], *(name for name in facts.set_metrics if name == active))
-    if about != (active, active) or set(facts.set_metrics) != set(facts.sets.scores):
+    same_sets = active in facts.sets.scores and set(facts.set_metrics) == set(facts.sets.scores)
+    if not same_sets or facts.ranking["active"] != active:
         raise DataError(
             f"the results are not those of the active set {active!r}",
             where=str(predictions),

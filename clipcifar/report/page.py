@@ -72,9 +72,9 @@ def _verdicts(facts: Facts) -> list[str]:
     interval = f"[{100 * low:.1f}, {100 * high:.1f}]"
     return [
         f"Zero-shot with {facts.active}: {100 * zero_shot['accuracy']:.1f} % {interval}.",
-        *verdicts.of_sets(facts.set_differences(), active=facts.active),
+        *verdicts.of_sets(facts.set_differences, active=facts.active),
         verdicts.of_ranking(facts.ranking),
-        *verdicts.of_methods(facts.trained_differences(), reference="zero_shot"),
+        *verdicts.of_methods(facts.trained_differences, reference="zero_shot"),
         verdicts.of_calibration(facts.metrics),
     ]
 

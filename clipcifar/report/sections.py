@@ -48,7 +48,7 @@ def methods(facts: Facts) -> dict[str, Any]:
 
 def sets(facts: Facts) -> dict[str, Any]:
     """The prompt sets, the best on train first, each against the active one."""
-    differences = {item.name: item for item in facts.set_differences()}
+    differences = {item.name: item for item in facts.set_differences}
     ranked = sorted(facts.set_metrics.items(), key=lambda item: -item[1]["train"]["accuracy"])
     rows = []
     for name, found in ranked:
