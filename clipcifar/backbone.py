@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from clipcifar import device as devices
+from clipcifar import kernels
 from clipcifar import preprocess as preprocessing
 from clipcifar.embed_params import Precision
 from clipcifar.errors import ConfigError, DataError
@@ -35,6 +36,8 @@ class Backbone:
 
     def __init__(self, model: Any, tokenizer: Any, device: torch.device) -> None:
         self._model = model.eval().requires_grad_(False)  # Any: open_clip has no types
+        kernels.replace_attention(model)
+        devices.keep_freed_memory(device)
         self._tokenizer = tokenizer
         self.device = device
         config = open_clip.get_model_preprocess_cfg(model)
@@ -84,9 +87,8 @@ class Backbone:
         Returns:
             (B, D) float32 unit rows, on the device and perhaps still being computed.
         """
-        pixels = devices.upload(images, self.device)
-        pixels = preprocessing.normalise(preprocessing.fit(pixels, self.preprocess), self.preprocess)
-        with devices.autocast(self.device, precision):
+        pixels = preprocessing.model_input(devices.upload(images, self.device), self.preprocess)
+        with devices.autocast(self.device, precision), kernels.fast_linear(self.device):
             features = self._model.encode_image(pixels)
         return F.normalize(features.float(), dim=-1)
 
@@ -127,6 +129,10 @@ class Backbone:
     @torch.inference_mode()
     def _encode_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
         """(B, L) token ids to (B, D) features; L is the context length or, where it is exact, less."""
+        with kernels.fast_linear(self.device):
+            return self._text_features(tokens)
+
+    def _text_features(self, tokens: torch.Tensor) -> torch.Tensor:
         length = tokens.shape[1]
         if length == self.context_length:
             features: torch.Tensor = self._model.encode_text(tokens)

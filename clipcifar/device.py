@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -10,6 +12,8 @@ import torch
 
 from clipcifar.embed_params import DeviceName, Precision
 from clipcifar.errors import ConfigError, EnvironmentFault
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
 
 def choose(name: DeviceName, *, key: str) -> torch.device:
@@ -52,6 +56,18 @@ def upload(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
+
+
+def keep_freed_memory(device: torch.device) -> None:
+    """Let the process keep large blocks that it has freed, where the C library is glibc.
+
+    By default each activation of a CPU batch is mapped, zeroed by the kernel, used once and
+    unmapped, which costs the image tower up to a quarter of its time. Values are not touched.
+    """
+    if device.type == "cpu" and platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def make_deterministic(seed: int) -> None:

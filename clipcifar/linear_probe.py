@@ -8,18 +8,16 @@ since the refit has seen val. Test is not an argument of anything here.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 
 from clipcifar.calibration import fit_temperature
 from clipcifar.errors import ConfigError, DataError
+from clipcifar.logistic import Problem, Solution
 from clipcifar.metrics import accuracy
 from clipcifar.params import Range
 
@@ -44,6 +42,10 @@ class LinearProbe:
     coefficients: NDArray[np.float32]
     intercepts: NDArray[np.float32]
 
+    @classmethod
+    def of(cls, found: Solution) -> LinearProbe:
+        return cls(found.coefficients.astype(np.float32), found.intercepts.astype(np.float32))
+
     def scores(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits of (N, D) embeddings, (N, C) float32."""
         return embeddings @ self.coefficients.T + self.intercepts
@@ -67,6 +69,18 @@ class GridPoint:
     converged: bool
 
 
+def _check_classes(labels: NDArray[np.int64], class_names: list[str]) -> None:
+    """Raise DataError when there is one class only, or a class does not occur."""
+    counts = np.bincount(labels, minlength=len(class_names))
+    missing = [name for name, count in zip(class_names, counts, strict=True) if not count]
+    if missing or len(class_names) < 2:
+        raise DataError(
+            f"no train images of {', '.join(missing)}" if missing else "there is only one class",
+            where="split train",
+            fix="give every class train images, and at least two classes",
+        )
+
+
 def fit(
     embeddings: NDArray[np.float32],
     labels: NDArray[np.int64],
@@ -75,7 +89,7 @@ def fit(
     max_iter: int,
     class_names: list[str],
 ) -> tuple[LinearProbe, bool]:
-    """Fit one probe by L-BFGS.
+    """Fit one probe.
 
     Args:
         embeddings: (N, D) float32.
@@ -88,24 +102,9 @@ def fit(
     Raises:
         DataError: there is one class only, or a class does not occur.
     """
-    counts = np.bincount(labels, minlength=len(class_names))
-    missing = [name for name, count in zip(class_names, counts, strict=True) if not count]
-    if missing or len(class_names) < 2:
-        raise DataError(
-            f"no train images of {', '.join(missing)}" if missing else "there is only one class",
-            where="split train",
-            fix="give every class train images, and at least two classes",
-        )
-    model = LogisticRegression(C=c, max_iter=max_iter)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        model.fit(embeddings, labels)
-    converged = not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
-    coefficients, intercepts = model.coef_, model.intercept_
-    if len(class_names) == 2:  # scikit-learn fits one row; softmax over -z/2 and z/2 is its sigmoid
-        coefficients = np.concatenate([-coefficients / 2, coefficients / 2])
-        intercepts = np.concatenate([-intercepts / 2, intercepts / 2])
-    return LinearProbe(coefficients.astype(np.float32), intercepts.astype(np.float32)), converged
+    _check_classes(labels, class_names)
+    found = Problem(embeddings, labels, num_classes=len(class_names)).fit(c, max_iter=max_iter)
+    return LinearProbe.of(found), found.converged
 
 
 def choose(points: list[GridPoint]) -> GridPoint:
@@ -134,16 +133,20 @@ def validation_curve(
     class_names: list[str],
     on_fit: Callable[[], object] = lambda: None,
 ) -> list[GridPoint]:
-    """Fit every C of the grid on train and score it on val.
+    """Fit every C of the grid on train, each from the solution of the one before, and score it on val.
 
     Args:
         embeddings, labels: train, (N, D) float32 and (N,) int64.
         val_embeddings, val_labels: val, shaped likewise.
         on_fit: called after each fit.
     """
-    points = []
+    _check_classes(labels, class_names)
+    problem = Problem(embeddings, labels, num_classes=len(class_names))
+    points: list[GridPoint] = []
+    found: Solution | None = None
     for c in sorted(params.c_grid):
-        probe, converged = fit(embeddings, labels, c=c, max_iter=params.max_iter, class_names=class_names)
+        found = problem.fit(c, max_iter=params.max_iter, start=found)
+        probe = LinearProbe.of(found)
         val_scores = probe.scores(val_embeddings)
         points.append(
             GridPoint(
@@ -151,7 +154,7 @@ def validation_curve(
                 accuracy(probe.scores(embeddings), labels),
                 accuracy(val_scores, val_labels),
                 fit_temperature(val_scores, val_labels),
-                converged,
+                found.converged,
             )
         )
         on_fit()

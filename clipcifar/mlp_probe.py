@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from clipcifar.dropout import Dropout
+
 
 class MLPProbe(nn.Module):
     """Standardise, hidden layer with GELU and dropout, logits: (N, D) -> (N, C).
@@ -27,10 +29,11 @@ class MLPProbe(nn.Module):
         self.register_buffer("mean", train_embeddings.mean(dim=0))
         self.register_buffer("deviation", train_embeddings.std(dim=0).clamp_min(1e-6))
         self.layers = nn.Sequential(
-            nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, num_classes)
+            nn.Linear(dim, hidden), nn.GELU(), Dropout(dropout), nn.Linear(hidden, num_classes)
         )
         self.to(train_embeddings.device)
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.layers((embeddings - self.mean) / self.deviation)
+        standardised = torch.addcmul(-self.mean / self.deviation, embeddings, 1 / self.deviation)
+        logits: torch.Tensor = self.layers(standardised)
         return logits

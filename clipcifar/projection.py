@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from clipcifar.dropout import Dropout
+
 
 class ResidualHead(nn.Module):
     """(N, D) unit rows -> (N, D) unit rows, the identity at first."""
@@ -20,7 +22,7 @@ class ResidualHead(nn.Module):
     def __init__(self, dim: int, *, hidden: int, dropout: float) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim)
+            nn.Linear(dim, hidden), nn.GELU(), Dropout(dropout), nn.Linear(hidden, dim)
         )
         last = self.layers[-1]
         nn.init.zeros_(last.weight)  # type: ignore[arg-type]
@@ -54,5 +56,5 @@ class Projection(nn.Module):
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
         images, classes = self.image_head(embeddings), self.text_head(self.class_weights)
-        logits: torch.Tensor = self.log_scale.exp() * images @ classes.T
+        logits: torch.Tensor = self.log_scale.exp() * (images @ classes.T)
         return logits

@@ -12,7 +12,7 @@ from clipcifar.store import class_names_attribute
 
 _HERE = Path(__file__).parent
 # The code and the libraries that turn pixels and sentences into numbers; read, not imported.
-_SOURCES = (_HERE / "backbone.py", _HERE / "preprocess.py", _HERE / "images.py")
+_SOURCES = tuple(_HERE / name for name in ("backbone.py", "images.py", "kernels.py", "preprocess.py"))
 _LIBRARIES = ("torch", "torchvision", "open_clip_torch", "numpy", "pillow")
 
 

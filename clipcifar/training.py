@@ -119,7 +119,7 @@ def train(
     devices.make_deterministic(seed)
     head = build()
     optimiser = torch.optim.AdamW(
-        head.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay
+        head.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay, fused=True
     )
     order = torch.Generator().manual_seed(seed)
     train_loss, _ = _evaluate(head, train_data)

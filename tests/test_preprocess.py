@@ -12,7 +12,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
 from clipcifar.errors import DataError
-from clipcifar.preprocess import Preprocess, fit, normalise
+from clipcifar.preprocess import Preprocess, fit, model_input
 
 BASE: dict[str, Any] = {
     "size": 224,
@@ -74,7 +74,7 @@ def test_normalisation_is_open_clips() -> None:
     pixels = _photograph(224, 224)
     preprocess = Preprocess.from_config(BASE)
     torch.testing.assert_close(
-        normalise(_batch(pixels), preprocess)[0], _theirs(pixels, BASE), atol=1e-6, rtol=0
+        model_input(_batch(pixels), preprocess)[0], _theirs(pixels, BASE), atol=1e-6, rtol=0
     )
 
 

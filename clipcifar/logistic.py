@@ -1,0 +1,140 @@
+"""Multinomial logistic regression with an L2 penalty, solved to its optimum along a path of C.
+
+The objective is scikit-learn's: mean cross-entropy + |W|^2 / (2 C N), intercepts free. CLIP's
+embeddings make it ill-conditioned: they share a large mean and their variances span orders of
+magnitude, so L-BFGS on them takes hundreds of steps, and stops early for large C. Three changes of
+variables leave the optimum where it is and make the Hessian nearly the identity: centred rows (the
+intercepts absorb the mean), rows rotated onto their principal axes (|W| does not change), and
+coefficients scaled by the root of the Hessian's diagonal at the point where a fit starts.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from threadpoolctl import ThreadpoolController
+
+# Largest gradient component in the scaled variables, where the Hessian is about 1: what the solver
+# aims at, and what counts as converged where float32's noise ends the search before.
+_AIM, TOLERANCE = 3e-5, 3e-4
+_FLOAT64_NUMBERS = 2**22  # few rows do not average the noise of float32 away, and cost little
+_MEMORY = 20  # of L-BFGS, steps
+_SQUARED_AXES = 64  # bounds the memory of squared rows
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A fit: coefficients (K, D) float64, intercepts (K,) float64, and whether the solver converged."""
+
+    coefficients: NDArray[np.float64]
+    intercepts: NDArray[np.float64]
+    converged: bool
+
+
+def _one_thread_for_the_solver() -> AbstractContextManager[object]:
+    """Limit the BLAS that SciPy's wheels bring beside NumPy's.
+
+    It works on vectors of some thousand numbers here, and its threads, waiting for more, would take
+    half the cores from NumPy's products.
+    """
+    libraries = ThreadpoolController()
+    own = [library.filepath for library in libraries.lib_controllers if "scipy.libs" in library.filepath]
+    limited: AbstractContextManager[object] = libraries.select(filepath=own).limit(limits=1)
+    return limited
+
+
+class Problem:
+    """The rows and labels to fit, prepared once for any number of fits.
+
+    Args:
+        rows: (N, D) float32.
+        labels: (N,) int64 in 0 ... K - 1, every class at least once.
+        num_classes: K, at least 2.
+    """
+
+    def __init__(self, rows: NDArray[np.float32], labels: NDArray[np.int64], *, num_classes: int) -> None:
+        dtype = np.float64 if rows.size <= _FLOAT64_NUMBERS else np.float32
+        self._mean = rows.mean(axis=0, dtype=np.float64).astype(dtype)
+        centred = rows - self._mean
+        self._axes: NDArray[Any] = np.linalg.eigh((centred.T @ centred).astype(np.float64))[1].astype(dtype)
+        self._rows = self._axes.T @ centred.T  # (D, N)
+        self._labels, self._positions = labels, np.arange(len(labels))
+        self._prior = np.bincount(labels, minlength=num_classes) / len(labels)
+
+    def fit(self, c: float, *, max_iter: int, start: Solution | None = None) -> Solution:
+        """Fit one C.
+
+        Args:
+            c: inverse regularisation strength, as scikit-learn defines it (not divided by N); of two
+                classes it fits one row, which softmax over -z/2 and z/2 equals at twice the penalty.
+            max_iter: of L-BFGS.
+            start: where to start from, such as the solution at the next smaller C.
+        """
+        num_classes = len(self._prior)
+        penalty = (2 if num_classes == 2 else 1) / (c * len(self._labels))
+        if start is None:
+            weights = np.zeros((num_classes, len(self._rows)))
+            intercepts = np.log(self._prior)
+        else:
+            weights = start.coefficients @ self._axes
+            intercepts = start.intercepts + start.coefficients @ self._mean
+        point = np.column_stack([weights, intercepts])
+        scale = self._curvature(point, penalty)
+
+        def objective(scaled: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+            loss, gradient = self._loss(scaled.reshape(scale.shape) / scale, penalty)
+            return loss, (gradient / scale).ravel()
+
+        with _one_thread_for_the_solver():
+            found = minimize(
+                objective,
+                (point * scale).ravel(),
+                jac=True,
+                method="L-BFGS-B",
+                options={"maxiter": max_iter, "gtol": _AIM, "ftol": 0, "maxcor": _MEMORY},
+            )
+        point = found.x.reshape(scale.shape) / scale
+        coefficients = point[:, :-1] @ self._axes.T
+        converged = bool(np.abs(found.jac).max() <= TOLERANCE)
+        return Solution(coefficients, point[:, -1] - coefficients @ self._mean, converged)
+
+    def _probabilities(self, point: NDArray[np.float64]) -> tuple[NDArray[Any], float]:
+        """(K, N) class probabilities and the mean cross-entropy in nats."""
+        scores = point[:, :-1].astype(self._rows.dtype) @ self._rows
+        scores += point[:, -1:].astype(self._rows.dtype)
+        scores -= scores.max(axis=0)
+        of_labels = scores[self._labels, self._positions].sum(dtype=np.float64)
+        np.exp(scores, out=scores)
+        totals = scores.sum(axis=0)
+        scores /= totals
+        loss = (np.log(totals).sum(dtype=np.float64) - of_labels) / len(self._labels)
+        return scores, float(loss)
+
+    def _loss(self, point: NDArray[np.float64], penalty: float) -> tuple[float, NDArray[np.float64]]:
+        """The objective and its gradient, (K, D + 1), intercepts last."""
+        residual, loss = self._probabilities(point)
+        residual[self._labels, self._positions] -= 1
+        weights = point[:, :-1]
+        gradient = np.column_stack(
+            [
+                (residual @ self._rows.T) / len(self._labels) + penalty * weights,
+                residual.mean(axis=1, dtype=np.float64),
+            ]
+        )
+        return loss + 0.5 * penalty * float((weights**2).sum()), gradient
+
+    def _curvature(self, point: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
+        """The root of the Hessian's diagonal, (K, D + 1), intercepts last."""
+        spread, _ = self._probabilities(point)
+        spread *= 1 - spread
+        diagonal = np.empty(point.shape)
+        for first in range(0, len(self._rows), _SQUARED_AXES):
+            axes = slice(first, min(first + _SQUARED_AXES, len(self._rows)))
+            diagonal[:, axes] = (spread @ np.square(self._rows[axes]).T) / len(self._labels) + penalty
+        diagonal[:, -1] = spread.mean(axis=1, dtype=np.float64)
+        return np.sqrt(np.maximum(diagonal, 1e-12))

@@ -1,0 +1,101 @@
+"""The replaced arithmetic against the modules it stands for."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from clipcifar import kernels
+
+CPU = torch.device("cpu")
+CAUSAL = torch.full((5, 5), float("-inf")).triu(1)
+
+
+def _pair(**options: object) -> tuple[nn.MultiheadAttention, nn.MultiheadAttention]:
+    """The module as torch has it, and the same one with its attention replaced."""
+    torch.manual_seed(0)
+    theirs = nn.MultiheadAttention(12, 3, batch_first=True, **options).eval()  # type: ignore[arg-type]
+    nn.init.normal_(theirs.in_proj_bias)
+    ours = copy.deepcopy(theirs)
+    kernels.replace_attention(nn.Sequential(ours))
+    return theirs, ours
+
+
+@pytest.mark.parametrize("mask", [None, CAUSAL, CAUSAL.bool()], ids=["none", "float", "bool"])
+def test_attention_is_torchs(mask: torch.Tensor | None) -> None:
+    theirs, ours = _pair()
+    assert "forward" in vars(ours)
+    rows = torch.randn(4, 5, 12)
+    with torch.no_grad():
+        expected, _ = theirs(rows, rows, rows, need_weights=False, attn_mask=mask)
+        found, weights = ours(rows, rows, rows, need_weights=False, attn_mask=mask)
+        unmasked, _ = theirs(rows, rows, rows, need_weights=False)
+    assert weights is None
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+    if mask is not None:  # negative control: the mask matters
+        assert float((found - unmasked).abs().max()) > 1e-2
+
+
+def test_what_is_not_plain_self_attention_is_left_to_torch() -> None:
+    theirs, ours = _pair()
+    rows, other = torch.randn(2, 5, 12), torch.randn(2, 7, 12)
+    padding = torch.tensor([[False] * 6 + [True]] * 2)
+    with torch.no_grad():
+        for arguments in (
+            {"key_padding_mask": padding, "need_weights": False},
+            {"need_weights": True},
+        ):
+            for expected, found in zip(
+                theirs(rows, other, other, **arguments), ours(rows, other, other, **arguments), strict=True
+            ):
+                assert (expected is None) == (found is None)
+                if expected is not None:
+                    torch.testing.assert_close(found, expected)
+    train = ours.train()(rows, rows, rows, need_weights=False)[0]
+    torch.testing.assert_close(train, theirs.train()(rows, rows, rows, need_weights=False)[0])
+
+
+@pytest.mark.parametrize("option", [{"add_bias_kv": True}, {"add_zero_attn": True}, {"kdim": 6, "vdim": 6}])
+def test_unusual_modules_keep_their_own_forward(option: dict[str, object]) -> None:
+    assert "forward" not in vars(_pair(**option)[1])
+
+
+def test_replacing_twice_is_replacing_once() -> None:
+    _, ours = _pair()
+    once = ours.forward
+    kernels.replace_attention(nn.Sequential(ours))
+    assert ours.forward is once
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(9, 24), (3, 5, 24), (0, 24)])
+def test_a_linear_layer_is_torchs(shape: tuple[int, ...], bias: bool) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(24, 7, bias=bias)
+    rows = torch.randn(shape)
+    with torch.inference_mode():
+        expected = layer(rows)
+        with kernels.fast_linear(CPU):
+            found = layer(rows)
+            strided = layer(torch.randn(24, 9).T) if shape == (9, 24) else found
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+    assert strided.shape == found.shape
+
+
+def test_only_float32_on_a_cpu_goes_another_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    linear = kernels._linear
+    monkeypatch.setattr(kernels, "_linear", lambda *args: seen.append(args[0].dtype) or linear(*args))
+    rows = torch.randn(3, 4)
+    with torch.inference_mode(), kernels.fast_linear(CPU):
+        half = F.linear(rows.half(), torch.eye(4).half())
+        F.linear(rows, torch.eye(4))
+    assert seen == [torch.float16, torch.float32]
+    assert half.dtype == torch.float16
+    with torch.inference_mode(), kernels.fast_linear(torch.device("cuda")):
+        F.linear(rows, torch.eye(4))
+    assert len(seen) == 2
