@@ -58,6 +58,28 @@ def upload(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     return tensor.to(device)
 
 
+class Download:
+    """A tensor on its way to the host, started at once.
+
+    On cuda it is copied into pinned memory behind the work that makes it, and waiting for it does
+    not wait for work that was queued later; elsewhere it is copied when it is asked for.
+    """
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._tensor, self._done = tensor, None
+        if tensor.device.type == "cuda":
+            self._tensor = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            self._tensor.copy_(tensor, non_blocking=True)
+            self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._done.record()
+
+    def wait(self) -> torch.Tensor:
+        """The tensor on the host."""
+        if self._done is not None:
+            self._done.synchronize()
+        return self._tensor.cpu()
+
+
 def keep_freed_memory(device: torch.device) -> None:
     """Let the process keep large blocks that it has freed, where the C library is glibc.
 
@@ -73,7 +95,7 @@ def keep_freed_memory(device: torch.device) -> None:
 def make_deterministic(seed: int) -> None:
     """Seed torch and ask for deterministic kernels, which on cuda need the cuBLAS workspace set."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms would import the compiler
     torch.manual_seed(seed)
 
 

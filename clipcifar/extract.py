@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clipcifar.device import out_of_memory_explained
+from clipcifar.device import Download, out_of_memory_explained
 from clipcifar.errors import DataError
 from clipcifar.progress import progress
 from clipcifar.shards import ShardFolder
@@ -70,15 +70,15 @@ def _shards_of(
     ids: list[str],
     on_rows: Callable[[int], object],
 ) -> Iterator[tuple[range, NDArray[np.float32]]]:
-    """Compute shards one by one. A batch is fetched from the device while the next one runs on it."""
+    """Compute shards one by one. A batch is fetched and checked while the next one runs on the device."""
     batches = [
         range(i, min(i + batch_size, s.stop)) for s in shards for i in range(s.start, s.stop, batch_size)
     ]
     ends = {shard.stop: shard for shard in shards}
     collected: list[NDArray[np.float32]] = []
 
-    def collect(rows: range, embeddings: torch.Tensor) -> Iterator[tuple[range, NDArray[np.float32]]]:
-        batch = embeddings.cpu().numpy()
+    def collect(rows: range, embeddings: Download) -> Iterator[tuple[range, NDArray[np.float32]]]:
+        batch = embeddings.wait().numpy()
         check_embeddings(batch, ids[rows.start : rows.stop], what="image")
         collected.append(batch)
         on_rows(len(rows))
@@ -86,10 +86,10 @@ def _shards_of(
             yield ends[rows.stop], np.concatenate(collected)
             collected.clear()
 
-    pending: tuple[range, torch.Tensor] | None = None
+    pending: tuple[range, Download] | None = None
     with out_of_memory_explained("embed.batch_size"):
         for rows, images in zip(batches, source.batches(batches), strict=True):
-            queued = encode(images)
+            queued = Download(encode(images))
             if pending is not None:
                 yield from collect(*pending)
             pending = rows, queued

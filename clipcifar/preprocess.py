@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -80,6 +81,48 @@ def resized_size(height: int, width: int, preprocess: Preprocess) -> tuple[int, 
     return max(1, round(height / ratio)), max(1, round(width / ratio))  # a sliver keeps one pixel
 
 
+def _resize(images: torch.Tensor, size: tuple[int, int], interpolation: str) -> torch.Tensor:
+    """(B, 3, H, W) uint8 to another size, antialiased, by levels of 8 bits between the two directions."""
+    if images.device.type == "cpu":
+        mode = _INTERPOLATION[interpolation]
+        resized: torch.Tensor = F.resize(images, list(size), interpolation=mode, antialias=True)
+        return resized
+    return resize_by_products(images, size, interpolation)
+
+
+def resize_by_products(images: torch.Tensor, size: tuple[int, int], interpolation: str) -> torch.Tensor:
+    """The same as two matrix products, for devices that have no kernel for 8-bit levels.
+
+    torchvision would resize in float there and round once at the end, which differs from Pillow by
+    up to ten levels beside strong edges.
+    """
+    height, width = images.shape[-2:]
+    down = _resampling_matrix(height, size[0], interpolation).to(images.device)
+    across = _resampling_matrix(width, size[1], interpolation).to(images.device)
+    rows = (images.float() @ across.T).add_(0.5).floor_().clamp_(0, 255)  # half up, as Pillow rounds
+    return (down @ rows).add_(0.5).floor_().clamp_(0, 255).to(torch.uint8)
+
+
+@lru_cache(maxsize=64)
+def _resampling_matrix(before: int, after: int, interpolation: str) -> torch.Tensor:
+    """(after, before) float32 weights of Pillow's antialiased resampling, its bicubic with a = -0.5."""
+    ratio = before / after
+    stretch = max(1.0, ratio)
+    reach = (2.0 if interpolation == "bicubic" else 1.0) * stretch
+    centres = (torch.arange(after, dtype=torch.float64) + 0.5) * ratio
+    pixels = torch.arange(before, dtype=torch.float64)
+    first, last = (centres - reach + 0.5).floor(), (centres + reach + 0.5).floor()
+    inside = (pixels >= first[:, None]) & (pixels < last[:, None])
+    x = ((pixels + 0.5 - centres[:, None]) / stretch).abs()
+    if interpolation == "bicubic":
+        near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+        weights = torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
+    else:
+        weights = (1 - x).clamp_min(0)
+    weights = weights * inside
+    return (weights / weights.sum(dim=1, keepdim=True)).float()
+
+
 def fit(images: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
     """Resize, then crop or pad, to the model's input size.
 
@@ -94,7 +137,7 @@ def fit(images: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
         # Non-square "shortest" is always bicubic in open_clip.
         square = preprocess.size[0] == preprocess.size[1]
         name = "bicubic" if preprocess.resize_mode == "shortest" and not square else preprocess.interpolation
-        images = F.resize(images, list(size), interpolation=_INTERPOLATION[name], antialias=True)
+        images = _resize(images, size, name)
     height, width = preprocess.size
     missing_height, missing_width = max(0, height - size[0]), max(0, width - size[1])
     if missing_height or missing_width:

@@ -6,6 +6,7 @@ The tower is loaded when the first new sentence comes, and then stays.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,15 +108,18 @@ class SentenceEmbedder:
     def load(self) -> Backbone:
         """The text tower, loaded once; called beforehand, the first new sentence waits for nothing."""
         if self._backbone is None:
-            from clipcifar.backbone import Backbone  # seconds of imports, saved where no sentence is new
-            from clipcifar.device import choose
+            with ThreadPoolExecutor(1) as beside:  # hashing the weights while modules are imported
+                checked = beside.submit(provenance.check_weights, self._model, self._weights)
+                from clipcifar.backbone import Backbone  # seconds, saved where no sentence is new
+                from clipcifar.device import choose
 
-            device = choose(self._device, key="embed.device")
-            if device.type != self.kind:
-                forget()
-                raise EnvironmentFault(
-                    f"the device was {self.kind} and is {device.type} now", fix="run the same command again"
-                )
-            provenance.check_weights(self._model, self._weights)
+                device = choose(self._device, key="embed.device")
+                if device.type != self.kind:
+                    forget()
+                    raise EnvironmentFault(
+                        f"the device was {self.kind} and is {device.type} now",
+                        fix="run the same command again",
+                    )
+                checked.result()
             self._backbone = Backbone.load(self._weights, device)
         return self._backbone

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from clipcifar import device as devices
 from clipcifar.embed_params import DeviceName
 from clipcifar.errors import ConfigError
+from clipcifar.optimiser import AdamW
 from clipcifar.params import MAX_SEED, Range
 
 _EVALUATION_ROWS = 16_384  # bounds the memory of hidden layers, not a knob
@@ -118,9 +119,7 @@ def train(
     """
     devices.make_deterministic(seed)
     head = build()
-    optimiser = torch.optim.AdamW(
-        head.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay, fused=True
-    )
+    optimiser = AdamW(head.parameters(), learning_rate=params.learning_rate, weight_decay=params.weight_decay)
     order = torch.Generator().manual_seed(seed)
     train_loss, _ = _evaluate(head, train_data)
     best = Epoch(0, train_loss, *_evaluate(head, val_data))
@@ -131,7 +130,7 @@ def train(
         for rows in torch.split(torch.randperm(len(train_data.labels), generator=order), params.batch_size):
             rows = rows.to(train_data.labels.device)
             loss = F.cross_entropy(head(train_data.embeddings[rows]), train_data.labels[rows])
-            optimiser.zero_grad(set_to_none=True)
+            optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             total += loss.detach() * len(rows)

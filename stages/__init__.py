@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,4 +34,11 @@ def run(main: Callable[..., None]) -> NoReturn:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    sys.exit(0)
+    leave(0)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process at once: taking torch and open_clip down in order costs a second."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

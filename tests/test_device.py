@@ -131,3 +131,30 @@ def test_other_errors_are_not_taken_for_a_full_memory(error: Exception) -> None:
 
 def _explained() -> AbstractContextManager[None]:
     return device.out_of_memory_explained("embed.batch_size")
+
+
+@pytest.mark.parametrize("kind", ["cpu", pytest.param("cuda", marks=needs_cuda)])
+def test_a_download_brings_every_value_and_waits_for_nothing_later(kind: str) -> None:
+    values = torch.randn(7, 5)
+    on_device = values.to(kind)
+    started = device.Download(on_device)
+    torch.randn(64, 64, device=kind) @ torch.randn(64, 64, device=kind)
+    assert torch.equal(started.wait(), values)
+    assert started.wait().device.type == "cpu"
+
+
+def test_keeping_freed_memory_is_asked_of_glibc_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, int]] = []
+
+    class Library:
+        def mallopt(self, option: int, value: int) -> None:
+            calls.append((option, value))
+
+    monkeypatch.setattr(device.ctypes, "CDLL", lambda _: Library())
+    monkeypatch.setattr(device.platform, "libc_ver", lambda: ("glibc", "2.36"))
+    device.keep_freed_memory(torch.device("cpu"))
+    assert calls == [(-4, 0), (-1, 2**31 - 1)]
+    device.keep_freed_memory(torch.device("cuda"))
+    monkeypatch.setattr(device.platform, "libc_ver", lambda: ("", ""))
+    device.keep_freed_memory(torch.device("cpu"))
+    assert len(calls) == 2

@@ -12,7 +12,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
 from clipcifar.errors import DataError
-from clipcifar.preprocess import Preprocess, fit, model_input
+from clipcifar.preprocess import Preprocess, fit, model_input, resize_by_products
 
 BASE: dict[str, Any] = {
     "size": 224,
@@ -68,6 +68,28 @@ def test_pixels_are_open_clips_to_two_levels(size: tuple[int, int], change: dict
     assert (difference > 1).float().mean() < 1e-4
     if size == (32, 32) and change == {}:  # CIFAR into ViT-B/32
         assert (difference > 0).float().mean() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("size", "target"),
+    [((32, 32), (224, 224)), ((28, 28), (224, 224)), ((61, 37), (40, 24)), ((48, 90), (64, 64))],
+)
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_products_resize_as_pillow_does(
+    size: tuple[int, int], target: tuple[int, int], interpolation: str
+) -> None:
+    """What other devices than a CPU use; strong edges, where rounding once would show."""
+    pixels = _photograph(*size)
+    pixels[::7], pixels[:, ::5] = 255, 0
+    ours = resize_by_products(_batch(pixels), target, interpolation)[0].permute(1, 2, 0).numpy().astype(int)
+    method = getattr(Image.Resampling, interpolation.upper())
+    theirs = np.asarray(Image.fromarray(pixels).resize(target[::-1], method)).astype(int)
+    difference = np.abs(ours - theirs)
+    assert difference.max() <= 2
+    assert (difference > 0).mean() < 2e-3
+    other = "bilinear" if interpolation == "bicubic" else "bicubic"
+    wrong = resize_by_products(_batch(pixels), target, other)[0].permute(1, 2, 0).numpy().astype(int)
+    assert np.abs(wrong - theirs).max() > 5
 
 
 def test_normalisation_is_open_clips() -> None:

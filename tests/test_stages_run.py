@@ -35,9 +35,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(monkeypatch: pytest.MonkeyPatch, main: Any, *arguments: str) -> int | str | None:
     monkeypatch.setattr(sys, "argv", ["stage", *arguments])
+    monkeypatch.setattr(stages, "leave", sys.exit)
     with pytest.raises(SystemExit) as caught:
         stages.run(main)
     return caught.value.code
+
+
+def test_leaving_loses_no_output_and_keeps_the_code() -> None:
+    code = "import stages; print('last words', end=''); stages.leave(7)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "last words", "")
 
 
 def edit(folder: Path, old: str, new: str) -> None:

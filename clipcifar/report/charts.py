@@ -204,9 +204,10 @@ def _cells(axes: Axes, shares: NDArray[np.float64], *, numbered: bool) -> None:
         share = float(shares[actual, predicted])
         cell = Rectangle((predicted - 0.48, actual - 0.48), 0.96, 0.96, color=CELL, linewidth=0)
         cell.set_alpha(max(share, 0.03))
-        axes.add_patch(cell)
+        axes.add_patch(cell).set_in_layout(False)  # the layout need not measure what lies inside the axes
         if numbered and share >= 0.005:
-            axes.text(predicted, actual, f"{100 * share:.0f}", fontsize=7.5, ha="center", va="center")
+            number = f"{100 * share:.0f}"
+            axes.text(predicted, actual, number, fontsize=7.5, ha="center", va="center").set_in_layout(False)
 
 
 def reliability(raw: Sequence[Bin], cooled: Sequence[Bin], *, name: str, method: str) -> Markup:
