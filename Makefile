@@ -1,6 +1,7 @@
 # make demo   the whole pipeline on small embedded data, in build/demo
 # make test   ruff, mypy and every test
 # make lint   ruff and mypy alone
+# make bench  measure it beside what a user would run instead; half an hour
 # make clean  remove build/ and the virtual environment
 
 PYTHON ?= python3.11
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test lint bench clean
 setup: $(VENV)/ready
 
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -28,6 +29,9 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python benchmarks/run.py
 
 clean:
 	rm -rf build $(VENV)

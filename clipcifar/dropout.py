@@ -37,7 +37,7 @@ class _Apply(torch.autograd.Function):
 
 
 class Dropout(nn.Module):
-    """As `torch.nn.Dropout`, with p rounded to a multiple of 2 ** -16.
+    """As `torch.nn.Dropout` on float32 values, with p rounded to a multiple of 2 ** -16.
 
     Args:
         p: the probability of a value to become zero, 0 to 0.95.

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from clipcifar.device import Download, out_of_memory_explained
-from clipcifar.errors import DataError
+from clipcifar.errors import EnvironmentFault
 from clipcifar.progress import progress
 from clipcifar.shards import ShardFolder
 from clipcifar.sources import ImageSource
@@ -43,21 +43,31 @@ def extract(
 
     Raises:
         DataError: an embedding is not a unit vector; names the image.
-        EnvironmentFault: memory ran out, or the scratch folder cannot be written.
+        EnvironmentFault: memory ran out, or the scratch folder cannot be written or read back.
     """
     shard_rows = batch_size * max(1, -(-SHARD_ROWS // batch_size))
     bounds = [range(i, min(i + shard_rows, len(source))) for i in range(0, len(source), shard_rows)]
-    done = {rows.start: shards.read(rows.start, rows.stop) for rows in bounds}
-    missing = [rows for rows in bounds if done[rows.start] is None]
+    missing = [rows for rows in bounds if shards.read(rows.start, rows.stop) is None]
     finished = len(source) - sum(len(rows) for rows in missing)
     with progress(total=len(source), initial=finished, unit="images", what="embedding images") as bar:
         for rows, embeddings in _shards_of(source, encode, missing, batch_size, ids, bar.update):
             shards.write(rows.start, rows.stop, embeddings)
-            done[rows.start] = embeddings
-    parts = [part for rows in bounds if (part := done[rows.start]) is not None]
-    merged = np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
-    if len(merged) != len(source):
-        raise DataError(f"{len(merged)} rows for {len(source)} images")
+    return _merged(shards, bounds, ids)
+
+
+def _merged(shards: ShardFolder, bounds: list[range], ids: list[str]) -> NDArray[np.float32]:
+    """All shards as one array, read back one by one: until here memory does not grow with N."""
+    merged = np.zeros((0, 0), np.float32)
+    for rows in bounds:
+        part = shards.read(rows.start, rows.stop)
+        if part is None:
+            raise EnvironmentFault(
+                f"the finished rows {rows.start} to {rows.stop} cannot be read back",
+                fix="run the same command again; check the disk if it happens twice",
+            )
+        if not rows.start:
+            merged = np.empty((len(ids), part.shape[1]), np.float32)
+        merged[rows.start : rows.stop] = part
     check_embeddings(merged, ids, what="image")
     return merged
 

@@ -74,7 +74,10 @@ class _OneDNNLinear(TorchFunctionMode):
 
 
 def _linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    if input.dtype == weight.dtype == torch.float32 and input.numel():
+    plain = input.dtype == weight.dtype == torch.float32 and input.numel() and weight.dim() == 2
+    if bias is not None:  # oneDNN reads a bias as contiguous whether it is or not
+        plain = plain and bias.dtype == torch.float32 and bias.is_contiguous()
+    if plain and not torch.is_grad_enabled():
         out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
         return out
     return F.linear(input, weight, bias)

@@ -84,24 +84,34 @@ class Problem:
             weights = start.coefficients @ self._axes
             intercepts = start.intercepts + start.coefficients @ self._mean
         point = np.column_stack([weights, intercepts])
-        scale = self._curvature(point, penalty)
+        scale, left, converged = self._curvature(point, penalty), max_iter, False
+        # Where p (1 - p) has shrunk on the way, a gradient that is small in the old scale is not so in
+        # the one at the point reached: go on from there, in that scale.
+        with _one_thread_for_the_solver():
+            while left > 0 and not converged:
+                point, gradient, steps = self._minimised(point, scale, penalty, left)
+                scale, left = self._curvature(point, penalty), left - max(1, steps)
+                converged = bool(np.abs(gradient / scale).max() <= TOLERANCE)
+        coefficients = point[:, :-1] @ self._axes.T
+        return Solution(coefficients, point[:, -1] - coefficients @ self._mean, converged)
+
+    def _minimised(
+        self, point: NDArray[np.float64], scale: NDArray[np.float64], penalty: float, max_iter: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+        """L-BFGS in one scale: the point reached, its gradient (both (K, D + 1), unscaled), and the steps."""
 
         def objective(scaled: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
             loss, gradient = self._loss(scaled.reshape(scale.shape) / scale, penalty)
             return loss, (gradient / scale).ravel()
 
-        with _one_thread_for_the_solver():
-            found = minimize(
-                objective,
-                (point * scale).ravel(),
-                jac=True,
-                method="L-BFGS-B",
-                options={"maxiter": max_iter, "gtol": _AIM, "ftol": 0, "maxcor": _MEMORY},
-            )
-        point = found.x.reshape(scale.shape) / scale
-        coefficients = point[:, :-1] @ self._axes.T
-        converged = bool(np.abs(found.jac).max() <= TOLERANCE)
-        return Solution(coefficients, point[:, -1] - coefficients @ self._mean, converged)
+        found = minimize(
+            objective,
+            (point * scale).ravel(),
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxiter": max_iter, "gtol": _AIM, "ftol": 0, "maxcor": _MEMORY},
+        )
+        return found.x.reshape(scale.shape) / scale, found.jac.reshape(scale.shape) * scale, int(found.nit)
 
     def _probabilities(self, point: NDArray[np.float64]) -> tuple[NDArray[Any], float]:
         """(K, N) class probabilities and the mean cross-entropy in nats."""

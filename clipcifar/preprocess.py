@@ -97,14 +97,14 @@ def resize_by_products(images: torch.Tensor, size: tuple[int, int], interpolatio
     up to ten levels beside strong edges.
     """
     height, width = images.shape[-2:]
-    down = _resampling_matrix(height, size[0], interpolation).to(images.device)
-    across = _resampling_matrix(width, size[1], interpolation).to(images.device)
+    down = _resampling_matrix(height, size[0], interpolation, images.device)
+    across = _resampling_matrix(width, size[1], interpolation, images.device)
     rows = (images.float() @ across.T).add_(0.5).floor_().clamp_(0, 255)  # half up, as Pillow rounds
     return (down @ rows).add_(0.5).floor_().clamp_(0, 255).to(torch.uint8)
 
 
 @lru_cache(maxsize=64)
-def _resampling_matrix(before: int, after: int, interpolation: str) -> torch.Tensor:
+def _resampling_matrix(before: int, after: int, interpolation: str, device: torch.device) -> torch.Tensor:
     """(after, before) float32 weights of Pillow's antialiased resampling, its bicubic with a = -0.5."""
     ratio = before / after
     stretch = max(1.0, ratio)
@@ -120,7 +120,7 @@ def _resampling_matrix(before: int, after: int, interpolation: str) -> torch.Ten
     else:
         weights = (1 - x).clamp_min(0)
     weights = weights * inside
-    return (weights / weights.sum(dim=1, keepdim=True)).float()
+    return (weights / weights.sum(dim=1, keepdim=True)).float().to(device)
 
 
 def fit(images: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
@@ -148,14 +148,22 @@ def fit(images: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
     return cropped
 
 
+@lru_cache(maxsize=8)  # on cuda a copy from the host would wait for the batch before
+def _levels(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(3, 1, 1) float32 each: what to take from a level 0..255, and what to multiply the rest by."""
+    centre, spread = (torch.tensor(values, device=device).view(3, 1, 1) * 255 for values in (mean, std))
+    return centre, 1 / spread
+
+
 def model_input(images: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
     """Fit and normalise: (B, 3, H, W) uint8 -> (B, 3, height, width) float32 on the same device.
 
     Levels are scaled to mean 0 and deviation 1 per channel. A CPU works on a few images at a time,
     so that every pass but the first finds them in its cache.
     """
-    mean = torch.tensor(preprocess.mean, device=images.device).view(3, 1, 1) * 255
-    scale = 1 / (torch.tensor(preprocess.std, device=images.device).view(3, 1, 1) * 255)
+    mean, scale = _levels(preprocess.mean, preprocess.std, images.device)
     prepared = torch.empty((len(images), 3, *preprocess.size), device=images.device)
     rows = _CACHED_IMAGES if images.device.type == "cpu" else max(1, len(images))
     for part, target in zip(torch.split(images, rows), torch.split(prepared, rows), strict=True):

@@ -39,6 +39,7 @@ def run(main: Callable[..., None]) -> NoReturn:
 
 def leave(code: int) -> NoReturn:
     """End the process at once: taking torch and open_clip down in order costs a second."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # closed by who started us
+            stream.flush()
     os._exit(code)

@@ -134,11 +134,10 @@ def _explained() -> AbstractContextManager[None]:
 
 
 @pytest.mark.parametrize("kind", ["cpu", pytest.param("cuda", marks=needs_cuda)])
-def test_a_download_brings_every_value_and_waits_for_nothing_later(kind: str) -> None:
+def test_a_download_brings_every_value(kind: str) -> None:
     values = torch.randn(7, 5)
     on_device = values.to(kind)
     started = device.Download(on_device)
-    torch.randn(64, 64, device=kind) @ torch.randn(64, 64, device=kind)
     assert torch.equal(started.wait(), values)
     assert started.wait().device.type == "cpu"
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import multiprocessing
 import random
 import time
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -287,3 +288,44 @@ def test_shards_with_rows_that_are_no_unit_vectors_are_not_merged(tmp_path: Path
     shard_folder(tmp_path).write(0, 8, np.zeros((8, 6), np.float32))
     with pytest.raises(DataError, match="image 'photo-00' is not a unit vector"):
         run(tmp_path)
+
+
+def test_a_shard_that_is_gone_at_the_end_is_an_error_and_not_a_gap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = ShardFolder.read
+
+    def forgetful(self: ShardFolder, start: int, stop: int) -> NDArray[np.float32] | None:
+        return None if start == 8 else read(self, start, stop)
+
+    monkeypatch.setattr(ShardFolder, "read", forgetful)
+    with pytest.raises(EnvironmentFault, match="rows 8 to 16 cannot be read back"):
+        run(tmp_path)
+
+
+def test_finished_shards_are_not_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While images are computed, memory is that of a shard; only the end holds all rows, once."""
+    monkeypatch.setattr(extract_module, "SHARD_ROWS", 100)
+    n, dim = 2000, 512
+    images = np.zeros((n, 2, 2, 3), np.uint8)
+    during: list[int] = []
+
+    def wide(batch: torch.Tensor) -> torch.Tensor:
+        during.append(tracemalloc.get_traced_memory()[0])
+        return torch.full((len(batch), dim), dim**-0.5)
+
+    tracemalloc.start()
+    try:
+        extract(
+            ArraySource(images),
+            wide,
+            ids=[str(i) for i in range(n)],
+            batch_size=100,
+            shards=shard_folder(tmp_path),
+        )
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    shard, everything = 100 * dim * 4, n * dim * 4
+    assert max(during) - during[0] < 3 * shard
+    assert everything < peak < everything + 8 * shard

@@ -71,31 +71,59 @@ def test_replacing_twice_is_replacing_once() -> None:
     assert ours.forward is once
 
 
+@pytest.fixture
+def onednn(monkeypatch: pytest.MonkeyPatch) -> list[torch.dtype]:
+    """The dtypes of what was multiplied by oneDNN."""
+    seen = []
+    pointwise = torch.ops.mkldnn._linear_pointwise
+
+    def spy(rows: torch.Tensor, *arguments: object) -> torch.Tensor:
+        seen.append(rows.dtype)
+        out: torch.Tensor = pointwise(rows, *arguments)
+        return out
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", spy)
+    return seen
+
+
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("shape", [(9, 24), (3, 5, 24), (0, 24)])
-def test_a_linear_layer_is_torchs(shape: tuple[int, ...], bias: bool) -> None:
+@pytest.mark.parametrize("shape", [(9, 24), (3, 5, 24), (24,)])
+def test_a_linear_layer_is_torchs_and_goes_through_onednn(
+    shape: tuple[int, ...], bias: bool, onednn: list[torch.dtype]
+) -> None:
     torch.manual_seed(0)
     layer = nn.Linear(24, 7, bias=bias)
-    rows = torch.randn(shape)
+    rows, strided = torch.randn(shape), torch.randn(24, 9).T
     with torch.inference_mode():
-        expected = layer(rows)
+        expected = layer(rows), layer(strided)
+        assert not onednn
         with kernels.fast_linear(CPU):
-            found = layer(rows)
-            strided = layer(torch.randn(24, 9).T) if shape == (9, 24) else found
-    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
-    assert strided.shape == found.shape
+            found = layer(rows), layer(strided)
+    assert onednn == [torch.float32] * 2
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
 
 
-def test_only_float32_on_a_cpu_goes_another_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-    linear = kernels._linear
-    monkeypatch.setattr(kernels, "_linear", lambda *args: seen.append(args[0].dtype) or linear(*args))
-    rows = torch.randn(3, 4)
-    with torch.inference_mode(), kernels.fast_linear(CPU):
-        half = F.linear(rows.half(), torch.eye(4).half())
-        F.linear(rows, torch.eye(4))
-    assert seen == [torch.float16, torch.float32]
-    assert half.dtype == torch.float16
+def test_what_onednn_would_get_wrong_goes_torchs_way(onednn: list[torch.dtype]) -> None:
+    torch.manual_seed(0)
+    rows, weight, long_bias = torch.randn(3, 4), torch.randn(7, 4), torch.randn(21)
+    cases: list[tuple[torch.Tensor, ...]] = [
+        (rows, weight, long_bias[::3]),
+        (rows, weight, torch.randn(1).expand(7)),
+        (rows, torch.randn(4)),
+        (rows.double(), weight.double(), long_bias[:7].double()),
+        (rows.bfloat16(), weight.bfloat16()),
+        (torch.randn(0, 4), weight),
+    ]
+    for case in cases:
+        with torch.inference_mode():
+            expected = F.linear(*case)
+            with kernels.fast_linear(CPU):
+                found = F.linear(*case)
+        assert torch.equal(found, expected)
+    with kernels.fast_linear(CPU):  # oneDNN's operator knows no gradients
+        F.linear(rows, weight.requires_grad_()).sum().backward()
+    assert weight.grad is not None
     with torch.inference_mode(), kernels.fast_linear(torch.device("cuda")):
-        F.linear(rows, torch.eye(4))
-    assert len(seen) == 2
+        F.linear(rows, weight)
+    assert not onednn
