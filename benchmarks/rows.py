@@ -92,7 +92,7 @@ def ranking_row() -> None:
         ratio=theirs / mine,
         target="≤ 2.5 s and ≥ 60 % of the matrix-product rate",
         reached=bool(mine <= 2.5 and rate >= 0.6 * limit),
-        note=f"{rate:.0f} of {limit:.0f} GFLOP/s, {rate / limit:.0%}; equal counts; peak of both {peak:.0f} MB",
+        note=f"{rate:.0f} of {limit:.0f} GFLOP/s, {rate / limit:.0%}; same counts; peak {peak:.0f} MB",
     )
 
 
