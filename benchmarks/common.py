@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -33,26 +34,32 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def paired(*sides: Callable[[], object], rounds: int = 5, warm: bool = True) -> list[float]:
-    """The median seconds of each side, their calls alternating."""
-    if warm:
-        for side in sides:
-            side()
+def peak_mb() -> float:
+    """Peak resident memory of this process."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def paired(*sides: Callable[[], object], rounds: int = 5) -> list[float]:
+    """The median seconds of each side after one call of each, their calls alternating."""
+    for side in sides:
+        side()
     times = [[timed(side) for side in sides] for _ in range(rounds)]
     return [statistics.median(column) for column in zip(*times, strict=True)]
 
 
-def call(side: str, *arguments: str, peers: bool = False) -> dict[str, Any]:
-    """Run `python sides.py SIDE ...` in a process of its own; its last line is JSON, `wall` is added."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *([str(PEERS)] if peers else [])])}
-    environment.update({"HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"})
-    command = [sys.executable, str(ROOT / "benchmarks" / "sides.py"), side, *arguments]
-    start = time.perf_counter()
+def call(*words: str, script: str = "sides.py", peers: bool = False) -> dict[str, Any]:
+    """Run a script of this folder in a process of its own; its last line is JSON.
+
+    With `peers` the competitors' packages can be imported there.
+    """
+    path = os.pathsep.join([str(ROOT), *([str(PEERS)] if peers else [])])
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, str(ROOT / "benchmarks" / script), *words]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    wall = time.perf_counter() - start
     if done.returncode:
-        sys.exit(f"{side} failed:\n{done.stderr[-2000:]}")
-    return {**json.loads(done.stdout.splitlines()[-1]), "wall": wall}
+        sys.exit(f"{' '.join(words)} failed:\n{done.stderr[-2000:]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def alternated(calls: list[Callable[[], dict[str, Any]]], *, rounds: int) -> list[dict[str, Any]]:
@@ -87,6 +94,29 @@ def row(
         "note": note,
     }
     print(json.dumps(entry), flush=True)
+
+
+def ahead(
+    name: str,
+    ours: float,
+    theirs: float,
+    *,
+    unit: str,
+    least: float,
+    besides: str = "",
+    holds: bool = True,
+    note: str = "",
+) -> None:
+    """Print the row of a race: so many times less time, or for a unit per second, so many times more.
+
+    Args:
+        least: the ratio asked for.
+        besides, holds: what else was asked for, and whether it holds.
+    """
+    ratio = ours / theirs if unit.endswith("/s") else theirs / ours
+    target = f"≥ {least:g}×{besides}"
+    reached = bool(ratio >= least and holds)
+    row(name, ours, theirs, unit=unit, ratio=ratio, target=target, reached=reached, note=note)
 
 
 def matrix_product_rate() -> float:

@@ -115,9 +115,9 @@ def main() -> None:
     text = README.read_text()
     before, _, rest = text.partition(BEGIN)
     after = rest.partition(END)[2]
-    where = (
-        f"Measured {date.today()}, {os.cpu_count()} cores, {platform.machine()}, {platform.system()}, no GPU."
-    )
+    days = sorted({entry["date"] for entry in kept})
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}"
+    where = f"Measured on the CPU alone ({machine}), {' to '.join(dict.fromkeys((days[0], days[-1])))}."
     README.write_text(f"{before}{BEGIN}\n{where}\n\n{table(kept)}\n{END}{after}")
 
 

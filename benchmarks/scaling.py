@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import CLASSES, ROOT, WORK, row, unit_rows
+from common import CLASSES, WORK, call, peak_mb, row, unit_rows
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 LARGEST = {"linear probe": 100_000}
@@ -115,34 +115,17 @@ PARTS = {
 }
 
 
-def peak_mb() -> float:
-    """Peak resident memory of this process."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def main() -> None:
     if len(sys.argv) == 3:
         with tempfile.TemporaryDirectory(dir=WORK) as folder:
             found = PARTS[sys.argv[1]](int(sys.argv[2]), Path(folder))
         print(json.dumps({**found, "peak_mb": peak_mb()}))
         return
-    import os
-    import subprocess
-
     for part in PARTS:
         for n in SIZES:
             if n > LARGEST.get(part, n):
                 continue
-            done = subprocess.run(
-                [sys.executable, __file__, part, str(n)],
-                capture_output=True,
-                text=True,
-                check=True,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-            )
-            found = json.loads(done.stdout.splitlines()[-1])
+            found = call(part, str(n), script="scaling.py")
             memory = found.pop("peak_mb")
             for name, seconds in found.items():
                 row(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -17,15 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import CLASSES, WORK, clip_like, photographs
+from common import CLASSES, WORK, clip_like, peak_mb, photographs
 
 WEIGHTS = WORK / "model" / "data" / "weights"
 PAIRS = WORK / "pairs"
-
-
-def peak_mb() -> float:
-    """The process's peak resident memory."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def open_clip_model() -> tuple[Any, Any, Any]:
@@ -86,7 +80,7 @@ def text_theirs(n: str) -> dict[str, float]:
     return {"seconds": seconds, "rate": len(texts) / seconds}
 
 
-def made_dataset(n: int) -> Any:
+def made_dataset(n: int, transform: Any) -> Any:
     """A torch dataset of n PIL images of 32 x 32 with open_clip's transform, as torchvision's CIFAR10 is."""
     from PIL import Image
     from torch.utils.data import Dataset
@@ -95,13 +89,11 @@ def made_dataset(n: int) -> Any:
     labels = clip_like(n)[1]
 
     class Images(Dataset):  # type: ignore[type-arg]
-        transform: Any = None
-
         def __len__(self) -> int:
             return n
 
         def __getitem__(self, i: int) -> tuple[Any, int]:
-            return self.transform(Image.fromarray(pixels[i])), int(labels[i])
+            return transform(Image.fromarray(pixels[i])), int(labels[i])
 
     return Images()
 
@@ -116,8 +108,7 @@ def loop_theirs(n: str, folder: str = "") -> dict[str, float]:
     if folder:
         dataset: Any = Subset(ImageFolder(folder, transform=transform), range(int(n)))
     else:
-        dataset = made_dataset(int(n))
-        dataset.transform = transform
+        dataset = made_dataset(int(n), transform)
     loader = DataLoader(dataset, batch_size=64, num_workers=2)
     found = []
     with torch.inference_mode():
@@ -198,10 +189,8 @@ def preprocess_theirs(n: str) -> dict[str, float]:
     torch.set_num_threads(1)
     from open_clip import image_transform
 
-    transform, images = (
-        image_transform(224, is_train=False),
-        [Image.fromarray(p) for p in photographs(int(n))],
-    )
+    transform = image_transform(224, is_train=False)
+    images = [Image.fromarray(pixels) for pixels in photographs(int(n))]
     for image in images[:32]:
         transform(image)
     start = time.perf_counter()
@@ -241,9 +230,7 @@ def clip_benchmark_zero_shot(n: str) -> dict[str, float]:
     from torch.utils.data import DataLoader
 
     model, transform, tokenizer = open_clip_model()
-    dataset = made_dataset(int(n))
-    dataset.transform = transform
-    loader = DataLoader(dataset, batch_size=64, num_workers=2)
+    loader = DataLoader(made_dataset(int(n), transform), batch_size=64, num_workers=2)
     templates = [f"a photo number {i} of a {{c}}." for i in range(18)]
     start = time.perf_counter()
     classifier = zeroshot_classification.zero_shot_classifier(
@@ -263,12 +250,11 @@ def logistic_theirs(out: str, tolerance: str = "1e-4") -> dict[str, Any]:
 
     rows, labels, grid = probe_work()
     start = time.perf_counter()
-    best, accuracies = (0.0, -1.0), []
+    best = (0.0, -1.0)
     for c in grid:
         model = LogisticRegression(C=c, max_iter=20_000, tol=float(tolerance))
         model.fit(rows[:45_000], labels[:45_000])
         right = model.predict(rows[45_000:]) == labels[45_000:]
-        accuracies.append(float(right.mean()))
         if right.mean() > best[1]:
             best = (c, float(right.mean()))
             np.save(PAIRS / out, right)

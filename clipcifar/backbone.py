@@ -122,17 +122,14 @@ class Backbone:
             rows = [i for i in order[start : start + TEXT_ROWS] if lengths[i] == length]
             padded = rows + [rows[-1]] * (TEXT_ROWS - len(rows))
             tokens = self._tokenizer([sentences[i] for i in padded])[:, :length]
-            features = self._encode_tokens(tokens.to(self.device))
+            with kernels.fast_linear(self.device):
+                features = self._encode_tokens(tokens.to(self.device))
             yield rows, F.normalize(features.float(), dim=-1)[: len(rows)].cpu().numpy()
             start += len(rows)
 
     @torch.inference_mode()
     def _encode_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
         """(B, L) token ids to (B, D) features; L is the context length or, where it is exact, less."""
-        with kernels.fast_linear(self.device):
-            return self._text_features(tokens)
-
-    def _text_features(self, tokens: torch.Tensor) -> torch.Tensor:
         length = tokens.shape[1]
         if length == self.context_length:
             features: torch.Tensor = self._model.encode_text(tokens)

@@ -43,9 +43,9 @@ def run(monkeypatch: pytest.MonkeyPatch, main: Any, *arguments: str) -> int | st
 
 def test_leaving_loses_no_output_and_keeps_the_code() -> None:
     code = "import stages; print('last words', end=''); stages.leave(7)"
+    closed = "import sys, stages; sys.stdout = None; stages.leave(7)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (7, "last words", "")
-    closed = f"import sys, stages; sys.stdout = None; {code.splitlines()[0].split('; ')[-1]}"
     assert subprocess.run([sys.executable, "-c", closed], cwd=ROOT).returncode == 7
 
 
