@@ -135,8 +135,11 @@ def whole_repro() -> None:
         return timed(lambda: command("dvc", "repro", "--quiet", folder=folder))
 
     repro(short)
-    besides = statistics.median([repro(short) for _ in range(3)])
+    rounds = [(repro(short), projection_training(folder)) for _ in range(3)]
+    besides = statistics.median(whole - training for whole, training in rounds)
+    epoch = statistics.median(training for _, training in rounds)
     with_training = repro(full)
+    training = projection_training(folder)
     bare = timed(lambda: command("dvc", "repro", "--quiet", folder=folder))
     row(
         "whole dvc repro after a prompt edit, besides the projection heads' training",
@@ -145,9 +148,18 @@ def whole_repro() -> None:
         unit="s",
         target="≤ 15 s",
         reached=besides <= 15,
-        note="10 new sentences, 60,000 images, 602 templates ranked, the page; measured with one epoch of "
-        f"one seed; with all epochs and seeds {with_training:.0f} s; a repro with nothing to do {bare:.1f} s",
+        note="10 new sentences, 60,000 images, 602 templates ranked, the page; measured with one epoch "
+        f"of one seed, whose training ({epoch:.1f} s) is taken off; with all epochs and seeds "
+        f"{with_training:.0f} s, of which training {training:.0f} s; a repro with nothing to do {bare:.1f} s",
     )
+
+
+def projection_training(folder: Path) -> float:
+    """Seconds of training in the projection stage, run once more as params.yaml stands."""
+    described = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]
+    arguments = described["projection"]["cmd"].split()[3:]
+    script = ROOT / "benchmarks" / "projection_training.py"
+    return float(command("python", str(script), *arguments, folder=folder).split()[-1])
 
 
 def imports() -> None:

@@ -187,9 +187,9 @@ def extraction() -> None:
 def folder_rows() -> None:
     """JPEGs, decoded beside the tower."""
     for size in (32, 500):
-        folder = str(jpegs(512, size))
+        folder = str(jpegs(2048, size))
         ours, loop = alternated(
-            [lambda f=folder: call("loop_ours", "512", f), lambda f=folder: call("loop_theirs", "256", f)],
+            [lambda f=folder: call("loop_ours", "2048", f), lambda f=folder: call("loop_theirs", "256", f)],
             rounds=3,
         )
         share = ours["rate"] / ours["tower_rate"]

@@ -60,7 +60,8 @@ class Backbone:
         """
         name = f"local-dir:{folder}"
         try:
-            model = open_clip.create_model(name, device=device, require_pretrained=True)
+            with kernels.Undrawn():  # open_clip loads strictly: what the file lacks is an error
+                model = open_clip.create_model(name, device=device, require_pretrained=True)
             tokenizer = open_clip.get_tokenizer(name)
         except ImportError as error:
             raise ConfigError(

@@ -13,8 +13,7 @@ from clipcifar import zero_shot
 from clipcifar.calibration import fit_temperature
 from clipcifar.candidates import Candidate, as_set
 from clipcifar.compare import Comparison, as_metrics, compare, from_counts, holm, mcnemar_exact_each
-from clipcifar.ranking import Selection, Tally, tally
-from clipcifar.splits import TrainVal
+from clipcifar.ranking import Part, Selection, Tally, tally
 from clipcifar.store import ImageEmbeddings
 from clipcifar.verdict import verdict
 
@@ -114,15 +113,14 @@ class Judgement:
 
 
 def judge(
-    selection: Selection, images: ImageEmbeddings, rows: TrainVal, *, reference: NDArray[np.float32]
+    selection: Selection, images: ImageEmbeddings, train: Part, val: Part, *, reference: NDArray[np.float32]
 ) -> Judgement:
     """Ask test, once, about what train and val have chosen.
 
     Args:
-        rows: train and val among the official train images.
+        train, val: what the selection was made on.
         reference: (C, D) float32 unit rows, the classifier of the active set.
     """
-    train, val = images.train.part(rows.train), images.train.part(rows.val)
     on_train, on_val = (
         gain(tally(*part, selection.weights[None], reference=reference)) for part in (train, val)
     )

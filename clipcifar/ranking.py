@@ -18,6 +18,7 @@ SHORTLIST = 20  # best single candidates that an ensemble is made of
 MAX_MEMBERS = 8
 _BLOCK_ROWS = 1024  # images at a time
 _BLOCK_SCORES = 4_000_000  # at most so many scores at a time, 16 MB
+Part = tuple[NDArray[np.float32], NDArray[np.int64]]  # (N, D) embeddings and (N,) labels
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,8 @@ def tally(
 
     One matrix product does all classifiers of a block at once. Images are taken class by class, so
     that "right" is a comparison of one row of scores with the largest of the others; of equal
-    scores the first class wins, as everywhere. Beside a copy of the embeddings, memory depends on
-    neither N nor T.
+    scores the first class wins, as everywhere. Beside a copy of the embeddings, which rows `by_class`
+    spare, memory depends on neither N nor T.
 
     Args:
         embeddings: (N, D) float32 unit rows.
@@ -93,7 +94,7 @@ def tally(
         reference: (C, D) float32 unit rows.
     """
     counts = np.zeros((3, len(weights)), dtype=np.int64)
-    for part, label, block, right in _blocks(_by_class(embeddings, labels, weights.shape[1]), weights):
+    for part, label, block, right in _blocks(_classes(embeddings, labels, weights.shape[1]), weights):
         known = _right((reference @ block.T)[:, None], label)[0]
         counts[:, part] += (
             right.sum(axis=1),
@@ -103,10 +104,18 @@ def tally(
     return Tally(len(labels), *counts)
 
 
-def _by_class(
+def by_class(labels: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows in the order of their labels: in this order embeddings need no further copy here."""
+    return rows[np.argsort(labels[rows], kind="stable")]
+
+
+def _classes(
     embeddings: NDArray[np.float32], labels: NDArray[np.int64], num_classes: int
 ) -> list[NDArray[np.float32]]:
-    return [embeddings[labels == label] for label in range(num_classes)]
+    if (labels[1:] < labels[:-1]).any():
+        order = by_class(labels, np.arange(len(labels)))
+        embeddings, labels = embeddings[order], labels[order]
+    return np.split(embeddings, np.searchsorted(labels, range(1, num_classes)))
 
 
 def _blocks(
@@ -157,7 +166,7 @@ def greedy_ensemble(
     members: list[int] = []
     accuracies: list[float] = []
     total = np.zeros_like(sums[0])
-    images, left = _by_class(embeddings, labels, sums.shape[1]), list(shortlist)
+    images, left = _classes(embeddings, labels, sums.shape[1]), list(shortlist)
     while left and len(members) < MAX_MEMBERS:
         hits = np.zeros(len(left), dtype=np.int64)
         for part, _, _, right in _blocks(images, normalised(total + sums[left])):
@@ -176,8 +185,8 @@ def greedy_ensemble(
 
 
 def select(
-    train: tuple[NDArray[np.float32], NDArray[np.int64]],
-    val: tuple[NDArray[np.float32], NDArray[np.int64]],
+    train: Part,
+    val: Part,
     sums: NDArray[np.float32],
     *,
     reference: NDArray[np.float32],

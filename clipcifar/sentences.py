@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from clipcifar.backbone import Backbone
 
 
+MEMO_FILE = "sentences.sqlite"
+
+
 class SentenceEmbedder:
     """The text side of one model on one kind of device.
 
@@ -46,7 +49,7 @@ class SentenceEmbedder:
         self.kind = device_kind(device)
         # The memo outlives class lists and sets: its key leaves them out.
         self.attributes = provenance.embedding_attributes(model, [], self.kind)
-        self._memo = Memo(cache_folder() / "sentences.sqlite", fingerprint_of(self.attributes))
+        self._memo = Memo(cache_folder() / MEMO_FILE, fingerprint_of(self.attributes))
         self._backbone: Backbone | None = None
 
     def embed(self, origins: Mapping[str, str]) -> tuple[dict[str, NDArray[np.float32]], int]:

@@ -40,7 +40,8 @@ def main(
     sets.append(prompt_pool.expand(names, dataset=dataset).only(embedding_of))
     offered = candidates.collect(sets, num_classes=len(names))
     reference = classifier(texts.get(active) or store.read_texts(texts_folder / f"{active}.h5"))
-    train, val = images.train.part(rows.train), images.train.part(rows.val)
+    train = images.train.part(ranking.by_class(images.train.labels, rows.train))
+    val = images.train.part(rows.val)
     clashes = candidates.clashes(offered)
     selection = ranking.select(
         train,
@@ -50,7 +51,7 @@ def main(
         averaged=candidates.averageable(offered, clashes, class_names=names),
         clashes=clashes,
     )
-    judgement = prompt_search.judge(selection, images, rows, reference=reference)
+    judgement = prompt_search.judge(selection, images, train, val, reference=reference)
 
     about: dict[str, Any] = {"active": active, "class_names": names, "dataset": dataset}
     data = prompt_search.as_data(offered, selection, judgement, **about)

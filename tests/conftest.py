@@ -10,6 +10,8 @@ os.environ.setdefault("DVC_NO_ANALYTICS", "1")
 
 import pytest
 
+from tests.workspace import Workspace, finished_workspace
+
 TINY_CONFIG = {
     "model_cfg": {
         "embed_dim": 32,
@@ -47,3 +49,14 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     safetensors.torch.save_file(state, folder / "open_clip_model.safetensors")
     return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The pipeline run once on the embedded data; tests work on copies."""
+    return finished_workspace(tmp_path_factory.mktemp("finished") / "w")
+
+
+@pytest.fixture
+def workspace(finished: Workspace, tmp_path: Path) -> Workspace:
+    return finished.copy(tmp_path / "w")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,24 @@ def _embed(backbone: Backbone, sentences: list[str]) -> dict[str, NDArray[np.flo
         found.update(zip((sentences[row] for row in rows), embeddings, strict=True))
     assert sorted(found) == sorted(set(sentences))
     return found
+
+
+def test_what_is_loaded_is_the_file_to_the_last_bit(
+    tiny_clip: Path, tmp_path: Path, model: torch.nn.Module
+) -> None:
+    loaded = Backbone.load(tiny_clip, CPU)._model
+    saved = safetensors.torch.load_file(tiny_clip / WEIGHTS_FILE)
+    parameters = dict(loaded.named_parameters())
+    assert parameters.keys() <= saved.keys()
+    assert all(torch.equal(value, saved[name]) for name, value in parameters.items())
+    buffers = dict(model.named_buffers())
+    assert all(torch.equal(value, buffers[name]) for name, value in loaded.named_buffers())
+    for name in parameters:  # a parameter that the file lacks would stay undrawn, so it is refused
+        shutil.copytree(tiny_clip, tmp_path, dirs_exist_ok=True)
+        rest = {key: value for key, value in saved.items() if key != name}
+        safetensors.torch.save_file(rest, tmp_path / WEIGHTS_FILE)
+        with pytest.raises(DataError, match="cannot be loaded"):
+            Backbone.load(tmp_path, CPU)
 
 
 def test_images_are_embedded_as_open_clip_would(tiny: Backbone, model: torch.nn.Module) -> None:

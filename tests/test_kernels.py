@@ -127,3 +127,23 @@ def test_what_onednn_would_get_wrong_goes_torchs_way(onednn: list[torch.dtype]) 
     with torch.inference_mode(), kernels.fast_linear(torch.device("cuda")):
         F.linear(rows, weight)
     assert not onednn
+
+
+def _layers() -> nn.Sequential:
+    layers = nn.Sequential(
+        nn.Linear(4, 3), nn.MultiheadAttention(6, 2), nn.Conv2d(3, 2, 2), nn.Embedding(5, 2)
+    )
+    nn.init.trunc_normal_(layers[0].weight, std=0.02)  # type: ignore[arg-type]
+    nn.init.kaiming_normal_(tensor=layers[0].weight)  # type: ignore[arg-type]
+    nn.init.ones_(layers[0].bias)  # type: ignore[arg-type]
+    return layers
+
+
+def test_a_model_about_to_be_loaded_draws_nothing() -> None:
+    state = torch.get_rng_state()
+    with kernels.Undrawn():
+        layers = _layers()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(layers[0].bias, torch.ones(3))  # what is not random is still set
+    _layers()  # negative control: outside they are drawn
+    assert not torch.equal(torch.get_rng_state(), state)

@@ -13,44 +13,9 @@ import yaml
 from PIL import Image
 
 from clipcifar.params_edit import overlay
-from tests.workspace import QUICK, ROOT, TEXT_SIDE, Workspace
+from tests.workspace import ALL, TEXT_SIDE, Workspace, digits_params, outputs
 
 pytestmark = pytest.mark.pipeline
-
-ALL = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"}
-SETS = {
-    "photo": {"template_mode": "shared", "templates": ["a photo of a {classname}."]},
-    "digits": {"template_mode": "shared", "templates": ["a scan of the handwritten digit {classname}."]},
-}
-OUTPUTS = ("metrics", "plots", "data/embeddings", "data/heads", "data/predictions", "report")
-
-
-def _outputs(workspace: Workspace) -> dict[str, bytes]:
-    files = (path for folder in OUTPUTS for path in (workspace.folder / folder).rglob("*") if path.is_file())
-    return {path.relative_to(workspace.folder).as_posix(): path.read_bytes() for path in files}
-
-
-def _digits_params() -> dict[str, Any]:
-    return {**QUICK, "prompts": {"active": "photo", "sets": SETS}}
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """The pipeline run once on the embedded data; tests work on copies."""
-    workspace = Workspace.create(tmp_path_factory.mktemp("finished") / "w", {})
-    workspace.edit(lambda settings: settings["prompts"].update(sets={}))
-    workspace.edit(lambda settings: overlay(settings, _digits_params()))
-    workspace.commit("params")
-    workspace.repro()
-    assert set(workspace.executed()) == ALL
-    assert len(workspace.executed()) == len(ALL)
-    workspace.commit("first run")
-    return workspace
-
-
-@pytest.fixture
-def workspace(finished: Workspace, tmp_path: Path) -> Workspace:
-    return finished.copy(tmp_path / "w")
 
 
 def _reword(settings: Any) -> None:
@@ -63,11 +28,11 @@ def test_a_second_repro_runs_nothing(workspace: Workspace) -> None:
 
 
 def test_an_edited_prompt_runs_the_text_side_alone_and_reverting_runs_nothing(workspace: Workspace) -> None:
-    before, params = _outputs(workspace), workspace.read("params.yaml")
+    before, params = outputs(workspace), workspace.read("params.yaml")
     workspace.edit(_reword)
     workspace.repro()
     assert sorted(workspace.executed()) == sorted(TEXT_SIDE)
-    after = _outputs(workspace)
+    after = outputs(workspace)
     assert after["metrics/zero_shot.json"] != before["metrics/zero_shot.json"]
     assert after["metrics/linear_probe.json"] == before["metrics/linear_probe.json"]
 
@@ -82,12 +47,12 @@ def test_an_edited_prompt_runs_the_text_side_alone_and_reverting_runs_nothing(wo
     assert (compared["a"], compared["b"]) == ("HEAD", "workspace")
     assert compared["overall"]["accuracy_a"] == pytest.approx(change["old"], abs=1e-5)
     assert compared["overall"]["accuracy_b"] == pytest.approx(change["new"], abs=1e-5)
-    assert _outputs(workspace) == after
+    assert outputs(workspace) == after
 
     (workspace.folder / "params.yaml").write_bytes(params)
     workspace.repro()
     assert workspace.executed() == []
-    assert _outputs(workspace) == before
+    assert outputs(workspace) == before
 
 
 def test_another_active_set_embeds_nothing(workspace: Workspace) -> None:
@@ -122,12 +87,12 @@ def test_comments_and_key_order_run_nothing(workspace: Workspace) -> None:
 def test_another_model_embeds_again_and_leaves_the_dataset_alone(
     workspace: Workspace, tiny_clip: Path
 ) -> None:
-    before = _outputs(workspace)
+    before = outputs(workspace)
     model = {"name": f"local-dir:{tiny_clip}", "path": str(tiny_clip)}
     workspace.edit(lambda settings: settings["model"].update(model))
     workspace.repro()
     assert set(workspace.executed()) == ALL - {"download", "prepare", "prompts"}
-    assert _outputs(workspace)["data/embeddings/images.h5"] != before["data/embeddings/images.h5"]
+    assert outputs(workspace)["data/embeddings/images.h5"] != before["data/embeddings/images.h5"]
 
 
 def test_another_split_seed_embeds_nothing(workspace: Workspace) -> None:
@@ -156,7 +121,7 @@ def test_two_runs_from_nothing_give_the_same_bytes(finished: Workspace, tmp_path
     shutil.copyfile(finished.folder / "params.yaml", other.folder / "params.yaml")
     other.repro()
     assert set(other.executed()) == ALL
-    assert _outputs(other) == _outputs(finished)
+    assert outputs(other) == outputs(finished)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +139,7 @@ def test_two_runs_from_nothing_give_the_same_bytes(finished: Workspace, tmp_path
 def test_a_bad_edit_costs_no_embeddings_and_reverting_runs_nothing(
     workspace: Workspace, change: Any, expected: str
 ) -> None:
-    before, params = _outputs(workspace), workspace.read("params.yaml")
+    before, params = outputs(workspace), workspace.read("params.yaml")
     workspace.edit(change)
     failed = workspace.repro(check=False)
     assert failed.returncode != 0
@@ -184,7 +149,7 @@ def test_a_bad_edit_costs_no_embeddings_and_reverting_runs_nothing(
     (workspace.folder / "params.yaml").write_bytes(params)
     workspace.repro()
     assert workspace.executed() == []
-    assert _outputs(workspace) == before
+    assert outputs(workspace) == before
 
 
 def test_experiments_sweep_the_prompt_sets(workspace: Workspace) -> None:
@@ -276,7 +241,7 @@ def finished_photos(tmp_path_factory: pytest.TempPathFactory, photos: Path, tiny
     workspace = Workspace.create(tmp_path_factory.mktemp("photos-run") / "w", {})
     workspace.edit(lambda settings: settings["prompts"].update(sets={}))
     params = {
-        **_digits_params(),
+        **digits_params(),
         "dataset": {"name": "imagefolder", "path": str(photos)},
         "model": {"name": f"local-dir:{tiny_clip}", "pretrained": None, "path": str(tiny_clip)},
         "split": {"val_fraction": 0.3},

@@ -16,8 +16,9 @@ from PIL import Image
 from clipcifar import compare, results
 from clipcifar.dataset_file import PreparedSplit
 from clipcifar.errors import DataError
-from clipcifar.report import cards, facts, page, sections, verdicts
+from clipcifar.report import cards, confusion, facts, page, sections, verdicts
 from clipcifar.report.pictures import Pictures
+from clipcifar.report.table import METHODS
 from tests import finished_run
 
 HOSTILE = "<script>alert(1)</script>\"'&{{7*7}}$x^2$"
@@ -231,25 +232,50 @@ def test_only_the_sets_that_differ_beyond_chance_are_said_to(folder: Path) -> No
     ]
 
 
+def test_a_confusion_matrix_is_a_table_of_what_each_class_was_called(folder: Path, html: str) -> None:
+    found = finished_run.read(folder)
+    labels, said = found.sets.labels, found.predictions["linear_probe"].predicted
+    title = METHODS["linear_probe"]
+    table = html.split(f'aria-label="Confusion matrix of {title}"')[1].split("</table>")[0]
+    cells = [
+        re.findall(r'<td style="--shade: ([0-9.]+)">(\d*)</td>', row) for row in table.split("</tr>")[1:-1]
+    ]
+    assert [len(row) for row in cells] == [3, 3, 3]
+    for actual, row in enumerate(cells):
+        for predicted, (shade, text) in enumerate(row):
+            share = float((said[labels == actual] == predicted).mean())
+            assert text == (f"{100 * share:.0f}" if share >= 0.005 else "")
+            assert shade == f"{max(share, 0.03) if share else 0:.2f}"
+    assert len({text for row in cells for _, text in row}) > 2  # negative control: they differ
+
+
+def test_the_cells_of_many_classes_have_no_numbers() -> None:
+    assert confusion._cell(0.25, confusion.NUMBERED) == ("0.25", "25")
+    assert confusion._cell(0.25, confusion.NUMBERED + 1) == ("0.25", "")
+    assert confusion._cell(0.004, 3) == ("0.03", "")
+    assert confusion._cell(0.0, 3) == ("0.00", "")
+
+
 def test_a_matrix_of_very_many_classes_is_a_picture_and_says_its_largest_confusions(tmp_path: Path) -> None:
     names = [f"class{i:03d}" for i in range(40)]
     finished_run.write(tmp_path, class_names=names, n=400)
     found = finished_run.read(tmp_path)
-    title, chart, caption = sections.confusions(found)[0]
-    assert title == "zero-shot"
-    assert "<image" in chart
-    assert len(chart) < 50_000
+    shown = confusion.confusions(found)[0]
+    assert shown.title == "zero-shot"
+    assert shown.picture is not None
+    assert "<image" in shown.picture
+    assert len(shown.picture) < 50_000
+    assert shown.rows == []
     labels, said = found.sets.labels, found.predictions["zero_shot"].predicted
-    (share,) = re.findall(r"called class\d+ (\d+) %", caption)[:1]
+    (share,) = re.findall(r"called class\d+ (\d+) %", shown.caption)[:1]
     most = max(((said == b) & (labels == a)).sum() for a in range(40) for b in range(40) if a != b)
     assert int(share) == round(100 * most / 10)
 
 
 def test_a_perfect_method_confuses_nothing() -> None:
     names = ["a", "b"]
-    assert sections._largest_confusions(np.diag([3, 4]), names) == "No image is confused."
-    matrix = np.array([[3, 1], [0, 4]])
-    assert sections._largest_confusions(matrix, names) == "Most often: a called b 25 %."
+    assert confusion.largest(np.eye(2), names) == "No image is confused."
+    assert confusion.largest(np.array([[0.75, 0.25], [0, 1]]), names) == "Most often: a called b 25 %."
 
 
 @pytest.mark.parametrize("what", ["active", "ranking", "sets"])

@@ -46,6 +46,24 @@ QUICK = {
     "projection": {"max_epochs": 3, "seeds": [0, 1, 2], "hidden": 16},
 }
 
+ALL = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"}
+SETS = {
+    "photo": {"template_mode": "shared", "templates": ["a photo of a {classname}."]},
+    "digits": {"template_mode": "shared", "templates": ["a scan of the handwritten digit {classname}."]},
+}
+OUTPUTS = ("metrics", "plots", "data/embeddings", "data/heads", "data/predictions", "report")
+
+
+def digits_params() -> dict[str, Any]:
+    """What `QUICK` says, and two prompt sets."""
+    return {**QUICK, "prompts": {"active": "photo", "sets": SETS}}
+
+
+def outputs(workspace: Workspace) -> dict[str, bytes]:
+    """The bytes of every result, by path."""
+    files = (path for folder in OUTPUTS for path in (workspace.folder / folder).rglob("*") if path.is_file())
+    return {path.relative_to(workspace.folder).as_posix(): path.read_bytes() for path in files}
+
 
 class Workspace:
     """A copy of the project in `folder`, run by the real DVC."""
@@ -121,3 +139,16 @@ class Workspace:
 
     def read(self, path: str) -> bytes:
         return (self.folder / path).read_bytes()
+
+
+def finished_workspace(folder: Path) -> Workspace:
+    """The pipeline run once on the embedded data, and committed."""
+    workspace = Workspace.create(folder, {})
+    workspace.edit(lambda settings: settings["prompts"].update(sets={}))
+    workspace.edit(lambda settings: overlay(settings, digits_params()))
+    workspace.commit("params")
+    workspace.repro()
+    assert set(workspace.executed()) == ALL
+    assert len(workspace.executed()) == len(ALL)
+    workspace.commit("first run")
+    return workspace

@@ -17,19 +17,17 @@ import numpy as np
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from clipcifar.calibration import Bin
 
-INK, MUTED, LINE, ACCENT, CELL = "#010101", "#020202", "#030303", "#040404", "#050505"
+INK, MUTED, LINE, ACCENT = "#010101", "#020202", "#030303", "#040404"
 SERIES = ("#111111", "#121212", "#131313", "#141414", "#151515")
 _VARIABLES = {
     INK: "ink",
     MUTED: "muted",
     LINE: "line",
     ACCENT: "accent",
-    CELL: "cell",
     **{colour: f"series-{i}" for i, colour in enumerate(SERIES, start=1)},
 }
 _STYLE_COLOUR = re.compile(f"(fill|stroke): ({'|'.join(_VARIABLES)})")
@@ -58,8 +56,6 @@ _STYLE: Any = {  # matplotlib names every key in the type it wants
     "legend.frameon": False,
     "legend.fontsize": 8,
 }
-_NUMBERED = 12  # most classes whose confusion matrix has room for numbers
-_NAMED = 30  # most classes whose confusion matrix has room for names
 _LONGEST = 52  # characters of a template in a chart
 
 
@@ -167,47 +163,23 @@ def class_bars(class_names: Sequence[str], accuracies: Mapping[str, Sequence[flo
         return _svg(figure, name=name, description="Bars: accuracy within each class, by method")
 
 
-def confusion(matrix: NDArray[np.int64], class_names: Sequence[str], *, name: str, method: str) -> Markup:
-    """A confusion matrix normalised by row; of many classes without names and numbers.
+def confusion(shares: NDArray[np.float64], *, name: str, method: str) -> Markup:
+    """A confusion matrix as a picture, since a drawing of every cell would weigh megabytes.
 
     Args:
-        matrix: (C, C) images by actual and predicted class.
-        class_names: C names in label order.
+        shares: (C, C) of each actual class, by predicted class.
         method: for the description.
     """
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    num_classes = len(class_names)
     with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
         figure, axes = _figure(WIDTH)
-        if num_classes <= _NAMED:
-            _cells(axes, shares, numbered=num_classes <= _NUMBERED)
-            labels = [shortened(text, 14) for text in class_names]
-            axes.set_xticks(range(num_classes), labels, rotation=90, fontsize=8)
-            axes.set_yticks(range(num_classes), labels, fontsize=8)
-            axes.tick_params(axis="x", labelcolor=INK)
-        else:  # a picture: a drawing of every cell would weigh megabytes
-            blue = np.broadcast_to(np.array([0.25, 0.53, 0.85]), (*shares.shape, 3))
-            axes.imshow(np.concatenate([blue, shares[..., None] ** 0.5], axis=2), interpolation="nearest")
-            axes.set_xticks([])
-            axes.set_yticks([])
-        axes.set_xlim(-0.5, num_classes - 0.5)
-        axes.set_ylim(num_classes - 0.5, -0.5)
-        axes.set_aspect("equal")
+        blue = np.broadcast_to(np.array([0.25, 0.53, 0.85]), (*shares.shape, 3))
+        axes.imshow(np.concatenate([blue, shares[..., None] ** 0.5], axis=2), interpolation="nearest")
+        axes.set_xticks([])
+        axes.set_yticks([])
         axes.set_xlabel("predicted")
         axes.set_ylabel("actual")
         description = f"Confusion matrix of {method}, per cent of each actual class"
         return _svg(figure, name=name, description=description)
-
-
-def _cells(axes: Axes, shares: NDArray[np.float64], *, numbered: bool) -> None:
-    for actual, predicted in zip(*np.nonzero(shares), strict=True):
-        share = float(shares[actual, predicted])
-        cell = Rectangle((predicted - 0.48, actual - 0.48), 0.96, 0.96, color=CELL, linewidth=0)
-        cell.set_alpha(max(share, 0.03))
-        axes.add_patch(cell).set_in_layout(False)  # the layout need not measure what lies inside the axes
-        if numbered and share >= 0.005:
-            number = f"{100 * share:.0f}"
-            axes.text(predicted, actual, number, fontsize=7.5, ha="center", va="center").set_in_layout(False)
 
 
 def reliability(raw: Sequence[Bin], cooled: Sequence[Bin], *, name: str, method: str) -> Markup:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from clipcifar.report import cards, sections, verdicts
+from clipcifar.report import cards, confusion, sections, verdicts
 from clipcifar.report.facts import Facts
 from clipcifar.report.pictures import SIDE, Pictures
 from clipcifar.report.table import METHODS
@@ -53,7 +53,7 @@ def render(facts: Facts, pictures: Pictures, *, split: str) -> str:
         sets=sections.sets(facts),
         ranking=sections.ranking(facts),
         classes=sections.classes(facts),
-        confusions=sections.confusions(facts),
+        confusions=confusion.confusions(facts),
         reliabilities=sections.reliabilities(facts),
         changes=cards.changes(facts, pictures),
         hardest=cards.hardest(facts, pictures),

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
-from numpy.typing import NDArray
 
 from clipcifar import calibration
 from clipcifar.report import charts
@@ -15,7 +14,7 @@ from clipcifar.report.facts import Facts
 from clipcifar.report.ranking import chosen_templates, gains_text, on_val_text, template_cells
 from clipcifar.report.table import METHODS, interval_text, p_text, seeds_text
 
-TEMPLATES_SHOWN, CONFUSIONS_SHOWN = 12, 3
+TEMPLATES_SHOWN = 12
 
 
 def methods(facts: Facts) -> dict[str, Any]:
@@ -117,32 +116,6 @@ def classes(facts: Facts) -> dict[str, Any]:
         "rows": rows,
         "chart": charts.class_bars([names[label] for label in shown], accuracies, name="classes"),
     }
-
-
-def confusions(facts: Facts) -> list[tuple[str, Markup, str]]:
-    """By method: what a person calls it, its confusion matrix, and its largest confusions in words."""
-    names, labels = facts.dataset.class_names, facts.sets.labels
-    found = []
-    for method, predictions in facts.predictions.items():
-        pairs = labels * len(names) + predictions.predicted
-        matrix = np.bincount(pairs, minlength=len(names) ** 2).reshape(len(names), len(names))
-        title = METHODS[method]
-        chart = charts.confusion(matrix, names, name=f"confusion-{method}", method=title)
-        found.append((title, chart, _largest_confusions(matrix, names)))
-    return found
-
-
-def _largest_confusions(matrix: NDArray[np.int64], names: list[str]) -> str:
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    np.fill_diagonal(shares, 0)
-    largest = np.argsort(-shares, axis=None, kind="stable")[:CONFUSIONS_SHOWN]
-    pairs = [divmod(int(pair), len(names)) for pair in largest]
-    said = [
-        f"{names[actual]} called {names[called]} {100 * shares[actual, called]:.0f} %"
-        for actual, called in pairs
-        if shares[actual, called] > 0
-    ]
-    return f"Most often: {', '.join(said)}." if said else "No image is confused."
 
 
 def reliabilities(facts: Facts) -> list[tuple[str, Markup, str]]:
