@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import sys
@@ -17,6 +18,7 @@ from clipcifar.report import table
 def main() -> None:
     """Entry point of the console script."""
     arguments = _parser().parse_args()
+    gc.set_threshold(50_000)  # as in the stages: imports make many objects, hardly any of them cycles
     try:
         text = arguments.run(arguments)
         if text:
@@ -74,6 +76,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     search.add_argument("--write", metavar="NAME", help="keep the chosen prompts as a set in params.yaml")
     search.set_defaults(run=_search)
+    doctor = commands.add_parser(
+        "doctor",
+        help="is everything there, and unharmed?",
+        description="Check the environment, params.yaml, the disk, every file of a run against its digest, "
+        "and DVC's cache. Nothing is changed. The exit code is 0, or that of the first problem.",
+    )
+    doctor.set_defaults(run=_doctor)
     return parser
 
 
@@ -137,6 +146,23 @@ def _search(arguments: argparse.Namespace) -> str:
         saved = save_set(Path("params.yaml"), arguments.write, found["set"], **classes)
         lines += ["", saved]
     return "\n".join(lines)
+
+
+def _doctor(arguments: argparse.Namespace) -> str:
+    from clipcifar import doctor
+
+    problems = []
+    for name, found in doctor.examine(Path.cwd()):
+        if isinstance(found, ClipcifarError):
+            problems.append(found)
+            indented = str(found).replace("\n", "\n       ")
+            print(f"PROBLEM  {name}: {indented}", flush=True)
+        else:
+            print(f"ok       {name}: {found}", flush=True)
+    if not problems:
+        return "No problem found."
+    print("1 problem." if len(problems) == 1 else f"{len(problems)} problems.", flush=True)
+    sys.exit(problems[0].exit_code)
 
 
 def _try(arguments: argparse.Namespace) -> str:

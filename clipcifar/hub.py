@@ -17,6 +17,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from clipcifar import first_use
 from clipcifar.errors import ConfigError, EnvironmentFault
 from clipcifar.model import WEIGHTS_FILE
 
@@ -41,18 +42,21 @@ def fetch(repository: str, filenames: list[str], revision: str | None) -> Path:
 
     Raises:
         ConfigError: it has none of them.
+        DataError: it has another file under that name than at its first use.
         EnvironmentFault: the hub cannot be reached; the message says how to do without.
     """
     for filename in filenames:
         try:
             _require_answer(repository, filename, revision)
-            return Path(huggingface_hub.hf_hub_download(repository, filename, revision=revision))
+            found = Path(huggingface_hub.hf_hub_download(repository, filename, revision=revision))
         except LocalEntryNotFoundError as error:
             raise _unreachable(repository, filename, error) from error
         except EntryNotFoundError:
             continue
         except Exception as error:  # the hub's client raises the types of whichever HTTP library it uses
             raise _unreachable(repository, filename, error) from error
+        first_use.check(f"{repository}/{filename}", found)
+        return found
     raise ConfigError(
         f"the repository {repository} has none of {', '.join(filenames)}",
         where="params.yaml: model",

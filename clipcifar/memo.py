@@ -7,6 +7,7 @@ damaged file is replaced by an empty one.
 from __future__ import annotations
 
 import hashlib
+import shlex
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing, suppress
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from clipcifar.errors import DataError
 
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS memo "
@@ -25,6 +28,28 @@ _BUSY_S = 30.0
 def _digest(key: str, sentence: str, row: bytes) -> bytes:
     parts = [part.encode() for part in (key, sentence)]
     return hashlib.sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts) + row).digest()
+
+
+def count(path: Path) -> tuple[int, int]:
+    """How many rows of a memo file are whole, and how many damaged.
+
+    Raises:
+        DataError: the file as a whole cannot be read.
+    """
+    try:
+        with closing(sqlite3.connect(path, timeout=_BUSY_S)) as connection:
+            rows = connection.execute("SELECT key, sentence, row, digest FROM memo")
+            whole = [
+                isinstance(row, bytes) and digest == _digest(key, sentence, row)
+                for key, sentence, row, digest in rows
+            ]
+    except (sqlite3.DatabaseError, UnicodeDecodeError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"the memo cannot be read, its sentences will be embedded again: {error}",
+            where=str(path),
+            fix=f"rm {shlex.quote(str(path))}",
+        ) from error
+    return sum(whole), len(whole) - sum(whole)
 
 
 class Memo:

@@ -371,3 +371,20 @@ def test_a_pickle_in_a_repository_is_read_only_where_it_is_allowed(
     weights.resolve(_model("hf-hub:org/tiny", allow_pickle=True), tmp_path / "w")
     stored = safetensors.torch.load_file(tmp_path / "w" / WEIGHTS_FILE)
     assert all(torch.equal(stored[name], state[name]) for name in state)
+
+
+@pytest.mark.parametrize("name", [CONFIG_FILE, WEIGHTS_FILE])
+def test_a_repository_whose_files_change_after_their_first_use_is_refused(
+    hub: Server, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    weights.resolve(_model("hf-hub:org/tiny"), tmp_path / "w")
+    hub.headers = {"X-Repo-Commit": "e" * 40}
+    path = f"/org/tiny/resolve/main/{name}"
+    hub.files[path] = hub.files[path] + b" "
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub2"))
+    message = _refused(_model("hf-hub:org/tiny"), tmp_path / "w2", DataError)
+    assert f"org/tiny/{name} has sha256" in message
+    assert "first used" in message
+    (own_cache / "known_files.json").unlink()
+    if name == CONFIG_FILE:  # the longer weights are not readable
+        weights.resolve(_model("hf-hub:org/tiny"), tmp_path / "w3")

@@ -1,0 +1,134 @@
+"""`clipcifar doctor`: is everything that results rest on there, and unharmed?
+
+Every check yields what it found in one line, or an error that says what is wrong, where, and the
+command that mends it. Nothing is changed. What no stage has made yet is not an error.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+
+from clipcifar import device, doctor_files, dvc_cache, files, params
+from clipcifar.datasets import DatasetParams
+from clipcifar.doctor_files import Found
+from clipcifar.embed_params import EmbedParams
+from clipcifar.errors import ClipcifarError, ConfigError, EnvironmentFault
+from clipcifar.linear_probe import LinearProbeParams
+from clipcifar.model import ModelParams
+from clipcifar.prompts import PromptsParams, expand_sets
+from clipcifar.splits import SplitParams
+from clipcifar.training import TrainingParams
+
+ROOM = 2_000_000_000  # bytes: weights, dataset and embeddings, and DVC's copies of them
+CLASSES = Path("data/classes.json")
+_SECTIONS: dict[str, Any] = {
+    "dataset": DatasetParams,
+    "split": SplitParams,
+    "model": ModelParams,
+    "prompts": PromptsParams,
+    "embed": EmbedParams,
+    "linear_probe": LinearProbeParams,
+    "mlp_probe": TrainingParams,
+    "projection": TrainingParams,
+}
+Check = Callable[[Path, Mapping[str, Any]], Found]
+
+
+def examine(repository: Path) -> Iterator[tuple[str, str | ClipcifarError]]:
+    """Run every check on a project folder; yields its name with what it found.
+
+    An error that two checks run into is told once. Without a readable params.yaml there is no more
+    to check than that.
+    """
+    yield from (("environment", found) for found in _packages())
+    told: set[str] = set()
+    try:
+        settings = params.load(repository / "params.yaml")
+    except ClipcifarError as error:
+        yield "params.yaml", error
+        return
+    for name, check in _CHECKS.items():
+        for found in _guarded(check, repository, settings):
+            if isinstance(found, str) or str(found) not in told:
+                yield name, found
+            told.add(str(found))
+
+
+def _guarded(check: Check, repository: Path, settings: Mapping[str, Any]) -> Found:
+    try:
+        yield from check(repository, settings)
+    except ClipcifarError as error:
+        yield error
+
+
+def _packages() -> Found:
+    needed = [Requirement(line) for line in metadata.requires("clipcifar") or []]
+    needed = [
+        requirement for requirement in needed if not requirement.marker or requirement.marker.evaluate()
+    ]
+    for requirement in needed:
+        try:
+            installed = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            installed = "nothing"
+        if installed == "nothing" or installed not in requirement.specifier:
+            yield EnvironmentFault(
+                f"{requirement} is needed, {installed} is installed",
+                fix="pip install --constraint constraints.txt --editable .",
+            )
+    for command in ("dvc", "git"):
+        if shutil.which(command) is None:
+            yield EnvironmentFault(f"the command {command} is not found", fix="source .venv/bin/activate")
+    yield f"Python {platform.python_version()}, {len(needed)} packages needed"
+
+
+def _settings(repository: Path, settings: Mapping[str, Any]) -> Found:
+    for section, model in _SECTIONS.items():
+        try:
+            params.read(settings, section, model)
+        except ConfigError as error:
+            yield error
+    if (repository / CLASSES).is_file():
+        classes = files.read_json(repository / CLASSES)
+        prompts = params.read(settings, "prompts", PromptsParams)
+        sets, _ = expand_sets(prompts, class_names=classes["class_names"], dataset=classes["dataset"])
+        yield f"{len(sets)} prompt sets, {prompts.active} active"
+
+
+def _device(repository: Path, settings: Mapping[str, Any]) -> Found:
+    import torch
+
+    chosen = device.choose(params.read(settings, "embed", EmbedParams).device, key="embed.device")
+    name = torch.cuda.get_device_name() if chosen.type == "cuda" else f"{torch.get_num_threads()} threads"
+    yield f"{chosen.type}, {name}"
+
+
+def _disk(repository: Path, settings: Mapping[str, Any]) -> Found:
+    for folder in (repository, files.cache_folder()):
+        files.require_writable(folder)
+        try:
+            files.require_space(folder, ROOM)
+        except EnvironmentFault as error:
+            yield error
+        else:
+            yield f"{shutil.disk_usage(folder).free / 1e9:,.1f} GB free in {folder}"
+
+
+_CHECKS: dict[str, Check] = {
+    "params.yaml": _settings,
+    "device": _device,
+    "disk": _disk,
+    "dataset": doctor_files.dataset,
+    "weights": doctor_files.weights,
+    "embeddings": doctor_files.embeddings,
+    "results": doctor_files.predictions,
+    "memo": doctor_files.remembered,
+    "DVC's cache": lambda repository, settings: dvc_cache.check(repository),
+}
