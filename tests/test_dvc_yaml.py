@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ import yaml
 
 from tests.import_closure import ROOT, closure
 
-STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+FILES = [ROOT / "dvc.yaml", *sorted(ROOT.glob("studies/*/dvc.yaml"))]
+STAGES: dict[str, Any] = {}
+for file in FILES:
+    STAGES |= yaml.safe_load(file.read_text())["stages"]
 
 
 def test_every_stage_is_a_script_and_every_script_a_stage() -> None:
@@ -67,10 +71,30 @@ def test_metrics_and_plots_live_in_git_and_outs_in_dvc(name: str) -> None:
     )
 
 
-def test_the_report_depends_on_what_its_page_is_made_of() -> None:
+@pytest.mark.parametrize("file", FILES[1:], ids=lambda path: path.parent.name)
+def test_a_study_runs_from_the_root_and_writes_into_a_folder_of_its_own(file: Path) -> None:
+    for stage in yaml.safe_load(file.read_text())["stages"].values():
+        assert stage["wdir"] == "../.."
+        own = (f"data/studies/{file.parent.name}", f"report/{file.parent.name}.html")
+        assert all(out.startswith(own) for out in stage["outs"])
+        assert not {"metrics", "plots"} & set(stage), "DVC would miss them loudly until the study is run"
+
+
+def _templates(path: Path) -> set[Path]:
+    """What a page is made of: the template, and those that it names, directly or not."""
+    named = {path.parent / name for name in re.findall(r'"([a-z]+\.(?:html|css))"', path.read_text())}
+    return {path}.union(*(_templates(other) for other in named))
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_that_writes_a_page_depends_on_what_the_page_is_made_of(name: str) -> None:
     folder = ROOT / "clipcifar" / "report"
-    made_of = {
-        path.relative_to(ROOT).as_posix() for path in folder.iterdir() if path.suffix in (".html", ".css")
-    }
-    assert len(made_of) == 2
-    assert made_of <= set(STAGES["report"]["deps"])
+    deps = STAGES[name]["deps"]
+    wanted: set[Path] = set()
+    if "clipcifar/report/page.py" in deps:
+        wanted |= _templates(folder / "page.html")
+        assert len(wanted) == 4
+    if "clipcifar/report/study.py" in deps:
+        wanted |= _templates(folder / "study.html")
+    declared = {ROOT / dep for dep in deps if dep.endswith((".html", ".css"))}
+    assert declared == wanted

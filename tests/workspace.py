@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 _COPIED = (
     "clipcifar",
     "stages",
+    "studies",
     "data/demo",
     "data/none",
     "dvc.yaml",
@@ -46,7 +47,7 @@ QUICK = {
     "projection": {"max_epochs": 3, "seeds": [0, 1, 2], "hidden": 16},
 }
 
-ALL = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"}
+ALL = set(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
 SETS = {
     "photo": {"template_mode": "shared", "templates": ["a photo of a {classname}."]},
     "digits": {"template_mode": "shared", "templates": ["a scan of the handwritten digit {classname}."]},

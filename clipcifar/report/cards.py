@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from clipcifar import compare
 from clipcifar.report import gallery
 from clipcifar.report.facts import Facts
 from clipcifar.report.gallery import Flip, Hard
-from clipcifar.report.pictures import Pictures
+from clipcifar.report.pictures import Card, Pictures
 from clipcifar.report.verdicts import sentence
 from clipcifar.verdict import verdict
 
 FLIPS_SHOWN, HARD_SHOWN, SETS_SHOWN = 8, 5, 6
-
-
-@dataclass(frozen=True)
-class Card:
-    """One picture of a gallery with what is said of it; an empty source where the picture is gone."""
-
-    source: str
-    alt: str
-    title: str
-    lines: list[str]
 
 
 def changes(facts: Facts, pictures: Pictures) -> list[dict[str, Any]]:

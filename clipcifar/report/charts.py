@@ -182,6 +182,39 @@ def confusion(shares: NDArray[np.float64], *, name: str, method: str) -> Markup:
         return _svg(figure, name=name, description=description)
 
 
+def curves(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float], Sequence[float], Sequence[float]]],
+    *,
+    name: str,
+    description: str,
+    x_label: str,
+    y_label: str,
+    x_ticks: Mapping[float, str] | None = None,
+    line: tuple[str, float] | None = None,
+) -> Markup:
+    """Lines with a band around each, such as mean and spread over draws.
+
+    Args:
+        series: by name, the x values with the line, its lower and its upper bound at each.
+        x_ticks: what to write at which x; matplotlib chooses where it is None.
+        line: a level to compare with, drawn dashed, and its name.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure(3.6)
+        for i, (label, (xs, ys, lows, highs)) in enumerate(series.items()):
+            colour, style = SERIES[i % len(SERIES)], ("-", "--", ":")[i // len(SERIES) % 3]
+            axes.fill_between(xs, lows, highs, color=colour, alpha=0.15, linewidth=0)
+            axes.plot(xs, ys, color=colour, linestyle=style, marker="o", markersize=4, label=label)
+        if line is not None:
+            axes.axhline(line[1], color=INK, linewidth=1, linestyle="--", label=line[0])
+        if x_ticks is not None:
+            axes.set_xticks(list(x_ticks), list(x_ticks.values()))
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        figure.legend(loc="outside upper left", ncols=2)
+        return _svg(figure, name=name, description=description)
+
+
 def reliability(raw: Sequence[Bin], cooled: Sequence[Bin], *, name: str, method: str) -> Markup:
     """Accuracy by confidence, as it is and after the temperature; a larger dot stands for more images."""
     with matplotlib.rc_context(_STYLE):

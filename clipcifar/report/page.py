@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from clipcifar.report import cards, confusion, sections, verdicts
+from clipcifar.report import cards, confusion, frame, sections, verdicts
 from clipcifar.report.facts import Facts
 from clipcifar.report.pictures import SIDE, Pictures
 from clipcifar.report.table import METHODS
@@ -31,17 +29,11 @@ def render(facts: Facts, pictures: Pictures, *, split: str) -> str:
         pictures: of the test images.
         split: one line on the train/val split.
     """
-    environment = Environment(
-        loader=PackageLoader("clipcifar.report", package_path=""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-    )
     others = [name for name in facts.sets.scores if name != facts.active]
     n = len(facts.dataset.test.ids)
-    return environment.get_template("page.html").render(
-        dataset=facts.dataset.name,
-        model={"name": f"{facts.model.model} {facts.model.pretrained}".rstrip()},
+    return frame.render(
+        "page.html",
+        heading=f"{facts.dataset.name} with {facts.model.model} {facts.model.pretrained}".rstrip(),
         active=facts.active,
         compared=f"{_as_set(facts.active)} {_as_set(others[0])}" if others else "",
         side=SIDE,

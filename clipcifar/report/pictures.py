@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
@@ -13,6 +14,16 @@ from clipcifar.errors import DataError
 from clipcifar.images import decode
 
 SIDE = 96  # pixels that a picture is shown at; a larger photograph is made smaller
+
+
+@dataclass(frozen=True)
+class Card:
+    """One picture of a gallery with what is said of it; an empty source where the picture is gone."""
+
+    source: str
+    alt: str
+    title: str
+    lines: list[str]
 
 
 class Pictures:

@@ -103,7 +103,7 @@ def main() -> None:
     say(f'A change of prompt in params.yaml: "{OLD}" becomes "{NEW}"')
     params_edit.edit(workspace / "params.yaml", change_prompt)
     print("What is stale now, and why:")
-    type_command("dvc", "status", folder=workspace, environment=environment)
+    type_command("dvc", "status", "dvc.yaml", folder=workspace, environment=environment)
     print('\nRun again. A stage that "didn\'t change" has inputs with the same digests as before:')
     type_command("dvc", "repro", folder=workspace, environment=environment)
 
