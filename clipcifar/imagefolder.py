@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from clipcifar.errors import DataError
 from clipcifar.files import explained
 from clipcifar.images import SUFFIXES, decode
+from clipcifar.plain_files import printable, shortened
 from clipcifar.progress import progress
 
-MAX_REPORTED = 20
+MAX_BYTES = 1_000_000_000  # of a file; 100 million pixels of 16-bit colour take less uncompressed
 
 
 @dataclass(frozen=True)
@@ -71,16 +72,13 @@ def list_folder(root: Path, *, on_bad_image: Literal["error", "skip"]) -> ImageF
     paths = [path for split in found.values() for _, path in split]
     checked = dict(zip(paths, _check_files(root, paths), strict=True))
     bad = [
-        f"{_printable(path)}: {digest.what}"
+        f"{printable(path)}: {digest.what}"
         for path, digest in checked.items()
         if isinstance(digest, DataError)
     ]
     if bad and on_bad_image == "error":
-        shown = bad[:MAX_REPORTED] + (
-            [f"and {len(bad) - MAX_REPORTED} more"] if len(bad) > MAX_REPORTED else []
-        )
         raise DataError(
-            f"{len(bad)} of {len(paths)} images cannot be used:\n    " + "\n    ".join(shown),
+            f"{len(bad)} of {len(paths)} images cannot be used:\n    " + "\n    ".join(shortened(bad)),
             where=str(root),
             fix="mend or remove them, or set dataset.on_bad_image: skip",
         )
@@ -116,7 +114,7 @@ def _check_classes(root: Path, found: Mapping[str, list[tuple[str, str]]]) -> li
         other = sorted({class_name for class_name, _ in found[split]} ^ set(class_names))
         if found[split] and other:
             raise DataError(
-                f"train and {split} have different classes: {', '.join(map(_printable, other))}",
+                f"train and {split} have different classes: {', '.join(map(printable, other))}",
                 where=str(root),
                 fix="give every split a folder with images for every class",
             )
@@ -159,11 +157,6 @@ def _refuse(error: OSError) -> None:
     raise error
 
 
-def _printable(name: str) -> str:
-    """A file name for a message: bytes that are not UTF-8 shown by their number."""
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
 def _check_files(root: Path, paths: list[str]) -> list[str | DataError]:
     """The digest of every file, or what is wrong with it."""
     results: list[str | DataError] = []
@@ -182,6 +175,8 @@ def _check_files(root: Path, paths: list[str]) -> list[str | DataError]:
 def _check_file(root: Path, path: str) -> str | DataError:
     try:
         path.encode()
+        if (size := os.lstat(root / path).st_size) > MAX_BYTES:
+            return DataError(f"{size:,} bytes, more than {MAX_BYTES:,}")
         content = (root / path).read_bytes()
         decode(content, path)
         return hashlib.sha256(content).hexdigest()

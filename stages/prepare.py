@@ -10,6 +10,7 @@ import numpy as np
 from clipcifar import dataset_file, download, files, imagefolder, metrics, params, splits
 from clipcifar.dataset_file import PreparedSplit
 from clipcifar.datasets import DatasetParams, registered
+from clipcifar.plain_files import shortened
 from clipcifar.splits import SplitParams, TrainVal
 from stages import run
 
@@ -51,8 +52,8 @@ def _load(dataset: DatasetParams, raw: Path) -> tuple[PreparedSplit, PreparedSpl
     entry = registered(dataset.name)
     if entry.load is None:
         folder = imagefolder.list_folder(Path(dataset.path), on_bad_image=dataset.on_bad_image)
-        for bad in folder.bad:
-            print(f"skipped {bad}")
+        if folder.bad:
+            print("\n    ".join([f"skipped {len(folder.bad)} images:", *shortened(folder.bad)]))
         train, test = (
             PreparedSplit(np.array(part.digests, dtype="S64"), part.labels, part.ids)
             for part in (folder.train, folder.test)

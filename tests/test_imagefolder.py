@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipcifar import imagefolder
+from clipcifar import imagefolder, plain_files
 from clipcifar.errors import DataError, EnvironmentFault
 from clipcifar.imagefolder import ImageFolder, list_folder
 
@@ -234,10 +234,10 @@ def test_all_bad_files_are_in_one_report_with_their_paths_and_reasons(root: Path
 
 
 def test_a_long_report_is_cut_and_says_so(root: Path) -> None:
-    for i in range(imagefolder.MAX_REPORTED + 3):
+    for i in range(plain_files.MAX_REPORTED + 3):
         (root / f"train/cat/bad{i:02d}.png").write_bytes(b"")
     message = str(refused(root, "23 of 28 images cannot be used"))
-    assert message.count("train/cat/bad") == imagefolder.MAX_REPORTED
+    assert message.count("train/cat/bad") == plain_files.MAX_REPORTED
     assert "and 3 more" in message
 
 
