@@ -8,7 +8,7 @@ attributes. A file carries no time stamp and no host name: equal input gives equ
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,15 @@ def decode_strings(array: NDArray[np.bytes_]) -> list[str]:
         return [item.decode() for item in array.tolist()]
     except UnicodeDecodeError as error:
         raise DataError(f"a string is not UTF-8: {error}") from error
+
+
+def require(attributes: Mapping[str, Attribute], *, texts: Collection[str], numbers: Collection[str]) -> None:
+    """Raise DataError unless the attributes named are there and are text, or numbers."""
+    for key in (*texts, *numbers):
+        value, expected = attributes.get(key), str if key in texts else (int, float)
+        if not isinstance(value, expected) or isinstance(value, bool):
+            kind = "text" if key in texts else "a number"
+            raise DataError(f"the attribute {key!r} is {value!r}, expected {kind}")
 
 
 def fingerprint_of(attributes: Mapping[str, Attribute]) -> str:
@@ -114,6 +123,7 @@ def read(path: Path, *, kind: str) -> Container:
                 name: np.asarray(dataset[()], dtype=dataset.dtype)
                 for name, dataset in _checked_datasets(file, path.stat().st_size)
             }
+        fingerprint, digest = fingerprint_of(attributes), _content_digest(arrays, attributes)
     except ClipcifarError as error:
         error.where = str(path)
         raise
@@ -130,9 +140,9 @@ def read(path: Path, *, kind: str) -> Container:
             where=str(path),
             fix=_MEND,
         )
-    if attributes.get("fingerprint") != fingerprint_of(attributes):
+    if attributes.get("fingerprint") != fingerprint:
         raise DataError("the fingerprint does not match the attributes", where=str(path), fix=_MEND)
-    if attributes.get("content_digest") != _content_digest(arrays, attributes):
+    if attributes.get("content_digest") != digest:
         raise DataError("the content does not match its digest", where=str(path), fix=_MEND)
     return Container(arrays=arrays, attributes=attributes)
 

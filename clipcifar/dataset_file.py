@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from clipcifar import container
 from clipcifar.errors import DataError
 from clipcifar.files import Attribute, canonical_json
-from clipcifar.store import class_names_attribute, class_names_of
+from clipcifar.store import check_ids, check_index, class_names_attribute, class_names_of
 
 SPLITS = ("train", "test")
 
@@ -95,6 +95,19 @@ def write(
     return str(attributes["dataset_digest"])
 
 
+def _check(part: PreparedSplit, *, num_classes: int) -> None:
+    """Raise DataError unless content, labels and ids are of the same images, and ids stay in their folder."""
+    pixels = part.in_memory and part.content.ndim == 4 and part.content.shape[3] == 3
+    digests = part.content.dtype == "S64" and part.content.ndim == 1
+    if not (pixels or digests) or len(part.content) != len(part.ids):
+        raise DataError(f"content {part.content.dtype} {part.content.shape} for {len(part.ids)} images")
+    check_index(part.labels, num_classes, len(part.ids))
+    check_ids(part.ids)
+    names = [PurePosixPath(sample_id) for sample_id in part.ids] if digests else []
+    if any(name.is_absolute() or ".." in name.parts for name in names):
+        raise DataError("an image lies outside the folder")
+
+
 def read(path: Path) -> Prepared:
     """Read and verify a prepared dataset; DataError names what is wrong with the file."""
     file = container.read(path, kind="dataset")
@@ -107,13 +120,16 @@ def read(path: Path) -> Prepared:
             )
             for split in SPLITS
         )
+        class_names = class_names_of(file.attributes)
+        for part in (train, test):
+            _check(part, num_classes=len(class_names))
         return Prepared(
             train,
             test,
-            class_names_of(file.attributes),
+            class_names,
             name=str(file.attributes["dataset"]),
             max_per_class=int(file.attributes["max_per_class"]),
             digest=str(file.attributes["dataset_digest"]),
         )
-    except (KeyError, ValueError, DataError) as error:
+    except (KeyError, ValueError, OverflowError, DataError) as error:
         raise DataError(f"not a prepared dataset: {error}", where=str(path), fix="run `dvc repro`") from error

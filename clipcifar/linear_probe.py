@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.calibration import fit_temperature
-from clipcifar.errors import ConfigError, DataError
+from clipcifar.errors import ConfigError
 from clipcifar.logistic import Problem, Solution
 from clipcifar.metrics import accuracy
 from clipcifar.params import Range
+from clipcifar.splits import check_classes
 
 
 @dataclass(frozen=True)
@@ -69,18 +70,6 @@ class GridPoint:
     converged: bool
 
 
-def _check_classes(labels: NDArray[np.int64], class_names: list[str]) -> None:
-    """Raise DataError when there is one class only, or a class does not occur."""
-    counts = np.bincount(labels, minlength=len(class_names))
-    missing = [name for name, count in zip(class_names, counts, strict=True) if not count]
-    if missing or len(class_names) < 2:
-        raise DataError(
-            f"no train images of {', '.join(missing)}" if missing else "there is only one class",
-            where="split train",
-            fix="give every class train images, and at least two classes",
-        )
-
-
 def fit(
     embeddings: NDArray[np.float32],
     labels: NDArray[np.int64],
@@ -102,7 +91,7 @@ def fit(
     Raises:
         DataError: there is one class only, or a class does not occur.
     """
-    _check_classes(labels, class_names)
+    check_classes(labels, class_names=class_names, split="train")
     found = Problem(embeddings, labels, num_classes=len(class_names)).fit(c, max_iter=max_iter)
     return LinearProbe.of(found), found.converged
 
@@ -140,7 +129,7 @@ def validation_curve(
         val_embeddings, val_labels: val, shaped likewise.
         on_fit: called after each fit.
     """
-    _check_classes(labels, class_names)
+    check_classes(labels, class_names=class_names, split="train")
     problem = Problem(embeddings, labels, num_classes=len(class_names))
     points: list[GridPoint] = []
     found: Solution | None = None

@@ -14,18 +14,8 @@ from numpy.typing import NDArray
 from clipcifar import container, metrics, plots
 from clipcifar.errors import DataError
 from clipcifar.files import Attribute, write_json
-from clipcifar.store import ImageEmbeddings, class_names_of
+from clipcifar.store import INHERITED, ImageEmbeddings, check_ids, check_index, class_names_of
 
-# What a result inherits from the embeddings that it was computed from.
-_INHERITED = (
-    "model",
-    "pretrained",
-    "weights_sha256",
-    "dataset",
-    "dataset_digest",
-    "max_per_class",
-    "class_names",
-)
 _OPTIONAL = ("device", "precision")
 
 
@@ -54,7 +44,7 @@ def inherited(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
     """The attributes that say which model, data and libraries a result belongs to."""
     versions = [key for key in attributes if key in _OPTIONAL or key.startswith("version_")]
     return {
-        **{key: attributes[key] for key in _INHERITED},
+        **{key: attributes[key] for key in (*INHERITED, "max_per_class")},
         **{key: attributes[key] for key in versions},
         "images_fingerprint": attributes["fingerprint"],
     }
@@ -124,15 +114,45 @@ def write(
     return written
 
 
+def check_scores(
+    scores: NDArray[np.float32], labels: NDArray[np.int64], ids: list[str], *, num_classes: int
+) -> None:
+    """Raise DataError unless these are finite float32 scores of N images with ids of their own.
+
+    Args:
+        scores: (N, C).
+        labels: (N,) int64.
+        ids: N.
+        num_classes: C.
+    """
+    if scores.dtype != np.float32 or scores.shape != (len(ids), num_classes) or not len(ids):
+        raise DataError(
+            f"expected float32 scores ({len(ids)}, {num_classes}), found {scores.dtype} {scores.shape}"
+        )
+    if not np.isfinite(scores).all():
+        raise DataError("a score is not finite")
+    check_index(labels, num_classes, len(ids))
+    check_ids(ids)
+
+
 def read_predictions(path: Path) -> Predictions:
     """Read and verify a predictions file; DataError names what is wrong with it."""
     file = container.read(path, kind="predictions")
     try:
-        return Predictions(
+        found = Predictions(
             scores=file.arrays["scores"],
             labels=file.arrays["labels"],
             ids=container.decode_strings(file.arrays["ids"]),
             attributes=file.attributes,
         )
+        container.require(
+            file.attributes,
+            texts=(*INHERITED, "images_fingerprint"),
+            numbers=("max_per_class", "temperature"),
+        )
+        check_scores(found.scores, found.labels, found.ids, num_classes=len(class_names_of(file.attributes)))
+        if not float(file.attributes["temperature"]) > 0:
+            raise DataError(f"the temperature is {file.attributes['temperature']}")
     except (KeyError, DataError) as error:
         raise DataError(f"not predictions: {error}", where=str(path), fix="run `dvc repro`") from error
+    return found

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from clipcifar import container, results
 from clipcifar.errors import DataError
-from clipcifar.store import ImageEmbeddings
+from clipcifar.store import ImageEmbeddings, class_names_of
 
 _PREFIX = "scores/"
 
@@ -59,8 +59,9 @@ def read(path: Path) -> SetPredictions:
     }
     try:
         labels, ids = file.arrays["labels"], container.decode_strings(file.arrays["ids"])
-        if any(array.ndim != 2 or len(array) != len(labels) for array in scores.values()):
-            raise DataError("scores and labels differ in length")
+        num_classes = len(class_names_of(file.attributes))
+        for array in scores.values():
+            results.check_scores(array, labels, ids, num_classes=num_classes)
     except (KeyError, DataError) as error:
         raise DataError(
             f"not predictions of sets: {error}", where=str(path), fix="run `dvc repro`"

@@ -18,6 +18,7 @@ from clipcifar import container
 from clipcifar.errors import DataError
 from clipcifar.files import Attribute
 from clipcifar.params import MAX_SEED, Range
+from clipcifar.store import ImageEmbeddings, check_ids
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def stratified_split(
             raise DataError(
                 f"the class {class_name!r} has {len(rows)} train images, too few for train and val",
                 where="split train",
-                fix="add images to the class or lower split.val_fraction",
+                fix="add images to the class, raise dataset.max_per_class or lower split.val_fraction",
             )
         is_val[_ranked(ids, rows, seed=seed, purpose="val")[:num_val]] = True
     return TrainVal(np.flatnonzero(~is_val), np.flatnonzero(is_val))
@@ -94,6 +95,29 @@ def seeded_subset(
     return np.sort(np.concatenate(chosen)) if chosen else np.zeros(0, dtype=np.int64)
 
 
+def check_classes(labels: NDArray[np.int64], *, class_names: list[str], split: str) -> None:
+    """Raise DataError unless there are two classes at least, and images of every one.
+
+    Args:
+        labels: (N,) int64 in 0 to C - 1.
+        class_names: C names.
+        split: train, val or test, for the message.
+    """
+    counts = np.bincount(labels, minlength=len(class_names))
+    missing = [name for name, count in zip(class_names, counts, strict=True) if not count]
+    if not len(labels):
+        what = f"there are no {split} images"
+    elif missing:
+        what = f"no {split} images of {', '.join(missing)}"
+    elif len(class_names) < 2:
+        what = f"{class_names[0]} is the only class, and there is nothing to tell it from"
+    else:
+        return
+    raise DataError(
+        what, where=f"split {split}", fix=f"give every class {split} images, and at least two classes"
+    )
+
+
 def write_splits(path: Path, ids: list[str], rows: TrainVal, *, attributes: dict[str, Attribute]) -> None:
     """Write which of the N train ids are val; `attributes` hold the dataset digest."""
     is_val = np.zeros(len(ids), dtype=np.uint8)
@@ -113,10 +137,33 @@ def read_splits(path: Path, ids: list[str], *, dataset_digest: str) -> TrainVal:
         DataError: the split is of another dataset, or some id is in one of the two only.
     """
     file = container.read(path, kind="splits")
-    is_val = dict(zip(container.decode_strings(file.arrays["ids"]), file.arrays["is_val"], strict=True))
-    if file.attributes["dataset_digest"] != dataset_digest or set(is_val) != set(ids):
+    try:
+        stored, flags = container.decode_strings(file.arrays["ids"]), file.arrays["is_val"]
+        if flags.shape != (len(stored),) or flags.dtype != np.uint8 or flags.max(initial=0) > 1:
+            raise DataError(f"is_val is {flags.dtype} {flags.shape} for {len(stored)} images")
+        check_ids(stored)
+    except (KeyError, DataError) as error:
+        raise DataError(f"not a split: {error}", where=str(path), fix="run `dvc repro`") from error
+    is_val = dict(zip(stored, flags.tolist(), strict=True))
+    if file.attributes.get("dataset_digest") != dataset_digest or set(is_val) != set(ids):
         raise DataError(
             "the split is of another dataset than the embeddings", where=str(path), fix="run `dvc repro`"
         )
-    flags = np.array([is_val[sample_id] for sample_id in ids], dtype=bool)
-    return TrainVal(np.flatnonzero(~flags), np.flatnonzero(flags))
+    val = np.array([is_val[sample_id] for sample_id in ids], dtype=bool)
+    return TrainVal(np.flatnonzero(~val), np.flatnonzero(val))
+
+
+def train_val_of(images: ImageEmbeddings, path: Path) -> TrainVal:
+    """The split of embedded images, for a method to learn and to choose by.
+
+    Raises:
+        DataError: see `read_splits`; or train lacks a class, or there is no val or test image.
+    """
+    rows = read_splits(path, images.train.ids, dataset_digest=images.dataset_digest)
+    check_classes(images.train.labels[rows.train], class_names=images.class_names, split="train")
+    for name, labels in (("val", images.train.labels[rows.val]), ("test", images.test.labels)):
+        if not len(labels):
+            raise DataError(
+                f"there are no {name} images", where=f"split {name}", fix="run `dvc repro prepare`"
+            )
+    return rows

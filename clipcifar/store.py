@@ -29,6 +29,8 @@ SHARED_FIELDS = (
     "class_names",
     "logit_scale",
 )
+# What says which model and data an image was embedded with; every result inherits it.
+INHERITED = ("model", "pretrained", "weights_sha256", "dataset", "dataset_digest", "class_names")
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,11 @@ class TextEmbeddings:
 def class_names_of(attributes: Mapping[str, Attribute]) -> list[str]:
     """The class names, in label order, that a file of ours was written for."""
     try:
-        names: list[str] = json.loads(str(attributes["class_names"]))
-    except ValueError as error:
+        names = json.loads(str(attributes["class_names"]))
+    except (ValueError, RecursionError) as error:
         raise DataError(f"the class names cannot be read: {error}") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError("the class names are not a list of text")
     return names
 
 
@@ -120,7 +124,14 @@ def check_embeddings(embeddings: NDArray[np.float32], names: list[str], *, what:
         )
 
 
-def _check_index(index: NDArray[np.int64], num_classes: int, num_rows: int) -> None:
+def check_ids(ids: list[str]) -> None:
+    """Raise DataError when a sample id occurs twice."""
+    if len(set(ids)) != len(ids):
+        raise DataError("a sample id occurs twice")
+
+
+def check_index(index: NDArray[np.int64], num_classes: int, num_rows: int) -> None:
+    """Raise DataError unless the index is (num_rows,) int64 in 0 to num_classes - 1."""
     if index.shape != (num_rows,) or index.dtype != np.int64:
         raise DataError(f"expected {num_rows} int64 class indices, found {index.dtype} {index.shape}")
     if num_rows and not (index.min() >= 0 and index.max() < num_classes):
@@ -129,9 +140,8 @@ def _check_index(index: NDArray[np.int64], num_classes: int, num_rows: int) -> N
 
 def _check_split(split: Split, num_classes: int) -> None:
     check_embeddings(split.embeddings, split.ids, what="image")
-    _check_index(split.labels, num_classes, len(split.ids))
-    if len(set(split.ids)) != len(split.ids):
-        raise DataError("a sample id occurs twice")
+    check_index(split.labels, num_classes, len(split.ids))
+    check_ids(split.ids)
 
 
 def write_images(path: Path, *, train: Split, test: Split, attributes: Mapping[str, Attribute]) -> None:
@@ -159,6 +169,7 @@ def read_images(path: Path) -> ImageEmbeddings:
         }
         for split in splits.values():
             _check_split(split, len(class_names_of(file.attributes)))
+        container.require(file.attributes, texts=INHERITED, numbers=("logit_scale", "max_per_class"))
     except (KeyError, DataError) as error:
         raise DataError(f"not image embeddings: {error}", where=str(path), fix="run `dvc repro`") from error
     return ImageEmbeddings(splits["train"], splits["test"], file.attributes)
@@ -174,7 +185,7 @@ def write_texts(
 ) -> None:
     """Write one prompt set's sentence embeddings, shapes as in `TextEmbeddings`."""
     check_embeddings(embeddings, sentences, what="sentence")
-    _check_index(class_index, len(class_names_of(attributes)), len(sentences))
+    check_index(class_index, len(class_names_of(attributes)), len(sentences))
     arrays: dict[str, NDArray[Any]] = {
         "embeddings": embeddings,
         "class_index": class_index,
@@ -194,7 +205,7 @@ def read_texts(path: Path) -> TextEmbeddings:
             attributes=file.attributes,
         )
         check_embeddings(texts.embeddings, texts.sentences, what="sentence")
-        _check_index(texts.class_index, len(texts.class_names), len(texts.sentences))
+        check_index(texts.class_index, len(texts.class_names), len(texts.sentences))
     except (KeyError, DataError) as error:
         raise DataError(f"not text embeddings: {error}", where=str(path), fix="run `dvc repro`") from error
     return texts

@@ -23,7 +23,7 @@ def main(
     probe_params = params.read(settings, "linear_probe", LinearProbeParams)
     images = store.read_images(images_path)
     model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
-    rows = splits.read_splits(splits_path, images.train.ids, dataset_digest=images.dataset_digest)
+    rows = splits.train_val_of(images, splits_path)
     embeddings, labels = images.train.embeddings, images.train.labels
     with progress(total=len(probe_params.c_grid) + 1, unit="fits", what="linear probe") as bar:
         points = linear_probe.validation_curve(

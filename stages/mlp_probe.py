@@ -23,7 +23,7 @@ def main(
     training = params.read(settings, "mlp_probe", TrainingParams)
     images = store.read_images(images_path)
     model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
-    rows = splits.read_splits(splits_path, images.train.ids, dataset_digest=images.dataset_digest)
+    rows = splits.train_val_of(images, splits_path)
 
     def build(data: Labelled) -> MLPProbe:
         return MLPProbe(

@@ -22,6 +22,7 @@ def main(
     split = params.read(settings, "split", SplitParams)
     print(f"reading {dataset.name}", flush=True)
     train, test, class_names = _load(dataset, raw)
+    splits.check_classes(train.labels, class_names=class_names, split="train")
     metrics.metric_keys(class_names)  # refuses names that metrics could not tell apart
     if dataset.max_per_class is not None:
         limit = {"max_per_class": dataset.max_per_class, "seed": dataset.seed}

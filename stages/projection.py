@@ -29,7 +29,7 @@ def main(
     images, texts = store.read_images(images_path), store.read_texts(texts_folder / f"{active}.h5")
     store.check_same_space(images, texts)
     model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
-    rows = splits.read_splits(splits_path, images.train.ids, dataset_digest=images.dataset_digest)
+    rows = splits.train_val_of(images, splits_path)
     weights = zero_shot.classifier(texts)
 
     def build(data: Labelled) -> Projection:

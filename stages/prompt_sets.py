@@ -23,7 +23,7 @@ def main(
     active = params.read(settings, "prompts", PromptsParams).active
     images = store.read_images(images_path)
     model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
-    val = splits.read_splits(splits_path, images.train.ids, dataset_digest=images.dataset_digest).val
+    val = splits.train_val_of(images, splits_path).val
     train_labels, test_labels = images.train.labels, images.test.labels
     found: dict[str, dict[str, Any]] = {}
     test_scores = {}

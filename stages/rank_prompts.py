@@ -29,7 +29,7 @@ def main(
     active = params.read(settings, "prompts", PromptsParams).active
     images = store.read_images(images_path)
     model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
-    rows = splits.read_splits(splits_path, images.train.ids, dataset_digest=images.dataset_digest)
+    rows = splits.train_val_of(images, splits_path)
     texts = {path.stem: store.read_texts(path) for path in sorted(texts_folder.glob("*.h5"))}
     embedding_of: dict[str, Any] = {}
     for found in [*texts.values(), store.read_texts(pool_path)]:

@@ -24,7 +24,7 @@ def main(
     images, texts = store.read_images(images_path), store.read_texts(texts_folder / f"{active}.h5")
     store.check_same_space(images, texts)
     model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
-    val = splits.read_splits(splits_path, images.train.ids, dataset_digest=images.dataset_digest).val
+    val = splits.train_val_of(images, splits_path).val
     weights = zero_shot.classifier(texts)
     val_scores, test_scores = (
         zero_shot.logits(rows, weights, logit_scale=images.logit_scale)

@@ -78,7 +78,7 @@ def test_scores_by_hand() -> None:
     [
         ([0, 0, 2, 2], ["ant", "bee", "cow"], "no train images of bee"),
         ([0, 0, 0, 0], ["ant", "bee", "cow"], "no train images of bee, cow"),
-        ([0, 0, 0, 0], ["ant"], "there is only one class"),
+        ([0, 0, 0, 0], ["ant"], "ant is the only class"),
     ],
 )
 def test_a_class_without_train_images_is_named(

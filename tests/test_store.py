@@ -23,6 +23,8 @@ ATTRIBUTES: dict[str, Attribute] = {
     "class_names": store.class_names_attribute(["cat", "dog", "frog"]),
     "logit_scale": 100.0,
     "dataset": "toy",
+    "dataset_digest": "ef" * 32,
+    "max_per_class": 0,
 }
 
 
