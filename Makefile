@@ -1,6 +1,7 @@
 # make demo   the whole pipeline on small embedded data, in build/demo
 # make test   ruff, mypy and every test
 # make lint   ruff and mypy alone
+# make soak   50 random edits of params.yaml, each checked against a run from scratch; a quarter of an hour
 # make bench  measure it beside what a user would run instead; half an hour
 # make clean  remove build/ and the virtual environment
 
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test lint soak bench clean
 setup: $(VENV)/ready
 
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -29,6 +30,9 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+soak: setup
+	$(BIN)/python -m pytest -s tests/test_soak.py --edits 50
 
 bench: setup
 	$(BIN)/python benchmarks/run.py

@@ -27,6 +27,10 @@ TINY_CONFIG = {
 }
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--edits", type=int, default=6, help="random edits of params.yaml in tests/test_soak.py")
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No test sees, or leaves anything in, the user's cache folder."""

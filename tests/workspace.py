@@ -60,10 +60,16 @@ def digits_params() -> dict[str, Any]:
     return {**QUICK, "prompts": {"active": "photo", "sets": SETS}}
 
 
+def results_in(folder: Path) -> dict[str, bytes]:
+    """The bytes of every result of a run in `folder`, by path; not what tells git to ignore them."""
+    files = (path for name in OUTPUTS for path in (folder / name).rglob("*"))
+    made = (path for path in files if path.is_file() and path.name != ".gitignore")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in made}
+
+
 def outputs(workspace: Workspace) -> dict[str, bytes]:
     """The bytes of every result, by path."""
-    files = (path for folder in OUTPUTS for path in (workspace.folder / folder).rglob("*") if path.is_file())
-    return {path.relative_to(workspace.folder).as_posix(): path.read_bytes() for path in files}
+    return results_in(workspace.folder)
 
 
 class Workspace:
