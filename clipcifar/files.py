@@ -128,7 +128,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(
             f"cannot read {path}: {error}", where=str(path), fix="run `dvc repro`, which makes it"
         ) from error

@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 from open_clip.factory import load_state_dict
 
-from clipcifar import hub
+from clipcifar import hub, tensor_file
 from clipcifar.errors import ConfigError, DataError
 from clipcifar.files import canonical_json, copy_file, explained, file_sha256, write_json
 from clipcifar.model import CONFIG_FILE, RANDOM, WEIGHTS_FILE, ModelParams
@@ -90,7 +90,7 @@ def _from_folder(model: ModelParams, source: Path, folder: Path) -> Resolved:
             where=str(source),
             fix=f"name one of them {WEIGHTS_FILE}",
         )
-    copy_file(preferred[0], folder / WEIGHTS_FILE)
+    _place_weights(preferred[0], folder, model.allow_pickle)
     for pattern in hub.TOKENIZER_FILES:
         for file in source.glob(pattern):
             copy_file(file, folder / file.name)
@@ -204,6 +204,7 @@ def _tag_config(model: ModelParams, architecture: Mapping[str, Any]) -> Mapping[
 
 def _place_weights(source: Path, folder: Path, allow_pickle: bool) -> None:
     if source.suffix == ".safetensors":
+        tensor_file.check(source)
         copy_file(source, folder / WEIGHTS_FILE)
         return
     if not allow_pickle:
@@ -237,6 +238,6 @@ def _read_config(path: Path) -> dict[str, Any]:
         config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         config["model_cfg"]["text_cfg"], config["model_cfg"]["vision_cfg"]
         canonical_json(config)  # refuses NaN
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise DataError(f"not an open_clip config: {error}", where=str(path)) from error
     return config

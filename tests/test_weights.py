@@ -155,19 +155,10 @@ def test_a_plain_pickle_is_read_where_it_is_allowed(tiny_clip: Path, tmp_path: P
     assert all(torch.equal(stored[name], state[name]) for name in state)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"x",
-        struct.pack("<Q", 1 << 60) + b"{}",
-        struct.pack("<Q", 2) + b"{}",
-        struct.pack("<Q", 4) + b"{{{{",
-    ],
-)
-def test_hostile_safetensors_are_bad_data(tiny_clip: Path, tmp_path: Path, content: bytes) -> None:
+def test_a_file_without_a_tensor_is_bad_data(tiny_clip: Path, tmp_path: Path) -> None:
+    """Well-formed, as far as the header goes; tests/test_tensor_file.py has those that are not."""
     folder = _copy(tiny_clip, tmp_path / "f")
-    (folder / WEIGHTS_FILE).write_bytes(content)
+    (folder / WEIGHTS_FILE).write_bytes(struct.pack("<Q", 2) + b"{}")
     weights.resolve(_local(folder), tmp_path / "w")
     with pytest.raises(DataError):
         Backbone.load(tmp_path / "w", CPU)
