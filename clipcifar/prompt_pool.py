@@ -52,7 +52,7 @@ def expand(class_names: list[str], *, dataset: str) -> PromptSet:
             chosen.append(template)
             said |= sentences
     if not chosen:
-        return PromptSet(NAME, [], [], [], [])
+        return PromptSet(NAME, [], [], [], [], [])
     values = {"template_mode": "shared", "templates": chosen}
     expanded = expand_set("pool", values, class_names=class_names, dataset=dataset)
     assert expanded is not None  # the pool names no dataset

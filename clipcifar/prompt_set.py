@@ -22,6 +22,7 @@ class PromptSet:
         template_index: (S,) the template that each sentence was made from.
         templates: the T templates, alternatives expanded; where each class has its own sentences,
             there is one, `OWN_SENTENCES`.
+        origins: (S,) the entry of the set that each sentence is from, as in "templates[0]".
     """
 
     name: str
@@ -29,6 +30,7 @@ class PromptSet:
     sentences: list[str]
     template_index: list[int]
     templates: list[str]
+    origins: list[str]
 
     def only(self, sentences: Collection[str]) -> PromptSet:
         """The set without the templates of which any sentence is not among these."""
@@ -46,6 +48,7 @@ class PromptSet:
             sentences=[self.sentences[row] for row in rows],
             template_index=[position[self.template_index[row]] for row in rows],
             templates=[self.templates[i] for i in kept],
+            origins=[self.origins[row] for row in rows],
         )
 
     @classmethod

@@ -190,6 +190,7 @@ def expand_set(name: str, values: object, *, class_names: list[str], dataset: st
         sentences=[item.text for item in found],
         template_index=[index[item.template] for item in found],
         templates=templates,
+        origins=[item.origin.removeprefix(f"{where}.") for item in found],
     )
 
 

@@ -23,9 +23,9 @@ def main(
     sets = {path.stem: files.read_json(path) for path in sorted(prompts.glob("*.json"))}
     embedder = SentenceEmbedder(model, weights, embed.device)
     origins = {
-        sentence: f"params.yaml: prompts.sets.{name}"
+        sentence: f"params.yaml: prompts.sets.{name}.{origin}"
         for name, content in sets.items()
-        for sentence in content["sentences"]
+        for sentence, origin in zip(content["sentences"], content["origins"], strict=True)
     }
     embeddings, num_new = embedder.embed(origins)
     for name, content in sets.items():

@@ -301,6 +301,7 @@ def expanded_for(names: list[str], templates: list[str]) -> PromptSet:
         sentences=[text.replace("{classname}", name) for name in names for text in templates],
         template_index=[t for _ in names for t in range(len(templates))],
         templates=templates,
+        origins=[f"said as {text}" for _ in names for text in templates],
     )
 
 
