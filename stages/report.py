@@ -36,6 +36,7 @@ def main(
         found.set_metrics,
         found.set_differences,
         active=active,
+        images=found.images_by_class(),
         dataset=found.dataset.name,
         model=found.model.label,
     )

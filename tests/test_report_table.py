@@ -26,6 +26,7 @@ def _metrics(accuracy: float, **more: Any) -> dict[str, Any]:
     base = {
         "accuracy": accuracy,
         "accuracy_ci95": interval,
+        "balanced_accuracy": accuracy - 0.2,
         "ece": 0.01,
         "nll": 0.3,
         "n": 40,
@@ -44,6 +45,9 @@ ALL = {
 }
 
 
+IMAGES = {"cat": 39, "<b>dog|": 1}
+
+
 def test_the_reported_accuracy_is_one_models_and_the_mean_stands_beside_it() -> None:
     row = next(line for line in table.methods_table(ALL) if "MLP" in line)
     cells = [cell.strip() for cell in row.strip("|").split("|")]
@@ -55,6 +59,18 @@ def test_a_subset_is_said_beside_the_number() -> None:
     lines = table.methods_table(ALL)
     assert "40 (at most 5 per class)" in next(line for line in lines if "linear" in line)
     assert "at most" not in next(line for line in lines if "MLP" in line)
+
+
+def test_rare_classes_show_in_the_mean_over_classes_and_in_their_number_of_images() -> None:
+    header, _, row, *_ = (line.strip("|").split("|") for line in table.methods_table(ALL))
+    assert [cell.strip() for cell in header][4] == "balanced"
+    assert [cell.strip() for cell in row][4] == "0.4000"
+    lines = [
+        [cell.strip() for cell in line.replace("\\|", "").strip("|").split("|")]
+        for line in table.per_class_table(ALL, images=IMAGES)
+    ]
+    assert [line[1] for line in lines if "-:" not in line[1]] == ["images", "39", "1"]
+    assert lines[2][2] == "0.6000"
 
 
 def test_columns_line_up() -> None:
@@ -82,7 +98,7 @@ def test_the_report_ranks_sets_on_train_and_compares_them_on_test() -> None:
     sets = {"photo": entry(0.6, 0.9), "wide": entry(0.8, 0.5)}
     labels = np.zeros(40, dtype=np.int64)
     differences = compare.against(labels, {"wide": labels + 1}, labels)
-    text = table.report(ALL, sets, differences, active="photo", dataset="d", model="m")
+    text = table.report(ALL, sets, differences, active="photo", images=IMAGES, dataset="d", model="m")
     lines = text.splitlines()
     ranked = [line for line in lines if line.startswith(("| wide ", "| photo (active)"))]
     assert [line.split()[1] for line in ranked] == ["wide", "photo", "wide"]
@@ -168,7 +184,9 @@ def test_a_report_with_hostile_names_parses_to_the_tags_of_a_benign_one(name: st
         found = {method: {**values, "per_class": {name: 0.5, "cat": 0.25}} for method, values in ALL.items()}
         test = {"accuracy": 0.5, "accuracy_ci95": {"low": 0.4, "high": 0.6}}
         sets = {name: {"n_sentences": 1, "train": {"accuracy": 0.5}, "test": test}}
-        text = table.report(found, sets, [], active=name, dataset=name, model=name)
+        text = table.report(
+            found, sets, [], active=name, images={name: 3, "cat": 4}, dataset=name, model=name
+        )
         tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text)
         inline = [child for token in tokens for child in token.children or []]
         return [(token.type, token.tag) for token in [*tokens, *inline] if token.type != "text_special"]

@@ -14,6 +14,7 @@ from clipcifar import compare, dataset_file, files, results, set_predictions
 from clipcifar.compare import NamedDifference
 from clipcifar.dataset_file import Prepared
 from clipcifar.errors import DataError
+from clipcifar.metrics import metric_keys
 from clipcifar.model import ModelDescription
 from clipcifar.report import ranking as ranking_report
 from clipcifar.report.table import METHODS
@@ -58,6 +59,12 @@ class Facts:
         said = {method: found.predicted for method, found in self.predictions.items()}
         others = {method: found for method, found in said.items() if method not in ZERO_SHOT}
         return compare.against(said["zero_shot"], others, self.sets.labels)
+
+    def images_by_class(self) -> dict[str, int]:
+        """The number of test images of every class that has any, by its key in the metrics."""
+        counts = np.bincount(self.sets.labels, minlength=len(self.dataset.class_names))
+        keys = metric_keys(self.dataset.class_names)
+        return {key: int(count) for key, count in zip(keys, counts, strict=True) if count}
 
     def shown_classes(self) -> list[int]:
         """The classes that have test images; of very many, those on which zero-shot is least accurate."""

@@ -27,6 +27,7 @@ def methods(facts: Facts) -> dict[str, Any]:
                 f"{found['accuracy']:.4f}",
                 interval_text(found),
                 seeds_text(found) or "–",
+                f"{found['balanced_accuracy']:.4f}",
                 f"{found['ece']:.3f} → {found['calibrated']['ece']:.3f}",
                 f"{found['nll']:.3f} → {found['calibrated']['nll']:.3f}",
             ]
@@ -41,7 +42,7 @@ def methods(facts: Facts) -> dict[str, Any]:
         description="Top-1 accuracy of every method with its 95 % interval",
         x_label="top-1 accuracy on test",
     )
-    header = ["method", "top-1", "95 % interval", "mean ± sd (seeds)", "ECE", "NLL"]
+    header = ["method", "top-1", "95 % interval", "mean ± sd (seeds)", "balanced", "ECE", "NLL"]
     return {"header": header, "rows": rows, "chart": chart}
 
 

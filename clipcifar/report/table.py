@@ -59,7 +59,7 @@ def _images(found: Mapping[str, Any]) -> str:
 
 
 def methods_table(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """One row per method: accuracy with its interval, seeds, calibration, number of test images."""
+    """One row per method: accuracy with its interval, seeds, mean over classes, calibration, test images."""
     rows = []
     for method, found in metrics.items():
         rows.append(
@@ -68,29 +68,41 @@ def methods_table(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 f"{found['accuracy']:.4f}",
                 interval_text(found),
                 seeds_text(found),
+                f"{found['balanced_accuracy']:.4f}",
                 f"{found['ece']:.4f}",
                 f"{found['nll']:.4f}",
                 _images(found),
             ]
         )
-    header = ["method", "top-1", "95 % interval", "mean ± sd (seeds)", "ECE", "NLL", "images"]
+    header = ["method", "top-1", "95 % interval", "mean ± sd (seeds)", "balanced", "ECE", "NLL", "images"]
     return markdown_table(header, rows)
 
 
 def per_class_table(
-    metrics: Mapping[str, Mapping[str, Any]], *, shown: Callable[[str], str] = escape
+    metrics: Mapping[str, Mapping[str, Any]],
+    *,
+    images: Mapping[str, int] | None = None,
+    shown: Callable[[str], str] = escape,
 ) -> list[str]:
     """One row per class, one column per method: top-1 accuracy within the class.
 
     Args:
         metrics: each method's metrics file.
+        images: test images by class, where they are known.
         shown: how a name is written; `escape` for markdown, `str` for a terminal.
     """
     names = next(iter(metrics.values()))["per_class"]
     rows = [
-        [shown(name), *(f"{found['per_class'][name]:.4f}" for found in metrics.values())] for name in names
+        [
+            shown(name),
+            *([str(images[name])] if images else []),
+            *(f"{found['per_class'][name]:.4f}" for found in metrics.values()),
+        ]
+        for name in names
     ]
-    return markdown_table(["class", *(METHODS[method] for method in metrics)], rows)
+    return markdown_table(
+        ["class", *(["images"] if images else []), *(METHODS[method] for method in metrics)], rows
+    )
 
 
 def prompt_sets_table(prompt_sets: Mapping[str, Mapping[str, Any]], active: str) -> list[str]:
@@ -139,6 +151,7 @@ def report(
     differences: Sequence[NamedDifference],
     *,
     active: str,
+    images: Mapping[str, int],
     dataset: str,
     model: str,
 ) -> str:
@@ -149,6 +162,7 @@ def report(
         prompt_sets: the prompt_sets metrics file.
         differences: every other prompt set against the active one, on the test images.
         active: the active prompt set.
+        images: test images by class, under the keys of `per_class`.
         dataset, model: one line each on what the numbers are of.
     """
     lines = [
@@ -162,7 +176,7 @@ def report(
         "",
         "## Per class (top-1)",
         "",
-        *per_class_table(metrics),
+        *per_class_table(metrics, images=images),
         "",
         "## Prompt sets (zero-shot top-1)",
         "",
