@@ -44,6 +44,7 @@ _MISLEADING = re.compile(
     r"^(?:[-+]?0[0-9]+|[-+]?0[xob][0-9a-fA-F_]+|[-+]?[0-9.]*_[0-9_.eE+-]*|[-+]?\.(?:inf|Inf|INF)"
     r"|\.(?:nan|NaN|NAN)|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}.*|=|<<)$"
 )
+_HALVES = re.compile("[\ud800-\udfff]")  # of characters, which no file and no terminal takes
 _OTHER_BREAKS = re.compile("[\x85\u2028\u2029]")
 
 
@@ -60,6 +61,8 @@ def _check(node: yaml.Node, sizes: dict[int, int]) -> int:
         return sizes[id(node)]
     sizes[id(node)] = 0
     size = 1
+    if isinstance(node, yaml.ScalarNode) and _HALVES.search(node.value):
+        _refuse(node, r"\ud800 to \udfff are halves of characters", "write the character itself")
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:

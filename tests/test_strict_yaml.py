@@ -228,3 +228,12 @@ def test_a_character_beyond_unicode_is_refused(tmp_path: Path) -> None:
 def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot read"):
         strict_yaml.load_mapping(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", [r'a: "\ud83d\ude00"', r'"\ud83d\ude00": 1', r'a: ["\udc80"]', r'"a\uD800": 1']
+)
+def test_half_a_character_is_refused(tmp_path: Path, text: str) -> None:
+    r"""A JSON writer escapes an emoji as two halves; YAML has \U0001F600 for it."""
+    assert "halves of characters" in refusal(tmp_path, text).what  # found by fuzzing: no way to print it
+    assert load(tmp_path, r'a: "\U0001F600"') == {"a": "😀"}
