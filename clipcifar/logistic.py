@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,11 +55,24 @@ class Problem:
         rows: (N, D) float32.
         labels: (N,) int64 in 0 ... K - 1, every class at least once.
         num_classes: K, at least 2.
+        offsets: (N, K) logits that are added to the fitted ones and stay as they are.
+        intercepts: "none" holds them at zero.
     """
 
-    def __init__(self, rows: NDArray[np.float32], labels: NDArray[np.int64], *, num_classes: int) -> None:
+    def __init__(
+        self,
+        rows: NDArray[np.float32],
+        labels: NDArray[np.int64],
+        *,
+        num_classes: int,
+        offsets: NDArray[np.float32] | None = None,
+        intercepts: Literal["free", "none"] = "free",
+    ) -> None:
         dtype = np.float64 if rows.size <= _FLOAT64_NUMBERS else np.float32
-        self._mean = rows.mean(axis=0, dtype=np.float64).astype(dtype)
+        self._free = intercepts == "free"
+        self._offsets: NDArray[Any] | None = None if offsets is None else offsets.T.astype(dtype)  # (K, N)
+        mean: NDArray[Any] = rows.mean(axis=0, dtype=np.float64) if self._free else np.zeros(rows.shape[1])
+        self._mean: NDArray[Any] = mean.astype(dtype)
         centred = rows - self._mean
         self._axes: NDArray[Any] = np.linalg.eigh((centred.T @ centred).astype(np.float64))[1].astype(dtype)
         self._rows = self._axes.T @ centred.T  # (D, N)
@@ -79,7 +92,7 @@ class Problem:
         penalty = (2 if num_classes == 2 else 1) / (c * len(self._labels))
         if start is None:
             weights = np.zeros((num_classes, len(self._rows)))
-            intercepts = np.log(self._prior)
+            intercepts = np.log(self._prior) if self._free else np.zeros(num_classes)
         else:
             weights = start.coefficients @ self._axes
             intercepts = start.intercepts + start.coefficients @ self._mean
@@ -117,6 +130,8 @@ class Problem:
         """(K, N) class probabilities and the mean cross-entropy in nats."""
         scores = point[:, :-1].astype(self._rows.dtype) @ self._rows
         scores += point[:, -1:].astype(self._rows.dtype)
+        if self._offsets is not None:
+            scores += self._offsets
         scores -= scores.max(axis=0)
         of_labels = scores[self._labels, self._positions].sum(dtype=np.float64)
         np.exp(scores, out=scores)
@@ -133,7 +148,7 @@ class Problem:
         gradient = np.column_stack(
             [
                 (residual @ self._rows.T) / len(self._labels) + penalty * weights,
-                residual.mean(axis=1, dtype=np.float64),
+                residual.mean(axis=1, dtype=np.float64) * self._free,
             ]
         )
         return loss + 0.5 * penalty * float((weights**2).sum()), gradient

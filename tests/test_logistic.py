@@ -151,3 +151,50 @@ def test_the_solvers_blas_is_limited_only_while_it_runs() -> None:
         pytest.skip("this SciPy brings no BLAS of its own")
     assert set(own) == {1}
     assert [library.num_threads for library in controller.lib_controllers] == before
+
+
+def _naive(
+    rows: NDArray[np.float32], labels: NDArray[np.int64], offsets: NDArray[np.float32], c: float
+) -> NDArray[np.float64]:
+    """Coefficients beside fixed logits, without intercepts, by plain gradient descent in float64."""
+    x, n = rows.astype(np.float64), len(rows)
+    coefficients = np.zeros((offsets.shape[1], rows.shape[1]))
+    for _ in range(3_000):
+        scores = x @ coefficients.T + offsets
+        p = np.exp(scores - scores.max(axis=1, keepdims=True))
+        p /= p.sum(axis=1, keepdims=True)
+        p[np.arange(n), labels] -= 1
+        coefficients -= p.T @ x / n + coefficients / (c * n)
+    return coefficients
+
+
+def test_fixed_logits_stay_and_the_fit_adds_to_them() -> None:
+    rows, labels = clip_like(60, dim=5)
+    offsets = (4 * rows @ np.random.default_rng(2).normal(size=(5, 4))).astype(np.float32)
+    found = Problem(rows, labels, num_classes=4, offsets=offsets, intercepts="none").fit(2.0, max_iter=1000)
+    assert found.converged
+    assert not found.intercepts.any()
+    np.testing.assert_allclose(found.coefficients, _naive(rows, labels, offsets, 2.0), atol=1e-4)
+    plain = Problem(rows, labels, num_classes=4, intercepts="none").fit(2.0, max_iter=1000)
+    assert np.abs(plain.coefficients - found.coefficients).max() > 0.1  # or they would not have counted
+    np.testing.assert_allclose(plain.coefficients, _naive(rows, labels, 0 * offsets, 2.0), atol=1e-4)
+
+
+def test_a_strong_penalty_leaves_the_fixed_logits_alone() -> None:
+    rows, labels = clip_like(60, dim=5)
+    offsets = np.tile(np.float32([0, 1, 2, 3]), (60, 1))
+    free, none = (
+        Problem(rows, labels, num_classes=4, offsets=offsets, intercepts=intercepts).fit(1e-6, max_iter=1000)
+        for intercepts in ("free", "none")
+    )
+    assert np.abs(none.coefficients).max() < 1e-4
+    assert free.intercepts[0] - free.intercepts[3] > 2  # free ones undo what the labels do not bear out
+
+
+def test_fixed_logits_that_are_the_same_for_all_classes_change_nothing() -> None:
+    rows, labels = clip_like(100, dim=5)
+    same = np.broadcast_to(rows[:, :1] * 3, (100, 4))
+    before, after = (
+        Problem(rows, labels, num_classes=4, offsets=offsets).fit(5.0, max_iter=1000) for offsets in (None, same)
+    )
+    np.testing.assert_allclose(after.coefficients, before.coefficients, atol=1e-3)
