@@ -1,4 +1,4 @@
-"""Differences on the same images over several draws of the training data: what other draws and images would say.
+"""Differences on the same images over several draws of what was learnt from: would others say the same?
 
 Two things vary: which images a method learnt from, and which it is tested on. Every draw is tested on
 the same images, so the differences form a table, draws by images, and an interval from the draws alone

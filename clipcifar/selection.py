@@ -1,6 +1,7 @@
-"""Choosing among candidates by what they say of val: accuracy first, then likelihood, then their order.
+"""Choosing among candidates by what they say of val.
 
-Few val images tie in accuracy all the time; the likelihood tells such candidates apart before chance does.
+Where val is a few dozen images, accuracy has a few dozen values and ties or misleads all the time; the
+likelihood of the labels uses every confidence and varies less. Where val is large, accuracy is what counts.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ def standing(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> Standing
     return Standing(accuracy(scores, labels), likelihood(scores, labels)["nll"])
 
 
-def best(standings: Sequence[Standing]) -> int:
-    """The index of the best: the highest accuracy, then the lowest likelihood loss, then the first."""
-    return min(range(len(standings)), key=lambda i: (-standings[i].accuracy, standings[i].nll, i))
+def most_accurate(standings: Sequence[Standing]) -> int:
+    """The index of the highest accuracy; of equals the more likely, then the first."""
+    return min(range(len(standings)), key=lambda i: (-standings[i].accuracy, standings[i].nll))
+
+
+def most_likely(standings: Sequence[Standing]) -> int:
+    """The index of the lowest negative log likelihood; of equals the more accurate, then the first."""
+    return min(range(len(standings)), key=lambda i: (standings[i].nll, -standings[i].accuracy))

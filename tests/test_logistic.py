@@ -195,6 +195,7 @@ def test_fixed_logits_that_are_the_same_for_all_classes_change_nothing() -> None
     rows, labels = clip_like(100, dim=5)
     same = np.broadcast_to(rows[:, :1] * 3, (100, 4))
     before, after = (
-        Problem(rows, labels, num_classes=4, offsets=offsets).fit(5.0, max_iter=1000) for offsets in (None, same)
+        Problem(rows, labels, num_classes=4, offsets=offsets).fit(5.0, max_iter=1000)
+        for offsets in (None, same)
     )
     np.testing.assert_allclose(after.coefficients, before.coefficients, atol=1e-3)

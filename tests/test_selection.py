@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from clipcifar.selection import Standing, best, standing
+from clipcifar.selection import Standing, most_accurate, most_likely, standing
 
 
 def test_the_standing_of_scores_worked_out_by_hand() -> None:
@@ -16,12 +16,16 @@ def test_the_standing_of_scores_worked_out_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("standings", "wanted"),
+    ("standings", "accurate", "likely"),
     [
-        ([(0.5, 0.1), (0.6, 9.0)], 1),  # accuracy comes first
-        ([(0.6, 0.3), (0.6, 0.2), (0.5, 0.0)], 1),  # then the likelihood
-        ([(0.1, 1.0), (0.6, 0.2), (0.6, 0.2)], 1),  # then the order
+        ([(0.5, 0.1), (0.6, 9.0)], 1, 0),  # each by its own measure first
+        ([(0.6, 0.3), (0.6, 0.2), (0.5, 0.2)], 1, 1),  # then by the other's
+        ([(0.1, 1.0), (0.6, 0.2), (0.6, 0.2)], 1, 1),  # then by order
     ],
 )
-def test_accuracy_then_likelihood_then_order(standings: list[tuple[float, float]], wanted: int) -> None:
-    assert best([Standing(*one) for one in standings]) == wanted
+def test_one_measure_then_the_other_then_the_order(
+    standings: list[tuple[float, float]], accurate: int, likely: int
+) -> None:
+    found = [Standing(*one) for one in standings]
+    assert most_accurate(found) == accurate
+    assert most_likely(found) == likely
