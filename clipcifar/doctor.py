@@ -19,7 +19,9 @@ from clipcifar import device, doctor_files, dvc_cache, files, params
 from clipcifar.datasets import DatasetParams
 from clipcifar.doctor_files import Found
 from clipcifar.embed_params import EmbedParams
+from clipcifar.ensemble_params import EnsembleParams
 from clipcifar.errors import ClipcifarError, ConfigError, EnvironmentFault
+from clipcifar.few_shot import FewShotParams
 from clipcifar.linear_probe import LinearProbeParams
 from clipcifar.model import ModelParams
 from clipcifar.prompts import PromptsParams, expand_sets
@@ -37,6 +39,8 @@ _SECTIONS: dict[str, Any] = {
     "linear_probe": LinearProbeParams,
     "mlp_probe": TrainingParams,
     "projection": TrainingParams,
+    "few_shot": FewShotParams,
+    "ensemble": EnsembleParams,
 }
 Check = Callable[[Path, Mapping[str, Any]], Found]
 

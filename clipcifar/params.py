@@ -20,7 +20,10 @@ from typing import Any, TypeVar
 from clipcifar import strict_yaml
 from clipcifar.errors import ConfigError
 
-SECTIONS = ("dataset", "split", "model", "embed", "prompts", "linear_probe", "mlp_probe", "projection")
+SECTIONS = (
+    *("dataset", "split", "model", "embed", "prompts", "linear_probe", "mlp_probe", "projection"),
+    *("few_shot", "ensemble"),  # of the studies
+)
 DATASETS = ("cifar10", "cifar100", "digits", "imagefolder")  # the rows of datasets.REGISTRY
 MAX_SEED = 2**63 - 1  # what torch takes
 NO_PATH = "data/none"  # what a `path` key holds when no local file is used: DVC needs a path that exists

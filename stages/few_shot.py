@@ -1,0 +1,62 @@
+"""Few-shot curves: every method on seeded draws of a few images per class, against zero-shot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from clipcifar import container, few_shot_draws, few_shot_scores, model, params, results, splits, store
+from clipcifar.few_shot import FewShotParams
+from clipcifar.files import write_atomically, write_json
+from clipcifar.metrics import rounded
+from clipcifar.plots import write_csv
+from clipcifar.progress import progress
+from clipcifar.prompts import PromptsParams
+from clipcifar.report import few_shot as page
+from clipcifar.zero_shot import classifier
+from stages import run
+
+
+def main(
+    settings: dict[str, Any],
+    images_path: Path,
+    texts_folder: Path,
+    splits_path: Path,
+    folder: Path,
+    page_path: Path,
+) -> None:
+    few_shot_params = params.read(settings, "few_shot", FewShotParams)
+    active = params.read(settings, "prompts", PromptsParams).active
+    images, texts = store.read_images(images_path), store.read_texts(texts_folder / f"{active}.h5")
+    store.check_same_space(images, texts)
+    model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
+    rows = splits.read_splits(splits_path, images.train.ids, dataset_digest=images.dataset_digest)
+    with progress(total=few_shot_draws.num_draws(few_shot_params), unit="draws", what="few-shot") as bar:
+        study = few_shot_draws.run(
+            images, rows, classifier(texts), params=few_shot_params, on_draw=bar.update
+        )
+    write_csv(folder / "choices.csv", few_shot_draws.choice_rows(study))
+    inherited = results.inherited(images.attributes)
+    container.write(
+        folder / "predictions.h5",
+        kind="few-shot predictions",
+        arrays={
+            **few_shot_draws.prediction_arrays(study),
+            "labels": images.test.labels,
+            "ids": container.encode_strings(images.test.ids),
+        },
+        attributes={**inherited, "texts_fingerprint": texts.attributes["fingerprint"]},
+    )
+    scores = few_shot_scores.score(study, images.test.labels, num_classes=len(images.class_names))
+    write_csv(folder / "curves.csv", few_shot_scores.curve_rows(scores))
+    write_json(folder / "metrics.json", rounded(few_shot_scores.as_metrics(scores)))
+    html = page.render(scores, few_shot_params, attributes=inherited, active=active)
+    write_atomically(page_path, html.encode())
+    failed = sum(row["n_not_converged"] or 0 for row in few_shot_draws.choice_rows(study))
+    if failed:
+        print(f"{failed} fits did not converge in {few_shot_params.max_iter} iterations and were left out")
+    print("\n".join(few_shot_scores.verdicts(scores)))
+
+
+if __name__ == "__main__":
+    run(main)
