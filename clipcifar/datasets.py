@@ -1,212 +1,128 @@
 """The registry of datasets: how each is obtained, its classes, and its official test split.
 
-A dataset is one row of `REGISTRY`. Sets of equally sized images are loaded as arrays; a folder of
-photographs (`imagefolder`) has no loader here, because `clipcifar.imagefolder` lists it without
-holding a pixel.
+A dataset is one row of `REGISTRY`. Sets of equally sized images are loaded as arrays; sets of
+photographs are unpacked into the folder layout that `clipcifar.imagefolder` lists without holding a
+pixel, which is also how a person's own folder comes in.
 """
 
 from __future__ import annotations
 
-import shutil
-import tarfile
-import tempfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from clipcifar.errors import ConfigError, DataError
-from clipcifar.params import MAX_SEED, Range, suggestion
-
-IMAGEFOLDER = "imagefolder"
-
-DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-# The fixed division of scikit-learn's 1,797 digits: the stand-in model under data/demo was
-# trained on the reserved ones, so no image that the pipeline sees was seen in training.
-DIGITS_SEED, DIGITS_RESERVED, DIGITS_TEST = 0, 700, 397
-
-
-@dataclass(frozen=True)
-class DatasetParams:
-    """The `dataset` section.
-
-    Attributes:
-        name: a row of `REGISTRY`.
-        path: the folder of photographs, or an archive placed by hand; `params.NO_PATH` for none.
-        max_per_class: at most so many images per class and split, or None for all.
-        seed: of that choice.
-        on_bad_image: what a photograph that cannot be decoded does.
-    """
-
-    name: str
-    path: str
-    max_per_class: Annotated[int | None, Range(1, 10**9)]
-    seed: Annotated[int, Range(0, MAX_SEED)]
-    on_bad_image: Literal["error", "skip"]
-
-
-@dataclass(frozen=True)
-class Archive:
-    """A file to download, with the digest that it must have and where that digest comes from."""
-
-    filename: str
-    url: str
-    sha256: str
-    digest_source: str
-
-
-@dataclass(frozen=True)
-class ImageArrays:
-    """One official split in memory.
-
-    Attributes:
-        images: (N, H, W, 3) uint8, RGB.
-        labels: (N,) int64, indices into the class names.
-        ids: N stable sample ids, unique within the dataset.
-    """
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    ids: list[str]
-
-
-@dataclass(frozen=True)
-class ArrayDataset:
-    """A dataset in memory: its official splits and its class names in label order."""
-
-    train: ImageArrays
-    test: ImageArrays
-    class_names: list[str]
+from clipcifar import array_sets, photo_sets
+from clipcifar.archives import Archive
+from clipcifar.array_sets import ArrayDataset
+from clipcifar.dataset_params import IMAGEFOLDER, DatasetParams
+from clipcifar.errors import ConfigError
+from clipcifar.params import NO_PATH, suggestion
+from clipcifar.photo_sets import Photo
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """One row of the registry: the archive to download, if any, and the loader that reads it."""
+    """One row of the registry.
 
-    archive: Archive | None
-    load: Callable[[Path | None], ArrayDataset] | None
-
-
-def _numbered(split: str, indices: NDArray[np.int64] | range) -> list[str]:
-    return [f"{split}/{index:05d}" for index in indices]
-
-
-def _unpack(archive: Path, folder: Path, base: str) -> None:
-    """Unpack the plain files of an archive's one folder; whatever else it holds is not looked at."""
-    (folder / base).mkdir()
-    with tarfile.open(archive, "r:gz") as tar:
-        for member in tar:
-            name = PurePosixPath(member.name)
-            content = tar.extractfile(member) if member.isfile() else None
-            if content is not None and name.parent == PurePosixPath(base) and name.name != "..":
-                with open(folder / base / name.name, "wb") as stream:
-                    shutil.copyfileobj(content, stream)
-
-
-def _load_cifar(class_name: str, archive: Path | None) -> ArrayDataset:
-    """Read an official CIFAR archive through torchvision, which checks the md5 of every file in it.
-
-    Unpacked here, because torchvision downloads over an archive that is not the one it knows.
+    Attributes:
+        archives: what to download.
+        load: reads a set of arrays from its one archive.
+        photographs: lists the files of an unpacked set of photographs.
     """
-    import torchvision
 
-    assert archive is not None
-    dataset_class = getattr(torchvision.datasets, class_name)
-    with tempfile.TemporaryDirectory(prefix="clipcifar-") as folder:
-        try:
-            _unpack(archive, Path(folder), dataset_class.base_folder)
-            train = dataset_class(folder, train=True)
-            test = dataset_class(folder, train=False)
-        except (RuntimeError, OSError, EOFError, tarfile.TarError, zlib.error) as error:
-            raise DataError(
-                f"the archive does not hold the official {class_name} files: {error}",
-                where=str(archive),
-                fix="delete it and run `dvc repro` to download it again",
-            ) from error
-    splits = [
-        ImageArrays(
-            images=part.data,
-            labels=np.asarray(part.targets, dtype=np.int64),
-            ids=_numbered(name, range(len(part.data))),
-        )
-        for name, part in (("train", train), ("test", test))
-    ]
-    return ArrayDataset(splits[0], splits[1], list(train.classes))
-
-
-def load_cifar10(archive: Path | None) -> ArrayDataset:
-    """CIFAR-10 from its python archive: 50,000 train and 10,000 test images, 32 x 32."""
-    return _load_cifar("CIFAR10", archive)
-
-
-def load_cifar100(archive: Path | None) -> ArrayDataset:
-    """CIFAR-100 (fine labels) from its python archive: 50,000 train and 10,000 test images."""
-    return _load_cifar("CIFAR100", archive)
-
-
-def _enlarged_digits(indices: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    gray = np.round(digits.images[indices] * (255 / 16)).astype(np.uint8)  # scanned levels are 0..16
-    enlarged = gray.repeat(4, axis=1).repeat(4, axis=2)  # 8 x 8 -> 32 x 32, no interpolation library
-    rgb = np.repeat(enlarged[..., None], 3, axis=-1)
-    return rgb, digits.target[indices].astype(np.int64)
-
-
-def _digits_division() -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    order = np.random.default_rng(DIGITS_SEED).permutation(1797)
-    reserved, test, train = np.split(order, [DIGITS_RESERVED, DIGITS_RESERVED + DIGITS_TEST])
-    return np.sort(reserved), np.sort(test), np.sort(train)
-
-
-def reserved_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The digits that `load_digits` leaves out: what the stand-in model was trained on.
-
-    Returns:
-        images (700, 32, 32, 3) uint8 and labels (700,) int64.
-    """
-    return _enlarged_digits(_digits_division()[0])
-
-
-def load_digits(archive: Path | None = None) -> ArrayDataset:
-    """Scikit-learn's handwritten digits as RGB at 32 x 32: 700 train and 397 test images."""
-    splits = []
-    _, test, train = _digits_division()
-    for name, indices in (("train", train), ("test", test)):
-        images, labels = _enlarged_digits(indices)
-        splits.append(ImageArrays(images, labels, _numbered(name, indices)))
-    return ArrayDataset(splits[0], splits[1], list(DIGIT_NAMES))
+    archives: tuple[Archive, ...] = ()
+    load: Callable[[Path | None], ArrayDataset] | None = None
+    photographs: Callable[[Path], list[Photo]] | None = None
 
 
 _CIFAR_HOME = "https://www.cs.toronto.edu/~kriz/"
+_OXFORD = "https://www.robots.ox.ac.uk/~vgg/data/"
+_EUROSAT = (
+    "https://huggingface.co/datasets/torchgeo/eurosat/resolve/c877bcd43f099cd0196738f714544e355477f3fd/"
+)
 _FOUND = "found in several independent public sources, not checked at the origin"
+
+
+def _known_to_torchvision(filename: str, home: str, md5: str, *, folder: str) -> Archive:
+    return Archive(filename, home + filename, md5, "the source of torchvision 0.29", "md5", folder)
+
 
 REGISTRY: dict[str, Dataset] = {
     "cifar10": Dataset(
-        Archive(
-            filename="cifar-10-python.tar.gz",
-            url=_CIFAR_HOME + "cifar-10-python.tar.gz",
-            sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
-            digest_source=_FOUND,
+        archives=(
+            Archive(
+                filename="cifar-10-python.tar.gz",
+                url=_CIFAR_HOME + "cifar-10-python.tar.gz",
+                digest="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+                digest_source=_FOUND,
+            ),
         ),
-        load_cifar10,
+        load=array_sets.load_cifar10,
     ),
     "cifar100": Dataset(
-        Archive(
-            filename="cifar-100-python.tar.gz",
-            url=_CIFAR_HOME + "cifar-100-python.tar.gz",
-            sha256="85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
-            digest_source=_FOUND,
+        archives=(
+            Archive(
+                filename="cifar-100-python.tar.gz",
+                url=_CIFAR_HOME + "cifar-100-python.tar.gz",
+                digest="85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+                digest_source=_FOUND,
+            ),
         ),
-        load_cifar100,
+        load=array_sets.load_cifar100,
     ),
-    "digits": Dataset(None, load_digits),
-    IMAGEFOLDER: Dataset(None, None),
+    "digits": Dataset(load=array_sets.load_digits),
+    IMAGEFOLDER: Dataset(),
+    "pets": Dataset(
+        archives=tuple(
+            _known_to_torchvision(name, _OXFORD + "pets/data/", md5, folder="oxford-iiit-pet")
+            for name, md5 in (
+                ("images.tar.gz", "5c4f3ee8e5d25df40f4fd59a7f44e54c"),
+                ("annotations.tar.gz", "95a8c909bbe2e81eed6a22bccdf3f68f"),
+            )
+        ),
+        photographs=photo_sets.pets,
+    ),
+    "flowers102": Dataset(
+        archives=tuple(
+            _known_to_torchvision(name, _OXFORD + "flowers/102/", md5, folder="flowers-102")
+            for name, md5 in (
+                ("102flowers.tgz", "52808999861908f626f3c1f4e79d11fa"),
+                ("imagelabels.mat", "e0620be6f572b9609742df49c70aed4d"),
+                ("setid.mat", "a5357ecc9cb78c4bef273ce3793fc85c"),
+            )
+        ),
+        photographs=photo_sets.flowers102,
+    ),
+    "food101": Dataset(
+        archives=(
+            _known_to_torchvision(
+                "food-101.tar.gz",
+                "http://data.vision.ee.ethz.ch/cvl/",
+                "85eeb15f3717b99a5da872d97d918f87",
+                folder="",
+            ),
+        ),
+        photographs=photo_sets.food101,
+    ),
+    "eurosat": Dataset(
+        archives=(
+            _known_to_torchvision(
+                "EuroSAT.zip", _EUROSAT, "c8fa014336c82ac7804f0398fcb19387", folder="eurosat"
+            ),
+        ),
+        photographs=photo_sets.eurosat,
+    ),
+    "dtd": Dataset(
+        archives=(
+            _known_to_torchvision(
+                "dtd-r1.0.1.tar.gz",
+                _OXFORD + "dtd/download/",
+                "fff73e5086ae6bdbea199a49dfb8a4c1",
+                folder="dtd",
+            ),
+        ),
+        photographs=photo_sets.dtd,
+    ),
 }
 
 
@@ -217,3 +133,11 @@ def registered(name: str) -> Dataset:
             f"unknown dataset {name!r}", where="params.yaml: dataset.name", fix=suggestion(name, REGISTRY)
         )
     return REGISTRY[name]
+
+
+def located(archive: Archive, dataset: DatasetParams, raw: Path) -> Path:
+    """Where an archive should be: at `dataset.path` (or in it, where that is a folder), or in `raw`."""
+    path = Path(dataset.path)
+    if dataset.path == NO_PATH:
+        return raw / archive.filename
+    return path / archive.filename if path.is_dir() else path

@@ -16,7 +16,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from clipcifar import device, doctor_files, dvc_cache, files, params
-from clipcifar.datasets import DatasetParams
+from clipcifar.dataset_params import DatasetParams
 from clipcifar.doctor_files import Found
 from clipcifar.embed_params import EmbedParams
 from clipcifar.ensemble_params import EnsembleParams

@@ -23,7 +23,7 @@ from clipcifar import (
     splits,
     store,
 )
-from clipcifar.datasets import DatasetParams
+from clipcifar.dataset_params import DatasetParams, photograph_folder
 from clipcifar.errors import ClipcifarError, DataError
 from clipcifar.model import ModelDescription, ModelParams, check_described, check_requested
 from clipcifar.progress import progress
@@ -31,7 +31,7 @@ from clipcifar.report.table import METHODS
 
 Found = Iterator[str | ClipcifarError]
 NAMED = 5  # of many bad things, so many are named
-DATASET = Path("data/dataset.h5")
+RAW, DATASET = Path("data/raw"), Path("data/dataset.h5")
 WEIGHTS, MODEL = Path("data/weights"), Path("data/model.json")
 IMAGES, TEXTS, POOL = (Path("data/embeddings", name) for name in ("images.h5", "texts", "pool.h5"))
 SPLITS, HEADS, PREDICTIONS = Path("data/splits.h5"), Path("data/heads"), Path("data/predictions")
@@ -41,12 +41,11 @@ def dataset(repository: Path, settings: Mapping[str, Any]) -> Found:
     """The archive, the prepared dataset, and of a folder every photograph."""
     asked = params.read(settings, "dataset", DatasetParams)
     entry = datasets.registered(asked.name)
-    if entry.archive is not None:
-        local = asked.path != params.NO_PATH
-        archive = repository / (asked.path if local else Path("data/raw", entry.archive.filename))
+    for known in entry.archives:
+        archive = repository / datasets.located(known, asked, RAW)
         if archive.exists():
-            download.check(archive, entry.archive)
-            yield f"{archive.name} has its known sha256"
+            download.check(archive, known)
+            yield f"{archive.name} has its known {known.algorithm}"
     if not (repository / DATASET).is_file():
         yield _not_made(DATASET)
         return
@@ -54,7 +53,7 @@ def dataset(repository: Path, settings: Mapping[str, Any]) -> Found:
     if dataset_file.digest_of(found.train, found.test, found.class_names) != found.digest:
         raise DataError("the content is not what its digest says", where=str(DATASET), fix=_again(DATASET))
     if not found.train.in_memory:
-        yield from _photographs(repository / asked.path, found)
+        yield from _photographs(repository / photograph_folder(asked, RAW), found)
     yield f"{found.name}, {len(found.train.ids):,} train and {len(found.test.ids):,} test images"
 
 

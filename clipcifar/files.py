@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import platformdirs
 
@@ -31,8 +31,13 @@ def sha256_of(value: Any) -> str:
 
 def file_sha256(path: Path) -> str:
     """Hex sha256 of a file, read in blocks."""
+    return file_digest(path, "sha256")
+
+
+def file_digest(path: Path, algorithm: Literal["sha256", "md5"]) -> str:
+    """Hex digest of a file, read in blocks."""
     with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hashlib.file_digest(stream, algorithm).hexdigest()
 
 
 def source_sha256(*paths: Path) -> str:

@@ -24,7 +24,17 @@ SECTIONS = (
     *("dataset", "split", "model", "embed", "prompts", "linear_probe", "mlp_probe", "projection"),
     *("few_shot", "ensemble"),  # of the studies
 )
-DATASETS = ("cifar10", "cifar100", "digits", "imagefolder")  # the rows of datasets.REGISTRY
+DATASETS = (  # the rows of datasets.REGISTRY
+    "cifar10",
+    "cifar100",
+    "digits",
+    "imagefolder",
+    "pets",
+    "flowers102",
+    "food101",
+    "eurosat",
+    "dtd",
+)
 MAX_SEED = 2**63 - 1  # what torch takes
 NO_PATH = "data/none"  # what a `path` key holds when no local file is used: DVC needs a path that exists
 

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from clipcifar.dataset_file import PreparedSplit
 from clipcifar.errors import ClipcifarError, DataError, EnvironmentFault
 from clipcifar.images import decode
 from clipcifar.preprocess import Preprocess, fit
@@ -87,6 +88,14 @@ class FolderSource:
             # The workers end with the iterator. Left to the garbage collector, which an error raised
             # here would do, their queues may go first, and ending takes five seconds a worker.
             del batches
+
+
+def source_of(split: PreparedSplit, folder: Path, *, preprocess: Preprocess, workers: int) -> ImageSource:
+    """The images of a prepared split: its pixels, or the files that it lists under `folder`."""
+    if split.in_memory:
+        return ArraySource(split.content)
+    digests = [digest.decode() for digest in split.content.tolist()]
+    return FolderSource(folder, split.ids, digests, preprocess=preprocess, workers=workers)
 
 
 @contextmanager

@@ -36,7 +36,7 @@ class TrainVal(NamedTuple):
     val: NDArray[np.int64]
 
 
-def _ranked(ids: list[str], rows: NDArray[np.int64], *, seed: int, purpose: str) -> NDArray[np.int64]:
+def ranked(ids: list[str], rows: NDArray[np.int64], *, seed: int, purpose: str) -> NDArray[np.int64]:
     """The rows of one class in a seeded order that depends on their ids alone."""
     keys = [hashlib.sha256(f"{purpose}\0{seed}\0{ids[row]}".encode()).digest() for row in rows]
     return rows[sorted(range(len(rows)), key=keys.__getitem__)]
@@ -67,7 +67,7 @@ def stratified_split(
                 where="split train",
                 fix="add images to the class, raise dataset.max_per_class or lower split.val_fraction",
             )
-        is_val[_ranked(ids, rows, seed=seed, purpose="val")[:num_val]] = True
+        is_val[ranked(ids, rows, seed=seed, purpose="val")[:num_val]] = True
     return TrainVal(np.flatnonzero(~is_val), np.flatnonzero(is_val))
 
 
@@ -90,7 +90,7 @@ def seeded_subset(
     val = own_val(ids)
     groups = [(labels == label) & part for label in np.unique(labels) for part in (val, ~val)]
     chosen = [
-        _ranked(ids, np.flatnonzero(group), seed=seed, purpose="subset")[:max_per_class] for group in groups
+        ranked(ids, np.flatnonzero(group), seed=seed, purpose="subset")[:max_per_class] for group in groups
     ]
     return np.sort(np.concatenate(chosen)) if chosen else np.zeros(0, dtype=np.int64)
 

@@ -1,30 +1,40 @@
-"""Fetch the dataset's archive, for the sets that have one and unless a local file is given."""
+"""Fetch the dataset's archives, unless local files are given, and lay out sets of photographs."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from clipcifar import download, files, params, plain_files
-from clipcifar.datasets import IMAGEFOLDER, DatasetParams, registered
+from clipcifar import download, files, params, photo_sets, plain_files
+from clipcifar.dataset_params import IMAGEFOLDER, DatasetParams
+from clipcifar.datasets import located, registered
 from clipcifar.errors import ConfigError
 from stages import run
 
 
 def main(settings: dict[str, Any], raw: Path) -> None:
     dataset = params.read(settings, "dataset", DatasetParams)
-    archive = registered(dataset.name).archive
-    _check_path(dataset)
+    entry = registered(dataset.name)
+    _check_path(dataset, raw)
     raw.mkdir(parents=True, exist_ok=True)
-    if archive is not None and dataset.path == params.NO_PATH:
-        fetched = download.fetch(archive, downloads=files.cache_folder() / "downloads")
-        files.copy_file(fetched, raw / archive.filename)
-    files.write_json(
-        raw / "source.json", {"dataset": dataset.name, "archive": archive.url if archive else None}
-    )
+    if dataset.path == params.NO_PATH:
+        downloads = files.cache_folder() / "downloads"
+        found = [(archive, download.fetch(archive, downloads=downloads)) for archive in entry.archives]
+    else:
+        found = [(archive, located(archive, dataset, raw)) for archive in entry.archives]
+    if entry.photographs is not None:
+        for archive, path in found:
+            download.check(path, archive)
+        print(f"unpacking {dataset.name}", flush=True)
+        print(f"{photo_sets.lay_out(found, entry.photographs, raw):,} photographs")
+    elif dataset.path == params.NO_PATH:
+        for archive, path in found:
+            files.copy_file(path, raw / archive.filename)
+    urls = [archive.url for archive in entry.archives]
+    files.write_json(raw / "source.json", {"dataset": dataset.name, "archives": urls})
 
 
-def _check_path(dataset: DatasetParams) -> None:
+def _check_path(dataset: DatasetParams, raw: Path) -> None:
     """Refuse what later stages, or DVC before them, could not read."""
     path, where = Path(dataset.path), "params.yaml: dataset.path"
     if not path.exists():
@@ -39,10 +49,13 @@ def _check_path(dataset: DatasetParams) -> None:
                 fix="set it to the folder that holds train/<class>/… and test/<class>/…",
             )
         plain_files.check_hashable(path)
-    elif not path.is_file():
-        raise ConfigError(
-            f"{path} is not a file", where=where, fix=f"set it to the archive, or to {params.NO_PATH}"
-        )
+        return
+    needed = [located(archive, dataset, raw) for archive in registered(dataset.name).archives]
+    for file in [] if dataset.path == params.NO_PATH else needed or [path]:
+        if not file.is_file():
+            raise ConfigError(
+                f"{file} is not a file", where=where, fix=f"set it to the archive, or to {params.NO_PATH}"
+            )
 
 
 if __name__ == "__main__":

@@ -9,20 +9,25 @@ from typing import Any
 from clipcifar import dataset_file, device, files, params, provenance, store
 from clipcifar.backbone import Backbone
 from clipcifar.container import fingerprint_of
-from clipcifar.datasets import DatasetParams
+from clipcifar.dataset_params import DatasetParams, photograph_folder
 from clipcifar.embed_params import EmbedParams
 from clipcifar.extract import extract
 from clipcifar.model import ModelDescription
 from clipcifar.shards import ShardFolder
-from clipcifar.sources import ArraySource, FolderSource, ImageSource
+from clipcifar.sources import source_of
 from stages import run
 
 
 def main(
-    settings: dict[str, Any], dataset_path: Path, weights: Path, model_path: Path, images_path: Path
+    settings: dict[str, Any],
+    raw: Path,
+    dataset_path: Path,
+    weights: Path,
+    model_path: Path,
+    images_path: Path,
 ) -> None:
     embed = params.read(settings, "embed", EmbedParams)
-    folder = Path(params.read(settings, "dataset", DatasetParams).path)
+    folder = photograph_folder(params.read(settings, "dataset", DatasetParams), raw)
     target = device.choose(embed.device, key="embed.device")
     device.autocast(target, embed.precision)  # refuses a wrong combination before the model is loaded
     files.require_writable(images_path.parent)
@@ -40,14 +45,7 @@ def main(
     }
     backbone = Backbone.load(weights, target)
     everything = dataset.train + dataset.test
-    source: ImageSource
-    if everything.in_memory:
-        source = ArraySource(everything.content)
-    else:
-        digests = [digest.decode() for digest in everything.content.tolist()]
-        source = FolderSource(
-            folder, everything.ids, digests, preprocess=backbone.preprocess, workers=embed.worker_count
-        )
+    source = source_of(everything, folder, preprocess=backbone.preprocess, workers=embed.worker_count)
     shards = ShardFolder(files.cache_folder() / "extraction", fingerprint_of(attributes))
     with shards.locked():
         embeddings = extract(

@@ -9,7 +9,8 @@ import numpy as np
 
 from clipcifar import dataset_file, download, files, imagefolder, metrics, params, splits
 from clipcifar.dataset_file import PreparedSplit
-from clipcifar.datasets import DatasetParams, registered
+from clipcifar.dataset_params import DatasetParams, photograph_folder
+from clipcifar.datasets import located, registered
 from clipcifar.plain_files import shortened
 from clipcifar.splits import SplitParams, TrainVal
 from stages import run
@@ -52,7 +53,7 @@ def main(
 def _load(dataset: DatasetParams, raw: Path) -> tuple[PreparedSplit, PreparedSplit, list[str]]:
     entry = registered(dataset.name)
     if entry.load is None:
-        folder = imagefolder.list_folder(Path(dataset.path), on_bad_image=dataset.on_bad_image)
+        folder = imagefolder.list_folder(photograph_folder(dataset, raw), on_bad_image=dataset.on_bad_image)
         if folder.bad:
             print("\n    ".join([f"skipped {len(folder.bad)} images:", *shortened(folder.bad)]))
         train, test = (
@@ -61,10 +62,9 @@ def _load(dataset: DatasetParams, raw: Path) -> tuple[PreparedSplit, PreparedSpl
         )
         return train, test, folder.class_names
     archive = None
-    if entry.archive is not None:
-        local = dataset.path != params.NO_PATH
-        archive = Path(dataset.path) if local else raw / entry.archive.filename
-        download.check(archive, entry.archive)
+    for known in entry.archives:
+        archive = located(known, dataset, raw)
+        download.check(archive, known)
     arrays = entry.load(archive)
     train, test = (PreparedSplit(part.images, part.labels, part.ids) for part in (arrays.train, arrays.test))
     return train, test, arrays.class_names

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from clipcifar import files, params
-from clipcifar.datasets import DatasetParams
+from clipcifar.dataset_params import DatasetParams, photograph_folder
 from clipcifar.prompts import PromptsParams
 from clipcifar.report import facts, page, table
 from clipcifar.report.pictures import Pictures
@@ -19,6 +19,7 @@ def main(
     metrics: Path,
     predictions: Path,
     ranking: Path,
+    raw: Path,
     dataset: Path,
     model: Path,
     page_path: Path,
@@ -26,7 +27,7 @@ def main(
 ) -> None:
     active = params.read(settings, "prompts", PromptsParams).active
     split = params.read(settings, "split", SplitParams)
-    folder = Path(params.read(settings, "dataset", DatasetParams).path)
+    folder = photograph_folder(params.read(settings, "dataset", DatasetParams), raw)
     found = facts.read(metrics, predictions, ranking, dataset, model, active=active)
     share = f"{100 * split.val_fraction:g} % of the official train images are val, seed {split.seed}"
     html = page.render(found, Pictures(found.dataset.test, folder), split=share)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clipcifar import datasets
+from clipcifar import array_sets
 from tests.workspace import ROOT, TEXT_SIDE
 
 pytestmark = pytest.mark.pipeline
@@ -54,8 +54,8 @@ def test_the_walk_runs_changes_a_prompt_and_shows_the_difference(tmp_path: Path)
 
 
 def test_the_stand_in_never_saw_an_image_of_the_dataset() -> None:
-    reserved, _ = datasets.reserved_digits()
-    used = datasets.load_digits()
+    reserved, _ = array_sets.reserved_digits()
+    used = array_sets.load_digits()
     assert len(reserved) + len(used.train.images) + len(used.test.images) == 1797
     seen = {image.tobytes() for image in reserved}
     images = np.concatenate([used.train.images, used.test.images])

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torchvision
 
-from clipcifar import dataset_file, datasets, download
-from clipcifar.datasets import Archive
+from clipcifar import array_sets, dataset_file, datasets, download
+from clipcifar.archives import Archive
 from clipcifar.errors import ConfigError, DataError, EnvironmentFault
 from clipcifar.params import NO_PATH
 from stages import download as download_stage
@@ -93,7 +93,7 @@ def test_the_check_accepts_the_digest_and_names_both_where_it_differs(server: Se
     file.write_bytes(CONTENT + b" ")
     with pytest.raises(DataError) as caught:
         download.check(file, archive)
-    for part in (archive.sha256, hashlib.sha256(CONTENT + b" ").hexdigest(), "made here", str(file)):
+    for part in (archive.digest, hashlib.sha256(CONTENT + b" ").hexdigest(), "made here", str(file)):
         assert part in str(caught.value)
     file.unlink()
     with pytest.raises(EnvironmentFault):
@@ -166,11 +166,9 @@ def _install(
         monkeypatch.setattr(dataset_class, key, value)
     monkeypatch.setattr(dataset_class, "tgz_md5", hashlib.md5(content).hexdigest())
     entry = datasets.REGISTRY[name]
-    assert entry.archive is not None
-    archive = replace(
-        entry.archive, url=f"{server.url}/small.tar.gz", sha256=hashlib.sha256(content).hexdigest()
-    )
-    monkeypatch.setitem(datasets.REGISTRY, name, replace(entry, archive=archive))
+    (archive,) = entry.archives
+    archive = replace(archive, url=f"{server.url}/small.tar.gz", digest=hashlib.sha256(content).hexdigest())
+    monkeypatch.setitem(datasets.REGISTRY, name, replace(entry, archives=(archive,)))
     server.files["/small.tar.gz"] = content
 
 
@@ -283,7 +281,7 @@ def test_an_archive_whose_inner_files_are_not_the_official_ones_is_refused(
     monkeypatch.setattr(torchvision.datasets.CIFAR10, "train_list", [["data_batch_1", "0" * 32]])
     (tmp_path / "a.tar.gz").write_bytes(cifar10.content)
     with pytest.raises(DataError, match="official CIFAR10 files"):
-        datasets.load_cifar10(tmp_path / "a.tar.gz")
+        array_sets.load_cifar10(tmp_path / "a.tar.gz")
 
 
 def test_a_path_that_does_not_exist_and_an_unknown_dataset_are_named(tmp_path: Path) -> None:
@@ -295,7 +293,7 @@ def test_a_path_that_does_not_exist_and_an_unknown_dataset_are_named(tmp_path: P
 
 
 def test_the_digits_are_a_fixed_division_of_real_scans() -> None:
-    found, again = datasets.load_digits(), datasets.load_digits()
+    found, again = array_sets.load_digits(), array_sets.load_digits()
     assert (len(found.train.ids), len(found.test.ids)) == (700, 397)
     assert found.train.images.shape == (700, 32, 32, 3)
     np.testing.assert_array_equal(found.test.images, again.test.images)
