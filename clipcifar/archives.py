@@ -6,7 +6,7 @@ import gzip
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -68,11 +68,13 @@ def unpack(archive: Path, folder: Path, *, keep: Callable[[PurePosixPath], bool]
     with explained(folder):
         try:
             room = MAX_EXPANSION * archive.stat().st_size
-            for name, content in _members(archive, keep):
-                target = folder / _inside(name)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with content, open(target, "xb") as stream:
-                    room = _copy(content, stream, room)
+            with closing(_members(archive, keep)) as members:
+                for name, content in members:
+                    with content:
+                        target = folder / _inside(name)
+                        target.parent.mkdir(parents=True, exist_ok=True)
+                        with open(target, "xb") as stream:
+                            room = _copy(content, stream, room)
         except _DAMAGED as error:
             raise DataError(
                 f"cannot be unpacked: {error}", where=str(archive), fix="download it again"
@@ -84,9 +86,9 @@ def unpack(archive: Path, folder: Path, *, keep: Callable[[PurePosixPath], bool]
 
 def _members(
     archive: Path, keep: Callable[[PurePosixPath], bool]
-) -> Iterator[tuple[PurePosixPath, IO[bytes]]]:
+) -> Generator[tuple[PurePosixPath, IO[bytes]], None, None]:
     if zipfile.is_zipfile(archive):
-        with closing(zipfile.ZipFile(archive)) as packed:
+        with zipfile.ZipFile(archive) as packed:
             for entry in packed.infolist():
                 name = PurePosixPath(entry.filename)
                 if not entry.is_dir() and keep(name):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from clipcifar import container, metrics, plots
 from clipcifar.errors import DataError
 from clipcifar.files import Attribute, write_json
+from clipcifar.hierarchy import coarse_metrics, hierarchy_of
 from clipcifar.store import INHERITED, ImageEmbeddings, check_ids, check_index, class_names_of
 
 _OPTIONAL = ("device", "precision")
@@ -81,6 +82,9 @@ def write(
     labels, class_names = images.test.labels, class_names_of(images.attributes)
     found = metrics.summarise(scores, labels, class_names=class_names)
     found["calibrated"] = metrics.calibrated(scores, labels, temperature=temperature)
+    hierarchy = hierarchy_of(str(images.attributes["dataset"]), class_names)
+    if hierarchy is not None:
+        found["coarse"] = coarse_metrics(scores.argmax(axis=1), labels, hierarchy)
     found["max_per_class"] = int(images.attributes["max_per_class"])
     per_class = found.pop("per_class")
     written = metrics.rounded({**found, **(extra_metrics or {}), "per_class": per_class})

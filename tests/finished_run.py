@@ -40,6 +40,7 @@ def write(
     sets: list[str] = SETS,
     templates: list[str] = TEMPLATES,
     n: int = N,
+    dataset: str = "toy",
 ) -> None:
     """All files of a run with `n` test images, spread evenly over the classes; the first set is active."""
     rng, num_classes = np.random.default_rng(0), len(class_names)
@@ -48,13 +49,13 @@ def write(
     pixels = rng.integers(0, 255, (n, 8, 8, 3), dtype=np.uint8)
     split = PreparedSplit(pixels, labels, ids)
     digest = dataset_file.write(
-        folder / "dataset.h5", split, split, class_names=class_names, name="toy", max_per_class=0
+        folder / "dataset.h5", split, split, class_names=class_names, name=dataset, max_per_class=0
     )
     attributes: dict[str, Attribute] = {
         "model": MODEL.model,
         "pretrained": MODEL.pretrained,
         "weights_sha256": MODEL.weights_sha256,
-        "dataset": "toy",
+        "dataset": dataset,
         "dataset_digest": digest,
         "max_per_class": 0,
         "class_names": class_names_attribute(class_names),

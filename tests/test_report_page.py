@@ -80,7 +80,7 @@ def test_the_page_has_the_numbers_of_the_files(folder: Path, html: str) -> None:
 
 def test_every_section_of_the_contents_is_there_once(html: str) -> None:
     ids = re.findall(r'<h2 id="([^"]+)"', html)
-    assert ids == [anchor for anchor, _ in page.SECTIONS]
+    assert ids == [anchor for anchor, _ in page.SECTIONS if anchor != "superclasses"]
     assert re.findall(r'<a href="#([^"]+)"', html) == ids
 
 
@@ -250,10 +250,10 @@ def test_a_confusion_matrix_is_a_table_of_what_each_class_was_called(folder: Pat
 
 
 def test_the_cells_of_many_classes_have_no_numbers() -> None:
-    assert confusion._cell(0.25, confusion.NUMBERED) == ("0.25", "25")
-    assert confusion._cell(0.25, confusion.NUMBERED + 1) == ("0.25", "")
-    assert confusion._cell(0.004, 3) == ("0.03", "")
-    assert confusion._cell(0.0, 3) == ("0.00", "")
+    assert confusion.cell(0.25, confusion.NUMBERED) == ("0.25", "25")
+    assert confusion.cell(0.25, confusion.NUMBERED + 1) == ("0.25", "")
+    assert confusion.cell(0.004, 3) == ("0.03", "")
+    assert confusion.cell(0.0, 3) == ("0.00", "")
 
 
 def test_a_matrix_of_very_many_classes_is_a_picture_and_says_its_largest_confusions(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def confusions(facts: Facts) -> list[Confusion]:
             Confusion(
                 title,
                 [charts.shortened(name, 14) for name in names],
-                [[_cell(float(share), len(names)) for share in row] for row in shares] if shown else [],
+                [[cell(float(share), len(names)) for share in row] for row in shares] if shown else [],
                 None if shown else charts.confusion(shares, name=f"confusion-{method}", method=title),
                 largest(shares, names),
             )
@@ -57,7 +57,8 @@ def confusions(facts: Facts) -> list[Confusion]:
     return found
 
 
-def _cell(share: float, num_classes: int) -> tuple[str, str]:
+def cell(share: float, num_classes: int) -> tuple[str, str]:
+    """The shade of a share, and what the cell says where there is room for numbers."""
     shade = f"{max(share, 0.03) if share else 0:.2f}"
     return shade, f"{100 * share:.0f}" if share >= 0.005 and num_classes <= NUMBERED else ""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clipcifar.report import cards, confusion, frame, sections, verdicts
+from clipcifar.report import cards, confusion, frame, sections, superclasses, verdicts
 from clipcifar.report.facts import Facts
 from clipcifar.report.pictures import SIDE, Pictures
 from clipcifar.report.table import METHODS
@@ -13,6 +13,7 @@ SECTIONS = [
     ("sets", "Prompt sets"),
     ("ranking", "Ranking"),
     ("classes", "Classes"),
+    ("superclasses", "Superclasses"),
     ("confusion", "Confusion"),
     ("reliability", "Reliability"),
     ("changes", "Changes"),
@@ -31,6 +32,7 @@ def render(facts: Facts, pictures: Pictures, *, split: str) -> str:
     """
     others = [name for name in facts.sets.scores if name != facts.active]
     n = len(facts.dataset.test.ids)
+    families = superclasses.section(facts)
     return frame.render(
         "page.html",
         heading=f"{facts.dataset.name} with {facts.model.model} {facts.model.pretrained}".rstrip(),
@@ -39,12 +41,13 @@ def render(facts: Facts, pictures: Pictures, *, split: str) -> str:
         side=SIDE,
         counts=f"{n:,} test images in {len(facts.dataset.class_names)} classes",
         small_pictures=facts.dataset.test.in_memory,
-        sections=SECTIONS,
+        sections=[s for s in SECTIONS if s[0] != "superclasses" or families is not None],
         verdicts=_verdicts(facts),
         methods=sections.methods(facts),
         sets=sections.sets(facts),
         ranking=sections.ranking(facts),
         classes=sections.classes(facts),
+        superclasses=families,
         confusions=confusion.confusions(facts),
         reliabilities=sections.reliabilities(facts),
         changes=cards.changes(facts, pictures),
