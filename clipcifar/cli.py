@@ -76,6 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     search.add_argument("--write", metavar="NAME", help="keep the chosen prompts as a set in params.yaml")
     search.set_defaults(run=_search)
+    models = commands.add_parser("models", help="the backbones side by side, from the study `models`")
+    models.set_defaults(run=_models)
     doctor = commands.add_parser(
         "doctor",
         help="is everything there, and unharmed?",
@@ -146,6 +148,19 @@ def _search(arguments: argparse.Namespace) -> str:
         saved = save_set(Path("params.yaml"), arguments.write, found["set"], **classes)
         lines += ["", saved]
     return "\n".join(lines)
+
+
+def _models(arguments: argparse.Namespace) -> str:
+    from clipcifar.report import model_table
+
+    folder = Path("data/studies/models")
+    try:
+        found, timing = (files.read_json(folder / name) for name in ("metrics.json", "timing.json"))
+        return model_table.as_text(found, timing)
+    except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
+        raise DataError(
+            f"no results of the study: {error}", where=str(folder), fix="dvc repro studies/models/dvc.yaml"
+        ) from error
 
 
 def _doctor(arguments: argparse.Namespace) -> str:

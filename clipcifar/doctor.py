@@ -24,6 +24,7 @@ from clipcifar.errors import ClipcifarError, ConfigError, EnvironmentFault
 from clipcifar.few_shot import FewShotParams
 from clipcifar.linear_probe import LinearProbeParams
 from clipcifar.model import ModelParams
+from clipcifar.model_list import ModelsParams
 from clipcifar.prompts import PromptsParams, expand_sets
 from clipcifar.splits import SplitParams
 from clipcifar.training import TrainingParams
@@ -41,6 +42,7 @@ _SECTIONS: dict[str, Any] = {
     "projection": TrainingParams,
     "few_shot": FewShotParams,
     "ensemble": EnsembleParams,
+    "models": ModelsParams,
 }
 Check = Callable[[Path, Mapping[str, Any]], Found]
 

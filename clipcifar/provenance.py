@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib.metadata import version
 from pathlib import Path
 
+from clipcifar.dataset_file import Prepared
+from clipcifar.embed_params import EmbedParams
 from clipcifar.errors import DataError
 from clipcifar.files import Attribute, file_sha256, sha256_of, source_sha256
 from clipcifar.model import WEIGHTS_FILE, ModelDescription
@@ -27,6 +29,17 @@ def embedding_attributes(
         "device": device_kind,
         "normalised": True,
         "source_sha256": source_sha256(*_SOURCES),
+    }
+
+
+def image_attributes(dataset: Prepared, embed: EmbedParams) -> dict[str, Attribute]:
+    """What determined image embeddings besides that: the images, and how they were embedded."""
+    return {
+        "dataset": dataset.name,
+        "dataset_digest": dataset.digest,
+        "max_per_class": dataset.max_per_class,
+        "precision": embed.precision,
+        "batch_size": embed.batch_size,
     }
 
 

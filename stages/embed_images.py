@@ -37,11 +37,7 @@ def main(
     provenance.check_weights(model, weights)
     attributes = {
         **provenance.embedding_attributes(model, dataset.class_names, target.type),
-        "dataset": dataset.name,
-        "dataset_digest": dataset.digest,
-        "max_per_class": dataset.max_per_class,
-        "precision": embed.precision,
-        "batch_size": embed.batch_size,
+        **provenance.image_attributes(dataset, embed),
     }
     backbone = Backbone.load(weights, target)
     everything = dataset.train + dataset.test

@@ -1,0 +1,71 @@
+"""Several backbones on the same images: accuracy, paired differences, speed and size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from clipcifar import dataset_file, files, model_study, params, plots, splits, store
+from clipcifar.backbone_cache import embedded, resolved
+from clipcifar.dataset_params import DatasetParams, photograph_folder
+from clipcifar.embed_params import EmbedParams
+from clipcifar.linear_probe import LinearProbeParams
+from clipcifar.model import ModelDescription, ModelParams, check_requested
+from clipcifar.model_list import OWN, ModelsParams, listed, named
+from clipcifar.prompt_set import PromptSet
+from clipcifar.prompts import PromptsParams
+from clipcifar.report import model_table
+from clipcifar.report import models as report
+from stages import run
+
+
+def main(
+    settings: dict[str, Any],
+    raw: Path,
+    dataset_path: Path,
+    splits_path: Path,
+    prompts: Path,
+    weights: Path,
+    model_path: Path,
+    images_path: Path,
+    folder: Path,
+    page: Path,
+) -> None:
+    model = params.read(settings, "model", ModelParams)
+    others = listed(params.read(settings, "models", ModelsParams), model)
+    embed = params.read(settings, "embed", EmbedParams)
+    probe = params.read(settings, "linear_probe", LinearProbeParams)
+    active = params.read(settings, "prompts", PromptsParams).active
+    photographs = photograph_folder(params.read(settings, "dataset", DatasetParams), raw)
+    dataset = dataset_file.read(dataset_path)
+    own = store.read_images(images_path)
+    check_requested(own.attributes, model)
+    rows = splits.read_splits(splits_path, own.train.ids, dataset_digest=own.dataset_digest)
+    said = PromptSet.from_json(files.read_json(prompts / f"{active}.json"))
+    study = model_study.Study(said, rows, probe=probe, embed=embed)
+    study.add(OWN, ModelDescription.read(model_path), weights, own)
+    for label, asked in others.items():
+        with named(label):
+            description, place = resolved(asked)
+            images = embedded(dataset, description, place, photographs=photographs, embed=embed)
+            study.add(label, description, place, images)
+    found = model_study.as_metrics(study.outcomes, study.sizes, own.test.labels)
+    timing = study.timing(device=str(own.attributes["device"]))
+    plots.write_csv(folder / "accuracy.csv", model_study.rows_for_plots(found))
+    model_study.write_predictions(folder / "predictions.h5", study.outcomes, own)
+    files.write_json(folder / "timing.json", timing)
+    files.write_json(folder / "metrics.json", found)
+    html = report.render(
+        found,
+        timing,
+        model_study.all_differences(study.outcomes, own.test.labels),
+        descriptions=study.descriptions,
+        active=active,
+        attributes=own.attributes,
+    )
+    files.write_atomically(page, html.encode())
+    print(model_table.as_text(found, timing))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,381 @@
+"""The study `models`: the list in params.yaml, the cache, the numbers, the tables and the page."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from clipcifar import array_sets, backbone_cache, dataset_file, files, linear_probe, model_study
+from clipcifar.dataset_file import Prepared, PreparedSplit
+from clipcifar.embed_params import EmbedParams
+from clipcifar.errors import ConfigError, DataError
+from clipcifar.linear_probe import LinearProbeParams
+from clipcifar.model import WEIGHTS_FILE, ModelParams
+from clipcifar.model_list import OWN, ModelsParams, listed, named
+from clipcifar.model_study import evaluate
+from clipcifar.prompt_set import PromptSet
+from clipcifar.report import model_table
+from clipcifar.report import models as report
+from tests import synthetic
+from tests.import_closure import ROOT
+from tests.workspace import Workspace
+
+EMBED = EmbedParams("cpu", "fp32", 16, 0)
+PROBE = LinearProbeParams((1.0, 30.0), 500)
+DEMO = ROOT / "data" / "demo" / "clip"
+
+
+def local(folder: Path) -> ModelParams:
+    return ModelParams(f"local-dir:{folder}", None, str(folder), 0, False)
+
+
+def shifted(source: Path, target: Path, *, seed: int) -> Path:
+    """A copy of a model whose weights are a little different."""
+    shutil.copytree(source, target)
+    rng = torch.Generator().manual_seed(seed)
+    state = safetensors.torch.load_file(source / WEIGHTS_FILE)
+    for name, tensor in state.items():
+        if name.startswith("visual.") and tensor.is_floating_point():
+            noise = torch.randn(tensor.shape, generator=rng)
+            state[name] = (tensor.float() + 0.3 * tensor.float().std(unbiased=False) * noise).to(tensor.dtype)
+    safetensors.torch.save_file(state, target / WEIGHTS_FILE)
+    return target
+
+
+@pytest.fixture
+def digits(tmp_path: Path) -> Prepared:
+    found = array_sets.load_digits()
+    parts = [PreparedSplit(p.images[:60], p.labels[:60], p.ids[:60]) for p in (found.train, found.test)]
+    dataset_file.write(
+        tmp_path / "d.h5", parts[0], parts[1], class_names=found.class_names, name="digits", max_per_class=0
+    )
+    return dataset_file.read(tmp_path / "d.h5")
+
+
+# The list
+
+
+def test_an_entry_says_what_differs_from_the_own_model() -> None:
+    own = ModelParams("ViT-B-32", "laion2b_s34b_b79k", "data/none", 3, True)
+    section = ModelsParams({"b-1_x": {"name": "RN50", "pretrained": None, "path": "/w/x.safetensors"}})
+    assert listed(section, own) == {"b-1_x": ModelParams("RN50", None, "/w/x.safetensors", 3, True)}
+
+
+GOOD = {"name": "RN50", "pretrained": None, "path": "data/none"}
+
+
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        ({}, "no model"),
+        ({"own": GOOD}, "cannot be a label"),
+        ({"a.b": GOOD}, "cannot be a label"),
+        ({"a b": GOOD}, "cannot be a label"),
+        ({"$(touch x)": GOOD}, "cannot be a label"),
+        ({3: GOOD}, "cannot be a label"),
+        ({"a": "RN50"}, "not a mapping"),
+        ({"a": {**GOOD, "nme": 1}}, "unknown key 'nme'"),
+        ({"a": {"name": "RN50", "path": "x"}}, "'pretrained' is missing"),
+        ({"a": {**GOOD, "name": 50}}, "expected text"),
+    ],
+)
+def test_a_wrong_entry_is_refused_and_named(others: dict[Any, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        listed(ModelsParams(others), local(DEMO))
+    assert caught.value.where.startswith("params.yaml: models.others")
+
+
+def test_an_error_of_a_listed_model_is_not_said_of_the_own_one() -> None:
+    with pytest.raises(ConfigError) as caught, named("b16"):
+        raise ConfigError("no such tag", where="params.yaml: model.pretrained", fix="f")
+    assert (caught.value.what, caught.value.where) == ("b16: no such tag", "params.yaml: models.others.b16")
+    with pytest.raises(DataError) as damaged, named("b16"):
+        raise DataError("damaged", where="/w/file")
+    assert damaged.value.where == "/w/file"
+
+
+# The cache
+
+
+def test_a_local_model_is_read_again_and_a_random_one_is_not(
+    tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shifted(tiny_clip, tmp_path / "m", seed=1)
+    first, place = backbone_cache.resolved(local(folder))
+    assert first.weights_sha256 == files.file_sha256(folder / WEIGHTS_FILE)
+    shutil.rmtree(folder)
+    shifted(tiny_clip, folder, seed=2)
+    second, again = backbone_cache.resolved(local(folder))
+    assert again == place
+    assert second.weights_sha256 == files.file_sha256(folder / WEIGHTS_FILE) != first.weights_sha256
+    asked: list[ModelParams] = []
+    real = backbone_cache.weights.resolve
+
+    def counted(model: ModelParams, target: Path) -> Any:
+        asked.append(model)
+        return real(replace(local(folder)), target)
+
+    monkeypatch.setattr(backbone_cache.weights, "resolve", counted)
+    tag = ModelParams("ViT-B-32", "laion2b_s34b_b79k", "data/none", 0, False)
+    one, two = backbone_cache.resolved(tag), backbone_cache.resolved(tag)
+    assert one == two
+    assert len(asked) == 1
+    (one[1] / WEIGHTS_FILE).write_bytes(b"damaged")
+    assert backbone_cache.resolved(tag) == one
+    assert len(asked) == 2
+
+
+def test_images_are_embedded_once_per_model_and_again_when_the_file_is_damaged(
+    tiny_clip: Path, digits: Prepared, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    real = backbone_cache.extract
+
+    def counted(*arguments: Any, **named_arguments: Any) -> Any:
+        calls.append("extract")
+        return real(*arguments, **named_arguments)
+
+    monkeypatch.setattr(backbone_cache, "extract", counted)
+    a, b = (
+        backbone_cache.resolved(local(f)) for f in (tiny_clip, shifted(tiny_clip, tmp_path / "b", seed=1))
+    )
+    found = [
+        backbone_cache.embedded(digits, *model, photographs=tmp_path, embed=EMBED) for model in (a, b, a, b)
+    ]
+    assert len(calls) == 2
+    np.testing.assert_array_equal(found[0].test.embeddings, found[2].test.embeddings)
+    assert not np.allclose(found[0].test.embeddings, found[1].test.embeddings, atol=1e-3)
+    assert found[0].train.ids == digits.train.ids
+    for path in (own_cache / "embeddings").iterdir():
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+    again = backbone_cache.embedded(digits, *a, photographs=tmp_path, embed=EMBED)
+    assert len(calls) == 3
+    np.testing.assert_array_equal(again.test.embeddings, found[0].test.embeddings)
+    assert not list((own_cache / "extraction").glob("*/*.shard"))
+
+
+def test_a_speed_is_measured_once_and_then_remembered(
+    tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = backbone_cache.resolved(local(tiny_clip))
+    clock = iter([0.0, 0.5, 1.5, 2.0])
+    monkeypatch.setattr(backbone_cache.time, "perf_counter", lambda: next(clock))
+    # Two batches of 16 end after 1.5 seconds; the clock is read once more for the rate.
+    assert backbone_cache.images_per_second(*model, embed=EMBED) == pytest.approx(2 * 16 / 2.0)
+    assert backbone_cache.images_per_second(*model, embed=EMBED) == pytest.approx(16)
+    with pytest.raises(StopIteration):
+        backbone_cache.images_per_second(*model, embed=replace(EMBED, batch_size=8))
+
+
+def test_sizes_are_those_of_the_loaded_model(tiny_clip: Path) -> None:
+    model, folder = backbone_cache.resolved(local(tiny_clip))
+    state = safetensors.torch.load_file(tiny_clip / WEIGHTS_FILE)
+    assert backbone_cache.size(model, folder, dimension=32) == {
+        "n_parameters": sum(tensor.numel() for tensor in state.values()),
+        "n_image_parameters": sum(t.numel() for name, t in state.items() if name.startswith("visual.")),
+        "n_bytes": (tiny_clip / WEIGHTS_FILE).stat().st_size,
+        "input_height": 32,
+        "input_width": 32,
+        "dimension": 32,
+    }
+
+
+def test_the_classifier_is_the_zero_shot_stages(tiny_clip: Path) -> None:
+    model, folder = backbone_cache.resolved(local(tiny_clip))
+    said = PromptSet(
+        "p",
+        class_index=[0, 0, 1],
+        sentences=["a cat", "one cat", "a dog"],
+        template_index=[0, 1, 0],
+        templates=["a {classname}", "one {classname}"],
+        origins=["templates[0]", "templates[1]", "templates[0]"],
+    )
+    found = backbone_cache.zero_shot_classifier(
+        said, model, folder, class_names=["cat", "dog"], device_name="cpu"
+    )
+    rows = backbone_cache.SentenceEmbedder(model, folder, "cpu").embed_rows(said.sentences)
+    mean = (rows[0] + rows[1]) / np.linalg.norm(rows[0] + rows[1])
+    np.testing.assert_allclose(found, np.stack([mean, rows[2]]), atol=1e-6)
+
+
+# The numbers
+
+
+def _outcome(seed: int = 1, *, permute_test: bool = False) -> model_study.Outcome:
+    images = synthetic.image_embeddings(seed=seed)
+    if permute_test:
+        labels = np.random.default_rng(0).permutation(images.test.labels)
+        images = synthetic.with_test(images, labels=labels)
+    return evaluate(images, synthetic.prototypes(), synthetic.train_val(images), probe=PROBE)
+
+
+def test_both_methods_are_the_projects_own() -> None:
+    images = synthetic.image_embeddings()
+    rows, found = synthetic.train_val(images), _outcome()
+    naive = (images.test.embeddings @ synthetic.prototypes().T).argmax(axis=1)
+    np.testing.assert_array_equal(found.predicted["zero_shot"], naive)
+    assert found.metrics["zero_shot"]["test"]["accuracy"] == pytest.approx(
+        (naive == images.test.labels).mean()
+    )
+    by_c = {}
+    for c in PROBE.c_grid:
+        probe, _ = linear_probe.fit(
+            *images.train.part(rows.train), c=c, max_iter=500, class_names=synthetic.CLASSES
+        )
+        val, labels = images.train.part(rows.val)
+        by_c[c] = float((probe.scores(val).argmax(axis=1) == labels).mean())
+    best = max(by_c, key=lambda c: (by_c[c], -c))
+    assert found.metrics["linear_probe"]["selected"]["c"] == best
+    assert found.metrics["linear_probe"]["val"]["accuracy"] == by_c[best]
+    assert found.metrics["linear_probe"]["converged"] == {"n": 2, "n_not": 0, "refit": 1}
+
+
+def test_test_labels_choose_nothing() -> None:
+    found, permuted = _outcome(), _outcome(permute_test=True)
+    for method in model_study.METHODS:
+        np.testing.assert_array_equal(found.predicted[method], permuted.predicted[method])
+    assert found.metrics["linear_probe"]["selected"] == permuted.metrics["linear_probe"]["selected"]
+    assert found.metrics["linear_probe"]["val"] == permuted.metrics["linear_probe"]["val"]
+    assert found.metrics["zero_shot"]["train"] == permuted.metrics["zero_shot"]["train"]
+    assert found.metrics["zero_shot"]["test"] != permuted.metrics["zero_shot"]["test"]
+
+
+SIZE = {
+    "n_parameters": 2,
+    "n_image_parameters": 1,
+    "n_bytes": 9,
+    "input_height": 8,
+    "input_width": 8,
+    "dimension": 4,
+}
+
+
+def _metrics() -> dict[str, Any]:
+    images, own = synthetic.image_embeddings(), _outcome()
+    worse = {m: np.where(np.arange(90) < 40, (p + 1) % 3, p) for m, p in own.predicted.items()}
+    other = model_study.Outcome({m: {**own.metrics[m]} for m in own.metrics}, worse)
+    outcomes = {OWN: own, "same": own, "worse": other}
+    return model_study.as_metrics(outcomes, dict.fromkeys(outcomes, SIZE), images.test.labels)
+
+
+def test_differences_are_paired_with_the_own_model_and_corrected() -> None:
+    found = _metrics()
+    labels = synthetic.image_embeddings().test.labels
+    own = _outcome().predicted["zero_shot"]
+    changed = np.where(np.arange(90) < 40, (own + 1) % 3, own)
+    expected = float((changed == labels).mean() - (own == labels).mean())
+    assert "vs_own" not in found[OWN]["zero_shot"]
+    assert found["same"]["zero_shot"]["vs_own"] == {"difference": 0.0, "low": 0.0, "high": 0.0, "p_holm": 1.0}
+    assert found["worse"]["zero_shot"]["vs_own"]["difference"] == pytest.approx(expected, abs=1e-5)
+    assert found["worse"]["zero_shot"]["vs_own"]["p_holm"] < 1e-4
+
+
+def test_metrics_are_what_dvc_can_show() -> None:
+    def check(value: Any) -> None:
+        if isinstance(value, dict):
+            assert all("." not in key for key in value)
+            for inner in value.values():
+                check(inner)
+        else:
+            assert isinstance(value, int | float)
+
+    check(_metrics())
+    rows = model_study.rows_for_plots(_metrics())
+    assert [(row["model"], row["method"]) for row in rows[:2]] == [(OWN, "zero_shot"), (OWN, "linear_probe")]
+
+
+# The tables and the page
+
+
+def _scored(values: dict[str, float]) -> dict[str, Any]:
+    return {label: {"zero_shot": {"train": {"accuracy": value}}} for label, value in values.items()}
+
+
+def test_a_backbone_that_is_beaten_in_both_is_not_offered() -> None:
+    found = _scored({"slow good": 0.9, "fast bad": 0.5, "slow bad": 0.5, "middle": 0.7, "twin": 0.7})
+    speeds = {"slow good": 1.0, "fast bad": 9.0, "slow bad": 2.0, "middle": 5.0, "twin": 5.0}
+    offered = model_table.undominated(found, speeds, method="zero_shot")
+    assert offered == ["slow good", "fast bad", "middle", "twin"]
+    assert model_table.best(found, method="zero_shot") == "slow good"
+
+
+TIMING = {
+    "device": "cpu",
+    "precision": "fp32",
+    "batch_size": 16,
+    "images_per_s": {OWN: 12.5, "same": 1234.0, "worse": 3.0},
+}
+
+
+def test_the_tables_are_sorted_by_what_one_chooses_by() -> None:
+    found = _metrics()
+    found["worse"]["zero_shot"]["train"]["accuracy"] = 0.0
+    text = model_table.as_text(found, TIMING)
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "model" not in line]
+    labels = [line.split("|")[1].strip() for line in rows]
+    assert labels[2] == "worse"
+    assert labels[-3:] == ["same", OWN, "worse"]  # the fastest first
+    assert "1,234" in text
+
+
+def test_the_page_shows_every_backbone_and_runs_nothing_of_its_names() -> None:
+    images, own = synthetic.image_embeddings(), _outcome()
+    outcomes = {OWN: own, "same": own, "worse": own}
+    html = report.render(
+        _metrics(),
+        TIMING,
+        model_study.all_differences(outcomes, images.test.labels),
+        descriptions={OWN: "local-dir:<script>alert(1)</script>", "same": "a", "worse": "b"},
+        active="photo",
+        attributes=images.attributes,
+    )
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+    for part in ("o difference shown between same and own", "1,234", "clipcifar models"):
+        assert part in html
+
+
+# The pipeline
+
+
+@pytest.mark.pipeline
+def test_the_study_runs_by_itself_and_once(workspace: Workspace, tmp_path: Path, tiny_clip: Path) -> None:
+    near = shifted(DEMO, tmp_path / "near", seed=3)
+    others = {
+        label: {"name": f"local-dir:{folder}", "pretrained": None, "path": str(folder)}
+        for label, folder in (("near", near), ("random", tiny_clip))
+    }
+    workspace.edit(lambda settings: settings["models"].update(others=others))
+    workspace.repro()
+    assert workspace.executed() == []
+    workspace.repro("studies/models/dvc.yaml")
+    assert workspace.executed() == ["models"]
+    folder = workspace.folder / "data" / "studies" / "models"
+    found = json.loads((folder / "metrics.json").read_text())
+    assert list(found) == [OWN, "near", "random"]
+    for method in model_study.METHODS:  # the own model's numbers are those of the pipeline
+        own = json.loads(workspace.read(f"metrics/{method}.json"))
+        assert found[OWN][method]["test"]["accuracy"] == own["accuracy"]
+    assert found[OWN]["zero_shot"]["test"]["accuracy"] > found["random"]["zero_shot"]["test"]["accuracy"]
+    assert found["random"]["zero_shot"]["vs_own"]["p_holm"] < 0.001
+    shown = workspace.command("clipcifar", "models").stdout
+    assert f"{found['near']['linear_probe']['test']['accuracy']:.4f}" in shown
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    workspace.repro("studies/models/dvc.yaml")
+    assert workspace.executed() == []
+    cache = Path(workspace.environment["CLIPCIFAR_CACHE"])
+    times = {path: path.stat().st_mtime_ns for path in (cache / "embeddings").iterdir()}
+    assert len(times) == 2
+    done = workspace.repro("--force", "--single-item", "studies/models/dvc.yaml:models")
+    assert workspace.executed() == ["models"], done.stdout
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert {path: path.stat().st_mtime_ns for path in (cache / "embeddings").iterdir()} == times
