@@ -85,7 +85,7 @@ def mcnemar_exact(only_a: int, only_b: int) -> float:
 def mcnemar_exact_each(only_a: NDArray[np.int64], only_b: NDArray[np.int64]) -> list[float]:
     """The same for many pairs of counts at once; a fair coin's two tails are equally likely."""
     tail = bdtr(np.minimum(only_a, only_b), only_a + only_b, 0.5)  # scipy.stats takes half a second to import
-    return [float(p) for p in np.minimum(1.0, 2 * tail)]
+    return [float(p) for p in np.clip(2 * tail, np.finfo(np.float64).tiny, 1.0)]  # never 0, however sure
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

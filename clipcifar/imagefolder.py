@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import unicodedata
 import warnings
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -102,6 +103,11 @@ def list_folder(root: Path, *, on_bad_image: Literal["error", "skip"]) -> ImageF
 def _check_classes(root: Path, found: Mapping[str, list[tuple[str, str]]]) -> list[str]:
     """The class names, in label order; DataError unless every split has images of every class."""
     class_names = sorted({class_name for class_name, _ in found["train"]})
+    odd = [name for name in class_names if any(unicodedata.category(letter) == "Cc" for letter in name)]
+    if odd:
+        raise DataError(
+            f"the class name {odd[0]!r} holds a control character", where=str(root), fix="rename the folder"
+        )
     for split in ("train", "test"):
         if not found[split]:
             raise DataError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,12 +16,15 @@ from numpy.typing import NDArray
 from clipcifar import calibration
 from clipcifar.files import write_atomically
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# What begins a formula, in some languages in full width (owasp.org, "CSV Injection"), and what another
+# spreadsheet may take for the end of the cell before it.
+_FORMULA = re.compile(r"(^|[;\t\r\n])(?=\s*[=+\-@＝＋－＠])")
 
 
 def cell(text: str) -> str:
-    """Text as a CSV cell that a spreadsheet shows instead of running."""
-    return "'" + text if text.startswith(_FORMULA) else text
+    """Text as a CSV cell that a spreadsheet shows instead of running, whatever it divides cells at."""
+    text = _FORMULA.sub(r"\1'", text)
+    return "'" + text if text.startswith(("\t", "\r", "\n")) else text
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -330,6 +330,14 @@ def _circle(file: h5py.File, tmp_path: Path) -> None:
     file["x/x"] = file["x"]
 
 
+def _name_that_is_no_text(file: h5py.File, tmp_path: Path) -> None:
+    file[b"\xff"] = np.zeros(3)
+
+
+def _attribute_whose_name_is_no_text(file: h5py.File, tmp_path: Path) -> None:
+    h5py.h5a.create(file.id, b"\xff", h5py.h5t.NATIVE_INT64, h5py.h5s.create(h5py.h5s.SCALAR))
+
+
 HOSTILE: dict[str, tuple[Callable[[h5py.File, Path], Any], str]] = {
     "external storage": (_external_storage, "'x' is not a plain array"),
     "external link": (_external_link, "'x' is a link"),
@@ -363,6 +371,10 @@ HOSTILE: dict[str, tuple[Callable[[h5py.File, Path], Any], str]] = {
     "an array as attribute": (lambda f, _: f.attrs.__setitem__("a", [1, 2]), "attribute 'a'"),
     "a vlen string as attribute": (lambda f, _: f.attrs.__setitem__("a", "text"), "attribute 'a'"),
     "no value as attribute": (lambda f, _: f.attrs.__setitem__("a", h5py.Empty("f4")), "attribute 'a'"),
+    "NaN as attribute": (lambda f, _: f.attrs.__setitem__("a", float("nan")), "not a readable"),
+    "a long double as attribute": (lambda f, _: f.attrs.__setitem__("a", np.longdouble(1)), "not a readable"),
+    "a name that is no text": (_name_that_is_no_text, "not a readable"),
+    "an attribute's name that is no text": (_attribute_whose_name_is_no_text, "not a readable"),
     "bytes as attribute": (lambda f, _: f.attrs.__setitem__("a", np.bytes_(b"\xff")), "not a readable"),
 }
 

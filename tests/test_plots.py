@@ -14,17 +14,29 @@ from clipcifar import plots
 from clipcifar.errors import EnvironmentFault
 
 # What OWASP's page on CSV injection lists as able to start a formula.
-STARTERS = "=+-@\t\r"
+STARTERS = "=+-@\t\r\n＝＋－＠"
 
 
 def read(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(path.read_bytes().decode(), newline="")))
 
 
-@given(st.text(max_size=8) | st.text(alphabet=STARTERS + "a'\",\n", min_size=1, max_size=5))
+@given(st.text(max_size=8) | st.text(alphabet=STARTERS + "a'\",; ", min_size=1, max_size=5))
 def test_a_cell_is_the_text_itself_unless_it_could_run(text: str) -> None:
-    assert plots.cell(text) == ("'" + text if text and text[0] in STARTERS else text)
+    expected, begins = "", True
+    for place, letter in enumerate(text):
+        rest = text[place:].lstrip()
+        if begins and rest and rest[0] in "=+-@＝＋－＠":
+            expected += "'"
+        expected, begins = expected + letter, letter in ";\t\r\n"
+    assert plots.cell(text) == ("'" + expected if expected and expected[0] in "\t\r\n" else expected)
     assert not plots.cell(text).startswith(tuple(STARTERS))
+
+
+def test_a_spreadsheet_that_divides_at_semicolons_finds_no_formula_either(tmp_path: Path) -> None:
+    plots.write_csv(tmp_path / "x.csv", [{"actual": "cat", "predicted": 'a;=cmd() & "'}])
+    divided = list(csv.reader(io.StringIO((tmp_path / "x.csv").read_text()), delimiter=";"))
+    assert not [cell for row in divided for cell in row if cell.startswith("=")]
 
 
 def test_what_is_harmless_inside_a_text_stays_as_it_is() -> None:
