@@ -247,3 +247,22 @@ def test_imbalance_of_999_to_1_runs_and_shows_in_the_balanced_accuracy(tmp_path:
         plots_folder=tmp_path,
     )
     assert (written["accuracy"], written["balanced_accuracy"]) == (round(88 / 90, 5), round(1 / 3, 5))
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(st.permutations(range(4)), st.sampled_from([0.1, 1.0, 30.0]))
+def test_permuting_the_classes_permutes_the_predictions(order: list[int], c: float) -> None:
+    """Class k of one problem is class order[k] of the other."""
+    embeddings, labels = task(160, num_classes=4, noise=2.0)
+    unseen, _ = task(80, num_classes=4, noise=2.0, seed=9)
+    renamed = np.array(order)
+    plain, _ = fit(embeddings, labels, c=c, max_iter=2000, class_names=names(4))
+    other, _ = fit(embeddings, renamed[labels], c=c, max_iter=2000, class_names=names(4))
+    scores, permuted = plain.scores(unseen), other.scores(unseen)[:, renamed]
+    np.testing.assert_allclose(permuted, scores, atol=5e-3 * np.abs(scores).max())
+    ordered = np.sort(scores, axis=1)
+    sure = ordered[:, -1] - ordered[:, -2] > 0.02 * np.abs(scores).max()
+    assert sure.sum() > 60
+    np.testing.assert_array_equal(
+        renamed[scores.argmax(axis=1)][sure], other.scores(unseen).argmax(axis=1)[sure]
+    )

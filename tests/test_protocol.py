@@ -75,6 +75,10 @@ def test_test_labels_choose_nothing(finished: Path, tmp_path: Path) -> None:
         assert (tmp_path / "plots" / curve).read_bytes() == (finished / "plots" / curve).read_bytes()
     for name, entry in _metrics(finished, "prompt_sets").items():
         assert _metrics(tmp_path, "prompt_sets")[name]["train"] == entry["train"]
+        cooled = _metrics(tmp_path, "prompt_sets")[name]["test"]["calibrated"]["temperature"]
+        assert cooled == entry["test"]["calibrated"]["temperature"]
+    chosen = [_metrics(folder, "zero_shot")["calibrated"]["temperature"] for folder in (finished, tmp_path)]
+    assert chosen[0] == chosen[1]
 
 
 def test_two_runs_give_the_same_bytes(finished: Path, tmp_path: Path) -> None:
