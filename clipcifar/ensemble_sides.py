@@ -1,0 +1,78 @@
+"""The logits that an ensemble mixes: of zero-shot and of every stored method, on val and on test.
+
+The stored linear probe was refitted on train and val, so on val it looks better than it is. Its val logits
+are those of a fit with the same C on train alone, as are its temperature's; its test logits are the
+refit's. The MLP probe and the projection heads have not learnt val, but it chose their epoch and seed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar import linear_probe, trained_heads, zero_shot
+from clipcifar.calibration import fit_temperature
+from clipcifar.ensemble import Side
+from clipcifar.files import Attribute
+from clipcifar.linear_probe import LinearProbe
+from clipcifar.splits import TrainVal
+from clipcifar.store import ImageEmbeddings
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Zero-shot, every trained method by name, and the refitted linear probe itself."""
+
+    zero_shot: Side
+    trained: dict[str, Side]
+    probe: LinearProbe
+
+
+def gather(
+    images: ImageEmbeddings,
+    rows: TrainVal,
+    class_weights: NDArray[np.float32],
+    *,
+    heads_folder: Path,
+    texts_fingerprint: Attribute,
+    max_iter: int,
+) -> Sides:
+    """Score val and test with zero-shot and with the stored heads.
+
+    Args:
+        rows: train and val among the official train rows.
+        class_weights: (C, D) float32 unit rows, the zero-shot classifier.
+        texts_fingerprint: of the prompt set that it is made from.
+        max_iter: of the linear probe's fit on train alone.
+
+    Raises:
+        DataError: a head was trained on other embeddings, or from another prompt set.
+    """
+    val, val_labels = images.train.part(rows.val)
+    test = images.test.embeddings
+
+    def side(of_val: NDArray[np.float32], of_test: NDArray[np.float32]) -> Side:
+        return Side(of_val, of_test, fit_temperature(of_val, val_labels))
+
+    refit, c = trained_heads.linear_probe(heads_folder / "linear_probe.h5", images)
+    train, train_labels = images.train.part(rows.train)
+    unrefitted, _ = linear_probe.fit(
+        train, train_labels, c=c, max_iter=max_iter, class_names=images.class_names
+    )
+    mlp = trained_heads.mlp_probe(heads_folder / "mlp_probe.h5", images)
+    projection = trained_heads.projection(
+        heads_folder / "projection.h5", images, class_weights, texts_fingerprint=texts_fingerprint
+    )
+    scale = images.logit_scale
+    return Sides(
+        side(*(zero_shot.logits(part, class_weights, logit_scale=scale) for part in (val, test))),
+        {
+            "linear_probe": side(unrefitted.scores(val), refit.scores(test)),
+            "mlp_probe": side(mlp(val), mlp(test)),
+            "projection": side(projection(val), projection(test)),
+        },
+        refit,
+    )

@@ -1,0 +1,155 @@
+"""The page of the ensemble study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from clipcifar.ensemble_scores import METHODS, Judged, verdicts
+from clipcifar.files import Attribute
+from clipcifar.metrics import wilson_interval
+from clipcifar.report import charts, study
+from clipcifar.report.study import Chart, Section, Table
+
+_QUESTION = (
+    "Do zero-shot and a trained method know more together than either alone? One coefficient mixes them, "
+    "0 for zero-shot and 1 for the trained method. Val chooses it; test is asked about the one chosen."
+)
+_COMMANDS = [
+    "dvc repro studies/ensemble/dvc.yaml",
+    "dvc metrics diff --targets data/studies/ensemble/metrics.json",
+    "dvc plots show data/studies/ensemble/mixing.csv -x coefficient -y val_accuracy --template methods",
+]
+Rows = list[dict[str, Any]]
+
+
+def render(
+    judged: list[Judged],
+    curves: list[Rows],
+    *,
+    n_val: int,
+    n_test: int,
+    attributes: Mapping[str, Attribute],
+    active: str,
+) -> str:
+    """The whole page as HTML.
+
+    Args:
+        curves: for every mix, its rows of the CSV file.
+        n_val, n_test: images.
+        attributes: of the embeddings.
+        active: the prompt set that zero-shot uses.
+    """
+    sections = [_results(judged, active, n_val, n_test), _curves(judged, curves, n_val, n_test), _protocol()]
+    return study.render(
+        title="Ensembles of zero-shot and trained methods",
+        question=_QUESTION,
+        verdicts=verdicts(judged),
+        sections=sections,
+        attributes=attributes,
+        commands=_COMMANDS,
+    )
+
+
+def _points(low: float, high: float, value: float) -> str:
+    return f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def _results(judged: list[Judged], active: str, n_val: int, n_test: int) -> Section:
+    rows = [
+        [
+            one.title,
+            f"{one.choice.coefficient:g}",
+            f"{one.found['accuracy']:.4f}",
+            _points(one.vs_zero_shot.low, one.vs_zero_shot.high, one.vs_zero_shot.difference),
+            f"{one.p_zero_shot:.4f}",
+            _points(one.vs_trained.low, one.vs_trained.high, one.vs_trained.difference),
+            f"{one.p_trained:.4f}",
+            f"{one.found['calibrated']['ece']:.3f}",
+        ]
+        for one in judged
+    ]
+    header = ["mix", "chosen", "top-1", "vs zero-shot", "p", "vs trained", "p", "ECE"]
+    return Section(
+        "results",
+        "Chosen mixes",
+        paragraphs=[
+            f"Zero-shot is the prompt set {active}. {n_val:,} val images choose, {n_test:,} test "
+            "images judge. "
+            f"P values are exact McNemar tests, Holm-corrected over all {2 * len(judged)} "
+            "comparisons; a mix that "
+            "is one of its ends differs from it on no image."
+        ],
+        tables=[
+            Table(
+                "chosen mixes on test",
+                header,
+                rows,
+                note="Differences in points with 95 % paired bootstrap intervals; calibration error after a "
+                "temperature that val chose for the mix.",
+            )
+        ],
+    )
+
+
+def _curves(judged: list[Judged], curves: list[Rows], n_val: int, n_test: int) -> Section:
+    drawn = []
+    for method, title in METHODS.items():
+        series = {
+            one.pair.how: rows for one, rows in zip(judged, curves, strict=True) if one.pair.method == method
+        }
+        for key, n, heading, caption in (
+            ("val_accuracy", n_val, "on val", "What the coefficient is chosen by."),
+            ("test_accuracy", n_test, "on test", "For showing only: nothing was chosen by it."),
+        ):
+            drawn.append(
+                Chart(
+                    f"{title}, {heading}",
+                    charts.curves(
+                        {how: _band(rows, key, n) for how, rows in series.items()},
+                        name=f"ensemble-{method}-{key}",
+                        description=f"Lines: accuracy {heading} by mixing coefficient, {title}",
+                        x_label=f"coefficient: 0 zero-shot, 1 {title}",
+                        y_label=f"accuracy {heading}",
+                    ),
+                    f"{caption} Bands are 95 % Wilson intervals of each accuracy alone; differences along a "
+                    "curve are on the same images and far surer.",
+                )
+            )
+    return Section("curves", "The whole curve", charts=drawn)
+
+
+def _band(rows: Rows, key: str, n: int) -> tuple[list[float], list[float], list[float], list[float]]:
+    values = [row[key] for row in rows]
+    bounds = [wilson_interval(round(value * n), n) for value in values]
+    return (
+        [row["coefficient"] for row in rows],
+        values,
+        [low for low, _ in bounds],
+        [high for _, high in bounds],
+    )
+
+
+def _protocol() -> Section:
+    return Section(
+        "protocol",
+        "How it is done",
+        paragraphs=[
+            "Weights: the zero-shot classifier's unit rows times the logit scale, and the linear "
+            "probe's weights, "
+            "are interpolated as in WiSE-FT (Wortsman et al., CVPR 2022). Both are linear in the "
+            "embedding, so "
+            "this is the same as mixing their logits.",
+            "Logits: mixed after each method's temperature. For the linear probe this is the weights' family "
+            "passed through at another pace; the two can differ only in which steps of it are tried.",
+            "Probabilities: averaged after those temperatures.",
+            "The linear probe that is reported was fitted on train and val together and would "
+            "look too good on "
+            "val. So its coefficient and temperature are chosen with a fit of the same C on "
+            "train alone, and the "
+            "chosen coefficient is applied to the refit. C itself was chosen on val, and the other methods' "
+            "epoch and seed too: that small advantage of the trained side stays, and tilts the "
+            "choice towards 1.",
+            "Among equally accurate coefficients the more likely one wins, then the one nearer to zero-shot.",
+        ],
+    )

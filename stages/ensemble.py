@@ -1,0 +1,75 @@
+"""Zero-shot mixed with each trained method: the coefficient chosen on val, the mix judged on test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from clipcifar import container, ensemble, ensemble_scores, heads, model, params, results, splits, store
+from clipcifar.ensemble_params import EnsembleParams
+from clipcifar.ensemble_sides import gather
+from clipcifar.files import write_atomically, write_json
+from clipcifar.linear_probe import LinearProbeParams
+from clipcifar.metrics import rounded
+from clipcifar.plots import write_csv
+from clipcifar.prompts import PromptsParams
+from clipcifar.report import ensemble as page
+from clipcifar.zero_shot import classifier
+from stages import run
+
+
+def main(
+    settings: dict[str, Any],
+    images_path: Path,
+    texts_folder: Path,
+    splits_path: Path,
+    heads_folder: Path,
+    folder: Path,
+    page_path: Path,
+) -> None:
+    steps = params.read(settings, "ensemble", EnsembleParams).steps
+    max_iter = params.read(settings, "linear_probe", LinearProbeParams).max_iter
+    active = params.read(settings, "prompts", PromptsParams).active
+    images, texts = store.read_images(images_path), store.read_texts(texts_folder / f"{active}.h5")
+    store.check_same_space(images, texts)
+    model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
+    rows = splits.read_splits(splits_path, images.train.ids, dataset_digest=images.dataset_digest)
+    weights, of_texts = classifier(texts), texts.attributes["fingerprint"]
+    found = gather(
+        images, rows, weights, heads_folder=heads_folder, texts_fingerprint=of_texts, max_iter=max_iter
+    )
+    pairs = ensemble.pairs(found.zero_shot, found.trained, linear={"linear_probe"})
+    val_labels, labels = images.train.labels[rows.val], images.test.labels
+    choices = [ensemble.choose(pair, val_labels, steps=steps) for pair in pairs]
+
+    inherited = {**results.inherited(images.attributes), "texts_fingerprint": of_texts}
+    coefficient = ensemble.of_weights(pairs, choices).coefficient
+    linear = ensemble.interpolated(
+        weights, found.probe, logit_scale=images.logit_scale, coefficient=coefficient
+    )
+    arrays = {"coefficients": linear.coefficients, "intercepts": linear.intercepts}
+    attributes = {**inherited, "coefficient": coefficient}
+    heads.write(folder / "interpolated.h5", "interpolated weights", arrays, attributes)
+
+    judged = ensemble_scores.judge(pairs, choices, labels, class_names=images.class_names)
+    container.write(
+        folder / "predictions.h5",
+        kind="ensemble predictions",
+        arrays={
+            **ensemble_scores.arrays(judged),
+            "labels": labels,
+            "ids": container.encode_strings(images.test.ids),
+        },
+        attributes=inherited,
+    )
+    curves = [ensemble.curve_rows(one.pair, one.choice, labels, title=one.title) for one in judged]
+    write_csv(folder / "mixing.csv", [row for curve in curves for row in curve])
+    write_json(folder / "metrics.json", rounded(ensemble_scores.as_study_metrics(judged, labels)))
+    counts = {"n_val": len(val_labels), "n_test": len(labels)}
+    html = page.render(judged, curves, **counts, attributes=inherited, active=active)
+    write_atomically(page_path, html.encode())
+    print("\n".join(ensemble_scores.verdicts(judged)))
+
+
+if __name__ == "__main__":
+    run(main)
