@@ -287,9 +287,9 @@ def test_a_long_wrong_value_is_shown_in_part() -> None:
 def test_a_wrong_edit_of_the_committed_file_is_refused(
     tmp_path: Path, old: str, new: str, key: str, expected: str
 ) -> None:
-    text = (ROOT / "params.yaml").read_text()
-    assert text.count(old) == 1
-    edited = _load(tmp_path, text.replace(old, new))
+    before, name, rest = (ROOT / "params.yaml").read_text().partition(f"\n{key.split('.')[0]}:\n")
+    assert old in rest.split("\n\n")[0]
+    edited = _load(tmp_path, before + name + rest.replace(old, new, 1))
     models: dict[str, type] = {
         "dataset": DatasetParams,
         "split": SplitParams,
