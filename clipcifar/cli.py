@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from clipcifar import files
-from clipcifar.errors import ClipcifarError, DataError, exit_with_message
+from clipcifar.errors import ClipcifarError, ConfigError, DataError, exit_with_message
 from clipcifar.report import table
 
 
@@ -85,6 +85,14 @@ def _parser() -> argparse.ArgumentParser:
         "and DVC's cache. Nothing is changed. The exit code is 0, or that of the first problem.",
     )
     doctor.set_defaults(run=_doctor)
+    verify = commands.add_parser(
+        "verify",
+        help="are these the published numbers?",
+        description="Every published accuracy of this dataset and model beside ours, total and per class, "
+        "with its binomial tolerance. The exit code is 0 if all agree, 3 if one does not, and 2 if one has "
+        "nothing to stand beside: another dataset, model or prompt set, or a subset of the images.",
+    )
+    verify.set_defaults(run=_verify)
     return parser
 
 
@@ -178,6 +186,21 @@ def _doctor(arguments: argparse.Namespace) -> str:
         return "No problem found."
     print("1 problem." if len(problems) == 1 else f"{len(problems)} problems.", flush=True)
     sys.exit(problems[0].exit_code)
+
+
+def _verify(arguments: argparse.Namespace) -> str:
+    from clipcifar import measured, references, sides, verification
+    from clipcifar.report import verification as shown
+
+    run = measured.read(Path(sides.PREDICTIONS), Path("metrics"), Path(sides.TEXTS))
+    _warn_of_changes()
+    found = verification.verify(run, references.of(run.dataset, run.model, run.pretrained, run.max_per_class))
+    print("\n".join(shown.lines(found, num_classes=len(run.class_names))), flush=True)
+    if not all(check.passed for check in found.checks):
+        sys.exit(DataError.exit_code)
+    if found.skipped:
+        sys.exit(ConfigError.exit_code)
+    return ""
 
 
 def _try(arguments: argparse.Namespace) -> str:

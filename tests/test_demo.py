@@ -48,6 +48,7 @@ def test_the_walk_runs_changes_a_prompt_and_shows_the_difference(tmp_path: Path)
     old, new, change = map(float, row.groups())
     assert abs(change) >= 0.02, "the change of prompt is meant to be visible"
     assert change == pytest.approx(new - old, abs=2e-5)
+    assert "5 numbers compared, 0 failed" in first  # the committed table of the stand-in
     assert "say nothing about CLIP" in done.stdout
     assert not re.search("Traceback|Warning", done.stdout + done.stderr)
     assert _listing(ROOT) == before

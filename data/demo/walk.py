@@ -99,6 +99,8 @@ def main() -> None:
         print("(DVC's cache of the last walk was kept: what ran then is restored now, not run again.)")
     type_command("dvc", "repro", folder=workspace, environment=environment)
     commit(workspace, f"prompt: {OLD}")
+    print("\nAre these the numbers that the stand-in is known for?")
+    type_command("clipcifar", "verify", folder=workspace, environment=environment)
 
     say(f'A change of prompt in params.yaml: "{OLD}" becomes "{NEW}"')
     params_edit.edit(workspace / "params.yaml", change_prompt)
