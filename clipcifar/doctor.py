@@ -22,9 +22,11 @@ from clipcifar.embed_params import EmbedParams
 from clipcifar.ensemble_params import EnsembleParams
 from clipcifar.errors import ClipcifarError, ConfigError, EnvironmentFault
 from clipcifar.few_shot import FewShotParams
+from clipcifar.label_errors import LabelErrorsParams
 from clipcifar.linear_probe import LinearProbeParams
 from clipcifar.model import ModelParams
 from clipcifar.model_list import ModelsParams
+from clipcifar.near_duplicates import NearDuplicatesParams
 from clipcifar.prompts import PromptsParams, expand_sets
 from clipcifar.splits import SplitParams
 from clipcifar.training import TrainingParams
@@ -43,6 +45,8 @@ _SECTIONS: dict[str, Any] = {
     "few_shot": FewShotParams,
     "ensemble": EnsembleParams,
     "models": ModelsParams,
+    "label_errors": LabelErrorsParams,
+    "near_duplicates": NearDuplicatesParams,
 }
 Check = Callable[[Path, Mapping[str, Any]], Found]
 

@@ -1,0 +1,46 @@
+"""The prepared dataset and the predictions of all methods, checked to be of the images that were embedded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from clipcifar import dataset_file, results
+from clipcifar.dataset_file import Prepared
+from clipcifar.errors import DataError
+from clipcifar.report.table import METHODS
+from clipcifar.results import Predictions
+from clipcifar.store import ImageEmbeddings
+
+
+def read(
+    images: ImageEmbeddings, dataset_path: Path, predictions: Path
+) -> tuple[Prepared, dict[str, Predictions]]:
+    """Read the dataset, and the predictions by method; all row by row as `images` has them.
+
+    Args:
+        images: the embeddings.
+        dataset_path: the prepared dataset.
+        predictions: folder with a file per method.
+
+    Raises:
+        DataError: a file is missing or damaged, or of other images.
+    """
+    dataset = dataset_file.read(dataset_path)
+    if (dataset.train.ids, dataset.test.ids) != (images.train.ids, images.test.ids):
+        raise _other(dataset_path)
+    found = {}
+    for name in METHODS:
+        path = predictions / f"{name}.h5"
+        found[name] = results.read_predictions(path)
+        if (
+            found[name].ids != images.test.ids
+            or found[name].attributes["images_fingerprint"] != images.attributes["fingerprint"]
+        ):
+            raise _other(path)
+    return dataset, found
+
+
+def _other(path: Path) -> DataError:
+    return DataError(
+        f"{path.name} is of other images than the embeddings", where=str(path), fix="run `dvc repro`"
+    )

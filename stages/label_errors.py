@@ -1,0 +1,66 @@
+"""Which labels does no method believe? A ranking, an estimate, and how well planted errors are found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from clipcifar import files, heads, label_findings, model, params, same_images, store
+from clipcifar.dataset_params import DatasetParams
+from clipcifar.label_errors import LabelErrorsParams, disputes, plant, probabilities
+from clipcifar.linear_probe import LinearProbeParams
+from clipcifar.out_of_sample import opinions
+from clipcifar.prompts import PromptsParams
+from clipcifar.report import label_errors as page
+from clipcifar.zero_shot import classifier, logits
+from stages import run
+
+
+def main(
+    settings: dict[str, Any],
+    images_path: Path,
+    texts_folder: Path,
+    head: Path,
+    predictions: Path,
+    dataset_path: Path,
+    out: Path,
+    page_path: Path,
+) -> None:
+    asked = params.read(settings, "label_errors", LabelErrorsParams)
+    max_iter = params.read(settings, "linear_probe", LinearProbeParams).max_iter
+    folder = Path(params.read(settings, "dataset", DatasetParams).path)
+    active = params.read(settings, "prompts", PromptsParams).active
+    images, texts = store.read_images(images_path), store.read_texts(texts_folder / f"{active}.h5")
+    store.check_same_space(images, texts)
+    model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
+    dataset, said = same_images.read(images, dataset_path, predictions)
+    temperatures = {name: float(one.attributes["temperature"]) for name, one in said.items()}
+    train, names = images.train, images.class_names
+    flipped, rows = plant(train.labels, share=asked.planted, num_classes=len(names), seed=asked.seed)
+    of_train, of_flipped = opinions(
+        train,
+        [train.labels, flipped],
+        logits(train.embeddings, classifier(texts), logit_scale=images.logit_scale),
+        temperatures=temperatures,
+        num_folds=asked.folds,
+        seed=asked.seed,
+        c=float(heads.read(head)[1]["c"]),
+        max_iter=max_iter,
+        class_names=names,
+    )
+    of_test = probabilities({name: one.scores for name, one in said.items()}, temperatures)
+    found = {
+        "train": label_findings.of_split(of_train, train, num_classes=len(names)),
+        "test": label_findings.of_split(of_test, images.test, num_classes=len(names)),
+    }
+    planted = label_findings.of_planted(disputes(of_flipped, flipped), rows)
+    label_findings.write(out, found, planted, class_names=names)
+    html = page.render(
+        found, planted, dataset, folder=folder, shown=asked.shown, attributes=images.attributes
+    )
+    files.write_atomically(page_path, html.encode())
+    print("\n".join(page.verdicts(found, planted)[:3]))
+
+
+if __name__ == "__main__":
+    run(main)
