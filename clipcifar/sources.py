@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from clipcifar.dataset_file import PreparedSplit
 from clipcifar.errors import ClipcifarError, DataError, EnvironmentFault
@@ -46,29 +45,31 @@ class ArraySource:
             yield torch.from_numpy(self._images[batch.start : batch.stop]).permute(0, 3, 1, 2)
 
 
-class FolderSource:
-    """Image files, decoded and fitted to the model's input by worker processes ahead of the model.
+class ImageItems(Protocol):
+    """N images by row, each (3, H, W) uint8; an error that a person is meant to read is returned."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int) -> torch.Tensor | ClipcifarError: ...
+
+
+class WorkerSource:
+    """Images made one by one, by worker processes ahead of the model.
 
     Args:
-        root: the folder that the ids are relative to.
-        ids: N relative paths.
-        digests: N hex sha256; a file that changed since it was listed is an error.
-        preprocess: gives the size to fit to.
-        workers: number of processes; 0 decodes in this one.
+        items: where they come from; within a batch all are of one size.
+        workers: number of processes; 0 works in this one.
     """
 
-    def __init__(
-        self, root: Path, ids: list[str], digests: list[str], *, preprocess: Preprocess, workers: int
-    ) -> None:
-        self._files = _DecodedFiles(root, ids, digests, preprocess)
-        self._workers = workers
+    def __init__(self, items: ImageItems, *, workers: int) -> None:
+        self._items, self._workers = items, workers
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._items)
 
     def batches(self, rows: Sequence[range]) -> Iterator[torch.Tensor]:
-        loader = DataLoader(
-            self._files,
+        loader: DataLoader[torch.Tensor | ClipcifarError] = DataLoader(
+            self._items,  # type: ignore[arg-type]
             batch_sampler=list(rows),  # type: ignore[arg-type]
             num_workers=self._workers,
             collate_fn=_stack,
@@ -88,6 +89,23 @@ class FolderSource:
             # The workers end with the iterator. Left to the garbage collector, which an error raised
             # here would do, their queues may go first, and ending takes five seconds a worker.
             del batches
+
+
+class FolderSource(WorkerSource):
+    """Image files, decoded and fitted to the model's input.
+
+    Args:
+        root: the folder that the ids are relative to.
+        ids: N relative paths.
+        digests: N hex sha256; a file that changed since it was listed is an error.
+        preprocess: gives the size to fit to.
+        workers: number of processes; 0 decodes in this one.
+    """
+
+    def __init__(
+        self, root: Path, ids: list[str], digests: list[str], *, preprocess: Preprocess, workers: int
+    ) -> None:
+        super().__init__(_DecodedFiles(root, ids, digests, preprocess), workers=workers)
 
 
 def source_of(split: PreparedSplit, folder: Path, *, preprocess: Preprocess, workers: int) -> ImageSource:
@@ -124,26 +142,36 @@ def _stack(items: list[torch.Tensor | ClipcifarError]) -> torch.Tensor | Clipcif
     return torch.stack(tensors)
 
 
-class _DecodedFiles(Dataset[torch.Tensor | ClipcifarError]):
+def read_photograph(path: Path, digest: str) -> NDArray[np.uint8]:
+    """Decode an image file, (H, W, 3) uint8.
+
+    Raises:
+        DataError: it cannot be read, changed since it was listed, or is not an image.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(path), fix=_LIST_AGAIN) from error
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise DataError("changed since it was listed", where=str(path), fix=_LIST_AGAIN)
+    return decode(content, str(path))
+
+
+def fitted(pixels: NDArray[np.uint8], preprocess: Preprocess) -> torch.Tensor:
+    """One image, (H, W, 3) uint8, at the model's input size, (3, height, width) uint8."""
+    return fit(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None], preprocess)[0].contiguous()
+
+
+class _DecodedFiles:
     def __init__(self, root: Path, ids: list[str], digests: list[str], preprocess: Preprocess) -> None:
-        self._root, self._ids, self._digests = root, ids, digests
-        self._fit = partial(fit, preprocess=preprocess)
+        self._root, self._ids, self._digests, self._preprocess = root, ids, digests, preprocess
 
     def __len__(self) -> int:
         return len(self._ids)
 
     def __getitem__(self, row: int) -> torch.Tensor | ClipcifarError:
-        path = self._root / self._ids[row]
         try:
-            return self._read(path, self._digests[row])
-        except OSError as error:
-            return DataError(f"cannot be read: {error.strerror}", where=str(path), fix=_LIST_AGAIN)
+            pixels = read_photograph(self._root / self._ids[row], self._digests[row])
         except ClipcifarError as error:
             return error
-
-    def _read(self, path: Path, digest: str) -> torch.Tensor:
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != digest:
-            raise DataError("changed since it was listed", where=str(path), fix=_LIST_AGAIN)
-        pixels = torch.from_numpy(decode(content, str(path)).copy()).permute(2, 0, 1)
-        return self._fit(pixels[None])[0].contiguous()
+        return fitted(pixels, self._preprocess)

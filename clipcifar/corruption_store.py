@@ -1,0 +1,105 @@
+"""The embeddings of one corruption: every test image of a choice at every severity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar import container
+from clipcifar.errors import DataError
+from clipcifar.files import Attribute
+from clipcifar.store import SHARED_FIELDS, ImageEmbeddings, check_embeddings
+
+GENERATED = "generated"  # what corruptions are called that are not the published ones
+KIND = "corrupted image embeddings"
+
+
+@dataclass(frozen=True)
+class Corrupted:
+    """One corruption.
+
+    Attributes:
+        name: of the corruption.
+        embeddings: (S, N, D) float32 unit rows.
+        severities: the S severities.
+        ids: N sample ids.
+        examples: (S, H, W, 3) uint8, the first image at every severity, small.
+        attributes: what determined the embeddings.
+    """
+
+    name: str
+    embeddings: NDArray[np.float32]
+    severities: list[int]
+    ids: list[str]
+    examples: NDArray[np.uint8]
+    attributes: Mapping[str, Attribute]
+
+    @property
+    def source(self) -> str:
+        """What the images are called: published or generated."""
+        return str(self.attributes["corruption_source"])
+
+
+def write(
+    path: Path,
+    embeddings: NDArray[np.float32],
+    *,
+    severities: tuple[int, ...],
+    ids: list[str],
+    examples: NDArray[np.uint8],
+    attributes: Mapping[str, Attribute],
+) -> None:
+    """Write S N rows, (S N, D) float32, the N images of the mildest severity first."""
+    arrays: dict[str, NDArray[Any]] = {
+        "embeddings": embeddings,
+        "severities": np.array(severities, dtype=np.int64),
+        "ids": container.encode_strings(ids),
+        "examples": examples,
+    }
+    container.write(path, kind=KIND, arrays=arrays, attributes=attributes)
+
+
+def read(path: Path, images: ImageEmbeddings) -> Corrupted:
+    """Read and verify the embeddings of one corruption.
+
+    Raises:
+        DataError: the file is damaged, or is not of the images, weights and dataset of `images`.
+    """
+    file = container.read(path, kind=KIND)
+    try:
+        severities = file.arrays["severities"].tolist()
+        ids = container.decode_strings(file.arrays["ids"])
+        flat = file.arrays["embeddings"]
+        check_embeddings(flat, ids * len(severities), what="image")
+        found = Corrupted(
+            str(file.attributes["corruption"]),
+            flat.reshape(len(severities), len(ids), -1),
+            severities,
+            ids,
+            file.arrays["examples"],
+            file.attributes,
+        )
+    except (KeyError, DataError) as error:
+        raise DataError(f"not corrupted images: {error}", where=str(path), fix="run `dvc repro`") from error
+    for field in (*SHARED_FIELDS, "dataset_digest", "precision"):
+        if file.attributes.get(field) != images.attributes.get(field):
+            raise DataError(
+                f"the corrupted images and the clean ones do not belong together: they differ in {field}",
+                where=str(path),
+                fix="run `dvc repro`, which embeds again what is stale",
+            )
+    return found
+
+
+def clean_rows(images: ImageEmbeddings, ids: list[str]) -> NDArray[np.int64]:
+    """The test rows of some ids, in their order; DataError for an id that is no test image."""
+    position = {sample_id: row for row, sample_id in enumerate(images.test.ids)}
+    unknown = [sample_id for sample_id in ids if sample_id not in position]
+    if unknown:
+        raise DataError(f"{unknown[0]!r} is not a test image", fix="run `dvc repro`")
+    return np.array([position[sample_id] for sample_id in ids], dtype=np.int64)
