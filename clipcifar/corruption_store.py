@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from clipcifar import container
 from clipcifar.errors import DataError
 from clipcifar.files import Attribute
-from clipcifar.store import SHARED_FIELDS, ImageEmbeddings, check_embeddings
+from clipcifar.store import SHARED_FIELDS, ImageEmbeddings, check_embeddings, check_ids
 
 GENERATED = "generated"  # what corruptions are called that are not the published ones
 KIND = "corrupted image embeddings"
@@ -72,19 +72,23 @@ def read(path: Path, images: ImageEmbeddings) -> Corrupted:
     """
     file = container.read(path, kind=KIND)
     try:
+        container.require(file.attributes, texts=("corruption", "corruption_source"), numbers=())
         severities = file.arrays["severities"].tolist()
         ids = container.decode_strings(file.arrays["ids"])
-        flat = file.arrays["embeddings"]
+        flat, shown = file.arrays["embeddings"], file.arrays["examples"]
+        check_ids(ids)
         check_embeddings(flat, ids * len(severities), what="image")
+        if shown.dtype != np.uint8 or shown.ndim != 4 or shown.shape[::3] != (len(severities), 3):
+            raise DataError(f"examples {shown.dtype} {shown.shape} for {len(severities)} severities")
         found = Corrupted(
             str(file.attributes["corruption"]),
             flat.reshape(len(severities), len(ids), -1),
             severities,
             ids,
-            file.arrays["examples"],
+            shown,
             file.attributes,
         )
-    except (KeyError, DataError) as error:
+    except (KeyError, ValueError, TypeError, DataError) as error:
         raise DataError(f"not corrupted images: {error}", where=str(path), fix="run `dvc repro`") from error
     for field in (*SHARED_FIELDS, "dataset_digest", "precision"):
         if file.attributes.get(field) != images.attributes.get(field):

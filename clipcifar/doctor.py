@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 
 from clipcifar import device, doctor_files, dvc_cache, files, params
 from clipcifar.dataset_params import DatasetParams
+from clipcifar.corruption_params import CorruptionParams
 from clipcifar.doctor_files import Found
 from clipcifar.embed_params import EmbedParams
 from clipcifar.ensemble_params import EnsembleParams
@@ -47,6 +48,7 @@ _SECTIONS: dict[str, Any] = {
     "models": ModelsParams,
     "label_errors": LabelErrorsParams,
     "near_duplicates": NearDuplicatesParams,
+    "corruptions": CorruptionParams,
 }
 Check = Callable[[Path, Mapping[str, Any]], Found]
 

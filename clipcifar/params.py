@@ -22,7 +22,7 @@ from clipcifar.errors import ConfigError
 
 SECTIONS = (
     *("dataset", "split", "model", "embed", "prompts", "linear_probe", "mlp_probe", "projection"),
-    *("few_shot", "ensemble", "models", "label_errors", "near_duplicates"),  # of the studies
+    *("few_shot", "ensemble", "models", "label_errors", "near_duplicates", "corruptions"),  # of the studies
 )
 DATASETS = (  # the rows of datasets.REGISTRY
     "cifar10",

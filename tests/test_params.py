@@ -9,6 +9,7 @@ from dvc.utils.serialize import parse_yaml
 
 from clipcifar import params, strict_yaml
 from clipcifar.dataset_params import DatasetParams
+from clipcifar.corruption_params import CorruptionParams
 from clipcifar.embed_params import EmbedParams
 from clipcifar.errors import ConfigError
 from clipcifar.linear_probe import LinearProbeParams
@@ -131,6 +132,7 @@ def test_the_committed_file_reads_alike_here_and_in_dvc() -> None:
         ("linear_probe", LinearProbeParams),
         ("mlp_probe", TrainingParams),
         ("projection", TrainingParams),
+        ("corruptions", CorruptionParams),
     ],
 )
 def test_every_committed_section_is_complete(section: str, model: type) -> None:

@@ -1,0 +1,75 @@
+"""The corrupted test images through the frozen image tower, one corruption after another."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from clipcifar import corruption_store, dataset_file, device, files, params, provenance
+from clipcifar.backbone import Backbone
+from clipcifar.container import fingerprint_of
+from clipcifar.corrupted_images import examples
+from clipcifar.corruption_params import CorruptionParams
+from clipcifar.corruption_suite import chosen_images, open_suite
+from clipcifar.datasets import DatasetParams
+from clipcifar.embed_params import EmbedParams
+from clipcifar.extract import extract
+from clipcifar.model import ModelDescription
+from clipcifar.shards import ShardFolder
+from stages import run
+
+
+def main(settings: dict[str, Any], dataset_path: Path, weights: Path, model_path: Path, folder: Path) -> None:
+    embed = params.read(settings, "embed", EmbedParams)
+    asked = params.read(settings, "corruptions", CorruptionParams)
+    photographs = Path(params.read(settings, "dataset", DatasetParams).path)
+    target = device.choose(embed.device, key="embed.device")
+    device.autocast(target, embed.precision)  # refuses a wrong combination before the model is loaded
+    scratch = files.cache_folder() / "corruptions"
+    for place in (folder, scratch):
+        files.require_writable(place)
+    dataset = dataset_file.read(dataset_path)
+    test = chosen_images(dataset.test, asked)
+    model = ModelDescription.read(model_path)
+    provenance.check_weights(model, weights)
+    backbone = Backbone.load(weights, target)
+    suite = open_suite(
+        test,
+        asked,
+        dataset=dataset.name,
+        root=photographs,
+        preprocess=backbone.preprocess,
+        workers=embed.worker_count,
+    )
+    common = {
+        **provenance.embedding_attributes(model, dataset.class_names, target.type),
+        "dataset": dataset.name,
+        "dataset_digest": dataset.digest,
+        "precision": embed.precision,
+        "batch_size": embed.batch_size,
+    }
+    for number, (name, entry) in enumerate(suite.items(), start=1):
+        print(f"{name}, {number} of {len(suite)}", flush=True)
+        attributes = {**common, **entry.attributes}
+        shards = ShardFolder(scratch, fingerprint_of(attributes))
+        with shards.locked():
+            corruption_store.write(
+                folder / f"{name}.h5",
+                extract(
+                    entry.source,
+                    partial(backbone.encode_images, precision=embed.precision),
+                    ids=test.ids * len(asked.severities),
+                    batch_size=embed.batch_size,
+                    shards=shards,
+                ),
+                severities=asked.severities,
+                ids=test.ids,
+                examples=examples(entry.source, len(asked.severities)),
+                attributes=attributes,
+            )
+    print(f"{len(suite)} corruptions of {len(test.ids):,} test images embedded on {target.type}")
+
+
+if __name__ == "__main__":
+    run(main)
