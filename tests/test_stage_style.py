@@ -79,6 +79,8 @@ DYNAMIC = {
     "exec",
     "importlib.import_module",
     "importlib.util",
+    "npy.read_array",  # numpy.lib.format, of which the library reads headers alone
+    "numpy.lib.format.read_array",
     "numpy.load",
     "np.load",
     "pickle.loads",
