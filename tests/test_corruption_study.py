@@ -18,6 +18,7 @@ from clipcifar.corruption_store import Corrupted, clean_rows
 from clipcifar.corruption_study import Outcome, text_classifier
 from clipcifar.errors import DataError
 from clipcifar.report import corruptions as page
+from clipcifar.report import naming
 from clipcifar.store import ImageEmbeddings
 from tests.synthetic import CLASSES, image_embeddings, prototypes, unit
 
@@ -62,9 +63,9 @@ ROWS = np.arange(5, 105)
 @pytest.fixture(scope="module")
 def outcome() -> Outcome:
     given = images()
-    naming = {"darkness": (6, classifiers(given)["linear_probe"])}
+    naming_sets = {"darkness": (6, classifiers(given)["linear_probe"])}
     files = [corrupted(name, given, ROWS) for name in ("fog", "darkness")]
-    return corruption_study.examine(iter(files), given, classifiers(given), naming)
+    return corruption_study.examine(iter(files), given, classifiers(given), naming_sets)
 
 
 def test_every_answer_is_that_of_the_classifier_on_those_rows(outcome: Outcome) -> None:
@@ -164,6 +165,23 @@ def test_the_page_says_generated_and_names_cifar_10_c_only_to_deny_it(outcome: O
     assert html.count("<img") == 2  # of two severities the stronger one
 
 
+def test_naming_verdicts_are_sorted_by_what_was_shown(outcome: Outcome) -> None:
+    (item,) = outcome.naming
+    gain = replace(item.corrupted, difference=0.05, low=0.02, high=0.08)
+    loss = replace(item.corrupted, difference=-0.2, low=-0.3, high=-0.1)
+    items = [
+        replace(item, name="fog", corrupted=gain, p_holm=0.01),
+        replace(item, name="zoom_blur", corrupted=replace(gain, difference=0.06), p_holm=0.049),
+        replace(item, name="snow", corrupted=loss, p_holm=0.001),
+        replace(item, name="frost", corrupted=gain, p_holm=0.05),
+    ]
+    better, worse, neither = naming.verdicts(items, "photo")
+    assert "are better than photo under zoom blur +6.0 [+2.0, +8.0]; fog +5.0 [+2.0, +8.0] (" in better
+    assert "worse than photo under snow -20.0 [-30.0, -10.0] (" in worse
+    assert neither.startswith("No difference shown between them and photo under frost +5.0")
+    assert naming.verdicts([], "photo") == []
+
+
 def test_names_that_would_be_markup_are_text(outcome: Outcome) -> None:
     hostile = page.render(outcome, images(), active="<script>x")
     assert "<script" not in hostile
@@ -250,8 +268,8 @@ def test_sentences_of_a_set_are_averaged_by_class() -> None:
     from clipcifar import naming_prompts
 
     given = images()
-    naming = {"fog": ["a {classname} in fog.", "foggy {classname}."]}
-    (expanded,) = naming_prompts.expand(naming, ["fog"], class_names=CLASSES, dataset="digits").values()
+    templates = {"fog": ["a {classname} in fog.", "foggy {classname}."]}
+    (expanded,) = naming_prompts.expand(templates, ["fog"], class_names=CLASSES, dataset="digits").values()
     rows = unit(np.random.default_rng(0).standard_normal((6, 24)))
     embeddings = dict(zip(expanded.sentences, rows, strict=True))
     classifier: Callable[..., Any] = corruption_study.prompt_classifier(expanded, embeddings, given)

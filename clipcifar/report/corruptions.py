@@ -75,14 +75,11 @@ def _method_verdicts(outcome: Outcome) -> list[str]:
     found = outcome.robustness[REFERENCE]
     means = found.accuracy.mean(axis=1)
     worst, best = int(means.argmin()), int(means.argmax())
-    kept = max(outcome.robustness, key=lambda method: -outcome.robustness[method].drop.value)
     sentences = [
         f"zero-shot is right on {_with_interval(found.mean)} % of the corrupted images and on "
         f"{_percent(found.clean.value)} % of the clean ones: it loses {_with_interval(found.drop)} % of its "
         f"accuracy, most under {naming.spoken(outcome.names[worst])} (to {_percent(means[worst])} %) "
         f"and least under {naming.spoken(outcome.names[best])} (to {_percent(means[best])} %).",
-        f"The smallest share of clean accuracy is lost by {METHODS[kept]}, "
-        f"{_with_interval(outcome.robustness[kept].drop)} %.",
     ]
     for item in outcome.versus:
         said = statement(item.paired, item.p_holm, name_a=METHODS[REFERENCE], name_b=METHODS[item.name])
@@ -140,7 +137,7 @@ def _methods(outcome: Outcome) -> Section:
                 names,
                 [METHODS[method] for method in found],
                 [list(column) for column in zip(*heat, strict=True)],
-                "Per cent right, the mean over severities; darker is better.",
+                "Per cent right, the mean over severities; the more shade, the better.",
             )
         ],
     )
@@ -163,7 +160,7 @@ def _severities(outcome: Outcome) -> Section:
                 [naming.spoken(name) for name in outcome.names],
                 [CLEAN, *map(str, outcome.severities)],
                 heat,
-                "Per cent right; darker is better.",
+                "Per cent right; the more shade, the better.",
             )
         ],
         charts=[

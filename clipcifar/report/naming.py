@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from clipcifar.compare import LEVEL
 from clipcifar.naming_prompts import Naming
 from clipcifar.report import charts
 from clipcifar.report.study import Chart, Section, Table
 from clipcifar.report.table import p_text
-from clipcifar.verdict import statement
 
 _TITLE = "Prompts that name the corruption"
 
@@ -19,13 +19,26 @@ def spoken(name: str) -> str:
 
 
 def verdicts(found: Sequence[Naming], active: str) -> list[str]:
-    """One sentence for each naming set: whether it is better than the active set on its images."""
+    """Under which corruptions the naming set is better than the active one, worse, or neither."""
+    better = [item for item in found if item.p_holm < LEVEL and item.corrupted.difference > 0]
+    worse = [item for item in found if item.p_holm < LEVEL and item.corrupted.difference < 0]
+    neither = [item for item in found if item.p_holm >= LEVEL]
     sentences = []
-    for item in found:
-        name = f"the set that names {spoken(item.name)}"
-        said = statement(item.corrupted, item.p_holm, name_a=active, name_b=name)
-        sentences.append(f"Under {spoken(item.name)} {said}.")
+    for items, said in (
+        (better, f"Prompts that name the corruption are better than {active} under"),
+        (worse, f"They are worse than {active} under"),
+        (neither, f"No difference shown between them and {active} under"),
+    ):
+        if items:
+            ordered = sorted(items, key=lambda item: -abs(item.corrupted.difference))
+            told = "; ".join(f"{spoken(item.name)} {_points(item)}" for item in ordered)
+            sentences.append(f"{said} {told} (points, 95 % interval; exact paired test by image, Holm).")
     return sentences
+
+
+def _points(item: Naming) -> str:
+    low, high = 100 * item.corrupted.low, 100 * item.corrupted.high
+    return f"{100 * item.corrupted.difference:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 def section(found: Sequence[Naming], active: str) -> Section:
@@ -34,14 +47,13 @@ def section(found: Sequence[Naming], active: str) -> Section:
         return Section("naming", _TITLE, ["None of the corruptions is named by a prompt."])
     rows = []
     for item in found:
-        low, high = 100 * item.corrupted.low, 100 * item.corrupted.high
         rows.append(
             [
                 spoken(item.name),
                 str(item.num_sentences),
                 f"{100 * item.corrupted.accuracy_a:.1f}",
                 f"{100 * item.corrupted.accuracy_b:.1f}",
-                f"{100 * item.corrupted.difference:+.1f} [{low:+.1f}, {high:+.1f}]",
+                _points(item),
                 p_text(item.p_holm),
                 f"{100 * item.clean.difference:+.1f}",
             ]
