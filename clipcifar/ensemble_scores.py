@@ -75,7 +75,7 @@ def judge(
 
 def arrays(judged: list[Judged]) -> dict[str, NDArray[np.float32]]:
     """The (N, C) test logits of every chosen mix, by method and what is mixed."""
-    return {f"scores/{one.pair.method}/{one.pair.how}": one.scores for one in judged}
+    return {f"{one.pair.method}/{one.pair.how}": one.scores for one in judged}
 
 
 def as_study_metrics(judged: list[Judged], labels: NDArray[np.int64]) -> dict[str, Any]:
