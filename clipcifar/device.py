@@ -34,8 +34,13 @@ def choose(name: DeviceName, *, key: str) -> torch.device:
     return torch.device(name)
 
 
-def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+def autocast(
+    device: torch.device, precision: Precision, *, key: str = "embed.precision"
+) -> AbstractContextManager[object]:
     """Mixed precision where it is offered: bf16 and fp16 on cuda.
+
+    Args:
+        precision: what params.yaml says under `key`.
 
     Raises:
         ConfigError: mixed precision is asked for on another device.
@@ -45,10 +50,15 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     if device.type != "cuda":
         raise ConfigError(
             f"precision {precision} is for cuda, the device is {device.type}",
-            where="params.yaml: embed.precision",
+            where=f"params.yaml: {key}",
             fix="use fp32",
         )
     return torch.autocast("cuda", dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[precision])
+
+
+def gradient_scaler(device: torch.device, precision: Precision) -> torch.amp.GradScaler:
+    """Loss scaling for fp16, whose smallest number many gradients fall below; elsewhere it does nothing."""
+    return torch.amp.GradScaler(device.type, enabled=precision == "fp16" and device.type == "cuda")
 
 
 def upload(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

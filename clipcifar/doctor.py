@@ -16,13 +16,14 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from clipcifar import device, doctor_files, dvc_cache, files, params
-from clipcifar.dataset_params import DatasetParams
 from clipcifar.corruption_params import CorruptionParams
+from clipcifar.dataset_params import DatasetParams
 from clipcifar.doctor_files import Found
 from clipcifar.embed_params import EmbedParams
 from clipcifar.ensemble_params import EnsembleParams
 from clipcifar.errors import ClipcifarError, ConfigError, EnvironmentFault
 from clipcifar.few_shot import FewShotParams
+from clipcifar.finetune_params import FinetuneParams
 from clipcifar.label_errors import LabelErrorsParams
 from clipcifar.linear_probe import LinearProbeParams
 from clipcifar.model import ModelParams
@@ -49,6 +50,7 @@ _SECTIONS: dict[str, Any] = {
     "label_errors": LabelErrorsParams,
     "near_duplicates": NearDuplicatesParams,
     "corruptions": CorruptionParams,
+    "finetune": FinetuneParams,
 }
 Check = Callable[[Path, Mapping[str, Any]], Found]
 

@@ -22,7 +22,8 @@ from clipcifar.errors import ConfigError
 
 SECTIONS = (
     *("dataset", "split", "model", "embed", "prompts", "linear_probe", "mlp_probe", "projection"),
-    *("few_shot", "ensemble", "models", "label_errors", "near_duplicates", "corruptions"),  # of the studies
+    *("few_shot", "ensemble", "models", "label_errors", "near_duplicates"),  # of the studies
+    *("corruptions", "finetune"),
 )
 DATASETS = (  # the rows of datasets.REGISTRY
     "cifar10",

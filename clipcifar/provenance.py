@@ -24,7 +24,7 @@ def embedding_attributes(
     """What images and sentences have in common: model, classes, device kind, code and libraries."""
     return {
         **model.attributes(),
-        **{f"version_{name}": version(name) for name in _LIBRARIES},
+        **versions(),
         "class_names": class_names_attribute(class_names),
         "device": device_kind,
         "normalised": True,
@@ -41,6 +41,11 @@ def image_attributes(dataset: Prepared, embed: EmbedParams) -> dict[str, Attribu
         "precision": embed.precision,
         "batch_size": embed.batch_size,
     }
+
+
+def versions() -> dict[str, Attribute]:
+    """The libraries that turn pixels and sentences into numbers, as attributes."""
+    return {f"version_{name}": version(name) for name in _LIBRARIES}
 
 
 def config_sha256(folder: Path) -> str:

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-import filelock
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar.errors import EnvironmentFault
-from clipcifar.files import canonical_json, explained, require_writable, write_atomically
+from clipcifar import run_lock
+from clipcifar.files import canonical_json, write_atomically
 
 _DTYPE = "<f4"
 
@@ -34,41 +31,11 @@ class ShardFolder:
 
     def __init__(self, root: Path, fingerprint: str) -> None:
         self._folder = root / fingerprint[:32]
-        self._lock_file = root / f"{fingerprint[:32]}.lock"
-        self._holder_file = root / f"{fingerprint[:32]}.holder"
         self._fingerprint = fingerprint
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the folder alone; the system frees the lock of a process that has died.
-
-        Raises:
-            EnvironmentFault: another process holds it, or the folder cannot be written.
-        """
-        require_writable(self._folder)
-        lock = filelock.FileLock(self._lock_file)
-        with explained(self._lock_file):
-            try:
-                lock.acquire(blocking=False)
-            except filelock.Timeout as error:  # an OSError too, but one that says more
-                raise EnvironmentFault(
-                    f"another run is extracting the same embeddings ({self._holder()})",
-                    where=str(self._folder),
-                    fix="wait for it to end, or end it",
-                ) from error
-        try:
-            with explained(self._holder_file):
-                self._holder_file.write_text(str(os.getpid()))
-            yield
-        finally:
-            self._holder_file.unlink(missing_ok=True)
-            lock.release()
-
-    def _holder(self) -> str:
-        try:
-            return f"process {int(self._holder_file.read_text())}"
-        except (OSError, ValueError):
-            return "process unknown"
+    def locked(self) -> AbstractContextManager[None]:
+        """Hold the folder alone; EnvironmentFault when another run does, or it cannot be written."""
+        return run_lock.alone(self._folder, doing="extracting the same embeddings")
 
     def _path(self, start: int, stop: int) -> Path:
         return self._folder / f"{start:09d}-{stop:09d}.shard"

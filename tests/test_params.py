@@ -8,8 +8,8 @@ import pytest
 from dvc.utils.serialize import parse_yaml
 
 from clipcifar import params, strict_yaml
-from clipcifar.dataset_params import DatasetParams
 from clipcifar.corruption_params import CorruptionParams
+from clipcifar.dataset_params import DatasetParams
 from clipcifar.embed_params import EmbedParams
 from clipcifar.errors import ConfigError
 from clipcifar.linear_probe import LinearProbeParams

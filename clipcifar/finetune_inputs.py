@@ -1,0 +1,102 @@
+"""What fine-tuning starts from: data, tower and head, checked to belong together."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from clipcifar import dataset_file, heads, provenance, splits, store
+from clipcifar.dataset_file import Prepared
+from clipcifar.errors import DataError
+from clipcifar.files import sha256_of, source_sha256
+from clipcifar.finetune_params import FinetuneParams
+from clipcifar.mlp_probe import MLPProbe
+from clipcifar.model import ModelDescription, check_described
+from clipcifar.splits import TrainVal
+from clipcifar.store import ImageEmbeddings
+
+_HERE = Path(__file__).parent
+_SOURCES = (
+    "augment.py",
+    "dropout.py",
+    "finetune.py",
+    "finetune_inputs.py",
+    "finetune_optimiser.py",
+    "finetune_run.py",
+    "image_tower.py",
+    "mlp_probe.py",
+    "pixels.py",
+    "preprocess.py",
+    "tower_layers.py",
+    "training_state.py",
+)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Data of one run.
+
+    Attributes:
+        dataset: pixels, or the digests of image files.
+        images: the embeddings of the same images by the tower as it begins.
+        rows: train and val among the official train rows.
+    """
+
+    dataset: Prepared
+    images: ImageEmbeddings
+    rows: TrainVal
+
+
+def read(dataset_path: Path, weights: Path, model_path: Path, images_path: Path, splits_path: Path) -> Inputs:
+    """Read and verify; DataError where the embeddings are not of this dataset and these weights."""
+    dataset, images = dataset_file.read(dataset_path), store.read_images(images_path)
+    description = ModelDescription.read(model_path)
+    check_described(images.attributes, description)
+    provenance.check_weights(description, weights)
+    if dataset.digest != images.dataset_digest:
+        raise DataError(
+            "the embeddings are of another dataset", where=str(images_path), fix="run `dvc repro`"
+        )
+    rows = splits.read_splits(splits_path, images.train.ids, dataset_digest=images.dataset_digest)
+    return Inputs(dataset, images, rows)
+
+
+def read_head(path: Path, images: ImageEmbeddings, *, dropout: float) -> tuple[MLPProbe, str]:
+    """The trained head of the frozen probe, and its file's digest.
+
+    Raises:
+        DataError: it was trained on other embeddings.
+    """
+    arrays, attributes = heads.read(path)
+    if attributes.get("images_fingerprint") != images.attributes["fingerprint"]:
+        raise DataError(
+            "the head was trained on other embeddings", where=str(path), fix="run `dvc repro mlp_probe`"
+        )
+    head = MLPProbe(
+        torch.from_numpy(images.train.embeddings),
+        num_classes=len(images.class_names),
+        hidden=int(attributes["hidden"]),
+        dropout=dropout,
+    )
+    head.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
+    return head, str(attributes["content_digest"])
+
+
+def fingerprint(
+    images: ImageEmbeddings, rows: TrainVal, head_digest: str, *, params: FinetuneParams, device: str
+) -> str:
+    """Digest of all that determines the trained tower: data, start, parameters, device kind and code."""
+    return sha256_of(
+        {
+            "images": images.attributes["fingerprint"],
+            "train": rows.train.tolist(),
+            "val": rows.val.tolist(),
+            "head": head_digest,
+            "params": asdict(params),
+            "device": device,
+            "versions": provenance.versions(),
+            "source": source_sha256(*(_HERE / name for name in _SOURCES)),
+        }
+    )

@@ -1,0 +1,52 @@
+"""One run at a time on one piece of scratch work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+
+from clipcifar.errors import EnvironmentFault
+from clipcifar.files import explained, require_writable
+
+
+@contextmanager
+def alone(folder: Path, *, doing: str) -> Iterator[None]:
+    """Hold a folder alone; the system frees the lock of a process that has died.
+
+    Args:
+        folder: of the work; the lock lies beside it.
+        doing: what another holder is at, for the message: "extracting the same embeddings".
+
+    Raises:
+        EnvironmentFault: another process holds it, or the folder cannot be written.
+    """
+    lock_file, holder_file = (folder.with_name(folder.name + ending) for ending in (".lock", ".holder"))
+    require_writable(folder)
+    lock = filelock.FileLock(lock_file)
+    with explained(lock_file):
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout as error:  # an OSError too, but one that says more
+            raise EnvironmentFault(
+                f"another run is {doing} ({_holder(holder_file)})",
+                where=str(folder),
+                fix="wait for it to end, or end it",
+            ) from error
+    try:
+        with explained(holder_file):
+            holder_file.write_text(str(os.getpid()))
+        yield
+    finally:
+        holder_file.unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(holder_file: Path) -> str:
+    try:
+        return f"process {int(holder_file.read_text())}"
+    except (OSError, ValueError):
+        return "process unknown"
