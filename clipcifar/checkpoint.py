@@ -1,7 +1,7 @@
 """The state of a long training after its last finished epoch, kept so that a killed run goes on there.
 
 A checkpoint is a few parts, each named tensors in a safetensors file of its own, and a manifest with
-their digests that is written last. A kill leaves the one before; a damaged one counts as missing.
+their digests, and its own, that is written last. A kill leaves the one before; a damaged one counts as missing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 
 from clipcifar import run_lock
-from clipcifar.files import canonical_json, explained, file_sha256, write_atomically
+from clipcifar.files import canonical_json, explained, file_sha256, sha256_of, write_atomically
 
 Parts = dict[str, dict[str, torch.Tensor]]
 _MANIFEST = "manifest.json"
@@ -52,7 +52,8 @@ class Checkpoints:
             write_atomically(path, safetensors.torch.save(on_host))
             files[part] = [path.name, file_sha256(path)]
         manifest = {"fingerprint": self._fingerprint, "files": files}
-        write_atomically(self._folder / _MANIFEST, canonical_json(manifest).encode())
+        sealed = {**manifest, "sha256": sha256_of(manifest)}
+        write_atomically(self._folder / _MANIFEST, canonical_json(sealed).encode())
         self._files = files
         current = {name for name, _ in files.values()}
         with explained(self._folder):
@@ -64,7 +65,8 @@ class Checkpoints:
         """The parts of the last checkpoint on the host, or None when there is none that is whole."""
         try:
             manifest = json.loads((self._folder / _MANIFEST).read_bytes())
-            if manifest["fingerprint"] != self._fingerprint:
+            seal = manifest.pop("sha256")
+            if manifest["fingerprint"] != self._fingerprint or seal != sha256_of(manifest):
                 return None
             parts: Parts = {}
             for part, (name, sha256) in manifest["files"].items():

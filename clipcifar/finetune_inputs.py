@@ -59,8 +59,7 @@ def read(dataset_path: Path, weights: Path, model_path: Path, images_path: Path,
         raise DataError(
             "the embeddings are of another dataset", where=str(images_path), fix="run `dvc repro`"
         )
-    rows = splits.read_splits(splits_path, images.train.ids, dataset_digest=images.dataset_digest)
-    return Inputs(dataset, images, rows)
+    return Inputs(dataset, images, splits.train_val_of(images, splits_path))
 
 
 def read_head(path: Path, images: ImageEmbeddings, *, dropout: float) -> tuple[MLPProbe, str]:

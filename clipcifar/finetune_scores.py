@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from clipcifar import container
 from clipcifar.errors import DataError
 from clipcifar.files import Attribute
+from clipcifar.store import class_names_of
 
 _KIND = "fine-tuned scores"
 
@@ -46,15 +47,27 @@ class FinetuneScores:
         """Read and verify; DataError names what is wrong with the file."""
         file = container.read(path, kind=_KIND)
         try:
-            return cls(
+            found = cls(
                 file.arrays["val/scores"],
                 container.decode_strings(file.arrays["val/ids"]),
                 file.arrays["test/scores"],
                 container.decode_strings(file.arrays["test/ids"]),
                 file.attributes,
             )
+            for scores, ids in ((found.val, found.val_ids), (found.test, found.test_ids)):
+                _check(scores, ids, num_classes=len(class_names_of(file.attributes)))
+            return found
         except (KeyError, DataError) as error:
             raise DataError(f"not fine-tuned scores: {error}", where=str(path), fix="run it again") from error
+
+
+def _check(scores: NDArray[np.float32], ids: list[str], *, num_classes: int) -> None:
+    if scores.dtype != np.float32 or scores.shape != (len(ids), num_classes) or not len(ids):
+        raise DataError(f"expected float32 scores of {len(ids)} images, found {scores.dtype} {scores.shape}")
+    if not np.isfinite(scores).all():
+        raise DataError("a score is not finite")
+    if len(set(ids)) != len(ids):
+        raise DataError("a sample id occurs twice")
 
 
 def positions(wanted: list[str], found: list[str], *, where: str) -> NDArray[np.int64]:

@@ -69,7 +69,9 @@ def load(folder: Path, device: torch.device, *, precision: Precision) -> ImageTo
             fix="run `dvc repro -f fetch_model`",
         ) from error
     preprocess = Preprocess.from_config(open_clip.get_model_preprocess_cfg(model))
-    return ImageTower(model.visual, preprocess, precision=precision).to(device)
+    # The layout that convolutions are fastest in, by a third on a CPU; a transformer has but one.
+    visual = model.visual.to(memory_format=torch.channels_last)
+    return ImageTower(visual, preprocess, precision=precision).to(device)
 
 
 def checkpoint_activations(tower: ImageTower) -> None:

@@ -81,12 +81,15 @@ class TrainingState:
         for name, parameter in self._trained.items():
             parameter.copy_(parameters[name])
 
+    @torch.no_grad()
     def _restore(self, found: Parts) -> None:
         self._load(found["parameters"])
         self.curve = [Epoch(i, *point) for i, point in enumerate(found["progress"]["curve"].tolist())]
         for name in found["means"]:
             parameter = self._trained[name]
             kept = {key: found[part][name].to(parameter.device) for part, key in _MOMENTS.items()}
+            for key in ("exp_avg", "exp_avg_sq"):  # in the parameter's layout: the fused step counts bytes
+                kept[key] = torch.empty_like(parameter).copy_(kept[key])
             self._optimiser.state[parameter] = kept
         if self._scaler.is_enabled():
             scale, tracker = found["progress"]["scale"].tolist()
