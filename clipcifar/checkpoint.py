@@ -1,7 +1,8 @@
 """The state of a long training after its last finished epoch, kept so that a killed run goes on there.
 
 A checkpoint is a few parts, each named tensors in a safetensors file of its own, and a manifest with
-their digests, and its own, that is written last. A kill leaves the one before; a damaged one counts as missing.
+their digests and its own, written last. A kill leaves the checkpoint before; a damaged one counts as
+missing.
 """
 
 from __future__ import annotations
