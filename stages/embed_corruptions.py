@@ -12,7 +12,7 @@ from clipcifar.container import fingerprint_of
 from clipcifar.corrupted_images import examples
 from clipcifar.corruption_params import CorruptionParams
 from clipcifar.corruption_suite import chosen_images, open_suite
-from clipcifar.datasets import DatasetParams
+from clipcifar.dataset_params import DatasetParams
 from clipcifar.embed_params import EmbedParams
 from clipcifar.extract import extract
 from clipcifar.model import ModelDescription

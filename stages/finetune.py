@@ -7,7 +7,7 @@ from typing import Any
 
 from clipcifar import device, files, finetune_inputs, finetune_run, image_tower, model, params, pixels
 from clipcifar.checkpoint import Checkpoints
-from clipcifar.datasets import DatasetParams
+from clipcifar.dataset_params import DatasetParams
 from clipcifar.embed_params import EmbedParams
 from clipcifar.finetune_params import FinetuneParams
 from clipcifar.training_state import best

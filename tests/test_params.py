@@ -280,7 +280,7 @@ def test_a_long_wrong_value_is_shown_in_part() -> None:
         ("on_bad_image: error", "on_bad_image: ignore", "dataset.on_bad_image", "error, skip"),
         ("allow_pickle: false", "allow_pickle: no", "model.allow_pickle", "true or false"),
         ("allow_pickle: false", "allow_pickle: 0", "model.allow_pickle", "true or false"),
-        ("fp32\n  batch_size: 256", "fp64\n  batch_size: 256", "embed.precision", "fp32, bf16, fp16"),
+        ("precision: fp32", "precision: fp64", "embed.precision", "fp32, bf16, fp16"),
         ("max_iter: 2000", "max_iter: 2e3", "linear_probe.max_iter", "a whole number"),
         ("c_grid: [", "c_grid: [ten, ", "linear_probe.c_grid[0]", "a number"),
         ("active: photo", "active: null", "prompts.active", "text"),
