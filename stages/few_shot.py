@@ -30,7 +30,7 @@ def main(
     images, texts = store.read_images(images_path), store.read_texts(texts_folder / f"{active}.h5")
     store.check_same_space(images, texts)
     model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
-    rows = splits.read_splits(splits_path, images.train.ids, dataset_digest=images.dataset_digest)
+    rows = splits.train_val_of(images, splits_path)
     with progress(total=few_shot_draws.num_draws(few_shot_params), unit="draws", what="few-shot") as bar:
         study = few_shot_draws.run(
             images, rows, classifier(texts), params=few_shot_params, on_draw=bar.update
