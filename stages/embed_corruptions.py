@@ -12,7 +12,7 @@ from clipcifar.container import fingerprint_of
 from clipcifar.corrupted_images import examples
 from clipcifar.corruption_params import CorruptionParams
 from clipcifar.corruption_suite import chosen_images, open_suite
-from clipcifar.dataset_params import DatasetParams
+from clipcifar.dataset_params import DatasetParams, photograph_folder
 from clipcifar.embed_params import EmbedParams
 from clipcifar.extract import extract
 from clipcifar.model import ModelDescription
@@ -20,10 +20,12 @@ from clipcifar.shards import ShardFolder
 from stages import run
 
 
-def main(settings: dict[str, Any], dataset_path: Path, weights: Path, model_path: Path, folder: Path) -> None:
+def main(
+    settings: dict[str, Any], raw: Path, dataset_path: Path, weights: Path, model_path: Path, folder: Path
+) -> None:
     embed = params.read(settings, "embed", EmbedParams)
     asked = params.read(settings, "corruptions", CorruptionParams)
-    photographs = Path(params.read(settings, "dataset", DatasetParams).path)
+    photographs = photograph_folder(params.read(settings, "dataset", DatasetParams), raw)
     target = device.choose(embed.device, key="embed.device")
     device.autocast(target, embed.precision)  # refuses a wrong combination before the model is loaded
     scratch = files.cache_folder() / "corruptions"
@@ -44,10 +46,7 @@ def main(settings: dict[str, Any], dataset_path: Path, weights: Path, model_path
     )
     common = {
         **provenance.embedding_attributes(model, dataset.class_names, target.type),
-        "dataset": dataset.name,
-        "dataset_digest": dataset.digest,
-        "precision": embed.precision,
-        "batch_size": embed.batch_size,
+        **provenance.image_attributes(dataset, embed),
     }
     for number, (name, entry) in enumerate(suite.items(), start=1):
         print(f"{name}, {number} of {len(suite)}", flush=True)
