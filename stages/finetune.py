@@ -7,7 +7,7 @@ from typing import Any
 
 from clipcifar import device, files, finetune_inputs, finetune_run, image_tower, model, params, pixels
 from clipcifar.checkpoint import Checkpoints
-from clipcifar.dataset_params import DatasetParams
+from clipcifar.dataset_params import DatasetParams, photograph_folder
 from clipcifar.embed_params import EmbedParams
 from clipcifar.finetune_params import FinetuneParams
 from clipcifar.training_state import best
@@ -16,6 +16,7 @@ from stages import run
 
 def main(
     settings: dict[str, Any],
+    raw: Path,
     dataset_path: Path,
     weights: Path,
     model_path: Path,
@@ -26,7 +27,7 @@ def main(
 ) -> None:
     tuning = params.read(settings, "finetune", FinetuneParams)
     workers = params.read(settings, "embed", EmbedParams).worker_count
-    root = Path(params.read(settings, "dataset", DatasetParams).path)
+    root = photograph_folder(params.read(settings, "dataset", DatasetParams), raw)
     target = device.choose(tuning.device, key="finetune.device")
     device.autocast(target, tuning.precision, key="finetune.precision")  # refused before anything is loaded
     files.require_writable(folder)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from clipcifar import files, heads, label_findings, model, params, same_images, store
-from clipcifar.dataset_params import DatasetParams
+from clipcifar.dataset_params import DatasetParams, photograph_folder
 from clipcifar.label_errors import LabelErrorsParams, disputes, plant, probabilities
 from clipcifar.linear_probe import LinearProbeParams
 from clipcifar.out_of_sample import opinions
@@ -18,6 +18,7 @@ from stages import run
 
 def main(
     settings: dict[str, Any],
+    raw: Path,
     images_path: Path,
     texts_folder: Path,
     head: Path,
@@ -28,7 +29,7 @@ def main(
 ) -> None:
     asked = params.read(settings, "label_errors", LabelErrorsParams)
     max_iter = params.read(settings, "linear_probe", LinearProbeParams).max_iter
-    folder = Path(params.read(settings, "dataset", DatasetParams).path)
+    folder = photograph_folder(params.read(settings, "dataset", DatasetParams), raw)
     active = params.read(settings, "prompts", PromptsParams).active
     images, texts = store.read_images(images_path), store.read_texts(texts_folder / f"{active}.h5")
     store.check_same_space(images, texts)

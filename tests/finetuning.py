@@ -89,9 +89,8 @@ def write(folder: Path, clip: Path) -> None:
     splits.write_splits(folder / "splits.h5", train.ids, rows, attributes={"dataset_digest": digest})
     given = settings(clip)
     fetch_model.main(given, folder / "weights", folder / "model.json")
-    embed_images.main(
-        given, folder / "dataset.h5", folder / "weights", folder / "model.json", folder / "images.h5"
-    )
+    names = ("raw", "dataset.h5", "weights", "model.json", "images.h5")
+    embed_images.main(given, *(folder / name for name in names))
     mlp_probe.main(
         given,
         folder / "images.h5",
@@ -105,7 +104,7 @@ def write(folder: Path, clip: Path) -> None:
 
 def arguments(folder: Path, out: Path) -> list[Path]:
     """The paths of the stage `finetune`."""
-    names = ("dataset.h5", "weights", "model.json", "images.h5", "splits.h5", "head.h5")
+    names = ("raw", "dataset.h5", "weights", "model.json", "images.h5", "splits.h5", "head.h5")
     return [*(folder / name for name in names), out]
 
 
