@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -45,13 +46,17 @@ class Without:
 
 
 def nearest(
-    queries: NDArray[np.float32], keys: NDArray[np.float32]
+    queries: NDArray[np.float32],
+    keys: NDArray[np.float32],
+    *,
+    on_rows: Callable[[int], object] = lambda count: None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The most similar key of every query, in blocks: memory depends on neither number of rows.
 
     Args:
         queries: (M, D) float32 unit rows.
         keys: (N, D) float32 unit rows.
+        on_rows: called with how many queries have been answered since the last call.
 
     Returns:
         (M,) int64 rows of `keys`, the first of equals, and (M,) float32 cosines.
@@ -67,6 +72,7 @@ def nearest(
             better = value > best[block]
             rows[block][better] = first + winner[better]
             best[block][better] = value[better]
+        on_rows(len(best[block]))
     return rows, best
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from clipcifar import duplicate_findings, files, model, near_duplicates, params, same_images, store
 from clipcifar.dataset_params import DatasetParams
 from clipcifar.near_duplicates import NearDuplicatesParams
+from clipcifar.progress import progress
 from clipcifar.report import near_duplicates as page
 from stages import run
 
@@ -26,7 +27,8 @@ def main(
     model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
     dataset, said = same_images.read(images, dataset_path, predictions)
     train, test = images.train, images.test
-    twins, cosines = near_duplicates.nearest(test.embeddings, train.embeddings)
+    with progress(total=len(test.ids), unit="images", what="nearest train images") as bar:
+        twins, cosines = near_duplicates.nearest(test.embeddings, train.embeddings, on_rows=bar.update)
     found = duplicate_findings.find(
         twins,
         cosines,

@@ -27,7 +27,9 @@ def test_the_nearest_is_that_of_the_whole_product(monkeypatch: pytest.MonkeyPatc
     for blocks in ((1024, 8192), (7, 10), (53, 101), (1, 1)):
         monkeypatch.setattr(near_duplicates, "QUERY_BLOCK", blocks[0])
         monkeypatch.setattr(near_duplicates, "KEY_BLOCK", blocks[1])
-        rows, cosines = nearest(queries, keys)
+        counted: list[int] = []
+        rows, cosines = nearest(queries, keys, on_rows=counted.append)
+        assert sum(counted) == 53
         assert rows[5] == 3
         assert (rows == whole.argmax(axis=1)).all()
         assert cosines == pytest.approx(whole.max(axis=1), abs=1e-6)
