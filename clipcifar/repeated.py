@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from clipcifar.compare import LEVEL, RESAMPLES, Paired
 from clipcifar.errors import DataError
 
+_SMALLEST = 1e-12  # p below which the rounding of the transform is all that is left
+
 
 def bootstrap_means(values: NDArray[np.floating], *, seed: int = 0) -> NDArray[np.float64]:
     """Means over images that are resampled with replacement.
@@ -59,7 +61,7 @@ def sign_flip_exact(differences: NDArray[np.int64]) -> float:
     for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
         transform *= np.cos(size * angles) ** count
     chances = np.fft.irfft(transform, n=length)  # of every sum from 0 to `largest`, then the negative
-    return float(np.clip(2 * chances[found : largest + 1].sum(), 0, 1))
+    return float(np.clip(2 * chances[found : largest + 1].sum(), _SMALLEST, 1))
 
 
 def paired(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_], *, seed: int = 0) -> Paired:
