@@ -7,7 +7,9 @@ command that mends it. Nothing is changed. What no stage has made yet is not an 
 from __future__ import annotations
 
 import platform
+import shlex
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -15,13 +17,22 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-from clipcifar import device, doctor_files, dvc_cache, files, params
+from clipcifar import (
+    device,
+    doctor_files,
+    dvc_cache,
+    dvc_outputs,
+    dvc_project,
+    files,
+    lockfile,
+    params,
+)
 from clipcifar.corruption_params import CorruptionParams
 from clipcifar.dataset_params import DatasetParams
 from clipcifar.doctor_files import Found
 from clipcifar.embed_params import EmbedParams
 from clipcifar.ensemble_params import EnsembleParams
-from clipcifar.errors import ClipcifarError, ConfigError, EnvironmentFault
+from clipcifar.errors import ClipcifarError, ConfigError, DataError, EnvironmentFault
 from clipcifar.few_shot import FewShotParams
 from clipcifar.finetune_params import FinetuneParams
 from clipcifar.label_errors import LabelErrorsParams
@@ -33,6 +44,7 @@ from clipcifar.prompts import PromptsParams, expand_sets
 from clipcifar.splits import SplitParams
 from clipcifar.training import TrainingParams
 
+ACTIVATE = "make setup && source .venv/bin/activate"
 ROOM = 2_000_000_000  # bytes: weights, dataset and embeddings, and DVC's copies of them
 CLASSES = Path("data/classes.json")
 _SECTIONS: dict[str, Any] = {
@@ -63,6 +75,16 @@ def examine(repository: Path) -> Iterator[tuple[str, str | ClipcifarError]]:
     """
     yield from (("environment", found) for found in _packages())
     told: set[str] = set()
+    if not (repository / "params.yaml").is_file():
+        yield (
+            "params.yaml",
+            ConfigError(
+                "there is no params.yaml",
+                where=str(repository),
+                fix="go to the project's folder; if this is it: git checkout HEAD -- params.yaml",
+            ),
+        )
+        return
     try:
         settings = params.load(repository / "params.yaml")
     except ClipcifarError as error:
@@ -99,7 +121,12 @@ def _packages() -> Found:
             )
     for command in ("dvc", "git"):
         if shutil.which(command) is None:
-            yield EnvironmentFault(f"the command {command} is not found", fix="source .venv/bin/activate")
+            yield EnvironmentFault(f"the command {command} is not found", fix=ACTIVATE)
+    python = shutil.which("python")  # what the stages are started with
+    if python is None or Path(python).parent.resolve() != Path(sys.executable).parent.resolve():
+        yield EnvironmentFault(
+            f"the command python is {python or 'not found'}, and this is {sys.executable}", fix=ACTIVATE
+        )
     yield f"Python {platform.python_version()}, {len(needed)} packages needed"
 
 
@@ -110,10 +137,44 @@ def _settings(repository: Path, settings: Mapping[str, Any]) -> Found:
         except ConfigError as error:
             yield error
     if (repository / CLASSES).is_file():
-        classes = files.read_json(repository / CLASSES)
         prompts = params.read(settings, "prompts", PromptsParams)
-        sets, _ = expand_sets(prompts, class_names=classes["class_names"], dataset=classes["dataset"])
+        sets, _ = expand_sets(prompts, **_classes(repository / CLASSES))
         yield f"{len(sets)} prompt sets, {prompts.active} active"
+    changed = lockfile.changed_keys(repository)
+    if changed:
+        yield f"changed since the last run, `dvc repro` brings the results up to date: {', '.join(changed)}"
+
+
+def _classes(path: Path) -> dict[str, Any]:
+    """The dataset's name and class names."""
+    try:
+        found = files.read_json(path)
+        return {"dataset": found["dataset"], "class_names": [str(name) for name in found["class_names"]]}
+    except (TypeError, KeyError) as error:
+        raise DataError(
+            "not a list of class names", where=str(path), fix=f"rm {CLASSES} && dvc repro prepare"
+        ) from error
+
+
+def _sources(repository: Path, settings: Mapping[str, Any]) -> Found:
+    """What stages need and none makes: modules, and the two paths of params.yaml."""
+    sources = dvc_project.read(repository).sources
+    given = {repository / settings[section]["path"]: section for section in ("dataset", "model")}
+    lost = [path for path in sources if not path.exists()]
+    for path in lost:
+        if path in given and settings[given[path]]["path"] != params.NO_PATH:
+            key = f"{given[path]}.path"
+            yield ConfigError(
+                f"{key} does not exist: {path}",
+                where=f"params.yaml: {key}",
+                fix=f"put it there, or name another; {params.NO_PATH} stands for none",
+            )
+    ours = [path.relative_to(repository) for path in lost if path.is_relative_to(repository)]
+    ours = [path for path in ours if repository / path not in given or str(path) == params.NO_PATH]
+    if ours:
+        names = " ".join(shlex.quote(str(path)) for path in ours)
+        yield DataError(f"missing: {names}", where=str(repository), fix=f"git checkout HEAD -- {names}")
+    yield f"{len(sources)} files and folders that the stages need"
 
 
 def _device(repository: Path, settings: Mapping[str, Any]) -> Found:
@@ -126,8 +187,11 @@ def _device(repository: Path, settings: Mapping[str, Any]) -> Found:
 
 def _disk(repository: Path, settings: Mapping[str, Any]) -> Found:
     for folder in (repository, files.cache_folder()):
-        files.require_writable(folder)
         try:
+            if folder.exists() and not folder.is_dir():
+                name = shlex.quote(str(folder))
+                raise EnvironmentFault(f"{folder} is not a folder", fix=f"mv {name} {name}.old")
+            files.require_writable(folder)
             files.require_space(folder, ROOM)
         except EnvironmentFault as error:
             yield error
@@ -139,10 +203,13 @@ _CHECKS: dict[str, Check] = {
     "params.yaml": _settings,
     "device": _device,
     "disk": _disk,
+    "sources": _sources,
+    "outputs": lambda repository, settings: dvc_outputs.check(repository),
     "dataset": doctor_files.dataset,
     "weights": doctor_files.weights,
     "embeddings": doctor_files.embeddings,
     "results": doctor_files.predictions,
     "memo": doctor_files.remembered,
+    "scratch": doctor_files.scratch,
     "DVC's cache": lambda repository, settings: dvc_cache.check(repository),
 }

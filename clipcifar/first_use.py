@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 from clipcifar.errors import DataError
-from clipcifar.files import cache_folder, file_sha256, read_json, write_json
+from clipcifar.files import cache_folder, file_sha256, sha256_of, write_json
 
 RECORD = "known_files.json"
+
+
+def known_files() -> dict[str, str]:
+    """The sha256 of every file on record; DataError when the record cannot be read."""
+    record = cache_folder() / RECORD
+    try:
+        known = json.loads(record.read_bytes()) if record.exists() else {}
+    except (OSError, ValueError) as error:
+        raise _unreadable(record) from error
+    if not isinstance(known, dict):
+        raise _unreadable(record)
+    return known
+
+
+def _unreadable(record: Path) -> DataError:
+    return DataError(
+        "the record of downloaded files cannot be read",
+        where=str(record),
+        fix=f"rm {shlex.quote(str(record))}; every file is then trusted once more",
+    )
 
 
 def check(name: str, path: Path) -> None:
@@ -20,11 +43,17 @@ def check(name: str, path: Path) -> None:
     Raises:
         DataError: the file is not the one of its first use, or the record cannot be read.
     """
-    record = cache_folder() / RECORD
-    known = read_json(record) if record.exists() else {}
-    if not isinstance(known, dict):
-        raise DataError("not a record of known files", where=str(record), fix=f"delete {record}")
-    found = file_sha256(path)
+    _check_digest(name, file_sha256(path), path)
+
+
+def check_together(name: str, folder: Path, paths: Iterable[Path]) -> None:
+    """The same for files of a folder that mean something together: one more or less is a change too."""
+    digests = {path.relative_to(folder).as_posix(): file_sha256(path) for path in paths}
+    _check_digest(name, sha256_of(digests), folder)
+
+
+def _check_digest(name: str, found: str, path: Path) -> None:
+    record, known = cache_folder() / RECORD, known_files()
     if name not in known:
         write_json(record, {**known, name: found})
     elif known[name] != found:

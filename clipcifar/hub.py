@@ -19,12 +19,14 @@ from huggingface_hub.errors import (
 
 from clipcifar import first_use
 from clipcifar.errors import ConfigError, EnvironmentFault
+from clipcifar.files import copy_file
 from clipcifar.model import WEIGHTS_FILE
 
 TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.model")
 TRIES = 3
 TIMEOUT_S = 10.0  # to connect, and for the answer to begin
 _PICKLED_FILE = "open_clip_pytorch_model.bin"
+_TEXT_CONFIG, _TEXT_CONFIG_FILE = "text_config", "config.json"
 _FINAL = (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError, OfflineModeIsEnabled)
 
 
@@ -94,16 +96,49 @@ def revision_of(path: Path) -> str:
 
 
 def fetch_tokenizer(architecture: Mapping[str, Any], folder: Path) -> None:
-    """Models with a tokenizer of their own name a hub repository; the default one ships with open_clip."""
+    """Models with a tokenizer of their own name a hub repository; the default one ships with open_clip.
+
+    Raises:
+        DataError: the repository has other tokenizer files than at their first use.
+        EnvironmentFault: the hub cannot be reached.
+    """
     repository = architecture["text_cfg"].get("hf_tokenizer_name")
     if not repository:
         return
     try:
-        # Unanswered, snapshot_download waits for ever, or takes the folder to be complete.
+        # Unanswered, snapshot_download waits for ever, or takes what it has to be complete.
         _ask(partial(huggingface_hub.model_info, repository, timeout=TIMEOUT_S))
-        huggingface_hub.snapshot_download(repository, allow_patterns=list(TOKENIZER_FILES), local_dir=folder)
+        kept = Path(huggingface_hub.snapshot_download(repository, allow_patterns=list(TOKENIZER_FILES)))
     except Exception as error:  # as in fetch
         raise _unreachable(repository, "the tokenizer", error) from error
+    found = sorted(path for pattern in TOKENIZER_FILES for path in kept.glob(pattern) if path.is_file())
+    first_use.check_together(f"{repository}, tokenizer", kept, found)
+    for path in found:
+        copy_file(path, folder / path.name)
+
+
+def with_text_config(architecture: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Place the config of a text tower of another library in `folder`, and name it instead of its repository.
+
+    So whoever loads the folder later asks no hub for it.
+
+    Returns:
+        The architecture as it is to be written.
+
+    Raises:
+        DataError: the repository has another config than at its first use.
+        EnvironmentFault: the hub cannot be reached.
+    """
+    name = architecture["text_cfg"].get("hf_model_name")
+    if not name:
+        return dict(architecture)
+    own = Path(name, _TEXT_CONFIG_FILE)
+    copy_file(
+        own if own.is_file() else fetch(name, [_TEXT_CONFIG_FILE], None),
+        folder / _TEXT_CONFIG / _TEXT_CONFIG_FILE,
+    )
+    text = {**architecture["text_cfg"], "hf_model_name": str(folder / _TEXT_CONFIG)}
+    return {**architecture, "text_cfg": text}
 
 
 def _unreachable(repository: str, filename: str, error: Exception) -> EnvironmentFault:

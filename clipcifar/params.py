@@ -132,9 +132,12 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
 
 
 def _wrong(key: str, value: Any, expected: str) -> ConfigError:
+    fix = f"write {NO_PATH} where there is none" if value is None and key.endswith(".path") else ""
     shown = repr(value)
     if len(shown) > 60:
         shown = shown[:57] + "..."
     return ConfigError(
-        f"{key} is {shown} ({type(value).__name__}), expected {expected}", where=f"params.yaml: {key}"
+        f"{key} is {shown} ({type(value).__name__}), expected {expected}",
+        where=f"params.yaml: {key}",
+        fix=fix,
     )

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from clipcifar import run_lock
 from clipcifar.files import canonical_json, write_atomically
 
+FOLDER = "extraction"  # in the user's cache folder, the root of all extractions
 _DTYPE = "<f4"
 
 

@@ -7,7 +7,6 @@ loads the real weights, the embedded stand-in and a random model.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,9 +18,9 @@ import safetensors.torch
 import torch
 from open_clip.factory import load_state_dict
 
-from clipcifar import hub, tensor_file
+from clipcifar import hub, model_config, tensor_file
 from clipcifar.errors import ConfigError, DataError
-from clipcifar.files import canonical_json, copy_file, explained, file_sha256, write_json
+from clipcifar.files import copy_file, explained, file_sha256, write_json
 from clipcifar.model import CONFIG_FILE, RANDOM, WEIGHTS_FILE, ModelParams
 from clipcifar.params import NO_PATH, suggestion
 
@@ -81,7 +80,7 @@ def _from_folder(model: ModelParams, source: Path, folder: Path) -> Resolved:
         )
     if not (source / CONFIG_FILE).is_file():
         raise ConfigError(f"there is no {CONFIG_FILE} in {source}", where="params.yaml: model.name")
-    write_json(folder / CONFIG_FILE, _read_config(source / CONFIG_FILE))
+    _write_config(model_config.read(source / CONFIG_FILE), folder)
     files = sorted(source.glob("*.safetensors"))
     preferred = [file for file in files if file.name == WEIGHTS_FILE] or files
     if len(preferred) != 1:
@@ -105,8 +104,8 @@ def _from_hub(model: ModelParams, repository: str, folder: Path) -> Resolved:
             where="params.yaml: model.path",
             fix=f"set it to {NO_PATH}, or use model.name: {LOCAL_DIR}<folder>",
         )
-    config = _read_config(hub.fetch(repository, [CONFIG_FILE], None))
-    write_json(folder / CONFIG_FILE, config)
+    config = model_config.read(hub.fetch(repository, [CONFIG_FILE], None))
+    _write_config(config, folder)
     weights = hub.fetch(repository, hub.candidates("", model.allow_pickle), None)
     _place_weights(weights, folder, model.allow_pickle)
     hub.fetch_tokenizer(config["model_cfg"], folder)
@@ -125,7 +124,7 @@ def _from_architecture(model: ModelParams, folder: Path) -> Resolved:
     preprocess = {
         key: value for key, value in tag.items() if key in asdict(open_clip.transform.PreprocessCfg())
     }
-    write_json(folder / CONFIG_FILE, {"model_cfg": architecture, "preprocess_cfg": preprocess})
+    _write_config({"model_cfg": architecture, "preprocess_cfg": preprocess}, folder)
     hub.fetch_tokenizer(architecture, folder)
     pin = PINS.get((model.name, model.pretrained or ""))
     if model.path != NO_PATH:
@@ -138,13 +137,18 @@ def _from_architecture(model: ModelParams, folder: Path) -> Resolved:
             )
         resolved = Resolved(str(weights), "")
     elif model.pretrained is None:
-        _save_random(model.name, model.seed, folder / WEIGHTS_FILE)
+        _save_random(folder, model.seed)
         return Resolved(f"{RANDOM}, seed {model.seed}", "")
     else:
         weights, resolved = _download_tag(model, tag, pin)
     _check_pin(model, weights, pin)
     _place_weights(weights, folder, model.allow_pickle)
     return resolved
+
+
+def _write_config(config: Mapping[str, Any], folder: Path) -> None:
+    architecture = hub.with_text_config(config["model_cfg"], folder)
+    write_json(folder / CONFIG_FILE, {**config, "model_cfg": architecture})
 
 
 def _refuse_tag(model: ModelParams) -> None:
@@ -222,22 +226,13 @@ def _place_weights(source: Path, folder: Path, allow_pickle: bool) -> None:
         raise DataError(f"cannot be read as plain tensors: {error}", where=str(source)) from error
 
 
-def _save_random(name: str, seed: int, target: Path) -> None:
+def _save_random(folder: Path, seed: int) -> None:
     torch.manual_seed(seed)
     logging.disable(logging.WARNING)  # open_clip warns that the model is random, which was asked for
     try:
-        model = open_clip.create_model(name, pretrained_text=False, load_weights=False)
+        model = open_clip.create_model(f"{LOCAL_DIR}{folder}", pretrained_text=False, load_weights=False)
     finally:
         logging.disable(logging.NOTSET)
+    target = folder / WEIGHTS_FILE
     with explained(target):
         safetensors.torch.save_file({k: v.contiguous() for k, v in model.state_dict().items()}, target)
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        config["model_cfg"]["text_cfg"], config["model_cfg"]["vision_cfg"]
-        canonical_json(config)  # refuses NaN
-    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
-        raise DataError(f"not an open_clip config: {error}", where=str(path)) from error
-    return config

@@ -1,0 +1,163 @@
+"""What DVC knows of the project, without a change to anything: outputs, sources, where its cache is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clipcifar.errors import ClipcifarError, ConfigError, DataError, EnvironmentFault
+
+FOLDER = ".dir"  # how the digest of a folder ends: that of a listing of its files
+_DATABASE = b"SQLite format 3\0"
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file or folder that a stage made.
+
+    Attributes:
+        path: relative to the repository.
+        stage: what made it.
+        digest: its md5 as recorded in dvc.lock, that of a folder with `FOLDER` behind it.
+        cached: whether DVC keeps a copy; git keeps the others.
+    """
+
+    path: Path
+    stage: str
+    digest: str
+    cached: bool
+
+
+@dataclass(frozen=True)
+class Project:
+    """Everything of the project that DVC knows of.
+
+    Attributes:
+        outputs: those that dvc.lock records.
+        unrecorded: the others, if they are there all the same; their digest is empty.
+        sources: the files and folders that stages need and none makes.
+        cache: the folder of objects.
+    """
+
+    outputs: list[Output]
+    unrecorded: list[Output]
+    sources: list[Path]
+    cache: Path
+
+    def object(self, digest: str) -> Path:
+        """Where the cache keeps the content of that digest."""
+        return self.cache / digest[:2] / digest[2:]
+
+
+def read(repository: Path) -> Project:
+    """Ask DVC.
+
+    Args:
+        repository: the root of the git and DVC repository.
+
+    Raises:
+        ClipcifarError: DVC cannot read its files, with the command that mends it.
+    """
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(repository)) as repo:
+            _check_books(repository, Path(repo.tmp_dir), Path(repo.site_cache_dir))
+            outputs = [_output(out, repository) for out in repo.index.outs]
+            made = {repository / output.path for output in outputs}
+            needed = [Path(dep.fs_path) for dep in repo.index.deps if dep.fs_path]
+            return Project(
+                [output for output in outputs if output.digest],
+                [o for o in outputs if not o.digest and (repository / o.path).exists()],
+                [path for path in dict.fromkeys(needed) if not made & {path, *path.parents}],
+                Path(repo.cache.local.path),
+            )
+    except ClipcifarError:
+        raise
+    except Exception as error:  # on some values in params.yaml DVC fails with an AssertionError
+        raise _explained(error, repository) from error
+
+
+def _output(out: Any, repository: Path) -> Output:
+    digest = str(out.hash_info.value) if out.hash_info else ""
+    return Output(Path(out.fs_path).relative_to(repository), out.stage.name, digest, out.use_cache)
+
+
+def _explained(error: Exception, repository: Path) -> ConfigError:
+    from dvc.config import ConfigError as SettingsError
+    from dvc.exceptions import NotDvcRepoError
+    from dvc.scm import SCMError
+
+    said = f"DVC says: {error}" if str(error) else f"DVC fails without a word ({type(error).__name__})"
+    file = Path(getattr(error, "path", None) or "").name
+    if isinstance(error, SCMError):
+        fix = "git init && git add --all && git commit --message start"
+    elif isinstance(error, NotDvcRepoError | SettingsError):
+        fix = "git checkout HEAD -- .dvc"
+    elif file == "dvc.lock":
+        fix = "rm dvc.lock && dvc repro"  # DVC remembers its runs elsewhere too
+    elif file == "dvc.yaml":
+        fix = "git checkout HEAD -- dvc.yaml"
+    else:
+        fix = "mend params.yaml, whose values stand in dvc.yaml; else git checkout HEAD -- dvc.yaml"
+    return ConfigError(said, where=str(repository / file), fix=fix)
+
+
+def _check_books(repository: Path, temporary: Path, elsewhere: Path) -> None:
+    """Raise EnvironmentFault where a killed run or a full disk has left DVC's own notes unreadable."""
+    from dvc.rwlock import RWLOCK_FILE, SCHEMA
+    from voluptuous import Invalid
+
+    notes = temporary / RWLOCK_FILE
+    try:
+        if notes.is_file():
+            SCHEMA(json.loads(notes.read_bytes()))
+    except (ValueError, Invalid) as error:
+        raise EnvironmentFault(
+            "DVC's note of who reads and writes what is damaged",
+            where=str(notes),
+            fix=f"rm {shlex.quote(str(notes.relative_to(repository)))}",
+        ) from error
+    for path in elsewhere.rglob("*.db"):
+        with open(path, "rb") as stream:
+            if stream.read(len(_DATABASE)) not in (_DATABASE, b""):
+                raise EnvironmentFault(
+                    "DVC's note of which files it has hashed is damaged",
+                    where=str(path),
+                    fix=f"rm -rf {shlex.quote(str(elsewhere))}",
+                )
+
+
+def md5(path: Path) -> str:
+    """Hex md5 of a file, as DVC names it."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def digest_of(path: Path) -> str:
+    """The digest that DVC would record for a file or a folder now; the empty text where there is neither."""
+    if path.is_file():
+        return md5(path)
+    if not path.is_dir():
+        return ""
+    members = {member.relative_to(path).as_posix(): member for member in path.rglob("*") if member.is_file()}
+    listing = [{"md5": md5(members[name]), "relpath": name} for name in sorted(members)]
+    text = json.dumps(listing, sort_keys=True).encode()
+    return hashlib.md5(text, usedforsecurity=False).hexdigest() + FOLDER
+
+
+def listing(path: Path) -> dict[str, str]:
+    """The names of a folder's files with their digests, as its object in the cache has them.
+
+    Raises:
+        DataError: it is no such listing.
+    """
+    try:
+        members = json.loads(path.read_text(encoding="utf-8"))
+        return {str(member["relpath"]): str(member["md5"]) for member in members}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"not the listing of a folder: {error}", where=str(path)) from error
