@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable
 from pathlib import Path
 
 from clipcifar.errors import DataError
@@ -43,22 +42,21 @@ def check(name: str, path: Path) -> None:
     Raises:
         DataError: the file is not the one of its first use, or the record cannot be read.
     """
-    _check_digest(name, file_sha256(path), path)
+    _check_digest(name, file_sha256(path), str(path))
 
 
-def check_together(name: str, folder: Path, paths: Iterable[Path]) -> None:
-    """The same for files of a folder that mean something together: one more or less is a change too."""
-    digests = {path.relative_to(folder).as_posix(): file_sha256(path) for path in paths}
-    _check_digest(name, sha256_of(digests), folder)
+def check_names(name: str, found: list[str]) -> None:
+    """Record which files there are of those that mean something together: one more is a change too."""
+    _check_digest(name, sha256_of(sorted(found)), name)
 
 
-def _check_digest(name: str, found: str, path: Path) -> None:
+def _check_digest(name: str, found: str, where: str) -> None:
     record, known = cache_folder() / RECORD, known_files()
     if name not in known:
         write_json(record, {**known, name: found})
     elif known[name] != found:
         raise DataError(
             f"{name} has sha256 {found}, and had {known[name]} when it was first used here",
-            where=str(path),
+            where=where,
             fix=f"if you trust the new file, delete this line from {record}",
         )

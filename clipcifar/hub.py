@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
 
 import huggingface_hub
 from huggingface_hub.errors import (
@@ -22,6 +22,7 @@ from clipcifar.errors import ConfigError, EnvironmentFault
 from clipcifar.files import copy_file
 from clipcifar.model import WEIGHTS_FILE
 
+T = TypeVar("T")
 TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.model")
 TRIES = 3
 TIMEOUT_S = 10.0  # to connect, and for the answer to begin
@@ -76,18 +77,16 @@ def _require_answer(repository: str, filename: str, revision: str | None) -> Non
         _ask(partial(huggingface_hub.get_hf_file_metadata, url, timeout=TIMEOUT_S))
 
 
-def _ask(question: Callable[[], object]) -> None:
+def _ask(question: Callable[[], T]) -> T:
     """Ask the hub until it answers, `TRIES` times at most."""
-    for remaining in reversed(range(TRIES)):
+    for pause in range(1, TRIES):
         try:
-            question()
-            return
+            return question()
         except _FINAL:
             raise
         except Exception:  # as in fetch
-            if not remaining:
-                raise
-            time.sleep(TRIES - remaining)
+            time.sleep(pause)
+    return question()
 
 
 def revision_of(path: Path) -> str:
@@ -106,15 +105,16 @@ def fetch_tokenizer(architecture: Mapping[str, Any], folder: Path) -> None:
     if not repository:
         return
     try:
-        # Unanswered, snapshot_download waits for ever, or takes what it has to be complete.
-        _ask(partial(huggingface_hub.model_info, repository, timeout=TIMEOUT_S))
-        kept = Path(huggingface_hub.snapshot_download(repository, allow_patterns=list(TOKENIZER_FILES)))
+        # Asked file by file: unanswered, snapshot_download would take what it has to be complete.
+        info = _ask(partial(huggingface_hub.model_info, repository, timeout=TIMEOUT_S))
     except Exception as error:  # as in fetch
         raise _unreachable(repository, "the tokenizer", error) from error
-    found = sorted(path for pattern in TOKENIZER_FILES for path in kept.glob(pattern) if path.is_file())
-    first_use.check_together(f"{repository}, tokenizer", kept, found)
-    for path in found:
-        copy_file(path, folder / path.name)
+    names = sorted(item.rfilename for item in info.siblings or [])
+    wanted = [name for name in names if any(PurePosixPath(name).match(kind) for kind in TOKENIZER_FILES)]
+    found = {name: fetch(repository, [name], info.sha) for name in wanted if "/" not in name}
+    first_use.check_names(f"{repository}: which tokenizer files", list(found))
+    for name, path in found.items():
+        copy_file(path, folder / name)
 
 
 def with_text_config(architecture: Mapping[str, Any], folder: Path) -> dict[str, Any]:

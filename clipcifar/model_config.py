@@ -25,7 +25,7 @@ def read(path: Path) -> dict[str, Any]:
         options, image_tower = set(text.get("tokenizer_kwargs", {})), vision.get("timm_model_name") or ""
         names = (image_tower, text.get("hf_model_name") or "", text.get("hf_tokenizer_name") or "")
         canonical_json(config)  # refuses NaN
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise DataError(f"not an open_clip config: {error}", where=str(path)) from error
     if not all(isinstance(name, str) for name in names):
         raise DataError("not an open_clip config: the name of a tower is not text", where=str(path))

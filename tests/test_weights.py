@@ -333,7 +333,6 @@ def test_what_was_downloaded_once_is_used_offline(
 
 
 def test_an_unreachable_tokenizer_is_not_left_out_in_silence(hub: Server, tmp_path: Path) -> None:
-    """snapshot_download takes a folder that is not empty to be complete when it cannot ask."""
     (tmp_path / CONFIG_FILE).write_text("{}")
     hub.files["/api/models/org/words"] = b"{}"
     hub.faults = [503] * 50
@@ -379,3 +378,58 @@ def test_a_repository_whose_files_change_after_their_first_use_is_refused(
     (own_cache / "known_files.json").unlink()
     if name == CONFIG_FILE:  # the longer weights are not readable
         weights.resolve(_model("hf-hub:org/tiny"), tmp_path / "w3")
+
+
+@pytest.fixture
+def words(hub: Server) -> Server:
+    """A repository with a tokenizer and the config of a text tower of another library."""
+    names = ("tokenizer.json", "vocab.txt", "config.json", "code.py")
+    info = {"id": "org/words", "sha": "c" * 40, "siblings": [{"rfilename": name} for name in names]}
+    for path in ("", "/revision/main"):
+        hub.files[f"/api/models/org/words{path}"] = json.dumps(info).encode()
+    for name in names:
+        for revision in ("main", "c" * 40):
+            hub.files[f"/org/words/resolve/{revision}/{name}"] = b"{}"
+    config = json.loads(hub.files[f"/org/tiny/resolve/main/{CONFIG_FILE}"])
+    config["model_cfg"]["text_cfg"].update(hf_tokenizer_name="org/words", hf_model_name="org/words")
+    hub.files[f"/org/tiny/resolve/main/{CONFIG_FILE}"] = json.dumps(config).encode()
+    return hub
+
+
+def test_tokenizer_and_text_config_are_placed_in_the_folder_and_nothing_else(
+    words: Server, tmp_path: Path
+) -> None:
+    weights.resolve(_model("hf-hub:org/tiny"), tmp_path / "w")
+    placed = {path.relative_to(tmp_path / "w").as_posix() for path in (tmp_path / "w").rglob("*")}
+    assert placed - {"text_config"} == {
+        CONFIG_FILE,
+        WEIGHTS_FILE,
+        "tokenizer.json",
+        "vocab.txt",
+        "text_config/config.json",
+    }
+    text = json.loads((tmp_path / "w" / CONFIG_FILE).read_text())["model_cfg"]["text_cfg"]
+    assert text["hf_model_name"] == str(tmp_path / "w" / "text_config")  # whoever loads it asks no hub
+    assert _asked(words, "code.py") == []
+    weights.resolve(_local(tmp_path / "w"), tmp_path / "again")  # a folder that names its own file
+    assert (tmp_path / "again" / "text_config" / "config.json").read_bytes() == b"{}"
+
+
+@pytest.mark.parametrize("kind", ["changed", "added", "text config"])
+def test_what_belongs_to_a_tokenizer_or_text_tower_is_trusted_on_first_use_as_well(
+    words: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    weights.resolve(_model("hf-hub:org/tiny"), tmp_path / "w")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub2"))
+    changed = {"changed": "vocab.txt", "added": "special_tokens_map.json", "text config": "config.json"}[kind]
+    for revision in ("main", "c" * 40):
+        words.files[f"/org/words/resolve/{revision}/{changed}"] = b"{ }"
+    for path in ("", "/revision/main"):
+        info = json.loads(words.files[f"/api/models/org/words{path}"])
+        info["siblings"].append({"rfilename": changed})
+        words.files[f"/api/models/org/words{path}"] = json.dumps(info).encode()
+    message = _refused(_model("hf-hub:org/tiny"), tmp_path / "w2", DataError)
+    named = {"changed": "org/words/vocab.txt has", "added": "which tokenizer files", "text config": changed}
+    assert named[kind] in message
+    assert "first used" in message
+    assert not list((tmp_path / "w2").glob("vocab*"))
