@@ -1,6 +1,7 @@
 # make demo   the whole pipeline on small embedded data, in build/demo
 # make test   ruff, mypy and every test
-# make lint   ruff and mypy alone
+# make lint   ruff, mypy and make audit
+# make audit  known vulnerabilities of the pinned packages, where a network answers
 # make soak   50 random edits of params.yaml, each checked against a run from scratch; a quarter of an hour
 # make bench  measure it beside what a user would run instead; half an hour
 # make clean  remove build/ and the virtual environment
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: setup demo test lint soak bench clean
+.PHONY: setup demo test lint audit soak bench clean
 setup: $(VENV)/ready
 
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -26,7 +27,10 @@ demo: setup
 test: lint
 	$(BIN)/python -m pytest
 
-lint: setup
+audit: setup
+	$(BIN)/python .ci/audit.py
+
+lint: setup audit
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

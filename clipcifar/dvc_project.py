@@ -66,7 +66,7 @@ def read(repository: Path) -> Project:
 
     try:
         with Repo(str(repository)) as repo:
-            _check_books(repository, Path(repo.tmp_dir), Path(repo.site_cache_dir))
+            check_notes(repository, Path(repo.tmp_dir), Path(repo.site_cache_dir))
             outputs = [_output(out, repository) for out in repo.index.outs]
             made = {repository / output.path for output in outputs}
             needed = [Path(dep.fs_path) for dep in repo.index.deps if dep.fs_path]
@@ -107,7 +107,7 @@ def _explained(error: Exception, repository: Path) -> ConfigError:
     return ConfigError(said, where=str(repository / file), fix=fix)
 
 
-def _check_books(repository: Path, temporary: Path, elsewhere: Path) -> None:
+def check_notes(repository: Path, temporary: Path, elsewhere: Path) -> None:
     """Raise EnvironmentFault where a killed run or a full disk has left DVC's own notes unreadable."""
     from dvc.rwlock import RWLOCK_FILE, SCHEMA
     from voluptuous import Invalid

@@ -64,3 +64,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 @pytest.fixture
 def workspace(finished: Workspace, tmp_path: Path) -> Workspace:
     return finished.copy(tmp_path / "w")
+
+
+@pytest.fixture
+def at(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A finished run, and this process as if started in it."""
+    monkeypatch.setenv("CLIPCIFAR_CACHE", workspace.environment["CLIPCIFAR_CACHE"])
+    monkeypatch.setenv("PATH", workspace.environment["PATH"])
+    return workspace

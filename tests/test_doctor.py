@@ -10,13 +10,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 
 from clipcifar import dataset_file, doctor, doctor_files, files
 from clipcifar.dataset_file import PreparedSplit
 from clipcifar.errors import ClipcifarError
+from tests.harmed import flip, follow, problems
 from tests.workspace import ROOT, Workspace
 
 pytestmark = pytest.mark.pipeline
@@ -25,61 +25,16 @@ CHECKS = [
     "params.yaml",
     "device",
     "disk",
+    "sources",
+    "outputs",
     "dataset",
     "weights",
     "embeddings",
     "results",
     "memo",
+    "scratch",
     "DVC's cache",
 ]
-
-
-@pytest.fixture
-def at(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    """A finished run, and this process as if started in it."""
-    monkeypatch.setenv("CLIPCIFAR_CACHE", workspace.environment["CLIPCIFAR_CACHE"])
-    monkeypatch.setenv("PATH", workspace.environment["PATH"])
-    return workspace
-
-
-def _problems(workspace: Workspace) -> list[tuple[str, ClipcifarError]]:
-    found = doctor.examine(workspace.folder)
-    return [(name, said) for name, said in found if isinstance(said, ClipcifarError)]
-
-
-def _flip(path: Path) -> None:
-    """Flip a bit of what the file holds; HDF5 also has bytes that mean nothing."""
-    mode = path.stat().st_mode
-    os.chmod(path, 0o644)
-    content = bytearray(path.read_bytes())
-    content[_data_offset(path) if content.startswith(b"\x89HDF") else len(content) // 2] ^= 1
-    path.write_bytes(content)
-    os.chmod(path, mode)
-
-
-def _data_offset(path: Path) -> int:
-    offsets = []
-    with h5py.File(path) as file:
-        file.visititems(
-            lambda _, item: (
-                offsets.append(item.id.get_chunk_info(0).byte_offset)
-                if isinstance(item, h5py.Dataset) and item.chunks
-                else None
-            )
-        )
-    return int(offsets[0])
-
-
-def _object(workspace: Workspace, name: str) -> Path:
-    """The object of DVC's cache that an output of the run stands in."""
-    lock = workspace.read("dvc.lock").decode()
-    md5 = lock.split(f"path: {name}\n")[1].split("md5: ")[1].split("\n")[0]
-    return workspace.folder / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
-
-
-def _mend(workspace: Workspace, command: str) -> None:
-    for part in command.split(" && "):
-        workspace.command(*part.split())
 
 
 def test_a_finished_run_has_no_problem(at: Workspace) -> None:
@@ -101,49 +56,45 @@ def test_before_the_first_run_there_is_nothing_to_complain_of(
 ) -> None:
     workspace = Workspace.create(tmp_path / "w", {})
     monkeypatch.setenv("PATH", workspace.environment["PATH"])
-    assert _problems(workspace) == []
+    assert problems(workspace) == []
     said = [said for _, said in doctor.examine(workspace.folder)]
     assert "data/dataset.h5 is not made yet; `dvc repro` makes it" in said
 
 
-@pytest.mark.parametrize(
-    ("path", "check", "part"),
-    [
-        ("data/dataset.h5", "dataset", "data/dataset.h5"),
-        ("data/weights/open_clip_model.safetensors", "weights", "data/model.json says"),
-        ("data/embeddings/images.h5", "embeddings", "images.h5"),
-        ("data/embeddings/texts/digits.h5", "embeddings", "digits.h5"),
-        ("data/embeddings/pool.h5", "embeddings", "pool.h5"),
-        ("data/splits.h5", "results", "splits.h5"),
-        ("data/heads/mlp_probe.h5", "results", "mlp_probe.h5"),
-        ("data/predictions/projection.h5", "results", "projection.h5"),
-        ("data/predictions/prompt_sets.h5", "results", "prompt_sets.h5"),
-    ],
-)
-def test_a_flipped_bit_is_found_and_dvc_brings_the_file_back(
-    at: Workspace, path: str, check: str, part: str
-) -> None:
-    whole = at.read(path)
-    _flip(at.folder / path)
-    problems = _problems(at)
-    assert problems[0][0] == check
-    assert part in str(problems[0][1])
-    assert problems[0][1].exit_code == 3
-    assert problems[0][1].fix
-    (at.folder / path).unlink()
-    at.repro()
-    assert at.executed() == []
-    assert at.read(path) == whole
-    assert _problems(at) == []
+def test_a_flipped_bit_is_found_in_every_file_that_numbers_rest_on(at: Workspace) -> None:
+    settings = at.settings()
+    for path, check, part in (
+        ("data/dataset.h5", doctor_files.dataset, "data/dataset.h5"),
+        ("data/weights/open_clip_model.safetensors", doctor_files.weights, "data/model.json says"),
+        ("data/embeddings/images.h5", doctor_files.embeddings, "images.h5"),
+        ("data/embeddings/texts/digits.h5", doctor_files.embeddings, "digits.h5"),
+        ("data/embeddings/pool.h5", doctor_files.embeddings, "pool.h5"),
+        ("data/splits.h5", doctor_files.predictions, "splits.h5"),
+        ("data/heads/mlp_probe.h5", doctor_files.predictions, "mlp_probe.h5"),
+        ("data/predictions/projection.h5", doctor_files.predictions, "projection.h5"),
+        ("data/predictions/prompt_sets.h5", doctor_files.predictions, "prompt_sets.h5"),
+    ):
+        whole = at.read(path)
+        flip(at.folder / path)
+        found = []
+        try:
+            found += [said for said in check(at.folder, settings) if isinstance(said, ClipcifarError)]
+        except ClipcifarError as error:
+            found.append(error)
+        assert [error.exit_code for error in found] == [3], path
+        assert part in str(found[0])
+        assert found[0].fix
+        (at.folder / path).write_bytes(whole)
+    assert problems(at) == []
 
 
 def test_files_of_another_model_are_told_from_the_runs_own(at: Workspace) -> None:
     described = json.loads(at.read("data/model.json"))
     files.write_json(at.folder / "data/model.json", {**described, "weights_sha256": "0" * 64})
-    names = [name for name, _ in _problems(at)]
-    assert names == ["weights", "embeddings"]
+    names = [name for name, _ in problems(at)]
+    assert names == ["outputs", "weights", "embeddings"]
     at.edit(lambda settings: settings["model"].update(pretrained="openai"))
-    asked = [error.what for name, error in _problems(at) if name == "embeddings"]
+    asked = [error.what for name, error in problems(at) if name == "embeddings"]
     assert "params.yaml asks for 'openai'" in asked[0]
 
 
@@ -151,60 +102,13 @@ def test_a_damaged_memo_row_is_counted(at: Workspace) -> None:
     memo = Path(at.environment["CLIPCIFAR_CACHE"], "sentences.sqlite")
     with closing(sqlite3.connect(memo)) as connection, connection:
         connection.execute("UPDATE memo SET row = zeroblob(128) WHERE rowid = 1")
-    ((name, error),) = _problems(at)
+    ((name, error),) = problems(at)
     assert (name, error.what.split(" of ")[0]) == ("memo", "1")
-    _mend(at, error.fix)
-    assert _problems(at) == []
+    follow(at, error.fix)
+    assert problems(at) == []
     memo.write_bytes(b"no database " * 100)
-    ((_, error),) = _problems(at)
+    ((_, error),) = problems(at)
     assert "cannot be read" in error.what
-
-
-@pytest.mark.parametrize("whole", [True, False], ids=["workspace whole", "workspace harmed too"])
-@pytest.mark.parametrize("name", ["data/embeddings/images.h5", "data/embeddings/texts"])
-def test_a_damaged_object_of_dvcs_cache_is_mended_by_the_command(
-    at: Workspace, name: str, whole: bool
-) -> None:
-    stored = _object(at, name)
-    if name.endswith("texts"):  # the listing of a folder, then one of its files
-        members = json.loads(stored.read_text())
-        stored = stored.parent.parent / members[0]["md5"][:2] / members[0]["md5"][2:]
-        in_workspace = at.folder / name / members[0]["relpath"]
-    else:
-        in_workspace = at.folder / name
-    content = in_workspace.read_bytes()
-    _flip(stored)
-    if not whole:
-        in_workspace.write_bytes(stored.read_bytes())
-    found = dict(_problems(at))
-    error = found["DVC's cache"]
-    assert str(in_workspace) in error.what
-    assert error.where == str(stored)
-    assert ("dvc commit" in error.fix) == whole
-    _mend(at, error.fix)
-    assert in_workspace.read_bytes() == content
-    assert stored.read_bytes() == content
-    assert _problems(at) == []
-
-
-def test_objects_lost_and_objects_of_earlier_runs(at: Workspace) -> None:
-    stored = _object(at, "data/splits.h5")
-    os.chmod(stored.parent, 0o755)
-    stored.unlink()
-    ((name, error),) = _problems(at)
-    assert name == "DVC's cache"
-    assert "has lost" in error.what
-    _mend(at, error.fix)
-    assert _problems(at) == []
-
-    old = _object(at, "data/predictions/zero_shot.h5")
-    at.edit(lambda settings: settings["prompts"]["sets"]["photo"].update(templates=["{classname}!"]))
-    at.repro()
-    _flip(old)
-    ((_, error),) = _problems(at)
-    assert "earlier run" in error.what
-    _mend(at, error.fix)
-    assert _problems(at) == []
 
 
 def _typo(settings: Any) -> None:
@@ -213,15 +117,15 @@ def _typo(settings: Any) -> None:
 
 def test_a_broken_params_yaml_is_told_once_and_with_its_exit_code(at: Workspace) -> None:
     at.edit(_typo)
-    problems = _problems(at)
-    assert [name for name, _ in problems] == ["params.yaml"]
-    assert "max_iterr" in str(problems[0][1])
+    found = problems(at)
+    assert [name for name, _ in found] == ["params.yaml"]
+    assert "max_iterr" in str(found[0][1])
     done = at.command("clipcifar", "doctor", check=False)
     assert done.returncode == 2
     assert "PROBLEM  params.yaml: " in done.stdout
     assert done.stdout.splitlines()[-1] == "1 problem."
     (at.folder / "params.yaml").write_text("[")
-    assert [name for name, _ in _problems(at)] == ["params.yaml"]
+    assert [name for name, _ in problems(at)] == ["params.yaml"]
 
 
 def _old_package(patch: pytest.MonkeyPatch) -> None:
@@ -245,12 +149,24 @@ def _no_dvc(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("shutil.which", lambda command: None)
 
 
+def _other_python(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("shutil.which", lambda command: f"/usr/bin/{command}")
+
+
+def _cache_is_a_file(patch: pytest.MonkeyPatch) -> None:
+    file = Path(os.environ["CLIPCIFAR_CACHE"], "file")
+    file.write_text("")
+    patch.setenv("CLIPCIFAR_CACHE", str(file))
+
+
 @pytest.mark.parametrize(
     ("harm", "check", "part"),
     [
         (_old_package, "environment", "h5py>=3.16 is needed, 0.0.1 is installed"),
         (_no_package, "environment", "nothing is installed"),
         (_no_dvc, "environment", "the command dvc is not found"),
+        (_other_python, "environment", "the command python is /usr/bin/python"),
+        (_cache_is_a_file, "disk", "is not a folder"),
         (_full_disk, "disk", "needs 2,000.0 MB, has 5.0 MB"),
     ],
 )
@@ -263,16 +179,16 @@ def test_the_surroundings_are_looked_at(
 ) -> None:
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     harm(monkeypatch)
-    problems = []
-    for name, found in doctor.examine(tmp_path):
-        if name == "dataset":
+    found = []
+    for name, said in doctor.examine(tmp_path):
+        if name == "sources":  # this is no project that DVC knows
             break
-        if isinstance(found, ClipcifarError):
-            problems.append((name, found))
-    assert {name for name, _ in problems} == {check}
-    assert part in problems[0][1].what
-    assert {error.exit_code for _, error in problems} == {4}
-    assert all(error.fix for _, error in problems)
+        if isinstance(said, ClipcifarError):
+            found.append((name, said))
+    assert {name for name, _ in found} == {check}
+    assert part in found[0][1].what
+    assert {error.exit_code for _, error in found} == {4}
+    assert all(error.fix for _, error in found)
 
 
 def test_photographs_that_changed_or_went_are_named(tmp_path: Path) -> None:
