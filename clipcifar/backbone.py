@@ -20,7 +20,7 @@ from clipcifar import device as devices
 from clipcifar import kernels
 from clipcifar import preprocess as preprocessing
 from clipcifar.embed_params import Precision
-from clipcifar.errors import ConfigError, DataError
+from clipcifar.errors import ConfigError, DataError, EnvironmentFault
 
 TEXT_ROWS = 16  # rows of every text batch; see `encode_sentences`
 
@@ -57,6 +57,7 @@ class Backbone:
 
         Raises:
             DataError: the weights are damaged or do not fit the architecture.
+            EnvironmentFault: there is not enough memory for it.
         """
         name = f"local-dir:{folder}"
         try:
@@ -70,6 +71,12 @@ class Backbone:
                 fix="pip install transformers sentencepiece",
             ) from error
         except Exception as error:  # open_clip, torch and safetensors raise many types
+            if devices.is_out_of_memory(error):
+                raise EnvironmentFault(
+                    "out of memory while the model was loaded",
+                    where=str(folder),
+                    fix="free some memory, choose another embed.device, or a smaller model",
+                ) from error
             raise DataError(
                 f"the weights cannot be loaded: {error}",
                 where=str(folder),

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from clipcifar import files
-from clipcifar.errors import ClipcifarError, ConfigError, DataError, exit_with_message
+from clipcifar.errors import OUT_OF_MEMORY, ClipcifarError, ConfigError, DataError, exit_with_message
 from clipcifar.report import table
 
 
@@ -25,6 +25,8 @@ def main() -> None:
             print(text, flush=True)
     except ClipcifarError as error:
         exit_with_message(error)
+    except MemoryError:
+        exit_with_message(OUT_OF_MEMORY)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # `head` and the like have seen enough; what is left goes nowhere

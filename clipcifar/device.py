@@ -13,6 +13,14 @@ import torch
 from clipcifar.embed_params import DeviceName, Precision
 from clipcifar.errors import ConfigError, EnvironmentFault
 
+# Torch's allocator on the host, C++, CUDA's runtime (pinned memory, too), cuBLAS, and oneDNN.
+_OUT_OF_MEMORY = (
+    "allocate memory",
+    "bad_alloc",
+    "out of memory",
+    "STATUS_ALLOC_FAILED",
+    "could not create a memory object",
+)
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
 
@@ -110,15 +118,26 @@ def make_deterministic(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says, in any of torch's ways, that the host or the device has no memory left."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+
+
 @contextmanager
-def out_of_memory_explained(setting: str) -> Iterator[None]:
-    """Name the setting to lower when memory runs out, on the host or on the device."""
+def out_of_memory_explained(setting: str, *, fix: str = "") -> Iterator[None]:
+    """Name a setting when memory runs out, on the host or on the device.
+
+    Args:
+        setting: its key in params.yaml.
+        fix: what to do; by default to lower the setting.
+    """
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-        typed = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-        if not typed and "allocate memory" not in str(error):  # how torch's host allocator reports it
+        if not is_out_of_memory(error):
             raise
         raise EnvironmentFault(
-            "out of memory", where=f"params.yaml: {setting}", fix=f"lower {setting}"
+            "out of memory", where=f"params.yaml: {setting}", fix=fix or f"lower {setting}"
         ) from error

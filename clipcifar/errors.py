@@ -49,6 +49,12 @@ class EnvironmentFault(ClipcifarError):
     exit_code = 4
 
 
+# Wherever a stage has nothing better to say.
+OUT_OF_MEMORY = EnvironmentFault(
+    "out of memory", fix="end other programs, or use fewer images: params.yaml, dataset.max_per_class"
+)
+
+
 def exit_with_message(error: ClipcifarError) -> NoReturn:
     """Print the message of an error being handled and exit with its code.
 

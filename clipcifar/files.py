@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -10,12 +11,13 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import platformdirs
 
 from clipcifar.errors import DataError, EnvironmentFault
 
+_COPY_BYTES = 1 << 20
 Attribute = str | int | float | bool  # what a file of ours says about itself, one value a name
 
 
@@ -64,14 +66,22 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
     Raises:
         EnvironmentFault: the disk is full, read-only or broken; `path` is the whole old or whole new file.
     """
-    size = len(content)
+    with _placed(path, len(content)) as stream:
+        stream.write(content)
+
+
+@contextmanager
+def _placed(path: Path, num_bytes: int) -> Iterator[BinaryIO]:
+    """A stream whose bytes get the name `path` when all of them are on disk, and else leave nothing."""
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        require_space(path.parent, size)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        _remove_leftovers(path)
+        require_space(path.parent, num_bytes)
+        prefix = f".{path.name}.{os.getpid()}."
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=".tmp")
         try:
             with open(handle, "wb") as stream:
-                stream.write(content)
+                yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
             os.chmod(temporary, 0o644)  # mkstemp makes it private
@@ -80,6 +90,24 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
             Path(temporary).unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Delete temporary files that killed processes left beside `path`; those of living ones stay."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        writer = leftover.name.removeprefix(f".{path.name}.").partition(".")[0]
+        if os.name == "posix" and writer.isdecimal() and not _is_running(int(writer)):
+            leftover.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # signal 0 only asks
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def _sync_folder(folder: Path) -> None:
@@ -98,7 +126,7 @@ def require_space(folder: Path, num_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < num_bytes:
         raise EnvironmentFault(
-            f"needs {num_bytes / 1e6:,.1f} MB, has {free / 1e6:,.1f} MB",
+            f"needs {num_bytes / 1e6:,.1f} MB, has {free / 1e6:,.1f} MB at {folder}",
             where=str(folder),
             fix="free some space; if it is the cache folder, CLIPCIFAR_CACHE may name another",
         )
@@ -113,10 +141,11 @@ def require_writable(folder: Path) -> None:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy a file, saying what to do when the disk is full or read-only."""
-    with explained(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+    """Copy a file as `write_atomically` would write it, and with the same errors."""
+    with explained(source):
+        num_bytes = source.stat().st_size
+    with _placed(target, num_bytes) as stream, open(source, "rb") as content:
+        shutil.copyfileobj(content, stream, _COPY_BYTES)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -96,6 +96,16 @@ class ModelDescription:
         }
 
 
+def embedding_dim(folder: Path) -> int:
+    """D of the model in a folder of open_clip's format, read without loading it."""
+    try:
+        return int(files.read_json(folder / CONFIG_FILE)["model_cfg"]["embed_dim"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"not an open_clip config: {error}", where=str(folder), fix="run `dvc repro -f fetch_model`"
+        ) from error
+
+
 def pretrained_label(pretrained: str | None) -> str:
     """The pretrained tag as files hold it; the empty text stands for none."""
     return pretrained or ""
@@ -117,6 +127,7 @@ def check_described(attributes: Mapping[str, Attribute], description: ModelDescr
     for field, wanted in description.attributes().items():
         if attributes.get(field) != wanted:
             raise DataError(
-                f"the embeddings were made with another {field} than data/model.json describes",
+                f"the embeddings were made with {field} {attributes.get(field)!r}, "
+                f"data/model.json describes {wanted!r}",
                 fix="run `dvc repro`, which embeds again what is stale",
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import filelock
@@ -34,14 +34,15 @@ def alone(folder: Path, *, doing: str) -> Iterator[None]:
             raise EnvironmentFault(
                 f"another run is {doing} ({_holder(holder_file)})",
                 where=str(folder),
-                fix="wait for it to end, or end it",
+                fix="end it, which loses no finished work, or wait until it has ended; then run again",
             ) from error
     try:
         with explained(holder_file):
             holder_file.write_text(str(os.getpid()))
         yield
     finally:
-        holder_file.unlink(missing_ok=True)
+        with suppress(OSError):
+            holder_file.unlink(missing_ok=True)
         lock.release()
 
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 
 MEMO_FILE = "sentences.sqlite"
+KEPT_AT_ONCE = 1024  # new sentences; a run that is killed loses no more
+# Text batches have a fixed size, on which a sentence's bytes depend: there is none to lower.
+_TEXT_MEMORY = "free some memory and run again, what is embedded is kept; or set embed.device: cpu"
 
 
 class SentenceEmbedder:
@@ -64,13 +67,12 @@ class SentenceEmbedder:
         Raises:
             ConfigError: a sentence does not fit the model's context.
             DataError: the weights are not the ones that were described.
+            EnvironmentFault: memory ran out; sentences that were embedded before it did are kept.
         """
         known = self._memo.get(list(origins))
         new = [sentence for sentence in origins if sentence not in known]
         if new:
-            encoded = self._encode(new, origins)
-            self._memo.put(encoded)
-            known.update(encoded)
+            known.update(self._encode(new, origins))
         return known, len(new)
 
     def embed_rows(self, sentences: list[str]) -> NDArray[np.float32]:
@@ -98,15 +100,29 @@ class SentenceEmbedder:
 
     def _encode(self, sentences: list[str], origins: Mapping[str, str]) -> dict[str, NDArray[np.float32]]:
         backbone = self.load()
+        from clipcifar.device import out_of_memory_explained  # imports torch, which is loaded by now
+
         for sentence in sentences:
             backbone.check_length(sentence, where=origins[sentence])
         found: dict[str, NDArray[np.float32]] = {}
-        with progress(total=len(sentences), unit="sentences", what="embedding sentences") as bar:
-            for rows, embeddings in backbone.encode_sentences(sentences):
-                check_embeddings(embeddings, [sentences[row] for row in rows], what="sentence")
-                found.update(zip((sentences[row] for row in rows), embeddings, strict=True))
-                bar.update(len(rows))
-        return found
+        fresh: dict[str, NDArray[np.float32]] = {}
+        with (
+            progress(total=len(sentences), unit="sentences", what="embedding sentences") as bar,
+            out_of_memory_explained("embed.device", fix=_TEXT_MEMORY),
+        ):
+            try:
+                for rows, embeddings in backbone.encode_sentences(sentences):
+                    names = [sentences[row] for row in rows]
+                    check_embeddings(embeddings, names, what="sentence")
+                    fresh.update(zip(names, embeddings, strict=True))
+                    bar.update(len(rows))
+                    if len(fresh) >= KEPT_AT_ONCE:
+                        self._memo.put(fresh)
+                        found.update(fresh)
+                        fresh = {}
+            finally:
+                self._memo.put(fresh)
+        return {**found, **fresh}
 
     def load(self) -> Backbone:
         """The text tower, loaded once; called beforehand, the first new sentence waits for nothing."""

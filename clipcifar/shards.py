@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -16,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar import run_lock
-from clipcifar.files import canonical_json, write_atomically
+from clipcifar.errors import EnvironmentFault
+from clipcifar.files import canonical_json, explained, require_space, write_atomically
 
 FOLDER = "extraction"  # in the user's cache folder, the root of all extractions
 _DTYPE = "<f4"
@@ -33,6 +35,7 @@ class ShardFolder:
     def __init__(self, root: Path, fingerprint: str) -> None:
         self._folder = root / fingerprint[:32]
         self._fingerprint = fingerprint
+        self._started_by = os.getppid()
 
     def locked(self) -> AbstractContextManager[None]:
         """Hold the folder alone; EnvironmentFault when another run does, or it cannot be written."""
@@ -67,6 +70,22 @@ class ShardFolder:
         except (OSError, ValueError, KeyError, TypeError, IndexError):
             return None
 
+    def require_space(self, num_bytes: int, *, output: Path) -> None:
+        """Raise EnvironmentFault unless rows of `num_bytes` fit here and once more into a folder `output`."""
+        finished = sum(path.stat().st_size for path in self._folder.glob("*.shard"))
+        missing = max(0, num_bytes - finished)
+        if self._folder.stat().st_dev == output.stat().st_dev:
+            require_space(output, missing + num_bytes)
+        else:
+            require_space(self._folder, missing)
+            require_space(output, num_bytes)
+
     def remove(self) -> None:
-        """Delete the shards, once what they were for is safely written."""
+        """Delete the shards, once what they were for is safely written.
+
+        They stay where the process that started this one has died. Then nobody will record that
+        this work is done, a killed DVC least of all, and the run that repeats it has them.
+        """
+        if os.getppid() != self._started_by:
+            return
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -145,9 +145,20 @@ def read_splits(path: Path, ids: list[str], *, dataset_digest: str) -> TrainVal:
     except (KeyError, DataError) as error:
         raise DataError(f"not a split: {error}", where=str(path), fix="run `dvc repro`") from error
     is_val = dict(zip(stored, flags.tolist(), strict=True))
-    if file.attributes.get("dataset_digest") != dataset_digest or set(is_val) != set(ids):
+    found = file.attributes.get("dataset_digest")
+    if found != dataset_digest:
         raise DataError(
-            "the split is of another dataset than the embeddings", where=str(path), fix="run `dvc repro`"
+            "the split is of another dataset than the embeddings: dataset_digest is "
+            f"{found!r} for the split and {dataset_digest!r} for the embeddings",
+            where=str(path),
+            fix="run `dvc repro`",
+        )
+    if one_sided := sorted(set(is_val) ^ set(ids)):
+        raise DataError(
+            "the split is of another dataset than the embeddings: "
+            f"only one of them has {one_sided[0]!r}; {len(one_sided)} such ids",
+            where=str(path),
+            fix="run `dvc repro`",
         )
     val = np.array([is_val[sample_id] for sample_id in ids], dtype=bool)
     return TrainVal(np.flatnonzero(~val), np.flatnonzero(val))

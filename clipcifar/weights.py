@@ -17,10 +17,11 @@ import open_clip
 import safetensors.torch
 import torch
 from open_clip.factory import load_state_dict
+from safetensors import SafetensorError
 
 from clipcifar import hub, model_config, tensor_file
 from clipcifar.errors import ConfigError, DataError
-from clipcifar.files import copy_file, explained, file_sha256, write_json
+from clipcifar.files import copy_file, explained, file_sha256, require_space, write_json
 from clipcifar.model import CONFIG_FILE, RANDOM, WEIGHTS_FILE, ModelParams
 from clipcifar.params import NO_PATH, suggestion
 
@@ -219,11 +220,19 @@ def _place_weights(source: Path, folder: Path, allow_pickle: bool) -> None:
         )
     try:
         tensors = load_state_dict(str(source), weights_only=True)
-        safetensors.torch.save_file(
-            {k: v.clone().contiguous() for k, v in tensors.items()}, folder / WEIGHTS_FILE
-        )
+        separate = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
     except Exception as error:  # the unpickler raises many types on hostile input
         raise DataError(f"cannot be read as plain tensors: {error}", where=str(source)) from error
+    _save(separate, folder / WEIGHTS_FILE)
+
+
+def _save(tensors: dict[str, torch.Tensor], target: Path) -> None:
+    require_space(target.parent, sum(tensor.nbytes for tensor in tensors.values()))
+    with explained(target):
+        try:
+            safetensors.torch.save_file(tensors, target)
+        except SafetensorError as error:  # also what it makes of a full disk
+            raise OSError(str(error)) from error
 
 
 def _save_random(folder: Path, seed: int) -> None:
@@ -233,6 +242,4 @@ def _save_random(folder: Path, seed: int) -> None:
         model = open_clip.create_model(f"{LOCAL_DIR}{folder}", pretrained_text=False, load_weights=False)
     finally:
         logging.disable(logging.NOTSET)
-    target = folder / WEIGHTS_FILE
-    with explained(target):
-        safetensors.torch.save_file({k: v.contiguous() for k, v in model.state_dict().items()}, target)
+    _save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / WEIGHTS_FILE)

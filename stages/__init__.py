@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from clipcifar import params
-from clipcifar.errors import ClipcifarError, ConfigError, exit_with_message
+from clipcifar.errors import OUT_OF_MEMORY, ClipcifarError, ConfigError, exit_with_message
 
 INTERRUPTED = 130
 
@@ -35,6 +35,8 @@ def run(main: Callable[..., None]) -> NoReturn:
         main(settings, *paths)
     except ClipcifarError as error:
         exit_with_message(error)
+    except MemoryError:
+        exit_with_message(OUT_OF_MEMORY)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)

@@ -16,7 +16,7 @@ def main(settings: dict[str, Any], raw: Path) -> None:
     dataset = params.read(settings, "dataset", DatasetParams)
     entry = registered(dataset.name)
     _check_path(dataset, raw)
-    raw.mkdir(parents=True, exist_ok=True)
+    files.require_writable(raw)
     if dataset.path == params.NO_PATH:
         downloads = files.cache_folder() / "downloads"
         found = [(archive, download.fetch(archive, downloads=downloads)) for archive in entry.archives]

@@ -12,7 +12,7 @@ from clipcifar.container import fingerprint_of
 from clipcifar.dataset_params import DatasetParams, photograph_folder
 from clipcifar.embed_params import EmbedParams
 from clipcifar.extract import extract
-from clipcifar.model import ModelDescription
+from clipcifar.model import ModelDescription, embedding_dim
 from clipcifar.shards import FOLDER, ShardFolder
 from clipcifar.sources import source_of
 from stages import run
@@ -39,11 +39,12 @@ def main(
         **provenance.embedding_attributes(model, dataset.class_names, target.type),
         **provenance.image_attributes(dataset, embed),
     }
-    backbone = Backbone.load(weights, target)
     everything = dataset.train + dataset.test
-    source = source_of(everything, folder, preprocess=backbone.preprocess, workers=embed.worker_count)
     shards = ShardFolder(files.cache_folder() / FOLDER, fingerprint_of(attributes))
     with shards.locked():
+        shards.require_space(4 * len(everything.ids) * embedding_dim(weights), output=images_path.parent)
+        backbone = Backbone.load(weights, target)
+        source = source_of(everything, folder, preprocess=backbone.preprocess, workers=embed.worker_count)
         embeddings = extract(
             source,
             partial(backbone.encode_images, precision=embed.precision),

@@ -13,6 +13,8 @@ from stages import run
 
 def main(settings: dict[str, Any], weights_folder: Path, model_path: Path) -> None:
     model = params.read(settings, "model", ModelParams)
+    files.require_writable(weights_folder)
+    files.require_writable(model_path.parent)
     resolved = weights.resolve(model, weights_folder)
     describe(model, resolved, weights_folder).write(model_path)
     print(f"{model.name}: {resolved.source}")

@@ -98,8 +98,10 @@ def test_preprocessing_is_compared_whatever_the_order_of_its_keys() -> None:
 def test_a_file_of_another_model_is_refused_by_the_field(field: str, other: Any) -> None:
     check_described(DESCRIBED.attributes(), DESCRIBED)
     changed = dataclasses.replace(DESCRIBED, **{field: other})
-    with pytest.raises(DataError, match=f"another {field} "):
+    with pytest.raises(DataError, match=f"made with {field} ") as caught:
         check_described(changed.attributes(), DESCRIBED)
+    for side in (changed, DESCRIBED):
+        assert repr(side.attributes()[field]) in caught.value.what
 
 
 @pytest.mark.parametrize("field", ["source", "revision", "context_length"])
@@ -126,7 +128,7 @@ def test_a_file_of_a_model_that_is_not_asked_for_is_refused(change: dict[str, An
 def test_a_file_that_says_nothing_of_its_model_is_refused() -> None:
     with pytest.raises(DataError, match="model None"):
         check_requested({}, ModelParams(**SECTION))
-    with pytest.raises(DataError, match="another model "):
+    with pytest.raises(DataError, match="made with model None"):
         check_described({}, DESCRIBED)
 
 
