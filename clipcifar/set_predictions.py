@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from clipcifar import container, results
 from clipcifar.errors import DataError
+from clipcifar.files import Attribute
 from clipcifar.store import ImageEmbeddings, class_names_of
 
 _PREFIX = "scores/"
@@ -30,6 +31,7 @@ class SetPredictions:
     scores: Mapping[str, NDArray[np.float32]]
     labels: NDArray[np.int64]
     ids: list[str]
+    attributes: Mapping[str, Attribute]
 
     @cached_property
     def predicted(self) -> dict[str, NDArray[np.int64]]:
@@ -66,4 +68,4 @@ def read(path: Path) -> SetPredictions:
         raise DataError(
             f"not predictions of sets: {error}", where=str(path), fix="run `dvc repro`"
         ) from error
-    return SetPredictions(scores, labels, ids)
+    return SetPredictions(scores, labels, ids, file.attributes)

@@ -23,11 +23,11 @@ UNIT_TOLERANCE = 1e-4  # float32 rows of 4,096 dimensions stay well inside it
 SHARED_FIELDS = (
     "model",
     "pretrained",
-    "weights_sha256",
-    "config_sha256",
-    "preprocess",
+    "preprocess",  # before the digests, because it says more
     "class_names",
     "logit_scale",
+    "weights_sha256",
+    "config_sha256",
 )
 # What says which model and data an image was embedded with; every result inherits it.
 INHERITED = ("model", "pretrained", "weights_sha256", "dataset", "dataset_digest", "class_names")

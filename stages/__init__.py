@@ -6,6 +6,7 @@ import gc
 import inspect
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,6 +15,13 @@ from clipcifar import params
 from clipcifar.errors import OUT_OF_MEMORY, ClipcifarError, ConfigError, exit_with_message
 
 INTERRUPTED = 130
+
+# torch asks for a folder for temporary files when it is imported. On a full disk Python has none to name,
+# and a stage would end there instead of where it says what it needs.
+try:
+    tempfile.gettempdir()
+except OSError:
+    tempfile.tempdir = os.curdir
 
 # Before a stage imports anything: looking for cycles every 700 objects is a fifth of open_clip's import.
 gc.set_threshold(50_000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clipcifar import params, weights
+from clipcifar import files, params, weights
 from clipcifar.describe import describe
 from clipcifar.model import ModelParams
 from stages import run

@@ -61,6 +61,38 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return finished_workspace(tmp_path_factory.mktemp("finished") / "w")
 
 
+LITTLE_STAGES = [
+    "download",
+    "prepare",
+    "prompts",
+    "fetch_model",
+    "embed_images",
+    "embed_texts",
+    "embed_pool",
+    "zero_shot",
+    "prompt_sets",
+    "rank_prompts",
+    "linear_probe",
+    "mlp_probe",
+    "projection",
+    "report",
+]
+
+
+@pytest.fixture(scope="session")
+def little(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The same on six images a class and split, where every stage takes a fraction of a second."""
+    from tests import faults
+
+    workspace = finished.copy(tmp_path_factory.mktemp("little") / "w")
+    workspace.edit(lambda settings: settings["dataset"].update(max_per_class=6))
+    workspace.edit(lambda settings: settings["split"].update(val_fraction=0.3))
+    for stage in LITTLE_STAGES:
+        ended = faults.run_here(workspace, stage)
+        assert ended.code == 0, (stage, ended)
+    return workspace
+
+
 @pytest.fixture
 def workspace(finished: Workspace, tmp_path: Path) -> Workspace:
     return finished.copy(tmp_path / "w")

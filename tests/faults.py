@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import json
 import os
 import shlex
@@ -12,9 +13,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import yaml
 
+from tests import stage_runs
+from tests.stage_runs import Ended
 from tests.workspace import ROOT, Workspace
 
 HOOKS = ROOT / "tests" / "fault_hooks"
@@ -34,6 +38,13 @@ def environment(workspace: Workspace, fault: dict[str, Any] | None = None) -> di
     """The workspace's environment, with the hook that reads FAULT."""
     asked = {"PYTHONPATH": str(HOOKS), "FAULT": json.dumps(fault or {}), "OMP_NUM_THREADS": "1"}
     return {**workspace.environment, **asked}
+
+
+def run_here(workspace: Workspace, stage: str) -> Ended:
+    """The stage in this process, on the workspace's files and scratch folder."""
+    main = importlib.import_module(f"stages.{stage}").main
+    with mock.patch.dict(os.environ, CLIPCIFAR_CACHE=workspace.environment["CLIPCIFAR_CACHE"]):
+        return stage_runs.run(main, *command_of(stage)[3:], folder=workspace.folder)
 
 
 def start(
@@ -85,11 +96,58 @@ def batches(log: Path, *, process: int | None = None) -> list[tuple[str, int]]:
     return [(words[1], int(words[2])) for words in notes(log, process=process) if words[0] == "images"]
 
 
+class WarmStage:
+    """A stage whose imports are done: every `start` is a forked process that runs its `main`."""
+
+    def __init__(self, workspace: Workspace, stage: str, fault: dict[str, Any]) -> None:
+        _, _, module, *paths = command_of(stage)
+        self._server = subprocess.Popen(
+            [sys.executable, str(HOOKS / "warm_stage.py"), module.removeprefix("stages."), *paths],
+            cwd=workspace.folder,
+            env={**environment(workspace, fault), "PYTHONPATH": f"{HOOKS}{os.pathsep}{workspace.folder}"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def __enter__(self) -> WarmStage:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.communicate()
+
+    def start(self) -> int:
+        """Start a run; its process id."""
+        assert self._server.stdin is not None
+        self._server.stdin.write("\n")
+        self._server.stdin.flush()
+        return self._number()
+
+    def status(self) -> int:
+        """The exit status of the last run, once it has ended."""
+        return self._number()
+
+    def _number(self) -> int:
+        assert self._server.stdout is not None
+        while not (line := self._server.stdout.readline()).strip().lstrip("-").isdecimal():
+            assert line, "the warm stage has ended"  # what the stage itself prints is passed over
+        return int(line)
+
+
 def wait_for(condition: Callable[[], bool], *, what: str, timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         time.sleep(0.005)
+
+
+def is_running(process: int) -> bool:
+    """Whether a process, not of ours, still lives."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def cache_of(workspace: Workspace) -> Path:
@@ -117,17 +175,23 @@ def without_override() -> None:
             raise OSError(ctypes.get_errno(), "cannot drop a capability")
 
 
-def in_namespace(setup: str, stage: str) -> list[str]:
-    """The stage's command in a mount namespace of its own, after `setup` has mounted something there."""
+def in_namespace(setup: str, command: list[str]) -> list[str]:
+    """A command in a mount namespace of its own, after `setup` has mounted something there."""
     unshare = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
-    return [*unshare, "sh", "-e", "-c", f'{setup}; exec "$@"', "sh", *command_of(stage)]
+    return [*unshare, "sh", "-e", "-c", f'{setup}; exec "$@"', "sh", *command]
 
 
 def can_mount(folder: Path) -> bool:
     """Whether this user may mount a tmpfs in a namespace of its own."""
     folder.mkdir(exist_ok=True)
-    command = in_namespace(f"mount -t tmpfs -o size=64k none {shlex.quote(str(folder))}", "prompts")
     try:
-        return subprocess.run([*command[: command.index("sh", 5)], "sh", "true"], capture_output=True).returncode == 0
-    except (OSError, ValueError):
+        return (
+            subprocess.run(in_namespace(tmpfs(folder, "64k"), ["true"]), capture_output=True).returncode == 0
+        )
+    except OSError:  # no unshare
         return False
+
+
+def tmpfs(folder: Path, size: str, *, inodes: int = 0) -> str:
+    """A shell command that mounts a small file system; without a limit on inodes where that is 0."""
+    return f"mount -t tmpfs -o size={size},nr_inodes={inodes} none {shlex.quote(str(folder))}"

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from clipcifar import cli, params
-from clipcifar.errors import ConfigError, DataError, EnvironmentFault
+from clipcifar.errors import OUT_OF_MEMORY, ConfigError, DataError, EnvironmentFault
 from tests import finished_run
 from tests.workspace import ROOT
 
@@ -115,6 +115,7 @@ def test_wrong_usage_is_exit_code_2_and_says_how_it_is_used(
         (ConfigError("x", where="y", fix="z"), 2, "error: x\n  where: y\n  fix:   z\n"),
         (DataError("x"), 3, "error: x\n"),
         (EnvironmentFault("x"), 4, "error: x\n"),
+        (MemoryError(), 4, f"error: {OUT_OF_MEMORY}\n"),
         (KeyboardInterrupt(), 130, ""),
     ],
 )

@@ -104,6 +104,10 @@ def test_a_seed_decides_the_random_numbers_and_the_kernels(monkeypatch: pytest.M
         MemoryError(),
         torch.OutOfMemoryError("CUDA out of memory"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: x"),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("could not create a memory object"),
     ],
     ids=lambda error: type(error).__name__,
 )

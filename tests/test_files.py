@@ -297,3 +297,38 @@ def test_the_cache_folder_is_the_one_asked_for_or_the_platforms(
     monkeypatch.setenv("CLIPCIFAR_CACHE", "")
     assert files.cache_folder().name == "clipcifar"
     assert files.cache_folder() != own_cache
+
+
+def test_what_a_killed_writer_left_goes_and_what_a_living_one_writes_stays(tmp_path: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left = tmp_path / f".x.h5.{gone.pid}.abc.tmp"
+    kept = [
+        tmp_path / f".x.h5.{os.getppid()}.abc.tmp",  # of a process that lives
+        tmp_path / f".y.h5.{gone.pid}.abc.tmp",  # of another file
+        tmp_path / ".x.h5.abc.tmp",  # not of ours
+    ]
+    for path in (left, *kept):
+        path.write_text("half")
+    files.write_atomically(tmp_path / "x.h5", b"1")
+    assert not left.exists()
+    assert all(path.exists() for path in kept)
+
+
+def test_a_copy_that_fails_leaves_the_old_file_and_says_what_it_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = tmp_path / "source", tmp_path / "out" / "x"
+    source.write_bytes(bytes(2_500_000))
+    files.write_atomically(target, b"old")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", _failing)
+        with pytest.raises(EnvironmentFault, match="Input/output error"):
+            files.copy_file(source, target)
+    monkeypatch.setattr(shutil, "disk_usage", _disk_with(1_000_000))
+    with pytest.raises(EnvironmentFault, match=r"needs 2\.5 MB, has 1\.0 MB at .*out"):
+        files.copy_file(source, target)
+    with pytest.raises(EnvironmentFault, match="No such file") as caught:
+        files.copy_file(tmp_path / "none", target)
+    assert caught.value.where == str(tmp_path / "none")
+    assert [(item.name, item.read_bytes()) for item in target.parent.iterdir()] == [("x", b"old")]

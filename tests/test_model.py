@@ -17,6 +17,7 @@ from clipcifar.model import (
     ModelParams,
     check_described,
     check_requested,
+    embedding_dim,
     pretrained_label,
 )
 
@@ -157,3 +158,12 @@ def test_the_section_is_read_strictly() -> None:
         with pytest.raises(ConfigError) as caught:
             params.read({"model": {**SECTION, key: value}}, "model", ModelParams)
         assert f"model.{key}" in str(caught.value)
+
+
+def test_the_embedding_dimension_is_read_from_the_config_alone(tiny_clip: Path, tmp_path: Path) -> None:
+    assert embedding_dim(tiny_clip) == 32
+    for content in ("{}", '{"model_cfg": []}', '{"model_cfg": {"embed_dim": "many"}}', "{"):
+        (tmp_path / "open_clip_config.json").write_text(content)
+        with pytest.raises(DataError) as caught:
+            embedding_dim(tmp_path)
+        assert str(tmp_path) in caught.value.where

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from clipcifar import device_kind, files, provenance
+from clipcifar import sentences as sentences_module
 from clipcifar.backbone import Backbone
 from clipcifar.errors import DataError, EnvironmentFault
 from clipcifar.model import CONFIG_FILE, WEIGHTS_FILE, ModelDescription, check_described
@@ -100,3 +101,32 @@ def test_sentences_over_the_context_do_not_fit_and_known_ones_need_no_tower(
     again = SentenceEmbedder(_description(tiny_clip), tiny_clip, "cpu")
     monkeypatch.setattr(SentenceEmbedder, "load", lambda self: pytest.fail("the tower was loaded"))
     assert again.fitting(SENTENCES) == SENTENCES
+
+
+def test_what_was_embedded_before_a_run_ended_is_known_to_the_next(
+    tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches are of one length each; the run is stopped at the third, and its second was still unwritten."""
+    encode, told = Backbone.encode_sentences, ["cat", "a cat", "such a cat"]
+
+    def stopped(self: Backbone, sentences: list[str]):  # type: ignore[no-untyped-def]
+        for number, batch in enumerate(encode(self, sentences)):
+            if number == 2:
+                raise MemoryError
+            yield batch
+
+    monkeypatch.setattr(sentences_module, "KEPT_AT_ONCE", 1)
+    monkeypatch.setattr(Backbone, "encode_sentences", stopped)
+    with pytest.raises(EnvironmentFault, match="out of memory") as caught:
+        _embed(tiny_clip, told)
+    assert (caught.value.exit_code, caught.value.where) == (4, "params.yaml: embed.device")
+    assert "free some memory" in caught.value.fix
+    monkeypatch.setattr(Backbone, "encode_sentences", encode)
+    found, new = _embed(tiny_clip, told)
+    assert new == 1
+    monkeypatch.setenv("CLIPCIFAR_CACHE", str(tmp_path))
+    again, new = _embed(tiny_clip, told)
+    assert new == 3
+    assert {text: row.tobytes() for text, row in found.items()} == {
+        text: row.tobytes() for text, row in again.items()
+    }

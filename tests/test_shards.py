@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -226,3 +227,40 @@ def test_a_lock_file_that_cannot_be_opened_is_said_at_once(tmp_path: Path) -> No
         ShardFolder(tmp_path, FINGERPRINT).locked(),
     ):
         pytest.fail("there is no lock")
+
+
+def _disk(free: int) -> Callable[[object], object]:
+    return lambda folder: shutil._ntuple_diskusage(10**12, 10**12 - free, free)  # type: ignore[attr-defined]
+
+
+def test_space_is_asked_for_the_missing_shards_and_once_more_for_the_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = ShardFolder(tmp_path / "scratch", FINGERPRINT)
+    output = tmp_path / "output"
+    output.mkdir()
+    with shards.locked():
+        monkeypatch.setattr(shutil, "disk_usage", _disk(2_000))
+        shards.require_space(1_000, output=output)
+        with pytest.raises(EnvironmentFault, match=r"needs 0\.0 MB, has 0\.0 MB at") as caught:
+            shards.require_space(1_001, output=output)
+        assert caught.value.where == str(output)
+        monkeypatch.undo()
+        shards.write(0, 5, ROWS)
+        finished = shard_path(tmp_path / "scratch").stat().st_size
+        monkeypatch.setattr(shutil, "disk_usage", _disk(2_000 - finished))
+        shards.require_space(1_000, output=output)
+        with pytest.raises(EnvironmentFault):
+            shards.require_space(1_001, output=output)
+
+
+def test_shards_stay_when_nobody_will_record_that_the_work_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = ShardFolder(tmp_path, FINGERPRINT)
+    shards.write(0, 5, ROWS)
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    shards.remove()
+    assert shards.read(0, 5) is not None
+    ShardFolder(tmp_path, FINGERPRINT).remove()  # started by the process that is the parent now
+    assert shards.read(0, 5) is None

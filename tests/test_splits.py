@@ -85,8 +85,12 @@ def test_a_stored_split_is_joined_by_id(tmp_path: Path) -> None:
     splits.write_splits(path, ids, rows, attributes={"dataset_digest": "1"})
     found = splits.read_splits(path, ["d", "c", "b", "a"], dataset_digest="1")
     assert (found.train.tolist(), found.val.tolist()) == ([1, 3], [0, 2])
-    for other_ids, digest in ((["a", "b", "c"], "1"), (["a", "b", "c", "x"], "1"), (ids, "2")):
-        with pytest.raises(DataError, match="another dataset"):
+    for other_ids, digest, message in (
+        (["a", "b", "c"], "1", "only one of them has 'd'; 1 such"),
+        (["a", "b", "c", "x"], "1", "only one of them has 'd'; 2 such"),
+        (ids, "2", "dataset_digest is '1' for the split and '2' for the embeddings"),
+    ):
+        with pytest.raises(DataError, match=f"another dataset than the embeddings: {message}"):
             splits.read_splits(path, other_ids, dataset_digest=digest)
 
 

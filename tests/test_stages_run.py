@@ -15,7 +15,7 @@ import pytest
 
 import stages
 from clipcifar import params
-from clipcifar.errors import ConfigError, DataError, EnvironmentFault
+from clipcifar.errors import OUT_OF_MEMORY, ConfigError, DataError, EnvironmentFault
 from clipcifar.prompts import PromptsParams, expand_sets
 from stages import prompts
 from tests.import_closure import ROOT
@@ -62,6 +62,7 @@ def edit(folder: Path, old: str, new: str) -> None:
         (ConfigError("x", where="y", fix="z"), 2, "error: x\n  where: y\n  fix:   z\n"),
         (DataError("x"), 3, "error: x\n"),
         (EnvironmentFault("x"), 4, "error: x\n"),
+        (MemoryError(), 4, f"error: {OUT_OF_MEMORY}\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
 )

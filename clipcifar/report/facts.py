@@ -14,6 +14,7 @@ from clipcifar import compare, dataset_file, files, results, set_predictions
 from clipcifar.compare import NamedDifference
 from clipcifar.dataset_file import Prepared
 from clipcifar.errors import DataError
+from clipcifar.files import Attribute
 from clipcifar.metrics import metric_keys
 from clipcifar.model import ModelDescription
 from clipcifar.report import ranking as ranking_report
@@ -106,11 +107,31 @@ def read(
             where=str(predictions),
             fix="run `dvc repro`",
         )
-    for name, ids in [("prompt_sets", facts.sets.ids), *((m, p.ids) for m, p in facts.predictions.items())]:
-        if ids != facts.dataset.test.ids:
+    said: dict[str, Predictions | SetPredictions] = {**facts.predictions, "prompt_sets": facts.sets}
+    for name, found in said.items():
+        _check_origin(found.attributes, facts, name=name, path=predictions / f"{name}.h5")
+        if found.ids != facts.dataset.test.ids:
             raise DataError(
                 f"the predictions of {name} are of other images than the dataset",
                 where=str(predictions / f"{name}.h5"),
                 fix="run `dvc repro`",
             )
     return facts
+
+
+def _check_origin(attributes: Mapping[str, Attribute], facts: Facts, *, name: str, path: Path) -> None:
+    """Raise DataError when predictions are of another model or dataset than the files beside them."""
+    wanted = {
+        "model": facts.model.model,
+        "pretrained": facts.model.pretrained,
+        "weights_sha256": facts.model.weights_sha256,
+        "dataset_digest": facts.dataset.digest,
+    }
+    for field, value in wanted.items():
+        if attributes.get(field) != value:
+            raise DataError(
+                f"the predictions of {name} were made with {field} {attributes.get(field)!r}, "
+                f"the model and dataset beside them have {value!r}",
+                where=str(path),
+                fix="run `dvc repro`",
+            )

@@ -4,6 +4,7 @@ FAULT is a JSON object. The stage itself is the real one; only what is named is 
 
 log             file that gets a line for every model loaded and every batch encoded
 slow_s          seconds to sleep before every batch of images, and slow_write_s in every write
+hold            file: while it exists, the tower waits before every batch but the first `hold_after`
 shard_rows      rows of a shard, so that a small dataset has many
 error           raised by a tower for a batch of images above `above` rows, after `after` batches
 text_error      raised by the text tower after `text_after` batches
@@ -73,8 +74,6 @@ def patch_backbone(module: Any) -> None:
 
     def noted_load(cls: Any, folder: Any, device: Any) -> Any:
         note("load")
-        if "load_error" in FAULT:
-            raise error_named(FAULT["load_error"])
         loaded = load(folder, device)
         if "room" in FAULT:
             limit_memory(FAULT["room"])
@@ -84,7 +83,13 @@ def patch_backbone(module: Any) -> None:
         note("images", hashlib.sha256(images.contiguous().numpy().tobytes()).hexdigest()[:16], len(images))
         time.sleep(FAULT.get("slow_s", 0))
         calls["images"] += 1
-        if "error" in FAULT and len(images) > FAULT.get("above", 0) and calls["images"] > FAULT.get("after", 0):
+        while calls["images"] > FAULT.get("hold_after", 0) and os.path.exists(FAULT.get("hold", "")):
+            time.sleep(0.01)
+        if (
+            "error" in FAULT
+            and len(images) > FAULT.get("above", 0)
+            and calls["images"] > FAULT.get("after", 0)
+        ):
             raise error_named(FAULT["error"])
         return encode_images(self, images, *arguments, **named)
 
@@ -95,6 +100,11 @@ def patch_backbone(module: Any) -> None:
             raise error_named(FAULT["text_error"])
         return encode_tokens(self, tokens)
 
+    def failing_create(*_: Any, **__: Any) -> Any:
+        raise error_named(FAULT["load_error"])
+
+    if "load_error" in FAULT:
+        module.open_clip.create_model = failing_create
     backbone.load = classmethod(noted_load)
     backbone.encode_images = noted_encode
     backbone._encode_tokens = noted_tokens
