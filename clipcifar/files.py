@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from math import ceil, floor
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -126,7 +127,7 @@ def require_space(folder: Path, num_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < num_bytes:
         raise EnvironmentFault(
-            f"needs {num_bytes / 1e6:,.1f} MB, has {free / 1e6:,.1f} MB at {folder}",
+            f"needs {ceil(num_bytes / 1e5) / 10:,.1f} MB, has {floor(free / 1e5) / 10:,.1f} MB at {folder}",
             where=str(folder),
             fix="free some space; if it is the cache folder, CLIPCIFAR_CACHE may name another",
         )

@@ -193,8 +193,9 @@ def test_a_disk_that_is_too_small_is_said_before_the_model_is_loaded(
     log = tmp_path / "log"
     command = faults.in_namespace(faults.tmpfs(folder, "64k"), faults.command_of("embed_images"))
     done = run(small, "embed_images", {**SMALL, "log": str(log)}, command=command)
-    # 1,097 rows of 32 float32
-    refused(done, 4, "needs 0.1 MB, has 0.1 MB at ", str(folder), "free some space")
+    said = "data/embeddings" if where == "output" else str(folder / "extraction")
+    # 1,097 rows of 32 float32 are 140 KB; the folders take some of the 64.
+    refused(done, 4, f"needs 0.2 MB, has 0.0 MB at {said}", "free some space")
     assert notes(log) == []
 
 
@@ -208,7 +209,8 @@ def test_a_disk_without_a_free_inode_is_an_ordinary_error(small: Workspace, wher
         ["sh", "-c", WITH_LISTING, str(folder), *faults.command_of("embed_images")],
     )
     done = run(small, "embed_images", SMALL, command=command)
-    refused(done, 4, "No space left on device", str(folder))
+    said = "data/embeddings" if where == "output" else str(folder / "extraction")
+    refused(done, 4, "No space left on device", said)
     assert ".tmp" not in done.stdout
     assert done.stdout.count(".shard") == max(0, inodes - 5)  # the folders, the lock and its holder are 5
 
@@ -271,7 +273,7 @@ def test_a_read_only_cache_folder_costs_the_text_side_its_memo_and_nothing_else(
     assert texts.read_bytes() == before
 
 
-@pytest.mark.parametrize("error", ["MemoryError", "OutOfMemoryError", "cublas"])
+@pytest.mark.parametrize("error", ["MemoryError", "cublas"])
 def test_a_batch_too_large_for_memory_names_the_setting_and_lowering_it_helps(
     small: Workspace, error: str
 ) -> None:
@@ -341,7 +343,7 @@ def spoil(workspace: Workspace, name: str, value: float, *, everywhere: bool = F
     else:
         tensors[name].flat[0] = value
     safetensors.numpy.save_file(tensors, source)
-    succeeded(run(workspace, "fetch_model"))
+    assert faults.run_here(workspace, "fetch_model").code == 0
 
 
 @pytest.mark.parametrize(

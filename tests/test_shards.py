@@ -242,7 +242,7 @@ def test_space_is_asked_for_the_missing_shards_and_once_more_for_the_output(
     with shards.locked():
         monkeypatch.setattr(shutil, "disk_usage", _disk(2_000))
         shards.require_space(1_000, output=output)
-        with pytest.raises(EnvironmentFault, match=r"needs 0\.0 MB, has 0\.0 MB at") as caught:
+        with pytest.raises(EnvironmentFault, match=r"needs 0\.1 MB, has 0\.0 MB at") as caught:
             shards.require_space(1_001, output=output)
         assert caught.value.where == str(output)
         monkeypatch.undo()
