@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar import run_lock
-from clipcifar.errors import EnvironmentFault
-from clipcifar.files import canonical_json, explained, require_space, write_atomically
+from clipcifar.files import canonical_json, require_space, write_atomically
 
 FOLDER = "extraction"  # in the user's cache folder, the root of all extractions
 _DTYPE = "<f4"
