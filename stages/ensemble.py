@@ -33,7 +33,7 @@ def main(
     images, texts = store.read_images(images_path), store.read_texts(texts_folder / f"{active}.h5")
     store.check_same_space(images, texts)
     model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
-    rows = splits.read_splits(splits_path, images.train.ids, dataset_digest=images.dataset_digest)
+    rows = splits.train_val_of(images, splits_path)
     weights, of_texts = classifier(texts), texts.attributes["fingerprint"]
     found = gather(
         images, rows, weights, heads_folder=heads_folder, texts_fingerprint=of_texts, max_iter=max_iter
