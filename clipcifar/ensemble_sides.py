@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar import linear_probe, trained_heads, zero_shot
+from clipcifar import classifiers, heads, linear_probe, zero_shot
 from clipcifar.calibration import fit_temperature
 from clipcifar.ensemble import Side
+from clipcifar.errors import DataError
 from clipcifar.files import Attribute
 from clipcifar.linear_probe import LinearProbe
 from clipcifar.splits import TrainVal
@@ -57,22 +58,26 @@ def gather(
     def side(of_val: NDArray[np.float32], of_test: NDArray[np.float32]) -> Side:
         return Side(of_val, of_test, fit_temperature(of_val, val_labels))
 
-    refit, c = trained_heads.linear_probe(heads_folder / "linear_probe.h5", images)
-    train, train_labels = images.train.part(rows.train)
-    unrefitted, _ = linear_probe.fit(
-        train, train_labels, c=c, max_iter=max_iter, class_names=images.class_names
+    scorers = classifiers.trained(heads_folder, images)
+    _, of_projection = heads.read(heads_folder / "projection.h5")
+    if of_projection.get("texts_fingerprint") != texts_fingerprint:
+        raise DataError(
+            "the heads were trained from another prompt set",
+            where=str(heads_folder / "projection.h5"),
+            fix="run `dvc repro`",
+        )
+    arrays, of_probe = heads.read(heads_folder / "linear_probe.h5")
+    alone, _ = linear_probe.fit(
+        *images.train.part(rows.train),
+        c=float(of_probe["c"]),
+        max_iter=max_iter,
+        class_names=images.class_names,
     )
-    mlp = trained_heads.mlp_probe(heads_folder / "mlp_probe.h5", images)
-    projection = trained_heads.projection(
-        heads_folder / "projection.h5", images, class_weights, texts_fingerprint=texts_fingerprint
-    )
+    trained = {method: side(scorer(val), scorer(test)) for method, scorer in scorers.items()}
+    trained["linear_probe"] = side(alone.scores(val), trained["linear_probe"].test)
     scale = images.logit_scale
     return Sides(
         side(*(zero_shot.logits(part, class_weights, logit_scale=scale) for part in (val, test))),
-        {
-            "linear_probe": side(unrefitted.scores(val), refit.scores(test)),
-            "mlp_probe": side(mlp(val), mlp(test)),
-            "projection": side(projection(val), projection(test)),
-        },
-        refit,
+        trained,
+        LinearProbe(arrays["coefficients"], arrays["intercepts"]),
     )

@@ -21,7 +21,6 @@ from clipcifar import (
     results,
     splits,
     store,
-    trained_heads,
     zero_shot,
 )
 from clipcifar.calibration import log_softmax
@@ -217,7 +216,8 @@ def test_the_probe_that_chooses_has_not_learnt_val(done: Path) -> None:
         max_iter=500,
     )
     val, _ = images.train.part(rows.val)
-    (refit, c) = trained_heads.linear_probe(done / "heads" / "linear_probe.h5", images)
+    arrays, attributes = heads.read(done / "heads" / "linear_probe.h5")
+    refit, c = LinearProbe(arrays["coefficients"], arrays["intercepts"]), float(attributes["c"])
     alone, _ = linear_probe.fit(*images.train.part(rows.train), c=c, max_iter=500, class_names=NAMES)
     np.testing.assert_allclose(found.trained["linear_probe"].val, alone.scores(val), atol=1e-4)
     assert np.abs(alone.scores(val) - refit.scores(val)).max() > 0.05
