@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from clipcifar import dataset_file, splits
+from clipcifar import container, dataset_file, splits
 from clipcifar.dataset_file import PreparedSplit
+from clipcifar.files import file_sha256
 from stages import embed_images, fetch_model, mlp_probe
 
 NAMES = ["ant", "bee", "cow"]
@@ -65,22 +67,36 @@ def settings(clip: Path, **finetune: Any) -> dict[str, Any]:
     }
 
 
-def pixels(n: int, *, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """(n, SIDE, SIDE, 3) stripes under noise, and what tells them: the class is the stripes' direction."""
+def pixels(n: int, *, seed: int, side: int = SIDE) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """(n, side, side, 3) stripes under noise, and what tells them: the class is the stripes' direction."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(n, dtype=np.int64) % len(NAMES))
-    rows, columns = np.mgrid[:SIDE, :SIDE]
+    rows, columns = np.mgrid[:side, :side]
     waves = [np.sin(angle) for angle in (rows * 1.2, columns * 1.2, (rows + columns) * 0.9)]
     images = np.stack([waves[label] for label in labels])[..., None] * 50 + 128
-    images = images + rng.normal(0, 60, (n, SIDE, SIDE, 3))
+    images = images + rng.normal(0, 60, (n, side, side, 3))
     return images.clip(0, 255).astype(np.uint8), labels
 
 
-def write(folder: Path, clip: Path) -> None:
-    """Everything up to the MLP probe, in `folder` under the names of data/."""
+def as_photographs(split: PreparedSplit, folder: Path) -> PreparedSplit:
+    """The same images as files below `folder`, under their ids."""
+    digests = []
+    for sample_id, image in zip(split.ids, split.content, strict=True):
+        path = folder / sample_id
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path, format="png")
+        digests.append(file_sha256(path))
+    return PreparedSplit(container.encode_strings(digests), split.labels, split.ids)
+
+
+def write(
+    folder: Path, clip: Path, *, kind: Literal["pixels", "photographs"] = "pixels", side: int = SIDE
+) -> None:
+    """Everything up to the MLP probe, in `folder` under the names of data/; photographs are in raw/."""
     parts = {}
     for seed, (name, n) in enumerate((("train", N_TRAIN), ("test", N_TEST))):
-        parts[name] = PreparedSplit(*pixels(n, seed=seed), [f"{name}/{i:03d}" for i in range(n)])
+        split = PreparedSplit(*pixels(n, seed=seed, side=side), [f"{name}/{i:03d}" for i in range(n)])
+        parts[name] = split if kind == "pixels" else as_photographs(split, folder / "raw")
     train = parts["train"]
     digest = dataset_file.write(
         folder / "dataset.h5", train, parts["test"], class_names=NAMES, name="stripes", max_per_class=0

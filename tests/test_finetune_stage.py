@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -231,26 +231,36 @@ def _kept(cache: Path) -> list[int]:
 
 
 def test_photographs_are_read_from_their_folder_in_any_order(tmp_path: Path) -> None:
-    import hashlib
-
-    from PIL import Image
-
     images, labels = finetuning.pixels(6, seed=0)
-    ids, digests = [], []
-    for i, image in enumerate(images):
-        path = tmp_path / f"{i}.png"
-        Image.fromarray(image).save(path)
-        ids.append(path.name)
-        digests.append(hashlib.sha256(path.read_bytes()).hexdigest())
-    files = dataset_file.PreparedSplit(container.encode_strings(digests), labels, ids)
+    split = dataset_file.PreparedSplit(images, labels, [f"{i}.png" for i in range(6)])
     preprocess = image_tower.Preprocess((16, 16), (0.5,) * 3, (0.5,) * 3, "bicubic", "shortest", 0)
-    options = {"root": tmp_path, "preprocess": preprocess, "workers": 0, "device": CPU}
-    streamed = of_split(files, **options)  # type: ignore[arg-type]
-    resident = of_split(dataset_file.PreparedSplit(images, labels, ids), **options)  # type: ignore[arg-type]
+    streamed, resident = (
+        of_split(one, root=tmp_path, preprocess=preprocess, workers=0, device=CPU)
+        for one in (finetuning.as_photographs(split, tmp_path), split)
+    )
     rows = [torch.tensor([4, 0, 4]), torch.tensor([2])]
     for ours, theirs, batch in zip(streamed.batches(rows), resident.batches(rows), rows, strict=True):
         np.testing.assert_array_equal(ours.permute(0, 2, 3, 1).numpy(), images[batch.numpy()])
         assert torch.equal(ours, theirs)
+
+
+def test_photographs_train_the_tower_that_their_pixels_train(tiny_clip: Path, tmp_path: Path) -> None:
+    """At the model's own size: photographs come fitted to it, and a crop before is not one after."""
+    kinds: tuple[Literal["pixels", "photographs"], ...] = ("pixels", "photographs")
+    for kind in kinds:
+        finetuning.write(tmp_path / kind, tiny_clip, kind=kind, side=32)
+    pixels, photographs = (
+        FinetuneScores.read(
+            tune(tmp_path / kind, tiny_clip, tmp_path / f"{kind}-out", dropout=0.0) / "scores.h5"
+        )
+        for kind in kinds  # torch's loader draws from the numbers that dropout goes on with
+    )
+    np.testing.assert_allclose(photographs.test, pixels.test, atol=1e-4)
+    photo = tmp_path / "photographs" / "raw" / "train" / "007"
+    photo.write_bytes((tmp_path / "photographs" / "raw" / "train" / "008").read_bytes())
+    with pytest.raises(DataError, match="changed since it was listed") as caught:
+        tune(tmp_path / "photographs", tiny_clip, tmp_path / "other")
+    assert caught.value.where == str(photo)
 
 
 def _rewritten(path: Path, target: Path, kind: str, **attributes: Any) -> None:
