@@ -66,6 +66,7 @@ def render(
             _training(curve, int(tuned.attributes["epoch"])),
             _classes(result),
             _what_was_trained(tuned, layers),
+            _recipe(tuned),
         ],
         attributes=tuned.attributes,
         commands=_COMMANDS,
@@ -186,8 +187,11 @@ def _what_was_trained(tuned: FinetuneScores, layers: Sequence[Mapping[str, str]]
         "trained",
         "What was trained",
         paragraphs=[f"{trained:,} of {everything:,} parameters of tower and head."],
-        tables=[
-            Table("Layers from the input on", ["layer", "parameters", "full learning rate"], rows),
-            Table("The recipe", ["", "value"], [[_SHOWN[key], str(settings[key])] for key in _SHOWN]),
-        ],
+        tables=[Table("Layers from the input on", ["layer", "parameters", "full learning rate"], rows)],
     )
+
+
+def _recipe(tuned: FinetuneScores) -> Section:
+    settings = json.loads(str(tuned.attributes["params"]))
+    rows = [[_SHOWN[key], str(settings[key])] for key in _SHOWN]
+    return Section("recipe", "The recipe", tables=[Table("From params.yaml", ["", "value"], rows)])
