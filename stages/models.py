@@ -40,7 +40,7 @@ def main(
     dataset = dataset_file.read(dataset_path)
     own = store.read_images(images_path)
     check_requested(own.attributes, model)
-    rows = splits.read_splits(splits_path, own.train.ids, dataset_digest=own.dataset_digest)
+    rows = splits.train_val_of(own, splits_path)
     said = PromptSet.from_json(files.read_json(prompts / f"{active}.json"))
     study = model_study.Study(said, rows, probe=probe, embed=embed)
     study.add(OWN, ModelDescription.read(model_path), weights, own)

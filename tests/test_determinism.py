@@ -77,7 +77,7 @@ def embedded(folder: Path) -> Callable[..., Run]:
         if (batch_size, count, again) not in known:
             _write_params(folder, batch_size=batch_size)
             with threads(count):
-                paths = ("d.h5", "weights", "model.json", "images.h5")
+                paths = ("raw", "d.h5", "weights", "model.json", "images.h5")
                 ended = stage_runs.run(embed_images.main, *paths, folder=folder)
             assert ended.code == 0, ended.error
             images = store.read_images(folder / "images.h5")

@@ -126,7 +126,7 @@ def test_every_odd_kind_of_image_is_embedded_as_the_plain_image_that_its_rule_ma
     stage_runs.write_params(tmp_path, {"model": model, "dataset": dataset, "embed": {"workers": 0}})
     for main, paths in (
         (fetch_model.main, ("weights", "model.json")),
-        (embed_images.main, ("data/dataset.h5", "weights", "model.json", "images.h5")),
+        (embed_images.main, ("raw", "data/dataset.h5", "weights", "model.json", "images.h5")),
     ):
         ended = stage_runs.run(main, *paths, folder=tmp_path)
         assert ended.code == 0, ended.error

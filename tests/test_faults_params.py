@@ -247,7 +247,7 @@ READERS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "dataset": (download.main, ("raw",)),
     "split": (prepare.main, ("raw", "d.h5", "s.h5", "c.json")),
     "model": (fetch_model.main, ("weights", "model.json")),
-    "embed": (embed_images.main, ("d.h5", "weights", "model.json", "images.h5")),
+    "embed": (embed_images.main, ("raw", "d.h5", "weights", "model.json", "images.h5")),
     "linear_probe": (linear_probe.main, ("i.h5", "s.h5", "head.h5", "p.h5", "m.json", "plots")),
     "mlp_probe": (mlp_probe.main, ("i.h5", "s.h5", "head.h5", "p.h5", "m.json", "plots")),
     "projection": (projection.main, ("i.h5", "t", "s.h5", "head.h5", "p.h5", "m.json", "plots")),

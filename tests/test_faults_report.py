@@ -30,7 +30,7 @@ def _report(folder: Path, name: str) -> tuple[str, str]:
     """The page and methods.md of a run in which a class and the prompts have that name."""
     finished_run.write(folder, class_names=[name, "dog"], templates=[name + " a", name + " b"])
     stage_runs.write_params(folder, {"prompts": {"active": "photo"}})
-    inputs = ("metrics", "predictions", "ranking.json", "dataset.h5", "model.json")
+    inputs = ("metrics", "predictions", "ranking.json", "raw", "dataset.h5", "model.json")
     ended = stage_runs.run(report.main, *inputs, "page.html", "methods.md", folder=folder)
     assert ended.code == 0, ended.error
     return (folder / "page.html").read_text(), (folder / "methods.md").read_text()
@@ -243,7 +243,7 @@ def test_the_report_refuses_predictions_in_another_order(tmp_path: Path) -> None
     finished_run.write(tmp_path)
     _rewrite(tmp_path / "predictions/projection.h5", _shuffle)
     stage_runs.write_params(tmp_path, {"prompts": {"active": "photo"}})
-    inputs = ("metrics", "predictions", "ranking.json", "dataset.h5", "model.json")
+    inputs = ("metrics", "predictions", "ranking.json", "raw", "dataset.h5", "model.json")
     ended = stage_runs.run(report.main, *inputs, "page.html", "methods.md", folder=tmp_path)
     assert ended.code == 3
     assert "the predictions of projection are of other images" in ended.error

@@ -280,7 +280,16 @@ def test_the_report_shows_the_images_of_every_class_and_the_balanced_accuracy(tm
     stage_runs.write_params(tmp_path, {"prompts": {"active": "photo"}})
     ended = stage_runs.run(
         report.main,
-        *("metrics", "predictions", "ranking.json", "dataset.h5", "model.json", "page.html", "methods.md"),
+        *(
+            "metrics",
+            "predictions",
+            "ranking.json",
+            "raw",
+            "dataset.h5",
+            "model.json",
+            "page.html",
+            "methods.md",
+        ),
         folder=tmp_path,
     )
     assert ended.code == 0, ended.error

@@ -40,10 +40,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     with serving() as running:
         running.files["/cifar.tar.gz"] = CONTENT
         entry = datasets.REGISTRY["cifar10"]
-        assert entry.archive is not None
         digest = hashlib.sha256(CONTENT).hexdigest()
-        archive = replace(entry.archive, url=f"{running.url}/cifar.tar.gz", sha256=digest)
-        monkeypatch.setitem(datasets.REGISTRY, "cifar10", replace(entry, archive=archive))
+        archive = replace(entry.archives[0], url=f"{running.url}/cifar.tar.gz", digest=digest)
+        monkeypatch.setitem(datasets.REGISTRY, "cifar10", replace(entry, archives=(archive,)))
         yield running
 
 
@@ -153,7 +152,9 @@ def test_weights_that_change_after_they_were_resolved_are_exit_3(tiny_clip: Path
         tmp_path, {"dataset": {"name": "digits", "max_per_class": 2}, "split": {"val_fraction": 0.5}}
     )
     assert stage_runs.run(prepare.main, "raw", "d.h5", "s.h5", "c.json", folder=tmp_path).code == 0
-    ended = stage_runs.run(embed_images.main, "d.h5", "weights", "model.json", "images.h5", folder=tmp_path)
+    ended = stage_runs.run(
+        embed_images.main, "raw", "d.h5", "weights", "model.json", "images.h5", folder=tmp_path
+    )
     assert ended.code == 3
     assert "the weights have sha256" in ended.error
     assert not (tmp_path / "images.h5").exists()
