@@ -159,10 +159,12 @@ def _classes(path: Path) -> dict[str, Any]:
 def _sources(repository: Path, settings: Mapping[str, Any]) -> Found:
     """What stages need and none makes: modules, and the two paths of params.yaml."""
     sources = dvc_project.read(repository).sources
-    given = {repository / settings[section]["path"]: section for section in ("dataset", "model")}
+    sections = ("dataset", "model", "corruptions")
+    asked = {section: params.read(settings, section, _SECTIONS[section]).path for section in sections}
+    given = {repository / path: section for section, path in asked.items()}
     lost = [path for path in sources if not path.exists()]
     for path in lost:
-        if path in given and settings[given[path]]["path"] != params.NO_PATH:
+        if path in given and asked[given[path]] != params.NO_PATH:
             key = f"{given[path]}.path"
             yield ConfigError(
                 f"{key} does not exist: {path}",

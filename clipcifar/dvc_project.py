@@ -84,7 +84,9 @@ def read(repository: Path) -> Project:
 
 def _output(out: Any, repository: Path) -> Output:
     digest = str(out.hash_info.value) if out.hash_info else ""
-    return Output(Path(out.fs_path).relative_to(repository), out.stage.name, digest, out.use_cache)
+    described = Path(out.stage.path).relative_to(repository).as_posix()
+    stage = out.stage.name if described == "dvc.yaml" else f"{described}:{out.stage.name}"
+    return Output(Path(out.fs_path).relative_to(repository), stage, digest, out.use_cache)
 
 
 def _explained(error: Exception, repository: Path) -> ConfigError:
@@ -93,15 +95,17 @@ def _explained(error: Exception, repository: Path) -> ConfigError:
     from dvc.scm import SCMError
 
     said = f"DVC says: {error}" if str(error) else f"DVC fails without a word ({type(error).__name__})"
-    file = Path(getattr(error, "path", None) or "").name
+    path = Path(getattr(error, "path", None) or "")
+    file = path.relative_to(repository) if path.is_relative_to(repository) else path
+    quoted = shlex.quote(file.as_posix())
     if isinstance(error, SCMError):
         fix = "git init && git add --all && git commit --message start"
     elif isinstance(error, NotDvcRepoError | SettingsError):
         fix = "git checkout HEAD -- .dvc"
-    elif file == "dvc.lock":
-        fix = "rm dvc.lock && dvc repro"  # DVC remembers its runs elsewhere too
-    elif file == "dvc.yaml":
-        fix = "git checkout HEAD -- dvc.yaml"
+    elif file.name == "dvc.lock":
+        fix = f"rm {quoted} && dvc repro"  # DVC remembers its runs elsewhere too
+    elif file.name == "dvc.yaml":
+        fix = f"git checkout HEAD -- {quoted}"
     else:
         fix = "mend params.yaml, whose values stand in dvc.yaml; else git checkout HEAD -- dvc.yaml"
     return ConfigError(said, where=str(repository / file), fix=fix)

@@ -16,7 +16,7 @@ from torch import nn
 from clipcifar import device as devices
 from clipcifar import kernels
 from clipcifar.embed_params import Precision
-from clipcifar.errors import ConfigError, DataError
+from clipcifar.errors import ConfigError, DataError, EnvironmentFault
 from clipcifar.preprocess import Preprocess, model_input
 
 
@@ -63,6 +63,12 @@ def load(folder: Path, device: torch.device, *, precision: Precision) -> ImageTo
         with kernels.Undrawn():  # open_clip loads strictly: what the file lacks is an error
             model = open_clip.create_model(f"local-dir:{folder}", device="cpu", require_pretrained=True)
     except Exception as error:  # open_clip, torch and safetensors raise many types
+        if devices.is_out_of_memory(error):
+            raise EnvironmentFault(
+                "out of memory while the model was loaded",
+                where=str(folder),
+                fix="free some memory, choose another finetune.device, or a smaller model",
+            ) from error
         raise DataError(
             f"the weights cannot be loaded: {error}",
             where=str(folder),

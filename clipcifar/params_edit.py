@@ -30,7 +30,7 @@ def edit(path: Path, change: Callable[[Any], object]) -> None:
         type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
     )
     text = path.read_bytes().decode()
-    document = editor.load(text)
+    document = editor.load(text.replace("\r\n", "\n"))  # a comment would keep the \r
     change(document)
     stream = io.StringIO()
     editor.dump(document, stream)

@@ -101,7 +101,8 @@ def _move(photographs: list[Photo], scratch: Path, target: Path) -> None:
     for photo in photographs:
         moved = target / photo.split / photo.class_name / photo.path.name
         inside = photo.path.is_relative_to(scratch) and ".." not in photo.path.parts
-        if not inside or PurePosixPath(photo.class_name).name != photo.class_name:
+        plain = PurePosixPath(photo.class_name).name == photo.class_name not in ("", "..")
+        if not inside or not plain:
             raise DataError(f"the annotations name {photo.class_name!r}, {photo.path.name!r}: no plain names")
         if moved.exists():
             raise DataError(f"the annotations name {photo.path.name} twice")

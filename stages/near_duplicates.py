@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from clipcifar import duplicate_findings, files, model, near_duplicates, params, same_images, store
-from clipcifar.dataset_params import DatasetParams
+from clipcifar.dataset_params import DatasetParams, photograph_folder
 from clipcifar.near_duplicates import NearDuplicatesParams
 from clipcifar.progress import progress
 from clipcifar.report import near_duplicates as page
@@ -15,6 +15,7 @@ from stages import run
 
 def main(
     settings: dict[str, Any],
+    raw: Path,
     images_path: Path,
     predictions: Path,
     dataset_path: Path,
@@ -22,7 +23,7 @@ def main(
     page_path: Path,
 ) -> None:
     asked = params.read(settings, "near_duplicates", NearDuplicatesParams)
-    folder = Path(params.read(settings, "dataset", DatasetParams).path)
+    folder = photograph_folder(params.read(settings, "dataset", DatasetParams), raw)
     images = store.read_images(images_path)
     model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
     dataset, said = same_images.read(images, dataset_path, predictions)

@@ -186,7 +186,7 @@ def test_predictions_of_other_images_are_refused(folder: Path, tmp_path: Path) -
     (tmp_path / "predictions" / "projection.h5").write_bytes(
         (tmp_path / "more" / "predictions" / "projection.h5").read_bytes()
     )
-    with pytest.raises(DataError, match="projection are of other images"):
+    with pytest.raises(DataError, match="predictions of projection were made with dataset_digest"):
         finished_run.read(tmp_path)
 
 
