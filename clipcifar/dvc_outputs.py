@@ -62,14 +62,18 @@ def check(repository: Path) -> Iterator[str | ClipcifarError]:
             where=str(repository),
             fix=f"{_without_wrong(harmed)}{_remove(there)}dvc repro {_stages(harmed)}",
         )
-    if unkept:
-        names = _some([name for state in unkept for name in state.unkept])
-        # Not `dvc commit --force`: after an edit it would record old results as those of the edit.
-        yield DataError(
-            f"{names} missing or damaged in DVC's cache, and whole here",
-            where=str(project.cache),
-            fix=f"{_without_wrong(unkept)}dvc repro {_stages(unkept)} && dvc commit {_stages(unkept)}",
-        )
+    # A stale stage must not be committed, which would record old results as those of the edit.
+    for states, command in (
+        ([state for state in unkept if state.output.stage not in project.stale], "dvc commit"),
+        ([state for state in unkept if state.output.stage in project.stale], "dvc repro"),
+    ):
+        if states:
+            names = _some([name for state in states for name in state.unkept])
+            yield DataError(
+                f"{names} missing or damaged in DVC's cache, and whole here",
+                where=str(project.cache),
+                fix=f"{_without_wrong(states)}{command} {_stages(states)}",
+            )
     if project.unrecorded:
         stages = " ".join(dict.fromkeys(output.stage for output in project.unrecorded))
         yield DataError(

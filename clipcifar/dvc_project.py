@@ -39,12 +39,14 @@ class Project:
     Attributes:
         outputs: those that dvc.lock records.
         unrecorded: the others, if they are there all the same; their digest is empty.
+        stale: the stages of which something that they depend on has changed since they ran.
         sources: the files and folders that stages need and none makes.
         cache: the folder of objects.
     """
 
     outputs: list[Output]
     unrecorded: list[Output]
+    stale: set[str]
     sources: list[Path]
     cache: Path
 
@@ -73,6 +75,7 @@ def read(repository: Path) -> Project:
             return Project(
                 [output for output in outputs if output.digest],
                 [o for o in outputs if not o.digest and (repository / o.path).exists()],
+                {stage.name for stage in repo.index.stages if any(d.workspace_status() for d in stage.deps)},
                 [path for path in dict.fromkeys(needed) if not made & {path, *path.parents}],
                 Path(repo.cache.local.path),
             )
