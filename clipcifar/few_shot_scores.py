@@ -156,7 +156,8 @@ def _verdict(title: str, points: list[Point]) -> str:
     }
     start = first_better(points)
     if start is None:
-        head = f"{title}: no number of images per class from which on it is shown to beat zero-shot"
+        some = "beats zero-shot at some numbers of images per class, but not from one on"
+        head = f"{title}: {some if by_outcome['better'] else 'nowhere shown to beat zero-shot'}"
     else:
         versus = next(point for point in points if point.shots == start)
         head = (

@@ -305,6 +305,7 @@ def test_the_page_says_every_verdict_and_marks_the_test_curves(done: Path) -> No
     for title in ("Linear probe, weights", "MLP probe, logits", "Projection heads, probabilities"):
         assert f"<li>{title}: val chose" in page
     assert page.count("For showing only: nothing was chosen by it.") == 3
+    assert page.count("a 95 % interval of ±") == 6
     assert "<script" not in page
 
 

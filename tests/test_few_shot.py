@@ -218,6 +218,20 @@ def test_a_verdict_names_where_it_is_better_worse_and_neither() -> None:
     )
 
 
+def test_a_verdict_without_a_k_from_which_on_it_is_better() -> None:
+    def said(*points: Point) -> str:
+        every = [replace(one, method=method) for method in METHODS for one in points]
+        return verdicts(few_shot_scores.Scores(every, 50, 100, 10))[0]
+
+    assert said(point("1", 0.1, 0.2)) == (
+        "Nearest class mean: nowhere shown to beat zero-shot; no difference shown at 1."
+    )
+    assert said(point("1", 0.1, 0.001), point("2", -0.1, 0.2)) == (
+        "Nearest class mean: beats zero-shot at some numbers of images per class, but not from one on; "
+        "better at 1; no difference shown at 2."
+    )
+
+
 def test_scores_pair_draws_and_images_with_zero_shot() -> None:
     labels = np.array([0, 1, 0, 1])
     said = {"zero_shot": np.array([0, 1, 1, 0], np.int32), "right": labels.astype(np.int32)}

@@ -106,28 +106,31 @@ def _curves(judged: list[Judged], curves: list[Rows], n_val: int, n_test: int) -
                 Chart(
                     f"{title}, {heading}",
                     charts.curves(
-                        {how: _band(rows, key, n) for how, rows in series.items()},
+                        {how: _line(rows, key) for how, rows in series.items()},
                         name=f"ensemble-{method}-{key}",
                         description=f"Lines: accuracy {heading} by mixing coefficient, {title}",
                         x_label=f"coefficient: 0 zero-shot, 1 {title}",
                         y_label=f"accuracy {heading}",
                     ),
-                    f"{caption} Bands are 95 % Wilson intervals of each accuracy alone; differences along a "
-                    "curve are on the same images and far surer.",
+                    f"{caption} An accuracy here has a 95 % interval of "
+                    f"±{100 * _half_width(list(series.values()), key, n):.1f} points by itself; differences "
+                    "along a curve are on the same images and surer.",
                 )
             )
     return Section("curves", "The whole curve", charts=drawn)
 
 
-def _band(rows: Rows, key: str, n: int) -> tuple[list[float], list[float], list[float], list[float]]:
+def _line(rows: Rows, key: str) -> tuple[list[float], list[float], list[float], list[float]]:
+    """A curve without a band."""
     values = [row[key] for row in rows]
-    bounds = [wilson_interval(round(value * n), n) for value in values]
-    return (
-        [row["coefficient"] for row in rows],
-        values,
-        [low for low, _ in bounds],
-        [high for _, high in bounds],
-    )
+    return [row["coefficient"] for row in rows], values, values, values
+
+
+def _half_width(curves: list[Rows], key: str, n: int) -> float:
+    """Half the Wilson interval of the mean accuracy of the curves."""
+    values = [row[key] for rows in curves for row in rows]
+    low, high = wilson_interval(round(n * sum(values) / len(values)), n)
+    return (high - low) / 2
 
 
 def _protocol() -> Section:
