@@ -3,6 +3,7 @@
 # make lint   ruff, mypy and make audit
 # make audit  known vulnerabilities of the pinned packages, where a network answers
 # make soak   50 random edits of params.yaml, each checked against a run from scratch; a quarter of an hour
+# make coverage  which lines and branches the tests run, stages in their own processes included
 # make bench  measure it beside what a user would run instead; half an hour
 # make clean  remove build/ and the virtual environment
 
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: setup demo test lint audit soak bench clean
+.PHONY: setup demo test lint audit soak coverage bench clean
 setup: $(VENV)/ready
 
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -37,6 +38,11 @@ lint: setup audit
 
 soak: setup
 	$(BIN)/python -m pytest -s tests/test_soak.py --edits 50
+
+coverage: setup
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --show-missing
 
 bench: setup
 	$(BIN)/python benchmarks/run.py
