@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from clipcifar import params, prompts
 from clipcifar.errors import ConfigError
 from clipcifar.prompts import PromptsParams, expand_set, expand_sets
-from clipcifar.templates import expand_alternatives
+from clipcifar.templates import MAX_LENGTH, check_text, expand_alternatives
 from tests.import_closure import ROOT
 
 CIFAR = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -417,3 +417,19 @@ def test_cifar18_is_the_list_that_openai_published() -> None:
         own = [s for c, s in zip(found.class_index, found.sentences, strict=True) if c == label]
         assert len(own) == 18
         assert set(own) == {template.replace("{}", name) for template in published}
+
+
+def test_a_template_that_names_the_class_in_some_readings_only_is_refused() -> None:
+    assert "does not name the class" in _refused(_shared("a photo[ of a {classname}|]."))
+
+
+def test_a_text_may_be_as_long_as_the_limit_and_no_longer() -> None:
+    longest = "{classname}".ljust(MAX_LENGTH, "x")
+    check_text(longest, "here")
+    with pytest.raises(ConfigError, match="longer than 5,000 characters"):
+        check_text(longest + "x", "here")
+
+
+def test_half_a_character_is_refused_by_itself() -> None:
+    with pytest.raises(ConfigError, match="control character"):
+        check_text("a \ud800 {classname}", "here")

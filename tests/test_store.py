@@ -19,6 +19,7 @@ ATTRIBUTES: dict[str, Attribute] = {
     "model": "ViT-B-32",
     "pretrained": "laion2b",
     "weights_sha256": "ab" * 32,
+    "config_sha256": "12" * 32,
     "preprocess": '{"size":224}',
     "class_names": store.class_names_attribute(["cat", "dog", "frog"]),
     "logit_scale": 100.0,
@@ -205,6 +206,7 @@ OTHER: dict[str, Attribute] = {
     "model": "ViT-L-14",
     "pretrained": "openai",
     "weights_sha256": "cd" * 32,
+    "config_sha256": "34" * 32,
     "preprocess": '{"size":336}',
     "class_names": store.class_names_attribute(["dog", "cat", "frog"]),  # another order is another meaning
     "logit_scale": 50.0,
