@@ -161,11 +161,17 @@ def _verdict(title: str, points: list[Point]) -> str:
     else:
         versus = next(point for point in points if point.shots == start)
         head = (
-            f"{title}: beats zero-shot from {start} images per class on "
+            f"{title}: beats zero-shot {_from(start)} "
             f"({said(versus.versus)} there, {p_said(versus.p_holm)} after Holm's correction)"
         )
     parts = [f"{outcome} at {', '.join(shots)}" for outcome, shots in by_outcome.items() if shots]
     return f"{head[0].upper()}{head[1:]}; {'; '.join(parts)}."
+
+
+def _from(shots: str) -> str:
+    if shots == "all":
+        return "with all images"
+    return f"from {shots} image{'s' if shots != '1' else ''} per class on"
 
 
 def said(versus: Crossed) -> str:

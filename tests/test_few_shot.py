@@ -213,7 +213,7 @@ def test_a_verdict_names_where_it_is_better_worse_and_neither() -> None:
     said = verdicts(few_shot_scores.Scores(every, 50, 100, 10))
     assert len(said) == len(METHODS)
     assert said[3] == (
-        "Tip-Adapter: beats zero-shot from all images per class on (+3.0 points [+2.0, +4.0] there, "
+        "Tip-Adapter: beats zero-shot with all images (+3.0 points [+2.0, +4.0] there, "
         "p < 0.0001 after Holm's correction); better at all; no difference shown at 2; worse at 1."
     )
 
@@ -223,6 +223,8 @@ def test_a_verdict_without_a_k_from_which_on_it_is_better() -> None:
         every = [replace(one, method=method) for method in METHODS for one in points]
         return verdicts(few_shot_scores.Scores(every, 50, 100, 10))[0]
 
+    assert "from 1 image per class on (" in said(point("1", 0.1, 0.001))
+    assert "from 2 images per class on (" in said(point("1", 0.1, 0.2), point("2", 0.1, 0.001))
     assert said(point("1", 0.1, 0.2)) == (
         "Nearest class mean: nowhere shown to beat zero-shot; no difference shown at 1."
     )
