@@ -40,12 +40,24 @@ def candidates(filename: str, allow_pickle: bool) -> list[str]:
     return [safe, filename or _PICKLED_FILE] if allow_pickle else [safe]
 
 
-def fetch(repository: str, filenames: list[str], revision: str | None) -> Path:
+def fetch(
+    repository: str,
+    filenames: list[str],
+    revision: str | None,
+    *,
+    check: Callable[[str, Path], None] = first_use.check,
+) -> Path:
     """Download the first of `filenames` that the repository has, or find it in the hub's own cache.
+
+    Args:
+        repository: on the hub.
+        filenames: by preference.
+        revision: a commit; None for the newest.
+        check: raises an error on a file that is not the expected one, given what it was asked for as.
 
     Raises:
         ConfigError: it has none of them.
-        DataError: it has another file under that name than at its first use.
+        DataError: it has another file under that name than expected.
         EnvironmentFault: the hub cannot be reached; the message says how to do without.
     """
     for filename in filenames:
@@ -58,7 +70,7 @@ def fetch(repository: str, filenames: list[str], revision: str | None) -> Path:
             continue
         except Exception as error:  # the hub's client raises the types of whichever HTTP library it uses
             raise _unreachable(repository, filename, error) from error
-        first_use.check(f"{repository}/{filename}", found)
+        check(f"{repository}/{filename}", found)
         return found
     raise ConfigError(
         f"the repository {repository} has none of {', '.join(filenames)}",

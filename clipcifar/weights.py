@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,13 +137,14 @@ def _from_architecture(model: ModelParams, folder: Path) -> Resolved:
                 where="params.yaml: model.path",
                 fix=f"give a weights file, or set model.name: {LOCAL_DIR}<folder>",
             )
+        if pin:
+            _check_pin(pin, f"{model.name} {model.pretrained}", weights)
         resolved = Resolved(str(weights), "")
     elif model.pretrained is None:
         _save_random(folder, model.seed)
         return Resolved(f"{RANDOM}, seed {model.seed}", "")
     else:
         weights, resolved = _download_tag(model, tag, pin)
-    _check_pin(model, weights, pin)
     _place_weights(weights, folder, model.allow_pickle)
     return resolved
 
@@ -169,20 +171,21 @@ def _download_tag(model: ModelParams, tag: Mapping[str, Any], pin: Pin | None) -
             where="params.yaml: model.pretrained",
             fix="download the file and set model.path to it",
         )
-    weights = hub.fetch(
-        repository, hub.candidates(filename, model.allow_pickle), pin.revision if pin else None
-    )
+    names = hub.candidates(filename, model.allow_pickle)
+    if pin:  # a wrong file must not become the trusted one
+        weights = hub.fetch(repository, names, pin.revision, check=partial(_check_pin, pin))
+    else:
+        weights = hub.fetch(repository, names, None)
     return weights, Resolved(f"{HF_HUB}{repository}", hub.revision_of(weights))
 
 
-def _check_pin(model: ModelParams, weights: Path, pin: Pin | None) -> None:
+def _check_pin(pin: Pin, name: str, weights: Path) -> None:
     """Raise DataError when the weights of a known tag are other bytes than known."""
-    if pin and (found := file_sha256(weights)) != pin.sha256:
+    if (found := file_sha256(weights)) != pin.sha256:
         raise DataError(
-            f"the weights of {model.name} {model.pretrained} have sha256 {found}, "
-            f"expected {pin.sha256} ({pin.source})",
+            f"the weights {name} have sha256 {found}, expected {pin.sha256} ({pin.source})",
             where=str(weights),
-            fix="if these are weights of your own, set model.pretrained: null; else fetch the file again",
+            fix="if they are your own, set model.pretrained: null; else delete the file and fetch it again",
         )
 
 

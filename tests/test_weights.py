@@ -242,7 +242,7 @@ def test_a_hub_repository_is_downloaded_and_its_revision_kept(
 
 
 def test_a_pinned_tag_asks_for_its_revision(
-    hub: Server, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: Server, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_cache: Path
 ) -> None:
     pin = Pin(files.file_sha256(tiny_clip / WEIGHTS_FILE), "d" * 40, "made here")
     monkeypatch.setitem(weights.PINS, ("ViT-B-32", "laion2b_s34b_b79k"), pin)
@@ -261,6 +261,26 @@ def test_a_pinned_tag_asks_for_its_revision(
     assert config["model_cfg"]["embed_dim"] == 512
     monkeypatch.setitem(weights.PINS, ("ViT-B-32", "laion2b_s34b_b79k"), Pin("0" * 64, "d" * 40, "made here"))
     assert "made here" in _refused(_model("ViT-B-32", "laion2b_s34b_b79k"), tmp_path / "w2", DataError)
+    assert not (own_cache / "known_files.json").exists()  # a refused file is not trusted from then on
+
+
+def test_an_unpinned_tag_is_trusted_on_its_first_use(
+    hub: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("open_clip.get_pretrained_cfg", lambda name, pretrained: {"hf_hub": "org/tiny/"})
+    weights.resolve(_model("ViT-B-32", "other"), tmp_path / "w")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub2"))
+    hub.files[f"/org/tiny/resolve/main/{WEIGHTS_FILE}"] += b" "
+    message = _refused(_model("ViT-B-32", "other"), tmp_path / "w2", DataError)
+    assert f"org/tiny/{WEIGHTS_FILE} has sha256" in message
+
+
+def test_a_tag_that_is_only_at_an_address_is_not_fetched(
+    hub: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("open_clip.get_pretrained_cfg", lambda name, pretrained: {"url": f"{hub.url}/w.pt"})
+    assert "set model.path to it" in _refused(_model("ViT-B-32", "other"), tmp_path / "w")
+    assert hub.requests == []
 
 
 def test_a_repository_without_safetensors_says_what_else_there_is(hub: Server, tmp_path: Path) -> None:
