@@ -150,6 +150,17 @@ def test_classes_and_flows_by_hand() -> None:
     }
 
 
+def test_the_largest_flows_come_first() -> None:
+    found = _comparison(a=[0, 0, 0, 1, 1, 2], b=[1, 2, 2, 0, 0, 2], labels=[0, 0, 0, 0, 0, 0])
+    assert [flow.n for flow in found.flows] == [2, 2, 1]
+    many = _comparison(a=[0] * 30, b=[1, 2] * 15, labels=[0, 1, 2] * 10)
+    assert len(many.flows) == 6
+    names = [f"class {i}" for i in range(compare.FLOWS_SHOWN + 2)]
+    b = np.repeat(np.arange(len(names)), np.arange(len(names)) + 1)
+    shown = compare.compare((b + 1) % len(names), b, np.zeros_like(b), class_names=names).flows
+    assert [flow.n for flow in shown] == list(range(len(names), len(names) - compare.FLOWS_SHOWN, -1))
+
+
 def test_a_class_without_images_is_left_out() -> None:
     assert [item.name for item in _comparison([0, 2], [0, 0], [0, 2]).per_class] == ["cat", "eel"]
 

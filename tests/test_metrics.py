@@ -218,3 +218,9 @@ def test_class_rows_by_hand() -> None:
     low, high = metrics.wilson_interval(1, 2)
     counts = {"accuracy": 0.5, "low": low, "high": high, "n": 2, "n_correct": 1, "n_predicted": 2}
     assert rows == [{"class": "cat", **counts}, {"class": "dog", **counts}]  # eel has no image
+
+
+def test_images_taken_for_a_class_are_counted_whatever_they_are_of() -> None:
+    scores = np.array([[1, 0, 0], [1, 0, 0], [1, 0, 0], [0, 0, 1]], dtype=np.float32)
+    rows = metrics.class_rows(scores, np.array([0, 1, 1, 1]), class_names=NAMES)
+    assert [(row["class"], row["n"], row["n_predicted"]) for row in rows] == [("cat", 1, 3), ("dog", 3, 0)]
