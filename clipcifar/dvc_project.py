@@ -6,7 +6,7 @@ import hashlib
 import json
 import shlex
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from clipcifar.errors import ClipcifarError, ConfigError, DataError, EnvironmentFault
@@ -98,8 +98,10 @@ def _explained(error: Exception, repository: Path) -> ConfigError:
     from dvc.scm import SCMError
 
     said = f"DVC says: {error}" if str(error) else f"DVC fails without a word ({type(error).__name__})"
-    path = Path(getattr(error, "path", None) or "")
-    file = path.relative_to(repository) if path.is_relative_to(repository) else path
+    path = PurePosixPath(getattr(error, "path", None) or "")
+    ends = [Path(*path.parts[i:]) for i in range(len(path.parts)) if path.parts[i] not in ("/", "..")]
+    # DVC names it from where it was started, or in full.
+    file = next((end for end in ends if (repository / end).is_file()), Path(path.name))
     quoted = shlex.quote(file.as_posix())
     if isinstance(error, SCMError):
         fix = "git init && git add --all && git commit --message start"
