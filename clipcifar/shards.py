@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -34,7 +33,6 @@ class ShardFolder:
     def __init__(self, root: Path, fingerprint: str) -> None:
         self._folder = root / fingerprint[:32]
         self._fingerprint = fingerprint
-        self._started_by = os.getppid()
 
     def locked(self) -> AbstractContextManager[None]:
         """Hold the folder alone; EnvironmentFault when another run does, or it cannot be written."""
@@ -80,11 +78,5 @@ class ShardFolder:
             require_space(output, num_bytes)
 
     def remove(self) -> None:
-        """Delete the shards, once what they were for is safely written.
-
-        They stay where the process that started this one has died. Then nobody will record that
-        this work is done, a killed DVC least of all, and the run that repeats it has them.
-        """
-        if os.getppid() != self._started_by:
-            return
+        """Delete the shards, once what they were for is safely written."""
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,6 +26,27 @@ except OSError:
 
 # Before a stage imports anything: looking for cycles every 700 objects is a fifth of open_clip's import.
 gc.set_threshold(50_000)
+
+
+def _parents() -> tuple[int, ...]:
+    """The process that started this one; where that is a shell for one command, as DVC uses, its own too."""
+    found = [os.getppid()]
+    with suppress(OSError, ValueError, IndexError):  # where there is no /proc, shells become their command
+        while b"-c" in Path(f"/proc/{found[-1]}/cmdline").read_bytes().split(b"\0"):
+            state = Path(f"/proc/{found[-1]}/stat").read_text().rpartition(")")[2]
+            found.append(int(state.split()[1]))
+    return tuple(found)
+
+
+_STARTED_BY = _parents()  # before a stage imports anything slow
+
+
+def nobody_waits() -> bool:
+    """Whether the process that started this one, DVC most often, has died since.
+
+    Then nobody will record that this work is done, and it will be asked for once more.
+    """
+    return _parents() != _STARTED_BY
 
 
 def run(main: Callable[..., None]) -> NoReturn:

@@ -11,7 +11,7 @@ from clipcifar.dataset_params import DatasetParams, photograph_folder
 from clipcifar.embed_params import EmbedParams
 from clipcifar.finetune_params import FinetuneParams
 from clipcifar.training_state import best
-from stages import run
+from stages import nobody_waits, run
 
 
 def main(
@@ -57,7 +57,8 @@ def main(
             device=target,
             folder=folder,
         )
-        checkpoints.remove()
+        if not nobody_waits():
+            checkpoints.remove()
     start, chosen = curve[0], best(curve)
     print(f"val accuracy {start.val_accuracy:.4f} frozen, {chosen.val_accuracy:.4f} at epoch {chosen.epoch}")
 

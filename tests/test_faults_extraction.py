@@ -139,13 +139,16 @@ def test_a_stage_killed_while_it_writes_its_output_leaves_nothing_that_stays(
     assert litter(small.folder) == []
 
 
+@pytest.mark.parametrize("staying", [False, True], ids=["shell becomes the stage", "shell stays its parent"])
 def test_a_child_orphaned_by_the_kill_of_dvc_is_named_and_its_finished_shards_are_kept(
-    small: Workspace, tmp_path: Path
+    small: Workspace, tmp_path: Path, staying: bool
 ) -> None:
-    log, hold = tmp_path / "log", tmp_path / "hold"
+    log, hold, shell = tmp_path / "log", tmp_path / "hold", tmp_path / "shell"
     hold.touch()
+    shell.write_text(f"#!/bin/sh\n{'' if staying else 'exec '}$2\n")  # DVC calls it with -c and the command
+    shell.chmod(0o700)
     fault = {**SMALL, "log": str(log), "hold": str(hold), "hold_after": 11}
-    small.environment.update(faults.environment(small, fault))
+    small.environment.update(faults.environment(small, fault), SHELL=str(shell))
     command = ["dvc", "repro", "embed_images"]
     with subprocess.Popen(command, cwd=small.folder, env=small.environment, stdout=subprocess.DEVNULL) as dvc:
         wait_for(lambda: len(batches(log)) == 12, what="the first batches")

@@ -225,6 +225,20 @@ def test_a_killed_run_ends_with_the_same_bytes(inputs: Path, tiny_clip: Path, tm
     assert finetuning.outputs(tmp_path / "out") == finetuning.outputs(undisturbed)
 
 
+def test_a_training_that_nobody_will_record_is_not_done_twice(
+    inputs: Path, tiny_clip: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An orphan of a killed DVC finishes; the stage that DVC starts again finds every epoch."""
+    monkeypatch.setattr(finetune, "nobody_waits", lambda: True)
+    first = finetuning.outputs(tune(inputs, tiny_clip, tmp_path / "first"))
+    assert _kept(own_cache)
+    monkeypatch.setattr(finetune, "nobody_waits", lambda: False)
+    with monkeypatch.context() as patch:
+        patch.setattr("clipcifar.finetune._epoch", None)  # not one epoch may be trained
+        assert finetuning.outputs(tune(inputs, tiny_clip, tmp_path / "again")) == first
+    assert not _kept(own_cache)
+
+
 def _kept(cache: Path) -> list[int]:
     """The epochs of whose checkpoints a part is there, ascending."""
     return sorted(int(path.name[:4]) for path in cache.glob("finetune/*/*-parameters.safetensors"))

@@ -252,15 +252,3 @@ def test_space_is_asked_for_the_missing_shards_and_once_more_for_the_output(
         shards.require_space(1_000, output=output)
         with pytest.raises(EnvironmentFault):
             shards.require_space(1_001, output=output)
-
-
-def test_shards_stay_when_nobody_will_record_that_the_work_is_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shards = ShardFolder(tmp_path, FINGERPRINT)
-    shards.write(0, 5, ROWS)
-    monkeypatch.setattr(os, "getppid", lambda: 1)
-    shards.remove()
-    assert shards.read(0, 5) is not None
-    ShardFolder(tmp_path, FINGERPRINT).remove()  # started by the process that is the parent now
-    assert shards.read(0, 5) is None

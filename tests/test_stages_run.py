@@ -49,6 +49,37 @@ def test_leaving_loses_no_output_and_keeps_the_code() -> None:
     assert subprocess.run([sys.executable, "-c", closed], cwd=ROOT).returncode == 7
 
 
+ASK = "import stages; print('ready', flush=True); input(); print(int(stages.nobody_waits()), flush=True)"
+START = "import subprocess, sys; subprocess.run(sys.argv[1:])"
+STAYS = ["sh", "-c", '"$0" "$@"; exit $?']
+
+
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize(
+    "shell",
+    [[], ["sh", "-c", 'exec "$0" "$@"'], STAYS, STAYS * 2],
+    ids=["no shell", "becomes the stage", "stays", "two stay"],
+)
+def test_a_stage_knows_whether_its_starter_has_died(tmp_path: Path, shell: list[str], killed: bool) -> None:
+    (tmp_path / "starter.py").write_text(START)
+    with subprocess.Popen(
+        [sys.executable, str(tmp_path / "starter.py"), *shell, sys.executable, "-c", ASK],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as starter:
+        assert starter.stdin is not None
+        assert starter.stdout is not None
+        assert starter.stdout.readline() == "ready\n"
+        if killed:
+            starter.kill()
+            starter.wait()
+        starter.stdin.write("\n")
+        starter.stdin.flush()
+        assert starter.stdout.readline() == f"{int(killed)}\n"
+
+
 def edit(folder: Path, old: str, new: str) -> None:
     text = (folder / "params.yaml").read_text()
     assert text.count(old) == 1
