@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clipcifar import linear_probe, model_study
+from clipcifar import dataset_file, linear_probe, model_study
 from clipcifar.errors import ConfigError, DataError
 from clipcifar.linear_probe import LinearProbeParams
 from clipcifar.model import ModelParams
@@ -17,8 +17,10 @@ from clipcifar.model_list import OWN, ModelsParams, listed, named
 from clipcifar.model_study import evaluate
 from clipcifar.report import model_table
 from clipcifar.report import models as report
-from tests import synthetic
+from stages import models as stage
+from tests import study_pages, synthetic
 from tests.backbones import DEMO, local, shifted
+from tests.test_method_stages import rewrite
 from tests.workspace import Workspace
 
 PROBE = LinearProbeParams((1.0, 30.0), 500)
@@ -150,6 +152,32 @@ def test_metrics_are_what_dvc_can_show() -> None:
     check(_metrics())
     rows = model_study.rows_for_plots(_metrics())
     assert [(row["model"], row["method"]) for row in rows[:2]] == [(OWN, "zero_shot"), (OWN, "linear_probe")]
+
+
+# What it combines
+
+
+@pytest.mark.parametrize("other", ["dataset", "splits"])
+def test_a_dataset_or_split_of_other_images_is_refused(
+    other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study_pages.write_run(tmp_path, class_names=["cat", "dog", "eel"])
+    if other == "splits":
+        rewrite(tmp_path / "splits.h5", "splits", dataset_digest="ab")
+    else:
+        found = dataset_file.read(tmp_path / "dataset.h5")
+        found.train.labels[:2] = found.train.labels[1::-1]
+        about: dict[str, Any] = {"class_names": found.class_names, "name": "made", "max_per_class": 0}
+        dataset_file.write(tmp_path / "dataset.h5", found.train, found.test, **about)
+    entry = {"name": f"local-dir:{DEMO}", "pretrained": None, "path": str(DEMO)}
+    embed = {"device": "cpu", "precision": "fp32", "batch_size": 16, "workers": 0}
+    settings = {**study_pages.SETTINGS, "models": {"others": {"demo": entry}}, "embed": embed}
+    monkeypatch.setattr(stage, "resolved", lambda _: pytest.fail("a model was fetched"))
+    names = ("dataset.h5", "splits.h5", "prompts", "weights", "model.json", "images.h5", "out", "page.html")
+    with pytest.raises(DataError, match="dataset_digest is '") as caught:
+        stage.main(settings, tmp_path, *(tmp_path / name for name in names))
+    assert caught.value.exit_code == 3
+    assert not (tmp_path / "out").exists()
 
 
 # The tables and the page

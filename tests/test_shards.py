@@ -254,6 +254,20 @@ def test_space_is_asked_for_the_missing_shards_and_once_more_for_the_output(
             require_space([shards], 1_001, output=output)
 
 
+def test_space_is_asked_for_once_for_several_extractions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = [ShardFolder(tmp_path, letter * 64) for letter in "abc"]
+    shards[1].write(0, 5, ROWS)
+    finished = 1_000 - shards[1].missing(1_000)
+    assert finished > 0
+    monkeypatch.setattr(shutil, "disk_usage", _disk(6_000 - finished))
+    require_space(shards, 1_000, output=tmp_path)
+    with pytest.raises(EnvironmentFault, match="needs"):
+        require_space(shards, 1_001, output=tmp_path)
+    assert shards[1].missing(1) == 0  # what is there already makes no room for the others
+
+
 def test_shards_stay_when_nobody_will_record_that_the_work_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
