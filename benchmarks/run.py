@@ -30,6 +30,7 @@ GROUPS = {
     "extraction": ("rows.py", "extraction"),
     "folder": ("rows.py", "folder"),
     "probes": ("rows.py", "probes"),
+    "few_shot": ("few_shot.py",),
     "imports": ("pipeline.py", "imports"),
     "scaling": ("scaling.py",),
 }

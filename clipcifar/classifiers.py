@@ -33,11 +33,7 @@ def trained(folder: Path, images: ImageEmbeddings) -> dict[str, Classifier]:
     found: dict[str, Classifier] = {}
     for method, build in _BUILDERS.items():
         path = folder / f"{method}.h5"
-        arrays, attributes = heads.read(path)
-        if attributes.get("images_fingerprint") != images.attributes["fingerprint"]:
-            raise DataError(
-                "the head was trained on other embeddings", where=str(path), fix="run `dvc repro`"
-            )
+        arrays, attributes = heads.read_for(path, images, method=method)
         try:
             found[method] = build(arrays, attributes, images)
         except (KeyError, RuntimeError, ValueError, IndexError) as error:  # torch raises RuntimeError

@@ -18,6 +18,7 @@ from clipcifar.corruptions import CORRUPTIONS
 from clipcifar.dataset_file import PreparedSplit
 from clipcifar.errors import ConfigError
 from clipcifar.files import Attribute, canonical_json, sha256_of, source_sha256
+from clipcifar.model import ModelDescription
 from clipcifar.preprocess import Preprocess
 
 _CODE = Path(__file__).parent / "corruptions.py"  # read, for its digest
@@ -39,6 +40,16 @@ def chosen_images(test: PreparedSplit, asked: CorruptionParams) -> PreparedSplit
     return test.take(
         splits.seeded_subset(test.labels, test.ids, max_per_class=asked.max_per_class, seed=asked.seed)
     )
+
+
+def described_preprocess(model: ModelDescription) -> Preprocess:
+    """What a model says about its input, from its description: the model need not be loaded for it.
+
+    Raises:
+        DataError: the description says something else than `describe` would.
+    """
+    found = model.preprocess
+    return Preprocess.from_config({**found, "fill_color": found.get("fill")})
 
 
 def open_suite(

@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 
 from clipcifar import (
     device,
+    doctor_cache,
     doctor_files,
     dvc_cache,
     dvc_outputs,
@@ -212,6 +213,6 @@ _CHECKS: dict[str, Check] = {
     "embeddings": doctor_files.embeddings,
     "results": doctor_files.predictions,
     "memo": doctor_files.remembered,
-    "scratch": doctor_files.scratch,
+    "scratch": doctor_cache.scratch,
     "DVC's cache": lambda repository, settings: dvc_cache.check(repository),
 }

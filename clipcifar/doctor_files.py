@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from clipcifar import (
     datasets,
     download,
     files,
-    first_use,
     heads,
     memo,
     params,
@@ -21,7 +20,6 @@ from clipcifar import (
     results,
     sentences,
     set_predictions,
-    shards,
     splits,
     store,
 )
@@ -144,29 +142,6 @@ def remembered(repository: Path, settings: Mapping[str, Any]) -> Found:
             fix=f"rm {shlex.quote(str(path))}",
         )
     yield f"{good:,} sentences in {path}"
-
-
-def scratch(repository: Path, settings: Mapping[str, Any]) -> Found:
-    """The record of downloaded files, and what killed runs have left."""
-    known = first_use.known_files()
-    pieces = [path for path in (files.cache_folder() / shards.FOLDER).glob("*/*") if path.is_file()]
-    if pieces:
-        yield (
-            f"{len(pieces):,} pieces of stopped extractions, {_megabytes(pieces)}; the next run goes on from "
-            f"its own, or rm -rf {_quoted({path.parent for path in pieces})}"
-        )
-    left = [path for name in RESULTS for path in (repository / name).rglob(".*.tmp") if path.is_file()]
-    if left:
-        yield f"{len(left):,} files of killed writes, {_megabytes(left)}; rm -f {_quoted(left)}"
-    yield f"{len(known):,} downloaded files are remembered"
-
-
-def _megabytes(paths: Iterable[Path]) -> str:
-    return f"{sum(path.stat().st_size for path in paths) / 1e6:,.1f} MB"
-
-
-def _quoted(paths: Iterable[Path]) -> str:
-    return " ".join(sorted(shlex.quote(str(path)) for path in paths))
 
 
 def _not_made(path: Path) -> str:

@@ -20,6 +20,7 @@ from clipcifar.errors import DataError, EnvironmentFault
 
 _COPY_BYTES = 1 << 20
 Attribute = str | int | float | bool  # what a file of ours says about itself, one value a name
+CachePart = Literal["corruptions", "downloads", "embeddings", "extraction", "finetune", "models", "speeds"]
 
 
 def canonical_json(value: Any) -> str:
@@ -96,12 +97,20 @@ def _placed(path: Path, num_bytes: int) -> Iterator[BinaryIO]:
 def _remove_leftovers(path: Path) -> None:
     """Delete temporary files that killed processes left beside `path`; those of living ones stay."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        writer = leftover.name.removeprefix(f".{path.name}.").partition(".")[0]
-        if os.name == "posix" and writer.isdecimal() and not _is_running(int(writer)):
+        if is_abandoned(leftover):
             leftover.unlink(missing_ok=True)
 
 
-def _is_running(process: int) -> bool:
+def is_abandoned(temporary: Path) -> bool:
+    """Whether a temporary file (.<name>.<process>.<random>.tmp) is of a process that has died."""
+    writer = temporary.name.split(".")[-3:-2]
+    return writer != [] and writer[0].isdecimal() and not is_running(int(writer[0]))
+
+
+def is_running(process: int) -> bool:
+    """Whether there is such a process; true on systems that cannot be asked."""
+    if os.name != "posix":
+        return True
     try:
         os.kill(process, 0)  # signal 0 only asks
     except (ProcessLookupError, OverflowError):
@@ -169,6 +178,11 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
-def cache_folder() -> Path:
-    """Where work that may be deleted lives: `CLIPCIFAR_CACHE`, or the platform's user cache folder."""
-    return Path(os.environ.get("CLIPCIFAR_CACHE") or platformdirs.user_cache_dir("clipcifar"))
+def cache_folder(name: CachePart | None = None) -> Path:
+    """Where work that may be deleted lives: `CLIPCIFAR_CACHE`, or the platform's user cache folder.
+
+    Args:
+        name: of a folder in it.
+    """
+    root = Path(os.environ.get("CLIPCIFAR_CACHE") or platformdirs.user_cache_dir("clipcifar"))
+    return root / name if name else root

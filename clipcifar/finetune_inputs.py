@@ -9,7 +9,6 @@ import torch
 
 from clipcifar import dataset_file, heads, provenance, splits, store
 from clipcifar.dataset_file import Prepared
-from clipcifar.errors import DataError
 from clipcifar.files import sha256_of, source_sha256
 from clipcifar.finetune_params import FinetuneParams
 from clipcifar.mlp_probe import MLPProbe
@@ -55,10 +54,7 @@ def read(dataset_path: Path, weights: Path, model_path: Path, images_path: Path,
     description = ModelDescription.read(model_path)
     check_described(images.attributes, description)
     provenance.check_weights(description, weights)
-    if dataset.digest != images.dataset_digest:
-        raise DataError(
-            "the embeddings are of another dataset", where=str(images_path), fix="run `dvc repro`"
-        )
+    dataset_file.check_embedded(dataset, images, where=images_path)
     return Inputs(dataset, images, splits.train_val_of(images, splits_path))
 
 
@@ -68,11 +64,7 @@ def read_head(path: Path, images: ImageEmbeddings, *, dropout: float) -> tuple[M
     Raises:
         DataError: it was trained on other embeddings.
     """
-    arrays, attributes = heads.read(path)
-    if attributes.get("images_fingerprint") != images.attributes["fingerprint"]:
-        raise DataError(
-            "the head was trained on other embeddings", where=str(path), fix="run `dvc repro mlp_probe`"
-        )
+    arrays, attributes = heads.read_for(path, images, method="mlp_probe")
     head = MLPProbe(
         torch.from_numpy(images.train.embeddings),
         num_classes=len(images.class_names),

@@ -21,13 +21,14 @@ from clipcifar import first_use
 from clipcifar.errors import ConfigError, EnvironmentFault
 from clipcifar.files import copy_file
 from clipcifar.model import WEIGHTS_FILE
+from clipcifar.model_config import TEXT_CONFIG
 
 T = TypeVar("T")
 TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.model")
 TRIES = 3
 TIMEOUT_S = 10.0  # to connect, and for the answer to begin
 _PICKLED_FILE = "open_clip_pytorch_model.bin"
-_TEXT_CONFIG, _TEXT_CONFIG_FILE = "text_config", "config.json"
+_TEXT_CONFIG_FILE = "config.json"
 _FINAL = (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError, OfflineModeIsEnabled)
 
 
@@ -132,7 +133,8 @@ def fetch_tokenizer(architecture: Mapping[str, Any], folder: Path) -> None:
 def with_text_config(architecture: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Place the config of a text tower of another library in `folder`, and name it instead of its repository.
 
-    So whoever loads the folder later asks no hub for it.
+    So whoever loads the folder later asks no hub for it. The name is a path from the current directory,
+    as open_clip reads it; when the folder is renamed, `model_config.rehome` corrects it.
 
     Returns:
         The architecture as it is to be written.
@@ -147,9 +149,9 @@ def with_text_config(architecture: Mapping[str, Any], folder: Path) -> dict[str,
     own = Path(name, _TEXT_CONFIG_FILE)
     copy_file(
         own if own.is_file() else fetch(name, [_TEXT_CONFIG_FILE], None),
-        folder / _TEXT_CONFIG / _TEXT_CONFIG_FILE,
+        folder / TEXT_CONFIG / _TEXT_CONFIG_FILE,
     )
-    text = {**architecture["text_cfg"], "hf_model_name": str(folder / _TEXT_CONFIG)}
+    text = {**architecture["text_cfg"], "hf_model_name": str(folder / TEXT_CONFIG)}
     return {**architecture, "text_cfg": text}
 
 

@@ -15,6 +15,7 @@ from clipcifar.params import MAX_SEED, Range
 RANDOM = "random weights"  # how the source of untrained weights begins
 WEIGHTS_FILE = "open_clip_model.safetensors"
 CONFIG_FILE = "open_clip_config.json"
+UNFINISHED = ".new-"  # how the name of a model's folder begins that is not whole yet
 
 
 @dataclass(frozen=True)

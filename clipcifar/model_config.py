@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from clipcifar.errors import DataError
-from clipcifar.files import canonical_json
+from clipcifar.files import canonical_json, read_json, write_json
+from clipcifar.model import CONFIG_FILE
 
+TEXT_CONFIG = "text_config"  # folder beside the config, for a text tower of another library
 # What open_clip's own configs pass on. The rest would reach transformers, `trust_remote_code` among it.
 TOKENIZER_OPTIONS = {"clean", "language", "strip_sep_token"}
 
@@ -42,3 +44,23 @@ def read(path: Path) -> dict[str, Any]:
             fix="use another model, or take that out of a copy of your own, if you trust the rest",
         )
     return config
+
+
+def at_home(folder: Path) -> bool:
+    """Whether the config of a folder of ours names the text tower's config that lies beside it, or none."""
+    named = _text(read_json(folder / CONFIG_FILE)).get("hf_model_name")
+    return not named or Path(named) == folder / TEXT_CONFIG
+
+
+def rehome(folder: Path, home: Path) -> None:
+    """Before `folder` is renamed to `home`: name the text tower's config by the path that it will have."""
+    config = read_json(folder / CONFIG_FILE)
+    text = _text(config)
+    if text.get("hf_model_name"):
+        text["hf_model_name"] = str(home / TEXT_CONFIG)
+        write_json(folder / CONFIG_FILE, config)
+
+
+def _text(config: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = config["model_cfg"]["text_cfg"]
+    return found

@@ -15,7 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar import backbone_cache, compare, container, linear_probe, metrics, results, zero_shot
+from clipcifar import (
+    backbone_cache,
+    backbone_cost,
+    compare,
+    container,
+    linear_probe,
+    metrics,
+    results,
+    zero_shot,
+)
 from clipcifar.embed_params import EmbedParams
 from clipcifar.linear_probe import LinearProbeParams
 from clipcifar.model import ModelDescription, check_described
@@ -146,8 +155,8 @@ class Study:
                 images, classifier, self._rows, probe=self._probe, on_fit=bar.update
             )
         dimension = images.train.embeddings.shape[1]
-        self.sizes[label] = backbone_cache.size(model, folder, dimension=dimension)
-        self._speeds[label] = backbone_cache.images_per_second(model, folder, embed=embed)
+        self.sizes[label] = backbone_cost.size(model, folder, dimension=dimension)
+        self._speeds[label] = backbone_cost.images_per_second(model, folder, embed=embed)
         self.descriptions[label] = model.label
 
     def timing(self, *, device: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import filelock
 
 from clipcifar.errors import EnvironmentFault
-from clipcifar.files import explained, require_writable
+from clipcifar.files import explained, is_running, require_writable
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def alone(folder: Path, *, doing: str) -> Iterator[None]:
     Raises:
         EnvironmentFault: another process holds it, or the folder cannot be written.
     """
-    lock_file, holder_file = (folder.with_name(folder.name + ending) for ending in (".lock", ".holder"))
+    lock_file, holder_file = folder.with_name(f"{folder.name}.lock"), _holder_file(folder)
     require_writable(folder)
     lock = filelock.FileLock(lock_file)
     with explained(lock_file):
@@ -32,7 +32,7 @@ def alone(folder: Path, *, doing: str) -> Iterator[None]:
             lock.acquire(blocking=False)
         except filelock.Timeout as error:  # an OSError too, but one that says more
             raise EnvironmentFault(
-                f"another run is {doing} ({_holder(holder_file)})",
+                f"another run is {doing} ({_named(holder_file)})",
                 where=str(folder),
                 fix="end it, which loses no finished work, or wait until it has ended; then run again",
             ) from error
@@ -46,7 +46,19 @@ def alone(folder: Path, *, doing: str) -> Iterator[None]:
         lock.release()
 
 
-def _holder(holder_file: Path) -> str:
+def holder(folder: Path) -> int | None:
+    """The process that holds a folder now, as far as its note tells; nothing is locked or changed."""
+    with suppress(OSError, ValueError):
+        process = int(_holder_file(folder).read_text())
+        return process if is_running(process) else None
+    return None
+
+
+def _holder_file(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.holder")
+
+
+def _named(holder_file: Path) -> str:
     try:
         return f"process {int(holder_file.read_text())}"
     except (OSError, ValueError):

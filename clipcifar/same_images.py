@@ -26,8 +26,7 @@ def read(
         DataError: a file is missing or damaged, or of other images.
     """
     dataset = dataset_file.read(dataset_path)
-    if (dataset.train.ids, dataset.test.ids) != (images.train.ids, images.test.ids):
-        raise _other(dataset_path)
+    dataset_file.check_embedded(dataset, images, where=dataset_path)
     found = {}
     for name in METHODS:
         path = predictions / f"{name}.h5"
@@ -36,11 +35,9 @@ def read(
             found[name].ids != images.test.ids
             or found[name].attributes["images_fingerprint"] != images.attributes["fingerprint"]
         ):
-            raise _other(path)
+            raise DataError(
+                f"{path.name} is of other images than the embeddings",
+                where=str(path),
+                fix=f"run `dvc repro {name}`",
+            )
     return dataset, found
-
-
-def _other(path: Path) -> DataError:
-    return DataError(
-        f"{path.name} is of other images than the embeddings", where=str(path), fix="run `dvc repro`"
-    )

@@ -9,16 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar import run_lock
-from clipcifar.files import canonical_json, require_space, write_atomically
+from clipcifar import files, run_lock
+from clipcifar.files import canonical_json, write_atomically
 
-FOLDER = "extraction"  # in the user's cache folder, the root of all extractions
 _DTYPE = "<f4"
 
 
@@ -67,16 +67,31 @@ class ShardFolder:
         except (OSError, ValueError, KeyError, TypeError, IndexError):
             return None
 
-    def require_space(self, num_bytes: int, *, output: Path) -> None:
-        """Raise EnvironmentFault unless rows of `num_bytes` fit here and once more into a folder `output`."""
-        finished = sum(path.stat().st_size for path in self._folder.glob("*.shard"))
-        missing = max(0, num_bytes - finished)
-        if self._folder.stat().st_dev == output.stat().st_dev:
-            require_space(output, missing + num_bytes)
-        else:
-            require_space(self._folder, missing)
-            require_space(output, num_bytes)
+    @property
+    def root(self) -> Path:
+        """The scratch folder of all extractions."""
+        return self._folder.parent
+
+    def missing(self, num_bytes: int) -> int:
+        """How many of `num_bytes` of rows are not finished yet."""
+        return max(0, num_bytes - sum(path.stat().st_size for path in self._folder.glob("*.shard")))
 
     def remove(self) -> None:
         """Delete the shards, once what they were for is safely written."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def require_space(extractions: Sequence[ShardFolder], num_bytes: int, *, output: Path) -> None:
+    """Raise EnvironmentFault unless what is missing fits, and all of it once more into a folder `output`.
+
+    Args:
+        extractions: of one root, which exists as `output` does.
+        num_bytes: of the rows of each.
+    """
+    root, missing = extractions[0].root, sum(shards.missing(num_bytes) for shards in extractions)
+    total = num_bytes * len(extractions)
+    if root.stat().st_dev == output.stat().st_dev:
+        files.require_space(output, missing + total)
+    else:
+        files.require_space(root, missing)
+        files.require_space(output, total)

@@ -10,15 +10,14 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from clipcifar import params
 from clipcifar.errors import OUT_OF_MEMORY, ClipcifarError, ConfigError, exit_with_message
 
 INTERRUPTED = 130
 
-# torch asks for a folder for temporary files when it is imported. On a full disk Python has none to name,
-# and a stage would end there instead of where it says what it needs.
+# torch asks for a temporary folder when imported. A full disk has none: the stage is to say so later, itself.
 try:
     tempfile.gettempdir()
 except OSError:
@@ -33,8 +32,7 @@ def _parents() -> tuple[int, ...]:
     found = [os.getppid()]
     with suppress(OSError, ValueError, IndexError):  # where there is no /proc, shells become their command
         while b"-c" in Path(f"/proc/{found[-1]}/cmdline").read_bytes().split(b"\0"):
-            state = Path(f"/proc/{found[-1]}/stat").read_text().rpartition(")")[2]
-            found.append(int(state.split()[1]))
+            found.append(int(Path(f"/proc/{found[-1]}/stat").read_text().rpartition(")")[2].split()[1]))
     return tuple(found)
 
 
@@ -42,10 +40,7 @@ _STARTED_BY = _parents()  # before a stage imports anything slow
 
 
 def nobody_waits() -> bool:
-    """Whether the process that started this one, DVC most often, has died since.
-
-    Then nobody will record that this work is done, and it will be asked for once more.
-    """
+    """Whether who started this process has died: a DVC that will not record this work, and repeat it."""
     return _parents() != _STARTED_BY
 
 
@@ -61,8 +56,7 @@ def run(main: Callable[..., None]) -> NoReturn:
             raise ConfigError(
                 f"expected the paths: {' '.join(wanted)}", fix="see the stage's cmd in dvc.yaml"
             )
-        settings: dict[str, Any] = params.load(Path("params.yaml"))
-        main(settings, *paths)
+        main(params.load(Path("params.yaml")), *paths)
     except ClipcifarError as error:
         exit_with_message(error)
     except MemoryError:

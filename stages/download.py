@@ -18,7 +18,7 @@ def main(settings: dict[str, Any], raw: Path) -> None:
     _check_path(dataset, raw)
     files.require_writable(raw)
     if dataset.path == params.NO_PATH:
-        downloads = files.cache_folder() / "downloads"
+        downloads = files.cache_folder("downloads")
         found = [(archive, download.fetch(archive, downloads=downloads)) for archive in entry.archives]
     else:
         found = [(archive, located(archive, dataset, raw)) for archive in entry.archives]

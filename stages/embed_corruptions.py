@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,12 @@ from clipcifar.backbone import Backbone
 from clipcifar.container import fingerprint_of
 from clipcifar.corrupted_images import examples
 from clipcifar.corruption_params import CorruptionParams
-from clipcifar.corruption_suite import chosen_images, open_suite
+from clipcifar.corruption_suite import chosen_images, described_preprocess, open_suite
 from clipcifar.dataset_params import DatasetParams, photograph_folder
 from clipcifar.embed_params import EmbedParams
 from clipcifar.extract import extract
-from clipcifar.model import ModelDescription
-from clipcifar.shards import ShardFolder
+from clipcifar.model import ModelDescription, embedding_dim
+from clipcifar.shards import ShardFolder, require_space
 from stages import run
 
 
@@ -28,44 +29,43 @@ def main(
     photographs = photograph_folder(params.read(settings, "dataset", DatasetParams), raw)
     target = device.choose(embed.device, key="embed.device")
     device.autocast(target, embed.precision)  # refuses a wrong combination before the model is loaded
-    scratch = files.cache_folder() / "corruptions"
+    scratch = files.cache_folder("corruptions")
     for place in (folder, scratch):
         files.require_writable(place)
     dataset = dataset_file.read(dataset_path)
     test = chosen_images(dataset.test, asked)
     model = ModelDescription.read(model_path)
     provenance.check_weights(model, weights)
-    backbone = Backbone.load(weights, target)
     suite = open_suite(
         test,
         asked,
         dataset=dataset.name,
         root=photographs,
-        preprocess=backbone.preprocess,
+        preprocess=described_preprocess(model),
         workers=embed.worker_count,
     )
     common = {
         **provenance.embedding_attributes(model, dataset.class_names, target.type),
         **provenance.image_attributes(dataset, embed),
     }
-    for number, (name, entry) in enumerate(suite.items(), start=1):
-        print(f"{name}, {number} of {len(suite)}", flush=True)
-        attributes = {**common, **entry.attributes}
-        shards = ShardFolder(scratch, fingerprint_of(attributes))
-        with shards.locked():
+    attributes = {name: {**common, **entry.attributes} for name, entry in suite.items()}
+    shards = {name: ShardFolder(scratch, fingerprint_of(found)) for name, found in attributes.items()}
+    ids = test.ids * len(asked.severities)
+    with ExitStack() as held:
+        for one in shards.values():
+            held.enter_context(one.locked())
+        require_space(list(shards.values()), 4 * len(ids) * embedding_dim(weights), output=folder)
+        backbone = Backbone.load(weights, target)
+        encode = partial(backbone.encode_images, precision=embed.precision)
+        for number, (name, entry) in enumerate(suite.items(), start=1):
+            print(f"{name}, {number} of {len(suite)}", flush=True)
             corruption_store.write(
                 folder / f"{name}.h5",
-                extract(
-                    entry.source,
-                    partial(backbone.encode_images, precision=embed.precision),
-                    ids=test.ids * len(asked.severities),
-                    batch_size=embed.batch_size,
-                    shards=shards,
-                ),
+                extract(entry.source, encode, ids=ids, batch_size=embed.batch_size, shards=shards[name]),
                 severities=asked.severities,
                 ids=test.ids,
                 examples=examples(entry.source, len(asked.severities)),
-                attributes=attributes,
+                attributes=attributes[name],
             )
     print(f"{len(suite)} corruptions of {len(test.ids):,} test images embedded on {target.type}")
 

@@ -13,7 +13,7 @@ from clipcifar.dataset_params import DatasetParams, photograph_folder
 from clipcifar.embed_params import EmbedParams
 from clipcifar.extract import extract
 from clipcifar.model import ModelDescription, embedding_dim
-from clipcifar.shards import FOLDER, ShardFolder
+from clipcifar.shards import ShardFolder, require_space
 from clipcifar.sources import source_of
 from stages import nobody_waits, run
 
@@ -31,7 +31,7 @@ def main(
     target = device.choose(embed.device, key="embed.device")
     device.autocast(target, embed.precision)  # refuses a wrong combination before the model is loaded
     files.require_writable(images_path.parent)
-    files.require_writable(files.cache_folder() / FOLDER)
+    files.require_writable(files.cache_folder("extraction"))
     dataset = dataset_file.read(dataset_path)
     model = ModelDescription.read(model_path)
     provenance.check_weights(model, weights)
@@ -40,9 +40,10 @@ def main(
         **provenance.image_attributes(dataset, embed),
     }
     everything = dataset.train + dataset.test
-    shards = ShardFolder(files.cache_folder() / FOLDER, fingerprint_of(attributes))
+    shards = ShardFolder(files.cache_folder("extraction"), fingerprint_of(attributes))
     with shards.locked():
-        shards.require_space(4 * len(everything.ids) * embedding_dim(weights), output=images_path.parent)
+        num_bytes = 4 * len(everything.ids) * embedding_dim(weights)
+        require_space([shards], num_bytes, output=images_path.parent)
         backbone = Backbone.load(weights, target)
         source = source_of(everything, folder, preprocess=backbone.preprocess, workers=embed.worker_count)
         embeddings = extract(

@@ -43,7 +43,7 @@ def main(
         pixels.of_split(split, root=root, preprocess=tower.preprocess, workers=workers, device=target)
         for split in (dataset.train, dataset.test)
     )
-    checkpoints = Checkpoints(files.cache_folder() / "finetune", mark)
+    checkpoints = Checkpoints(files.cache_folder("finetune"), mark)
     with checkpoints.locked():
         curve = finetune_run.run(
             tower,

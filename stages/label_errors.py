@@ -45,7 +45,7 @@ def main(
         temperatures=temperatures,
         num_folds=asked.folds,
         seed=asked.seed,
-        c=float(heads.read(head)[1]["c"]),
+        c=float(heads.read_for(head, images, method="linear_probe")[1]["c"]),
         max_iter=max_iter,
         class_names=names,
     )

@@ -40,6 +40,7 @@ def main(
     dataset = dataset_file.read(dataset_path)
     own = store.read_images(images_path)
     check_requested(own.attributes, model)
+    dataset_file.check_embedded(dataset, own, where=images_path)
     rows = splits.train_val_of(own, splits_path)
     said = PromptSet.from_json(files.read_json(prompts / f"{active}.json"))
     study = model_study.Study(said, rows, probe=probe, embed=embed)

@@ -30,7 +30,14 @@ def clusters(*, seed: int, n: int, noise: float = 0.6) -> tuple[NDArray[np.float
     return _unit(prototypes()[labels] + rng.normal(size=(n, DIM)) * noise / np.sqrt(DIM)), labels
 
 
-def write_embeddings(folder: Path, *, permute_test_labels: bool = False, weights: str = "0") -> None:
+def write_embeddings(
+    folder: Path,
+    *,
+    permute_test_labels: bool = False,
+    weights: str = "0",
+    class_names: list[str] = NAMES,
+    dataset_digest: str = "1",
+) -> None:
     """images.h5, texts/photo.h5, texts/other.h5 and splits.h5."""
     attributes: dict[str, Attribute] = {
         "model": "tiny",
@@ -38,9 +45,9 @@ def write_embeddings(folder: Path, *, permute_test_labels: bool = False, weights
         "weights_sha256": weights,
         "preprocess": "{}",
         "logit_scale": 20.0,
-        "class_names": class_names_attribute(NAMES),
+        "class_names": class_names_attribute(class_names),
         "dataset": "made",
-        "dataset_digest": "1",
+        "dataset_digest": dataset_digest,
         "max_per_class": 0,
     }
     parts = {}
@@ -56,9 +63,13 @@ def write_embeddings(folder: Path, *, permute_test_labels: bool = False, weights
             folder / "texts" / f"{name}.h5",
             embeddings=_unit(prototypes() + rng.normal(size=(3, DIM)) * shift / np.sqrt(DIM)),
             class_index=np.arange(3),
-            sentences=[f"{name} {c}" for c in NAMES],
+            sentences=[f"{name} {c}" for c in class_names],
             attributes={**attributes, "prompt_set": name},
         )
     train = parts["train"]
-    rows_of = splits.stratified_split(train.labels, train.ids, class_names=NAMES, val_fraction=0.25, seed=0)
-    splits.write_splits(folder / "splits.h5", train.ids, rows_of, attributes={"dataset_digest": "1"})
+    rows_of = splits.stratified_split(
+        train.labels, train.ids, class_names=class_names, val_fraction=0.25, seed=0
+    )
+    splits.write_splits(
+        folder / "splits.h5", train.ids, rows_of, attributes={"dataset_digest": dataset_digest}
+    )

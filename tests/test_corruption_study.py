@@ -178,7 +178,9 @@ def test_naming_verdicts_are_sorted_by_what_was_shown(outcome: Outcome) -> None:
     better, worse, neither = naming.verdicts(items, "photo")
     assert "are better than photo under zoom blur +6.0 [+2.0, +8.0]; fog +5.0 [+2.0, +8.0] (" in better
     assert "worse than photo under snow -20.0 [-30.0, -10.0] (" in worse
-    assert neither.startswith("No difference shown between them and photo under frost +5.0")
+    assert neither.startswith(
+        "No difference shown between prompts that name the corruption and photo under frost +5.0"
+    )
     assert naming.verdicts([], "photo") == []
 
 

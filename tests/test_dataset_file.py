@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from clipcifar import container, dataset_file
-from clipcifar.dataset_file import PreparedSplit, digest_of
+from clipcifar.dataset_file import Prepared, PreparedSplit, digest_of
 from clipcifar.errors import DataError
 from clipcifar.imagefolder import list_folder
 from clipcifar.store import class_names_attribute
+from tests import synthetic
 
 CLASSES = ["cat", "dog"]
 
@@ -208,3 +209,22 @@ def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
     container.write(tmp_path / "d.h5", kind="head", arrays=ARRAYS, attributes=ATTRIBUTES)
     with pytest.raises(DataError, match="expected dataset, schema 1; found head"):
         dataset_file.read(tmp_path / "d.h5")
+
+
+@pytest.mark.parametrize(
+    ("field", "other"),
+    [("name", "other"), ("class_names", ["cat", "dog", "eel"]), ("max_per_class", 7), ("digest", "ab")],
+)
+def test_embeddings_of_another_dataset_are_refused_by_the_field_that_says_most(
+    field: str, other: Any
+) -> None:
+    images = synthetic.image_embeddings()
+    own = {"name": "synthetic", "max_per_class": 0, "digest": images.dataset_digest}
+    part = PreparedSplit(np.zeros((0, 8, 8, 3), np.uint8), np.zeros(0, np.int64), [])
+    dataset = Prepared(part, part, synthetic.CLASSES, **own)  # type: ignore[arg-type]
+    dataset_file.check_embedded(dataset, images, where=Path("images.h5"))
+    said = {"name": "dataset", "digest": "dataset_digest"}.get(field, field)
+    changed = replace(dataset, **{"digest": "ab", field: other})
+    with pytest.raises(DataError, match=f"not of the prepared dataset: {said} is") as caught:
+        dataset_file.check_embedded(changed, images, where=Path("images.h5"))
+    assert (caught.value.exit_code, caught.value.where) == (3, "images.h5")

@@ -297,7 +297,7 @@ def test_inputs_that_do_not_belong_together_are_refused(
         changed / "dataset.h5", dataset.train, dataset.train, class_names=finetuning.NAMES, name="stripes",
         max_per_class=0,
     )  # fmt: skip
-    with pytest.raises(DataError, match="the embeddings are of another dataset"):
+    with pytest.raises(DataError, match="not of the prepared dataset: dataset_digest is"):
         tune(changed, tiny_clip, tmp_path / "out")
     _rewritten(inputs / "mlp_probe.h5", changed / "mlp_probe.h5", "predictions", images_fingerprint="0")
     out = tmp_path / "report"

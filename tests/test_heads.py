@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from clipcifar import heads
 from clipcifar.errors import DataError
 from clipcifar.store import read_images
+from tests import synthetic
 
 ARRAYS = st.dictionaries(
     st.sampled_from(["weights", "bias", "scale", "layers/0", "layers/1"]),
@@ -65,3 +66,18 @@ def test_a_head_is_not_read_as_embeddings_and_nothing_else_as_a_head(tmp_path: P
         read_images(path)
     with pytest.raises(DataError, match="there is no head file"):
         heads.read(tmp_path / "none.h5")
+
+
+def test_a_head_is_for_the_embeddings_and_of_the_method_it_was_trained_by(tmp_path: Path) -> None:
+    images, path = synthetic.image_embeddings(), tmp_path / "head.h5"
+    fingerprint = images.attributes["fingerprint"]
+    heads.write(path, "linear_probe", {}, {"c": 0.1, "images_fingerprint": fingerprint})
+    assert heads.read_for(path, images, method="linear_probe")[1]["c"] == 0.1
+    with pytest.raises(DataError, match="not a head of mlp_probe, but of 'linear_probe'") as caught:
+        heads.read_for(path, images, method="mlp_probe")
+    assert (caught.value.exit_code, caught.value.where) == (3, str(path))
+    for other in ({"images_fingerprint": "ab" * 32}, {}):
+        heads.write(path, "linear_probe", {}, {"c": 0.1, **other})
+        with pytest.raises(DataError, match="trained on other embeddings") as caught:
+            heads.read_for(path, images, method="linear_probe")
+        assert (caught.value.exit_code, caught.value.where) == (3, str(path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from clipcifar import label_errors, label_findings, out_of_sample, results
 from clipcifar.errors import DataError
 from clipcifar.label_errors import confident_class, confident_joint, disputes, plant
 from clipcifar.report.table import METHODS
-from tests import synthetic
+from stages import label_errors as stage
+from tests import study_pages, synthetic
+from tests.test_method_stages import rewrite
 from tests.workspace import Workspace
 
 HAND = np.array(
@@ -184,6 +187,20 @@ def test_no_dispute_leaves_no_ranking(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "metrics.json").read_text())
     assert (written["train"]["n_disputed"], written["train"]["estimated"]) == (0, 0.0)
     assert written["planted"] == {"n": 1, "disputed": 1.0, "first": 0.0}
+
+
+def test_a_head_of_other_embeddings_chooses_no_c(tmp_path: Path) -> None:
+    study_pages.write_run(tmp_path, class_names=["cat", "dog", "eel"])
+    inputs = ("images.h5", "texts", "heads/linear_probe.h5", "predictions", "dataset.h5", "out", "page.html")
+    paths = [tmp_path, *(tmp_path / name for name in inputs)]
+    rewrite(tmp_path / "heads" / "linear_probe.h5", "head", images_fingerprint="ab" * 32)
+    with pytest.raises(DataError, match="trained on other embeddings") as caught:
+        stage.main(study_pages.SETTINGS, *paths)
+    assert (caught.value.exit_code, caught.value.where) == (3, str(paths[3]))
+    shutil.copyfile(tmp_path / "heads" / "mlp_probe.h5", paths[3])  # of these embeddings, and without a C
+    with pytest.raises(DataError, match="not a head of linear_probe"):
+        stage.main(study_pages.SETTINGS, *paths)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.pipeline

@@ -1,63 +1,29 @@
-"""The study `models`: the list in params.yaml, the cache, the numbers, the tables and the page."""
+"""The study `models`: the list in params.yaml, the numbers, the tables and the page."""
 
 from __future__ import annotations
 
 import json
-import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import safetensors.torch
-import torch
 
-from clipcifar import array_sets, backbone_cache, dataset_file, files, linear_probe, model_study
-from clipcifar.dataset_file import Prepared, PreparedSplit
-from clipcifar.embed_params import EmbedParams
+from clipcifar import dataset_file, linear_probe, model_study
 from clipcifar.errors import ConfigError, DataError
 from clipcifar.linear_probe import LinearProbeParams
-from clipcifar.model import WEIGHTS_FILE, ModelParams
+from clipcifar.model import ModelParams
 from clipcifar.model_list import OWN, ModelsParams, listed, named
 from clipcifar.model_study import evaluate
-from clipcifar.prompt_set import PromptSet
 from clipcifar.report import model_table
 from clipcifar.report import models as report
-from tests import synthetic
-from tests.import_closure import ROOT
+from stages import models as stage
+from tests import study_pages, synthetic
+from tests.backbones import DEMO, local, shifted
+from tests.test_method_stages import rewrite
 from tests.workspace import Workspace
 
-EMBED = EmbedParams("cpu", "fp32", 16, 0)
 PROBE = LinearProbeParams((1.0, 30.0), 500)
-DEMO = ROOT / "data" / "demo" / "clip"
-
-
-def local(folder: Path) -> ModelParams:
-    return ModelParams(f"local-dir:{folder}", None, str(folder), 0, False)
-
-
-def shifted(source: Path, target: Path, *, seed: int) -> Path:
-    """A copy of a model whose weights are a little different."""
-    shutil.copytree(source, target)
-    rng = torch.Generator().manual_seed(seed)
-    state = safetensors.torch.load_file(source / WEIGHTS_FILE)
-    for name, tensor in state.items():
-        if name.startswith("visual.") and tensor.is_floating_point():
-            noise = torch.randn(tensor.shape, generator=rng)
-            state[name] = (tensor.float() + 0.3 * tensor.float().std(unbiased=False) * noise).to(tensor.dtype)
-    safetensors.torch.save_file(state, target / WEIGHTS_FILE)
-    return target
-
-
-@pytest.fixture
-def digits(tmp_path: Path) -> Prepared:
-    found = array_sets.load_digits()
-    parts = [PreparedSplit(p.images[:60], p.labels[:60], p.ids[:60]) for p in (found.train, found.test)]
-    dataset_file.write(
-        tmp_path / "d.h5", parts[0], parts[1], class_names=found.class_names, name="digits", max_per_class=0
-    )
-    return dataset_file.read(tmp_path / "d.h5")
 
 
 # The list
@@ -100,110 +66,6 @@ def test_an_error_of_a_listed_model_is_not_said_of_the_own_one() -> None:
     with pytest.raises(DataError) as damaged, named("b16"):
         raise DataError("damaged", where="/w/file")
     assert damaged.value.where == "/w/file"
-
-
-# The cache
-
-
-def test_a_local_model_is_read_again_and_a_random_one_is_not(
-    tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = shifted(tiny_clip, tmp_path / "m", seed=1)
-    first, place = backbone_cache.resolved(local(folder))
-    assert first.weights_sha256 == files.file_sha256(folder / WEIGHTS_FILE)
-    shutil.rmtree(folder)
-    shifted(tiny_clip, folder, seed=2)
-    second, again = backbone_cache.resolved(local(folder))
-    assert again == place
-    assert second.weights_sha256 == files.file_sha256(folder / WEIGHTS_FILE) != first.weights_sha256
-    asked: list[ModelParams] = []
-    real = backbone_cache.weights.resolve
-
-    def counted(model: ModelParams, target: Path) -> Any:
-        asked.append(model)
-        return real(replace(local(folder)), target)
-
-    monkeypatch.setattr(backbone_cache.weights, "resolve", counted)
-    tag = ModelParams("ViT-B-32", "laion2b_s34b_b79k", "data/none", 0, False)
-    one, two = backbone_cache.resolved(tag), backbone_cache.resolved(tag)
-    assert one == two
-    assert len(asked) == 1
-    (one[1] / WEIGHTS_FILE).write_bytes(b"damaged")
-    assert backbone_cache.resolved(tag) == one
-    assert len(asked) == 2
-
-
-def test_images_are_embedded_once_per_model_and_again_when_the_file_is_damaged(
-    tiny_clip: Path, digits: Prepared, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[str] = []
-    real = backbone_cache.extract
-
-    def counted(*arguments: Any, **named_arguments: Any) -> Any:
-        calls.append("extract")
-        return real(*arguments, **named_arguments)
-
-    monkeypatch.setattr(backbone_cache, "extract", counted)
-    a, b = (
-        backbone_cache.resolved(local(f)) for f in (tiny_clip, shifted(tiny_clip, tmp_path / "b", seed=1))
-    )
-    found = [
-        backbone_cache.embedded(digits, *model, photographs=tmp_path, embed=EMBED) for model in (a, b, a, b)
-    ]
-    assert len(calls) == 2
-    np.testing.assert_array_equal(found[0].test.embeddings, found[2].test.embeddings)
-    assert not np.allclose(found[0].test.embeddings, found[1].test.embeddings, atol=1e-3)
-    assert found[0].train.ids == digits.train.ids
-    for path in (own_cache / "embeddings").iterdir():
-        content = path.read_bytes()
-        path.write_bytes(content[: len(content) // 2])
-    again = backbone_cache.embedded(digits, *a, photographs=tmp_path, embed=EMBED)
-    assert len(calls) == 3
-    np.testing.assert_array_equal(again.test.embeddings, found[0].test.embeddings)
-    assert not list((own_cache / "extraction").glob("*/*.shard"))
-
-
-def test_a_speed_is_measured_once_and_then_remembered(
-    tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = backbone_cache.resolved(local(tiny_clip))
-    clock = iter([0.0, 0.7, 1.0, 1.2, 2.0, 2.4])  # batches of 0.7, 0.2 and 0.4 seconds
-    monkeypatch.setattr(backbone_cache.time, "perf_counter", lambda: next(clock))
-    assert backbone_cache.images_per_second(*model, embed=EMBED) == pytest.approx(16 / 0.2)
-    assert backbone_cache.images_per_second(*model, embed=EMBED) == pytest.approx(16 / 0.2)
-    with pytest.raises(StopIteration):
-        backbone_cache.images_per_second(*model, embed=replace(EMBED, batch_size=8))
-
-
-def test_sizes_are_those_of_the_loaded_model(tiny_clip: Path) -> None:
-    model, folder = backbone_cache.resolved(local(tiny_clip))
-    state = safetensors.torch.load_file(tiny_clip / WEIGHTS_FILE)
-    assert backbone_cache.size(model, folder, dimension=32) == {
-        "n_parameters": sum(tensor.numel() for tensor in state.values()),
-        "n_image_parameters": sum(t.numel() for name, t in state.items() if name.startswith("visual.")),
-        "n_bytes": (tiny_clip / WEIGHTS_FILE).stat().st_size,
-        "input_height": 32,
-        "input_width": 32,
-        "dimension": 32,
-    }
-
-
-def test_the_classifier_is_the_zero_shot_stages(tiny_clip: Path) -> None:
-    model, folder = backbone_cache.resolved(local(tiny_clip))
-    said = PromptSet(
-        "p",
-        class_index=[0, 0, 1],
-        sentences=["a cat", "one cat", "a dog"],
-        template_index=[0, 1, 0],
-        templates=["a {classname}", "one {classname}"],
-        origins=["templates[0]", "templates[1]", "templates[0]"],
-    )
-    found = backbone_cache.zero_shot_classifier(
-        said, model, folder, class_names=["cat", "dog"], device_name="cpu"
-    )
-    rows = backbone_cache.SentenceEmbedder(model, folder, "cpu").embed_rows(said.sentences)
-    mean = (rows[0] + rows[1]) / np.linalg.norm(rows[0] + rows[1])
-    np.testing.assert_allclose(found, np.stack([mean, rows[2]]), atol=1e-6)
 
 
 # The numbers
@@ -290,6 +152,32 @@ def test_metrics_are_what_dvc_can_show() -> None:
     check(_metrics())
     rows = model_study.rows_for_plots(_metrics())
     assert [(row["model"], row["method"]) for row in rows[:2]] == [(OWN, "zero_shot"), (OWN, "linear_probe")]
+
+
+# What it combines
+
+
+@pytest.mark.parametrize("other", ["dataset", "splits"])
+def test_a_dataset_or_split_of_other_images_is_refused(
+    other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study_pages.write_run(tmp_path, class_names=["cat", "dog", "eel"])
+    if other == "splits":
+        rewrite(tmp_path / "splits.h5", "splits", dataset_digest="ab")
+    else:
+        found = dataset_file.read(tmp_path / "dataset.h5")
+        found.train.labels[:2] = found.train.labels[1::-1]
+        about: dict[str, Any] = {"class_names": found.class_names, "name": "made", "max_per_class": 0}
+        dataset_file.write(tmp_path / "dataset.h5", found.train, found.test, **about)
+    entry = {"name": f"local-dir:{DEMO}", "pretrained": None, "path": str(DEMO)}
+    embed = {"device": "cpu", "precision": "fp32", "batch_size": 16, "workers": 0}
+    settings = {**study_pages.SETTINGS, "models": {"others": {"demo": entry}}, "embed": embed}
+    monkeypatch.setattr(stage, "resolved", lambda _: pytest.fail("a model was fetched"))
+    names = ("dataset.h5", "splits.h5", "prompts", "weights", "model.json", "images.h5", "out", "page.html")
+    with pytest.raises(DataError, match="dataset_digest is '") as caught:
+        stage.main(settings, tmp_path, *(tmp_path / name for name in names))
+    assert caught.value.exit_code == 3
+    assert not (tmp_path / "out").exists()
 
 
 # The tables and the page

@@ -1,9 +1,7 @@
-"""The page in a real browser: headless Chromium, where it is installed."""
+"""The page of the default pipeline in a real browser."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,93 +10,62 @@ import pytest
 
 from clipcifar.report import page
 from clipcifar.report.pictures import Pictures
+from tests import browser as browsing
 from tests import finished_run
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
-
-WIDTHS, THEMES = (390, 1440), ("light", "dark")
-LONG = ["a-class-name-of-many-letters-without-any-space-in-it", "dog", "<b>eel</b>"]
+pytestmark = browsing.needed
 TEMPLATES = ["a photo of a {classname} " + "that goes on and on " * 8, "unbroken" * 20 + " {classname}"]
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with browsing.launched() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    finished_run.write(folder, class_names=LONG, templates=TEMPLATES)
+    finished_run.write(folder, class_names=browsing.LONG, templates=TEMPLATES)
     found = finished_run.read(folder)
     html = page.render(found, Pictures(found.dataset.test, folder), split="10 % val, seed 0")
     (folder / "index.html").write_text(html, encoding="utf-8")
     return folder / "index.html"
 
 
-@pytest.fixture(params=[(width, theme) for width in WIDTHS for theme in THEMES], ids=str)
+@pytest.fixture(params=browsing.VIEWS, ids=str)
 def shown(request: pytest.FixtureRequest, browser: Any, path: Path) -> Iterator[Any]:
-    width, theme = request.param
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
-    opened = context.new_page()
-    opened.said, opened.asked = [], []
-    opened.on("console", lambda message: opened.said.append(message.text))
-    opened.on("pageerror", lambda error: opened.said.append(str(error)))
-    opened.on("request", lambda request: opened.asked.append(request.url))
-    opened.goto(path.as_uri())
-    yield opened
-    context.close()
+    with browsing.shown(browser, path, *request.param) as opened:
+        yield opened
 
 
 def test_it_opens_without_a_complaint_or_a_request(shown: Any, path: Path) -> None:
-    assert shown.said == []
-    assert [url for url in shown.asked if not url.startswith("data:")] == [path.as_uri()]
+    browsing.is_quiet(shown, path)
 
 
 def test_every_picture_is_decoded(shown: Any) -> None:
-    shown.evaluate("document.querySelectorAll('details').forEach(item => item.open = true)")
-    shown.evaluate("document.querySelectorAll('img').forEach(image => image.loading = 'eager')")
-    broken = "Promise.all([...document.images].map(image => image.decode().then(() => 0, () => 1)))"
-    found = shown.evaluate(broken)
-    assert len(found) > 20
-    assert sum(found) == 0
+    assert browsing.pictures(shown) > 20
 
 
 def test_nothing_is_wider_than_the_window(shown: Any) -> None:
-    shown.evaluate("document.querySelectorAll('details').forEach(item => item.open = true)")
-    assert shown.evaluate("document.documentElement.scrollWidth") <= shown.viewport_size["width"]
+    browsing.fits(shown)
+
+
+@pytest.mark.parametrize("width", [1240, 1440])
+def test_on_a_desktop_the_methods_are_seen_whole(browser: Any, path: Path, width: int) -> None:
+    with browsing.shown(browser, path, width, "light") as shown:
+        table = shown.get_by_role("region", name="Table: Methods", exact=True)
+        assert table.evaluate("region => region.scrollWidth <= region.clientWidth")
 
 
 def test_the_theme_is_the_readers(shown: Any) -> None:
-    background = shown.evaluate("getComputedStyle(document.body).backgroundColor")
-    dark = shown.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
-    assert (sum(map(int, background.strip("rgb()").split(","))) < 200) == dark
-    ink = "getComputedStyle(document.querySelector('svg text')).fill"
-    assert (sum(map(int, shown.evaluate(ink).strip("rgb()").split(","))) > 400) == dark
+    browsing.wears_the_readers_theme(shown)
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("theme", THEMES)
-def test_axe_finds_nothing_to_mend(browser: Any, path: Path, width: int, theme: str) -> None:
-    """Contrast, names, landmarks, tables, and what a keyboard must reach."""
-    from axe_playwright_python.sync_playwright import Axe
-
-    viewport = {"width": width, "height": 900}
-    context = browser.new_context(viewport=viewport, color_scheme=theme, bypass_csp=True)  # axe is a script
-    opened = context.new_page()
-    opened.goto(path.as_uri())
-    opened.evaluate("document.querySelectorAll('details').forEach(item => item.open = true)")
-    response = Axe().run(opened).response
-    context.close()
-    assert "color-contrast" in {item["id"] for item in response["passes"]}
-    found = [(item["id"], [node["html"][:120] for node in item["nodes"]]) for item in response["violations"]]
-    assert found == []
+@pytest.mark.parametrize("view", browsing.VIEWS, ids=str)
+def test_axe_finds_nothing_to_mend(browser: Any, path: Path, view: tuple[int, str]) -> None:
+    with browsing.shown(browser, path, *view, bypass_csp=True) as shown:  # axe is a script
+        assert browsing.violations(shown) == []
 
 
 def test_the_keyboard_reaches_the_contents_and_opens_what_is_folded(shown: Any) -> None:

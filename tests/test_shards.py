@@ -19,7 +19,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from clipcifar.errors import EnvironmentFault
-from clipcifar.shards import ShardFolder
+from clipcifar.shards import ShardFolder, require_space
 
 FINGERPRINT = "0123456789abcdef" * 4
 ROWS = np.arange(20, dtype=np.float32).reshape(5, 4)
@@ -241,14 +241,28 @@ def test_space_is_asked_for_the_missing_shards_and_once_more_for_the_output(
     output.mkdir()
     with shards.locked():
         monkeypatch.setattr(shutil, "disk_usage", _disk(2_000))
-        shards.require_space(1_000, output=output)
+        require_space([shards], 1_000, output=output)
         with pytest.raises(EnvironmentFault, match=r"needs 0\.1 MB, has 0\.0 MB at") as caught:
-            shards.require_space(1_001, output=output)
+            require_space([shards], 1_001, output=output)
         assert caught.value.where == str(output)
         monkeypatch.undo()
         shards.write(0, 5, ROWS)
         finished = shard_path(tmp_path / "scratch").stat().st_size
         monkeypatch.setattr(shutil, "disk_usage", _disk(2_000 - finished))
-        shards.require_space(1_000, output=output)
+        require_space([shards], 1_000, output=output)
         with pytest.raises(EnvironmentFault):
-            shards.require_space(1_001, output=output)
+            require_space([shards], 1_001, output=output)
+
+
+def test_space_is_asked_for_once_for_several_extractions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = [ShardFolder(tmp_path, letter * 64) for letter in "abc"]
+    shards[1].write(0, 5, ROWS)
+    finished = 1_000 - shards[1].missing(1_000)
+    assert finished > 0
+    monkeypatch.setattr(shutil, "disk_usage", _disk(6_000 - finished))
+    require_space(shards, 1_000, output=tmp_path)
+    with pytest.raises(EnvironmentFault, match="needs"):
+        require_space(shards, 1_001, output=tmp_path)
+    assert shards[1].missing(1) == 0  # what is there already makes no room for the others

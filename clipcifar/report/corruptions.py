@@ -76,7 +76,7 @@ def _method_verdicts(outcome: Outcome) -> list[str]:
     means = found.accuracy.mean(axis=1)
     worst, best = int(means.argmin()), int(means.argmax())
     sentences = [
-        f"zero-shot is right on {_with_interval(found.mean)} % of the corrupted images and on "
+        f"Zero-shot is right on {_with_interval(found.mean)} % of the corrupted images and on "
         f"{_percent(found.clean.value)} % of the clean ones: it loses {_with_interval(found.drop)} % of its "
         f"accuracy, most under {naming.spoken(outcome.names[worst])} (to {_percent(means[worst])} %) "
         f"and least under {naming.spoken(outcome.names[best])} (to {_percent(means[best])} %).",

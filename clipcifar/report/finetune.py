@@ -102,7 +102,7 @@ def _numbers(metrics: Mapping[str, Any], frozen: Mapping[str, Any]) -> Section:
                 f"{found['nll']:.4f}",
             ]
         )
-    header = ["", "top-1", "95 % interval", "balanced", "ECE", "NLL"]
+    header = ["tower", "top-1", "95 % interval", "balanced", "ECE", "NLL"]
     return Section(
         "numbers",
         "In numbers",
@@ -194,4 +194,4 @@ def _what_was_trained(tuned: FinetuneScores, layers: Sequence[Mapping[str, str]]
 def _recipe(tuned: FinetuneScores) -> Section:
     settings = json.loads(str(tuned.attributes["params"]))
     rows = [[_SHOWN[key], str(settings[key])] for key in _SHOWN]
-    return Section("recipe", "The recipe", tables=[Table("From params.yaml", ["", "value"], rows)])
+    return Section("recipe", "The recipe", tables=[Table("From params.yaml", ["parameter", "value"], rows)])

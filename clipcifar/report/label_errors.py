@@ -29,9 +29,10 @@ def verdicts(found: Mapping[str, SplitFindings], planted: Planted) -> list[str]:
     """What was found, a sentence each."""
     sentences = []
     for name, split in found.items():
-        n = len(split.labels)
+        n, methods = len(split.labels), len(split.methods)
+        asked = "both methods" if methods == 2 else f"all {methods} methods"
         sentences.append(
-            f"{name.capitalize()}: all {len(split.methods)} methods dispute {len(split.disputes):,} of {n:,} "
+            f"{name.capitalize()}: {asked} dispute {len(split.disputes):,} of {n:,} "
             f"labels ({100 * len(split.disputes) / n:.2f} %); the confident joint puts wrong labels and "
             f"confident mistakes of the methods together at {split.estimated:,.0f} "
             f"({100 * split.estimated / n:.2f} %)."
@@ -120,12 +121,12 @@ def _section(
         name,
         f"{name.capitalize()} images",
         tables=[table],
-        matrices=[_matrix(split, class_names)] if len(class_names) <= MOST_CLASSES else [],
+        matrices=[_matrix(name, split, class_names)] if len(class_names) <= MOST_CLASSES else [],
         galleries=galleries,
     )
 
 
-def _matrix(split: SplitFindings, class_names: list[str]) -> Matrix:
+def _matrix(name: str, split: SplitFindings, class_names: list[str]) -> Matrix:
     """Off the diagonal, where the errors are; shaded by the largest of them."""
     off = split.joint.copy()
     off.flat[:: len(off) + 1] = 0
@@ -135,4 +136,4 @@ def _matrix(split: SplitFindings, class_names: list[str]) -> Matrix:
         for i, row in enumerate(off.tolist())
     ]
     caption = "Estimated images by given label (row) and true class (column); the diagonal is left out."
-    return Matrix("Confident joint", class_names, class_names, cells, caption)
+    return Matrix(f"Confident joint of {name} images", class_names, class_names, cells, caption)

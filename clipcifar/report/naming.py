@@ -26,8 +26,8 @@ def verdicts(found: Sequence[Naming], active: str) -> list[str]:
     sentences = []
     for items, said in (
         (better, f"Prompts that name the corruption are better than {active} under"),
-        (worse, f"They are worse than {active} under"),
-        (neither, f"No difference shown between them and {active} under"),
+        (worse, f"Prompts that name the corruption are worse than {active} under"),
+        (neither, f"No difference shown between prompts that name the corruption and {active} under"),
     ):
         if items:
             ordered = sorted(items, key=lambda item: -abs(item.corrupted.difference))

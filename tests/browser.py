@@ -1,0 +1,101 @@
+"""A page in headless Chromium, where it is installed, and what every page must live up to in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+needed = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+
+WIDTHS, THEMES = (390, 1440), ("light", "dark")
+VIEWS = [(width, theme) for width in WIDTHS for theme in THEMES]
+LONG = ["a-class-name-of-many-letters-without-any-space-in-it", "dog", "<b>eel</b>"]
+
+
+@contextmanager
+def launched() -> Iterator[Any]:
+    """A browser."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@contextmanager
+def shown(browser: Any, path: Path, width: int, theme: str, **options: Any) -> Iterator[Any]:
+    """A page of the browser that shows a file; `said` and `asked` are its messages and its requests."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme, **options)
+    page = context.new_page()
+    page.said, page.asked = [], []
+    page.on("console", lambda message: page.said.append(message.text))
+    page.on("pageerror", lambda error: page.said.append(str(error)))
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.goto(path.as_uri())
+    yield page
+    context.close()
+
+
+def unfold(page: Any) -> None:
+    """Open whatever is folded, and load what waits to be scrolled to."""
+    page.evaluate("document.querySelectorAll('details').forEach(item => item.open = true)")
+    page.evaluate("document.querySelectorAll('img').forEach(image => image.loading = 'eager')")
+
+
+def is_quiet(page: Any, path: Path) -> None:
+    """Assert that nothing was said on the console, and nothing asked for but the file itself."""
+    assert page.said == []
+    assert [url for url in page.asked if not url.startswith("data:")] == [path.as_uri()]
+
+
+def pictures(page: Any) -> int:
+    """The number of pictures; asserts that every one is decoded."""
+    unfold(page)
+    found: list[int] = page.evaluate(
+        "Promise.all([...document.images].map(image => image.decode().then(() => 0, () => 1)))"
+    )
+    assert sum(found) == 0
+    return len(found)
+
+
+def fits(page: Any) -> None:
+    """Assert that the page cannot be scrolled sideways."""
+    unfold(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+
+
+def wears_the_readers_theme(page: Any) -> None:
+    """Assert that background and charts are light where light is asked for, and dark where dark is."""
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    assert (sum(map(int, background.strip("rgb()").split(","))) < 200) == dark
+    ink = "[...document.querySelectorAll('svg text')].map(text => getComputedStyle(text).fill)"
+    for colour in page.evaluate(ink):
+        assert (sum(map(int, colour.strip("rgb()").split(","))) > 400) == dark
+
+
+def violations(page: Any) -> list[Any]:
+    """What axe finds wrong: contrast, names, landmarks, tables, and what a keyboard must reach."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    unfold(page)
+    response = Axe().run(page).response
+    assert "color-contrast" in {item["id"] for item in response["passes"]}
+    return [(item["id"], [node["html"][:120] for node in item["nodes"]]) for item in response["violations"]]
+
+
+def wait_until(page: Any, condition: str) -> None:
+    """Assert that an expression comes true within two seconds, in small steps."""
+    for _ in range(40):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(condition)
