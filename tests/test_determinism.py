@@ -88,14 +88,47 @@ def embedded(folder: Path) -> Callable[..., Run]:
     return embed
 
 
-def test_image_embeddings_are_the_same_bytes_run_again_and_on_two_threads(
-    embedded: Callable[..., Run],
-) -> None:
-    once = embedded(256)
+@pytest.mark.parametrize("count", [1, 2])
+def test_image_embeddings_are_the_same_bytes_run_again(embedded: Callable[..., Run], count: int) -> None:
+    once = embedded(256, count)
     assert len(once[0]) == 160
-    assert embedded(256, again=1)[1] == once[1]
-    assert embedded(256, 2)[1] == once[1]
-    assert embedded(7, 2)[1] == embedded(7)[1]
+    assert embedded(256, count, again=1)[1] == once[1]
+
+
+def _same_but_for_last_digits(
+    usual: NDArray[np.float32],
+    other: NDArray[np.float32],
+    folder: Path,
+    patch: pytest.MonkeyPatch,
+    cache: Path,
+) -> int:
+    """Assert close embeddings, and equal predictions but for ties; how many predictions changed."""
+    exact = usual.astype(np.float64)
+    lengths = np.linalg.norm(exact, axis=1) * np.linalg.norm(other.astype(np.float64), axis=1)
+    assert ((exact * other).sum(axis=1) / lengths).min() >= 1 - 1e-5
+    _embed_texts(folder, patch, cache)
+    weights = zero_shot.classifier(store.read_texts(folder / "texts" / "digits.h5"))
+    scores = usual @ weights.T
+    changed = int((scores.argmax(axis=1) != (other @ weights.T).argmax(axis=1)).sum())
+    ordered = np.sort(scores, axis=1)
+    assert changed <= (ordered[:, -1] - ordered[:, -2] < 1e-5).sum()
+    assert len(set(scores.argmax(axis=1))) > 5  # the predictions say something
+    return changed
+
+
+@pytest.mark.parametrize("batch_size", [7, 256])
+def test_another_number_of_threads_moves_image_embeddings_in_their_last_digits_at_most(
+    batch_size: int,
+    folder: Path,
+    embedded: Callable[..., Run],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
+    """On some processors they are the same bytes; on others the work is cut in another way."""
+    one, two = embedded(batch_size)[0], embedded(batch_size, 2)[0]
+    changed = _same_but_for_last_digits(one, two, folder, monkeypatch, tmp_path)
+    record_property(f"predictions changed by two threads, batches of {batch_size}", changed)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7])
@@ -108,20 +141,9 @@ def test_another_batch_size_moves_embeddings_in_their_last_digits_and_prediction
     record_property: Callable[[str, object], None],
 ) -> None:
     (usual, usual_file), (other, other_file) = embedded(256), embedded(batch_size)
-    cosines = (usual.astype(np.float64) * other).sum(axis=1)
-    cosines /= np.linalg.norm(usual.astype(np.float64), axis=1) * np.linalg.norm(
-        other.astype(np.float64), axis=1
-    )
-    assert cosines.min() >= 1 - 1e-5
     assert usual_file != other_file  # the batch size is part of what the file says of itself
-    _embed_texts(folder, monkeypatch, tmp_path)
-    weights = zero_shot.classifier(store.read_texts(folder / "texts" / "digits.h5"))
-    scores = usual @ weights.T
-    changed = scores.argmax(axis=1) != (other @ weights.T).argmax(axis=1)
-    record_property(f"predictions changed by batch size {batch_size}", int(changed.sum()))
-    ordered = np.sort(scores, axis=1)
-    assert changed.sum() <= (ordered[:, -1] - ordered[:, -2] < 1e-5).sum()
-    assert len(set(scores.argmax(axis=1))) > 5  # the predictions say something
+    changed = _same_but_for_last_digits(usual, other, folder, monkeypatch, tmp_path)
+    record_property(f"predictions changed by batch size {batch_size}", changed)
 
 
 def _embed_texts(folder: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> dict[str, bytes]:
@@ -179,10 +201,28 @@ def _zero_shot() -> bytes:
     return zero_shot.logits(ROWS, CENTRES, logit_scale=100.0).tobytes()
 
 
-@pytest.mark.parametrize("method", [_zero_shot, _linear_probe, _mlp_probe, _projection, _ranking])
-def test_methods_are_the_same_bytes_run_again_and_on_two_threads(method: Callable[[], bytes]) -> None:
+def _found(method: Callable[[], bytes], *counts: int) -> list[bytes]:
+    """A method's result on each of these numbers of threads."""
     found = []
-    for count in (1, 1, 2):
+    for count in counts:
         with threads(count):
             found.append(method())
-    assert found[0] == found[1] == found[2]
+    return found
+
+
+@pytest.mark.parametrize("method", [_zero_shot, _linear_probe, _ranking])
+def test_methods_are_the_same_bytes_run_again_and_on_two_threads(method: Callable[[], bytes]) -> None:
+    first, again, on_two = _found(method, 1, 1, 2)
+    assert first == again == on_two
+
+
+@pytest.mark.parametrize("method", [_mlp_probe, _projection])
+def test_trained_heads_are_the_same_bytes_run_again_and_close_on_another_number_of_threads(
+    method: Callable[[], bytes],
+) -> None:
+    first, again, on_two, on_two_again = _found(method, 1, 1, 2, 2)
+    assert first == again
+    assert on_two == on_two_again
+    one, two = (np.frombuffer(found, np.float32) for found in (first, on_two))
+    assert float(np.abs(one - two).max()) <= 1e-5  # after ten steps of which each moves up to 1e-3
+    assert float(np.abs(one).max()) > 0.01
