@@ -310,11 +310,11 @@ def test_a_class_whose_name_is_blank_leaves_nothing_to_say_either() -> None:
     ],
 )
 def test_a_set_of_too_many_sentences_is_refused_before_it_is_built(values: Any) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     message = _refused(values)
     assert "more than 100,000 sentences" in message
     assert "fewer alternatives" in message
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 LONG_NAME = "c" * 250

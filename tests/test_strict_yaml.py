@@ -166,9 +166,9 @@ def bomb(levels: int) -> str:
 
 def test_an_alias_bomb_is_refused_at_once_and_a_firecracker_is_not(tmp_path: Path) -> None:
     assert len(load(tmp_path, bomb(3))) == 4
-    start = time.monotonic()
+    start = time.process_time()
     assert "expands to more than" in refusal(tmp_path, bomb(300)).what
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_a_bomb_as_a_key_is_not_even_printed(tmp_path: Path) -> None:

@@ -83,14 +83,14 @@ def test_a_header_built_to_mislead_is_refused_at_once_and_without_allocating(
     path = tmp_path / "w.safetensors"
     path.write_bytes(HOSTILE[trick])
     tracemalloc.start()
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(DataError, match="not a safetensors file") as caught:
         tensor_file.check(path)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert (caught.value.exit_code, caught.value.where) == (3, str(path))
     assert caught.value.fix
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
     assert peak < 5e6
 
 
