@@ -3,6 +3,8 @@
 # make lint   ruff, mypy and make audit
 # make audit  known vulnerabilities of the pinned packages, where a network answers
 # make soak   50 random edits of params.yaml, each checked against a run from scratch; a quarter of an hour
+# make faults the tests of faults at full size: 20 kills of dvc, 2,000 flips of every file; half an hour
+# make fuzz   ten minutes each of hostile params.yaml, mutilated and hostile HDF5 files
 # make coverage  which lines and branches the tests run, stages in their own processes included
 # make bench  measure it beside what a user would run instead; half an hour
 # make clean  remove build/ and the virtual environment
@@ -13,7 +15,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: setup demo test lint audit soak coverage bench clean
+.PHONY: setup demo test lint audit soak faults fuzz coverage bench clean
 setup: $(VENV)/ready
 
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -38,6 +40,12 @@ lint: setup audit
 
 soak: setup
 	$(BIN)/python -m pytest -s tests/test_soak.py --edits 50
+
+faults: setup
+	CLIPCIFAR_TEST_DVC_KILLS=10 CLIPCIFAR_TEST_FLIPS=2000 $(BIN)/python -m pytest -s tests/test_faults_*.py
+
+fuzz: setup
+	$(BIN)/python -m pytest -s tests/test_fuzz.py --fuzz-minutes 10
 
 coverage: setup
 	$(BIN)/coverage run -m pytest

@@ -29,6 +29,9 @@ TINY_CONFIG = {
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--edits", type=int, default=6, help="random edits of params.yaml in tests/test_soak.py")
+    parser.addoption(
+        "--fuzz-minutes", default=0, help="of each search in tests/test_fuzz.py; 0 is one short round"
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from tests.workspace import ROOT, Workspace
 
 pytestmark = pytest.mark.pipeline
 
-# Flips of the image embeddings, and of every other file; 2,000 of each: CLIPCIFAR_TEST_FLIPS=2000.
+# Flips of the image embeddings, and of every other file: 2,000 of each by `make faults`.
 FLIPS, OTHER_FLIPS = 2000, int(os.environ.get("CLIPCIFAR_TEST_FLIPS", "300"))
 # Every checked file of a run, and what reads it.
 READERS = {

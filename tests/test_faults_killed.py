@@ -17,7 +17,7 @@ from tests.workspace import ALL, Workspace, outputs
 
 pytestmark = pytest.mark.pipeline
 
-# The published bar is 10 for each kind, some minutes: CLIPCIFAR_TEST_DVC_KILLS=10.
+# The published bar is 10 for each kind, as `make faults` has it.
 KILLS = int(os.environ.get("CLIPCIFAR_TEST_DVC_KILLS", "2"))
 RWLOCK = ".dvc/tmp/rwlock"
 # DVC writes these two in place; killed just then, it leaves a file that it cannot read.
