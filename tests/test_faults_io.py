@@ -1,4 +1,4 @@
-"""The Nth failing call that opens, writes, syncs or renames a file, for every N, in every stage but the report."""
+"""The Nth failing call that opens, writes, syncs or renames a file, for every N, in all stages but report."""
 
 from __future__ import annotations
 
