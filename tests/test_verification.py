@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from clipcifar import cli, files, measured, mismatch, params, references, verification
+from clipcifar import cli, container, files, measured, mismatch, params, references, verification
 from clipcifar.errors import ConfigError, DataError
 from clipcifar.measured import Run, Tally
 from clipcifar.prompts import expand_set
@@ -350,6 +350,22 @@ def test_a_run_whose_files_are_of_two_runs_or_gone_is_refused(
     with pytest.raises(DataError, match="does not say of linear_probe what the predictions do"):
         measured.read(*paths)
     files.write_json(folder / "metrics/linear_probe.json", metrics)
+    for name, attribute, expected in (
+        ("prompt_sets", "images_fingerprint", "it was computed from other embeddings"),
+        ("projection", "texts_fingerprint", "its prompt set is not among the embedded ones"),
+    ):
+        path = folder / f"data/predictions/{name}.h5"
+        whole = path.read_bytes()
+        kind = "predictions" if name == "projection" else "prompt set predictions"
+        file = container.read(path, kind=kind)
+        own = {key: value for key, value in file.attributes.items() if key not in container._DIGESTS}
+        for other in ({**own, attribute: "0"}, {key: own[key] for key in own if key != attribute}):
+            container.write(path, kind=kind, arrays=file.arrays, attributes=other)
+            said = expected if attribute in other or name == "projection" else "expected text"
+            with pytest.raises(DataError, match=said):
+                measured.read(*paths)
+        path.write_bytes(whole)
+    assert measured.read(*paths).projected == "photo"
     (folder / "data/embeddings/texts/digits.h5").unlink()
     with pytest.raises(DataError, match="its prompt sets are not those"):
         measured.read(*paths)
