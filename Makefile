@@ -40,9 +40,8 @@ soak: setup
 	$(BIN)/python -m pytest -s tests/test_soak.py --edits 50
 
 coverage: setup
-	$(BIN)/coverage run -m pytest
-	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report --show-missing
+	$(BIN)/coverage run -m pytest; status=$$?; \
+	$(BIN)/coverage combine --quiet && $(BIN)/coverage report --show-missing && exit $$status
 
 bench: setup
 	$(BIN)/python benchmarks/run.py
