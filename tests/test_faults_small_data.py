@@ -376,6 +376,21 @@ def test_three_iterations_are_recorded_left_out_of_the_choice_and_said_aloud(tmp
     assert [row["converged"] for row in rows] == ["True", "False", "False"]
 
 
+def test_a_refit_that_does_not_converge_is_recorded_and_said_aloud(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_run(tmp_path, _balanced(240), _balanced(90))
+    real = linear_probe.linear_probe.fit
+    monkeypatch.setattr(
+        linear_probe.linear_probe, "fit", lambda *rows, **options: (real(*rows, **options)[0], False)
+    )
+    ended = run("linear_probe", folder)
+    assert ended.code == 0
+    assert "the refit at C = " in ended.output
+    assert " did not converge in " in ended.output
+    assert json.loads((folder / "linear_probe/m.json").read_text())["converged"]["refit"] == 0
+
+
 def test_three_iterations_that_are_too_few_for_every_c_are_exit_2_with_the_setting(tmp_path: Path) -> None:
     folder = write_run(tmp_path, _balanced(240), _balanced(90))
     _write_params(folder, linear_probe={"c_grid": [1e3, 1e4], "max_iter": 3})

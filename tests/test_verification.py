@@ -244,6 +244,24 @@ def test_nothing_fits_where_nothing_failed(run: Run) -> None:
     assert "mismatch" not in "\n".join(shown.lines(found, num_classes=10))
 
 
+def test_where_only_zero_shot_is_published_a_fall_has_three_causes(run: Run) -> None:
+    """No probe tells the towers apart."""
+    table = [item for item in REFERENCES[KEY] if item.method == "zero_shot"]
+    found = verify(_fallen(run, 2.0, images=True, text=True), table)
+    fits, others = mismatch.causes(found.checks, num_classes=10)
+    assert fits == [mismatch.PROMPTS, mismatch.ACTIVATION, mismatch.PREPROCESSING]
+    assert others == [mismatch.CLASS_ORDER, mismatch.UNNORMALISED, mismatch.LEAK]
+
+
+def test_a_run_with_nothing_to_compare_has_no_empty_table(run: Run) -> None:
+    table = [item for item in REFERENCES[KEY] if item.prompts]
+    found = verify(replace(run, sentences={"photo": frozenset()}), table)
+    said = shown.lines(found, num_classes=10)
+    assert not any(line.startswith("|") for line in said)
+    assert sum(line.startswith("not compared: ") for line in said) == len(table)
+    assert said[-1].startswith("0 numbers compared, 0 failed.")
+
+
 def test_two_classes_that_trade_places_fail_though_the_total_stays(run: Run) -> None:
     said = run.sets["photo"].n_correct.copy()
     said[[3, 7]] = said[[7, 3]]
@@ -375,6 +393,13 @@ def test_a_run_whose_files_are_of_two_runs_or_gone_is_refused(
     with pytest.raises(SystemExit) as exit_:
         cli.main()
     assert exit_.value.code == 3
+
+
+def test_a_subset_is_not_measured_by_numbers_of_all_images() -> None:
+    with pytest.raises(ConfigError, match="at most 100 images per class") as caught:
+        references.of(*KEY, 100)
+    assert caught.value.where == "params.yaml: dataset.max_per_class"
+    assert references.of(*KEY, 0) == REFERENCES[KEY]
 
 
 def test_the_counts_are_those_of_the_predictions() -> None:
