@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -367,6 +368,10 @@ def test_a_run_whose_files_are_of_two_runs_or_gone_is_refused(
     files.write_json(folder / "metrics/linear_probe.json", {**metrics, "n_correct": metrics["n_correct"] + 1})
     with pytest.raises(DataError, match="does not say of linear_probe what the predictions do"):
         measured.read(*paths)
+    for harmed in ({}, [], {"n": metrics["n"]}):
+        (folder / "metrics/linear_probe.json").write_text(json.dumps(harmed))
+        with pytest.raises(DataError, match="does not say of linear_probe what the predictions do"):
+            measured.read(*paths)
     files.write_json(folder / "metrics/linear_probe.json", metrics)
     for name, attribute, expected in (
         ("prompt_sets", "images_fingerprint", "it was computed from other embeddings"),
