@@ -55,8 +55,8 @@ def test_a_prompt_that_is_tried_has_the_accuracy_that_its_set_has(
 
 def test_a_session_answers_line_by_line_and_keeps_what_was_tried(at: Workspace, run: Any) -> None:
     photo, digits = accuracies(at, "test")
-    lines = [":on train", ":on test", DIGITS, ":save kept", "no class", ":quit", "never read"]
-    code, said, beside = run("try", typed="\n".join(lines))
+    lines = [DIGITS, ":save kept", "no class", ":quit", "never read"]
+    code, said, beside = run("try", "--on", "test", typed="\n".join(lines))
     assert code == 0
     assert beside == "loading the text tower …\n"
     assert f"top-1 {digits:.4f}, photo {photo:.4f} (" in said
