@@ -48,9 +48,8 @@ fuzz: setup
 	$(BIN)/python -m pytest -s tests/test_fuzz.py --fuzz-minutes 10
 
 coverage: setup
-	$(BIN)/coverage run -m pytest
-	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report --show-missing
+	$(BIN)/coverage run -m pytest; status=$$?; \
+	$(BIN)/coverage combine --quiet && $(BIN)/coverage report --show-missing && exit $$status
 
 bench: setup
 	$(BIN)/python benchmarks/run.py

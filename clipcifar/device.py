@@ -23,6 +23,10 @@ _OUT_OF_MEMORY = (
 )
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
+# Before MKL is first called: left to itself it divides some sums among threads, and on processors without
+# AVX-512 their number then shows in the last digits.
+os.environ.setdefault("MKL_CBWR", "AUTO")
+
 
 def choose(name: DeviceName, *, key: str) -> torch.device:
     """The device asked for; "auto" takes cuda, else mps, else cpu.

@@ -41,7 +41,7 @@ from clipcifar.linear_probe import LinearProbeParams
 from clipcifar.model import ModelParams
 from clipcifar.model_list import ModelsParams
 from clipcifar.near_duplicates import NearDuplicatesParams
-from clipcifar.prompts import PromptsParams, expand_sets
+from clipcifar.prompts import PromptsParams, expand_sets, read_classes
 from clipcifar.splits import SplitParams
 from clipcifar.training import TrainingParams
 
@@ -139,22 +139,11 @@ def _settings(repository: Path, settings: Mapping[str, Any]) -> Found:
             yield error
     if (repository / CLASSES).is_file():
         prompts = params.read(settings, "prompts", PromptsParams)
-        sets, _ = expand_sets(prompts, **_classes(repository / CLASSES))
+        sets, _ = expand_sets(prompts, **read_classes(repository / CLASSES))
         yield f"{len(sets)} prompt sets, {prompts.active} active"
     changed = lockfile.changed_keys(repository)
     if changed:
         yield f"changed since the last run, `dvc repro` brings the results up to date: {', '.join(changed)}"
-
-
-def _classes(path: Path) -> dict[str, Any]:
-    """The dataset's name and class names."""
-    try:
-        found = files.read_json(path)
-        return {"dataset": found["dataset"], "class_names": [str(name) for name in found["class_names"]]}
-    except (TypeError, KeyError) as error:
-        raise DataError(
-            "not a list of class names", where=str(path), fix=f"rm {CLASSES} && dvc repro prepare"
-        ) from error
 
 
 def _sources(repository: Path, settings: Mapping[str, Any]) -> Found:

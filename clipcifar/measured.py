@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar import container, files, results, set_predictions, store
+from clipcifar import files, results, set_predictions, store
 from clipcifar.errors import DataError
 from clipcifar.templates import normal_form
 
@@ -80,16 +80,15 @@ def read(predictions: Path, metrics: Path, texts: Path) -> Run:
     """
     found = {name: results.read_predictions(predictions / f"{name}.h5") for name in METHODS}
     said = set_predictions.read(predictions / "prompt_sets.h5")
-    of_sets = container.read(predictions / "prompt_sets.h5", kind="prompt set predictions").attributes
     attributes = found["linear_probe"].attributes
     class_names = store.class_names_of(attributes)
-    for name, other in (*((n, f.attributes) for n, f in found.items()), ("prompt_sets", of_sets)):
+    for name, other in (*((n, f.attributes) for n, f in found.items()), ("prompt_sets", said.attributes)):
         if other["images_fingerprint"] != attributes["images_fingerprint"]:
             raise _not_one_run(predictions / f"{name}.h5", "it was computed from other embeddings")
     embedded = {path.stem: store.read_texts(path) for path in sorted(texts.glob("*.h5"))}
     if set(embedded) != set(said.scores):
         raise _not_one_run(texts, "its prompt sets are not those of data/predictions/prompt_sets.h5")
-    fingerprint = found["projection"].attributes["texts_fingerprint"]
+    fingerprint = found["projection"].attributes.get("texts_fingerprint")
     projected = [name for name, text in embedded.items() if text.attributes["fingerprint"] == fingerprint]
     if not projected:
         raise _not_one_run(predictions / "projection.h5", "its prompt set is not among the embedded ones")

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from clipcifar import params
 from clipcifar.errors import ConfigError
 from clipcifar.files import write_atomically
-from clipcifar.prompts import expand_set
+from clipcifar.prompts import PromptsParams, expand_set
 
 
 def edit(path: Path, change: Callable[[Any], object]) -> None:
@@ -73,7 +73,7 @@ def save_set(
                 where=str(path),
             )
     expand_set(name, dict(values), class_names=class_names, dataset=dataset)
-    if name in params.load(path)["prompts"]["sets"]:
+    if name in params.read(params.load(path), "prompts", PromptsParams).sets:
         fix = "choose another name, or remove that set first"
         raise ConfigError(f"there is a prompt set {name!r} already", where=str(path), fix=fix)
     edit(path, lambda document: document["prompts"]["sets"].update({name: dict(values)}))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from clipcifar import container, results
 from clipcifar.errors import DataError
 from clipcifar.files import Attribute
-from clipcifar.store import ImageEmbeddings, class_names_of
+from clipcifar.store import INHERITED, ImageEmbeddings, class_names_of
 
 _PREFIX = "scores/"
 
@@ -61,6 +61,9 @@ def read(path: Path) -> SetPredictions:
     }
     try:
         labels, ids = file.arrays["labels"], container.decode_strings(file.arrays["ids"])
+        container.require(
+            file.attributes, texts=(*INHERITED, "images_fingerprint"), numbers=("max_per_class",)
+        )
         num_classes = len(class_names_of(file.attributes))
         for array in scores.values():
             results.check_scores(array, labels, ids, num_classes=num_classes)

@@ -10,6 +10,7 @@ import numpy as np
 from clipcifar import files, params, prompt_pool, store
 from clipcifar.embed_params import EmbedParams
 from clipcifar.model import ModelDescription
+from clipcifar.prompts import read_classes
 from clipcifar.sentences import SentenceEmbedder
 from stages import run
 
@@ -19,8 +20,8 @@ def main(
 ) -> None:
     embed = params.read(settings, "embed", EmbedParams)
     files.require_writable(pool_path.parent)
-    classes = files.read_json(classes_path)
-    pool = prompt_pool.expand(classes["class_names"], dataset=classes["dataset"])
+    classes = read_classes(classes_path)
+    pool = prompt_pool.expand(**classes)
     embedder = SentenceEmbedder(ModelDescription.read(model_path), weights, embed.device)
     offered = len(pool.templates)
     pool = pool.only(set(embedder.fitting(pool.sentences)))

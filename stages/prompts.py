@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from clipcifar import files, params
-from clipcifar.prompts import PromptsParams, expand_sets
+from clipcifar.prompts import PromptsParams, expand_sets, read_classes
 from stages import run
 
 
 def main(settings: dict[str, Any], classes_path: Path, prompts_folder: Path) -> None:
     prompts = params.read(settings, "prompts", PromptsParams)
-    classes = files.read_json(classes_path)
-    sets, skipped = expand_sets(prompts, class_names=classes["class_names"], dataset=classes["dataset"])
+    classes = read_classes(classes_path)
+    sets, skipped = expand_sets(prompts, **classes)
     for prompt_set in sets:
         content = {**asdict(prompt_set), "class_names": classes["class_names"]}
         files.write_json(prompts_folder / f"{prompt_set.name}.json", content)

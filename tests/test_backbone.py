@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from PIL import Image
 
 from clipcifar import files, weights, zero_shot
 from clipcifar.backbone import TEXT_ROWS, Backbone
-from clipcifar.errors import ConfigError, DataError
+from clipcifar.errors import ConfigError, DataError, EnvironmentFault
 from clipcifar.model import CONFIG_FILE, WEIGHTS_FILE, ModelParams
 from clipcifar.params import NO_PATH
 from tests.conftest import TINY_CONFIG
@@ -248,3 +249,43 @@ def test_cuda_embeds_as_the_cpu_does(tiny_clip: Path, tiny: Backbone, precision:
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (8, 3, 48, 48)).astype(np.uint8))
     on_card = Backbone.load(tiny_clip, torch.device("cuda")).encode_images(images, precision).cpu()  # type: ignore[arg-type]
     assert ((on_card * tiny.encode_images(images)).sum(dim=1) >= least).all()
+
+
+def test_a_tokenizer_of_a_package_that_is_not_installed_is_named(
+    tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(_: str) -> None:
+        raise ModuleNotFoundError("No module named 'transformers'")
+
+    monkeypatch.setattr(open_clip, "get_tokenizer", missing)
+    with pytest.raises(ConfigError, match="needs another package: No module named 'transformers'") as caught:
+        Backbone.load(tiny_clip, CPU)
+    assert caught.value.fix == "pip install transformers sentencepiece"
+
+
+def test_memory_that_runs_out_while_the_model_is_loaded_is_an_environment_fault(
+    tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(open_clip, "create_model", fail)
+    with pytest.raises(EnvironmentFault, match="out of memory while the model was loaded"):
+        Backbone.load(tiny_clip, CPU)
+
+
+class _OtherTokenizer:
+    """As open_clip wraps those of transformers: no `encode`, and the marks are already counted."""
+
+    context_length = 77
+
+    def clean_fn(self, text: str) -> str:
+        return " ".join(text.lower().split())
+
+    def tokenizer(self, text: str) -> SimpleNamespace:
+        return SimpleNamespace(input_ids=[0, *range(len(text.split(" "))), 1])
+
+
+def test_tokens_of_another_librarys_tokenizer_are_counted_uncut_and_after_cleaning(tiny: Backbone) -> None:
+    other = Backbone(tiny._model, _OtherTokenizer(), CPU)
+    assert other.count_tokens("A   photo of\na cat") == 5 + 2

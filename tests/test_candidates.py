@@ -359,6 +359,12 @@ def test_a_template_of_the_pool_that_repeats_another_is_left_out(names: list[str
     assert len(set(found.sentences)) == len(found.sentences) == 2 * len(found.templates)
 
 
+def test_where_every_template_says_the_same_of_two_classes_the_pool_is_empty() -> None:
+    """Class folders may differ in their underscores alone, which no sentence shows."""
+    found = prompt_pool.expand(["great_auk", "great auk"], dataset="made")
+    assert (found.name, found.sentences, found.templates) == (prompt_pool.NAME, [], [])
+
+
 def test_of_the_pool_an_even_part_serves_very_many_classes() -> None:
     whole = pool_templates()
     found = prompt_pool.expand([f"class {i}" for i in range(1000)], dataset="made")

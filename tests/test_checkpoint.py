@@ -10,8 +10,10 @@ import torch
 
 from clipcifar import checkpoint
 from clipcifar.checkpoint import Checkpoints, Parts
-from clipcifar.errors import EnvironmentFault
+from clipcifar.errors import DataError, EnvironmentFault
 from clipcifar.files import sha256_of
+from clipcifar.training import Epoch
+from clipcifar.training_state import TrainingState
 
 FINGERPRINT = "0123456789abcdef" * 4
 
@@ -131,3 +133,36 @@ def test_another_training_starts_afresh_and_one_run_holds_the_folder(tmp_path: P
             pass
     mine.remove()
     assert Checkpoints(tmp_path, FINGERPRINT).read() is None
+
+
+def _state(folder: Path, *, scale: float, size: int = 3) -> tuple[TrainingState, torch.amp.GradScaler]:
+    model = torch.nn.Linear(size, 2)
+    optimiser = torch.optim.AdamW(model.parameters())
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    scaler.scale(model(torch.ones(4, size)).sum()).backward()
+    scaler.step(optimiser)
+    scaler.update()
+    return TrainingState(model, optimiser, scaler, Checkpoints(folder, FINGERPRINT), START), scaler
+
+
+START = Epoch(0, 1.0, 1.0, 0.5)
+
+
+def test_a_run_that_goes_on_has_the_loss_scale_of_the_one_that_was_stopped(tmp_path: Path) -> None:
+    """As fp16 on cuda needs it; the scaler is the same on a CPU."""
+    first, _ = _state(tmp_path, scale=1024.0)
+    first.finish(Epoch(1, 0.9, 0.9, 0.6))
+    second, scaler = _state(tmp_path, scale=2.0)
+    assert scaler.get_scale() == 1024.0
+    assert scaler.state_dict()["_growth_tracker"] == 1
+    assert [epoch.val_accuracy for epoch in second.curve] == [0.5, 0.6]
+
+
+def test_a_checkpoint_of_other_parameters_is_refused(tmp_path: Path) -> None:
+    first, _ = _state(tmp_path, scale=1.0)
+    first.finish(Epoch(1, 0.9, 0.9, 0.6))
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2))
+    optimiser = torch.optim.AdamW(model.parameters())
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    with pytest.raises(DataError, match="the checkpoint is of other parameters"):
+        TrainingState(model, optimiser, scaler, Checkpoints(tmp_path, FINGERPRINT), START)

@@ -201,7 +201,35 @@ def test_search_shows_the_ranking_and_keeps_the_choice_with_the_files_comments(
     assert (tmp_path / "params.yaml").read_text() == after
 
 
-@pytest.mark.parametrize("text", [None, "{", "[]", '{"active": "photo"}'])
+WHOLE = {
+    "active": "photo",
+    "kind": "ensemble",
+    "chosen": "one",
+    "verdict": "none",
+    "n": {"train": 4, "test": 4},
+    "gain": {"train": 0.0, "test": 0.0, "optimism": 0.0},
+    "val_accuracy": {"ensemble": 0.5, "average": 0.5, "active": 0.5},
+    "set": {"template_mode": "shared", "templates": ["a {classname}."]},
+    "best": [],
+    "candidates": [],
+}
+HARMED = [{"gain": 1}, {"n": {}}, {"val_accuracy": []}, {"set": []}, {"candidates": 3}, {"candidates": [{}]}]
+
+
+def test_the_ranking_that_is_harmed_below_can_be_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "ranking.json").write_text(json.dumps(WHOLE))
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, "search") == 0
+    assert "Chosen: one\n  a {classname}.\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "text", [None, "{", "[]", '{"active": "photo"}', *(json.dumps({**WHOLE, **harm}) for harm in HARMED)]
+)
 def test_a_ranking_that_is_missing_or_damaged_is_named(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -216,6 +244,45 @@ def test_a_ranking_that_is_missing_or_damaged_is_named(
     message = capsys.readouterr().err
     assert "data/ranking.json" in message
     assert "dvc repro" in message
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", "{}", '{"dataset": "x", "class_names": 3}'])
+def test_without_the_class_names_nothing_is_kept_and_the_file_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str | None
+) -> None:
+    finished_run.write(tmp_path / "data")
+    if text is not None:
+        (tmp_path / "data" / "classes.json").write_text(text)
+    before = (ROOT / "params.yaml").read_bytes()
+    (tmp_path / "params.yaml").write_bytes(before)
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, "search", "--write", "best") == 3
+    message = capsys.readouterr().err
+    assert "where: data/classes.json" in message
+    assert "dvc repro" in message
+    assert (tmp_path / "params.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("sets", [None, [], {}])
+def test_a_set_is_kept_only_in_a_params_yaml_that_has_sets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], sets: Any
+) -> None:
+    finished_run.write(tmp_path / "data")
+    classes = {"dataset": "cifar10", "class_names": finished_run.NAMES}
+    (tmp_path / "data" / "classes.json").write_text(json.dumps(classes))
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    settings["prompts"]["sets"] = sets
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings))
+    monkeypatch.chdir(tmp_path)
+    code = run(monkeypatch, "search", "--write", "best")
+    if sets == {}:
+        assert code == 0
+        kept = params.load(tmp_path / "params.yaml")["prompts"]["sets"]
+        assert list(kept) == ["best"]
+    else:
+        assert code == 2
+        assert "where: params.yaml: prompts.sets" in capsys.readouterr().err
+        assert params.load(tmp_path / "params.yaml") == settings
 
 
 def test_the_number_of_templates_is_positive(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,3 +314,21 @@ def test_a_note_says_what_changed_since_the_last_run(
     (tmp_path / "params.yaml").write_text(edited)
     assert run(monkeypatch, "search") == 0
     assert "not in these numbers: prompts.sets.scenes.sentences.horse\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"own": {}}'])
+def test_without_the_study_of_backbones_its_command_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: str | None
+) -> None:
+    folder = tmp_path / "data/studies/models"
+    folder.mkdir(parents=True)
+    for name in ("metrics.json", "timing.json"):
+        if content is not None:
+            (folder / name).write_text(content)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CLIPCIFAR_TRACEBACK", raising=False)
+    assert run(monkeypatch, "models") == 3
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "error: no results of the study: " in output.err
+    assert "fix:   dvc repro studies/models/dvc.yaml" in output.err

@@ -9,6 +9,7 @@ from scipy import stats
 
 from clipcifar import compare
 from clipcifar.errors import DataError
+from clipcifar.report import comparison
 from clipcifar.verdict import verdict
 
 NAMES = ["cat", "dog", "eel"]
@@ -204,3 +205,12 @@ def test_a_class_is_named_only_where_the_corrected_p_value_says_so() -> None:
     said = verdict(found, name_a="a", name_b="b")
     assert said.startswith("b is worse than a: -1.0 points")
     assert said.endswith("no class is worse; no class is better.")
+
+
+def test_without_a_flow_there_is_no_table_of_flows() -> None:
+    same, other = ([0, 1, 2], [0, 1, 2]), ([0, 1, 2], [0, 2, 2])
+    texts = [
+        comparison.as_table(_comparison(a, b, [0, 1, 2]), name_a="x", name_b="y", shown=str)
+        for a, b in (same, other)
+    ]
+    assert ["images of" in text for text in texts] == [False, True]

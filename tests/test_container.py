@@ -20,7 +20,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from clipcifar import container, files
-from clipcifar.errors import DataError
+from clipcifar.errors import DataError, EnvironmentFault
 
 DTYPES = st.sampled_from(["<f4", "<f8", "<f2", "|u1", "<i8", "<i4", ">i2", "|b1", "|S3", "|S1"])
 ARRAYS = DTYPES.flatmap(
@@ -397,3 +397,19 @@ def test_an_attribute_beyond_what_hdf5_holds_is_refused(tmp_path: Path) -> None:
         container.write(tmp_path / "x.h5", kind="t", arrays={}, attributes={"names": "x" * 60_001})
     container.write(tmp_path / "y.h5", kind="t", arrays={}, attributes={"names": "x" * 60_000})
     assert len(str(container.read(tmp_path / "y.h5", kind="t").attributes["names"])) == 60_000
+
+
+def test_memory_that_runs_out_is_not_taken_for_a_damaged_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.h5"
+    container.write(path, kind="k", arrays={"x": np.zeros(3)}, attributes={})
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(container, "_checked_datasets", fail)
+    with pytest.raises(EnvironmentFault, match="out of memory") as caught:
+        container.read(path, kind="k")
+    assert (caught.value.exit_code, caught.value.where) == (4, str(path))
+    assert "delete" not in caught.value.fix

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 
 from clipcifar import device
 from clipcifar.errors import ConfigError, EnvironmentFault
+from tests.import_closure import ROOT
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no cuda device here")
 
@@ -161,3 +164,18 @@ def test_keeping_freed_memory_is_asked_of_glibc_alone(monkeypatch: pytest.Monkey
     monkeypatch.setattr(device.platform, "libc_ver", lambda: ("", ""))
     device.keep_freed_memory(torch.device("cpu"))
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "AUTO"), ("COMPATIBLE", "COMPATIBLE")])
+def test_the_number_of_threads_is_kept_out_of_products_unless_the_user_has_said_otherwise(
+    given: str | None, expected: str
+) -> None:
+    """What that does shows in tests/test_determinism.py, on processors without AVX-512."""
+    environment = {name: value for name, value in os.environ.items() if name != "MKL_CBWR"}
+    if given is not None:
+        environment["MKL_CBWR"] = given
+    code = "import os, clipcifar.device; print(os.environ['MKL_CBWR'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{expected}\n"

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
-from clipcifar import dataset_file, doctor, doctor_files, files
+from clipcifar import container, dataset_file, datasets, doctor, doctor_files, files
 from clipcifar.dataset_file import PreparedSplit
-from clipcifar.errors import ClipcifarError
+from clipcifar.errors import ClipcifarError, DataError
 from tests.harmed import flip, follow, problems
 from tests.workspace import ROOT, Workspace
 
@@ -189,6 +192,53 @@ def test_the_surroundings_are_looked_at(
     assert part in found[0][1].what
     assert {error.exit_code for _, error in found} == {4}
     assert all(error.fix for _, error in found)
+
+
+def test_an_archive_that_is_there_is_checked_and_one_that_is_not_is_no_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = datasets.registered("cifar10").archives[0]
+    monkeypatch.setitem(
+        datasets.REGISTRY,
+        "cifar10",
+        replace(
+            datasets.registered("cifar10"),
+            archives=(replace(archive, digest=hashlib.sha256(b"the archive").hexdigest()),),
+        ),
+    )
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    nothing_made = "data/dataset.h5 is not made yet; `dvc repro` makes it"
+    assert list(doctor_files.dataset(tmp_path, settings)) == [nothing_made]
+    path = tmp_path / "data/raw" / archive.filename
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"the archive")
+    assert list(doctor_files.dataset(tmp_path, settings)) == [
+        f"{archive.filename} has its known sha256",
+        nothing_made,
+    ]
+    path.write_bytes(b"the arch")
+    with pytest.raises(DataError, match="has sha256") as caught:
+        list(doctor_files.dataset(tmp_path, settings))
+    assert (caught.value.where, caught.value.fix) == (str(path), "download it again")
+
+
+def test_a_dataset_whose_digest_is_not_its_own_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = PreparedSplit(np.zeros((2, 2, 2, 3), np.uint8), np.zeros(2, np.int64), ["a", "b"])
+    (tmp_path / "data").mkdir()
+    path = tmp_path / doctor_files.DATASET
+    dataset_file.write(path, split, split, class_names=["c"], name="digits", max_per_class=0)
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    settings["dataset"]["name"] = "digits"
+    assert list(doctor_files.dataset(tmp_path, settings)) == ["digits, 2 train and 2 test images"]
+    file = container.read(path, kind="dataset")
+    own = {key: value for key, value in file.attributes.items() if key not in container._DIGESTS}
+    attributes = {**own, "dataset_digest": "0" * 64}
+    container.write(path, kind="dataset", arrays=file.arrays, attributes=attributes)
+    with pytest.raises(DataError, match="the content is not what its digest says") as caught:
+        list(doctor_files.dataset(tmp_path, settings))
+    assert caught.value.fix == "rm data/dataset.h5 && dvc repro"
 
 
 def test_photographs_that_changed_or_went_are_named(tmp_path: Path) -> None:

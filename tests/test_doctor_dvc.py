@@ -144,6 +144,7 @@ def _cut(path: str) -> Callable[[Workspace], object]:
         (_cut("dvc.yaml"), "dvc.yaml", ConfigError),
         (lambda w: shutil.rmtree(w.folder / ".dvc"), "", ConfigError),
         (_text(".dvc/config", "[core\nx"), "", ConfigError),
+        (lambda w: shutil.rmtree(w.folder / ".git"), "", ConfigError),
         (_text(".dvc/tmp/rwlock", '{"half'), ".dvc/tmp/rwlock", EnvironmentFault),
         (_text(".dvc/tmp/rwlock", "[]"), ".dvc/tmp/rwlock", EnvironmentFault),
         (lambda w: (w.folder / "stages/zero_shot.py").unlink(), "", DataError),

@@ -75,6 +75,7 @@ WRONG: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("sets.h5", {"scores/photo": np.full((90, 3), np.inf, np.float32)}, {}, "a score is not finite"),
     ("sets.h5", {"labels": np.zeros((90, 1), np.int64)}, {}, "expected 90 int64 class indices"),
     ("sets.h5", {}, {"class_names": "null"}, "the class names are not a list of text"),
+    ("sets.h5", {}, {"images_fingerprint": 1}, "the attribute 'images_fingerprint' is 1, expected text"),
 ]
 
 

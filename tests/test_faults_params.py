@@ -352,6 +352,22 @@ def test_a_sentence_over_the_models_context_is_refused_by_set_and_index_and_neve
     assert _prompts(folder).code == 0
 
 
+@pytest.mark.parametrize("content", ["null", "[]", '{"dataset": "cifar10"}'])
+@pytest.mark.parametrize(
+    ("stage", "paths"),
+    [(prompts, ("classes.json", "out")), (embed_pool, ("classes.json", "w", "model.json", "out/pool.h5"))],
+)
+def test_a_damaged_list_of_classes_is_exit_3_and_named(
+    stage: Any, paths: tuple[str, ...], content: str, tmp_path: Path
+) -> None:
+    stage_runs.write_params(tmp_path, {})
+    (tmp_path / "classes.json").write_text(content)
+    ended = stage_runs.run(stage.main, *paths, folder=tmp_path)
+    assert ended.code == 3
+    assert "error: not a list of class names\n  where: classes.json\n" in ended.error
+    assert "fix:   rm classes.json && dvc repro prepare" in ended.error
+
+
 def test_a_weapon_as_params_yaml_ends_the_process_with_2_and_no_traceback(folder: Path) -> None:
     """Nothing patched: the exit code that DVC sees, and no traceback."""
     (folder / "params.yaml").write_text(_bomb())

@@ -313,7 +313,8 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, dic
     """The metrics of every method on right labels, on permuted ones, and with 40 % of train's wrong."""
     rng = np.random.default_rng(11)
     train, test = rng.permutation(_balanced(600)), rng.permutation(_balanced(900))
-    noisy = np.where(rng.random(600) < 0.4, rng.integers(0, 3, 600), train)
+    noisy = np.where(rng.random(600) < 0.4, (train + rng.integers(1, 3, 600)) % 3, train)
+    assert 0.37 < (noisy != train).mean() < 0.43
     said = {
         "right": (train, test),
         "permuted": (rng.permutation(train), rng.permutation(test)),
@@ -373,6 +374,21 @@ def test_three_iterations_are_recorded_left_out_of_the_choice_and_said_aloud(tmp
     assert heads.read(folder / "linear_probe/head.h5")[1]["c"] == 1e-4
     rows = list(csv.DictReader((folder / "linear_probe/plots/validation.csv").read_text().splitlines()))
     assert [row["converged"] for row in rows] == ["True", "False", "False"]
+
+
+def test_a_refit_that_does_not_converge_is_recorded_and_said_aloud(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_run(tmp_path, _balanced(240), _balanced(90))
+    real = linear_probe.linear_probe.fit
+    monkeypatch.setattr(
+        linear_probe.linear_probe, "fit", lambda *rows, **options: (real(*rows, **options)[0], False)
+    )
+    ended = run("linear_probe", folder)
+    assert ended.code == 0
+    assert "the refit at C = " in ended.output
+    assert " did not converge in " in ended.output
+    assert json.loads((folder / "linear_probe/m.json").read_text())["converged"]["refit"] == 0
 
 
 def test_three_iterations_that_are_too_few_for_every_c_are_exit_2_with_the_setting(tmp_path: Path) -> None:

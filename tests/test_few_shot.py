@@ -279,3 +279,15 @@ def test_the_study_by_a_real_dvc(workspace: Workspace) -> None:
     workspace.command("dvc", "plots", "show", *plot, "--template", "methods")
     drawn = (workspace.folder / "dvc_plots" / "index.html").read_text()
     assert '"method": "tip_adapter_f"' in drawn
+
+
+def test_fits_that_do_not_converge_are_said_aloud(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], done: Path
+) -> None:
+    write_embeddings(tmp_path)
+    out = run(tmp_path, with_params(c_grid=[1e-4, 1e4], max_iter=3))
+    said = capsys.readouterr().out
+    failed = sum(int(row["n_not_converged"] or 0) for row in rows(out / "choices.csv"))
+    assert failed > 0
+    assert f"{failed} fits did not converge in 3 iterations and were left out" in said
+    assert not any(row["n_not_converged"] not in ("", "0") for row in rows(done / "out" / "choices.csv"))

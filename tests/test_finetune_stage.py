@@ -18,13 +18,25 @@ import safetensors.torch
 import torch
 import yaml
 
-from clipcifar import compare, container, dataset_file, heads, image_tower, metrics, results, splits, store
+from clipcifar import (
+    compare,
+    container,
+    dataset_file,
+    finetune_result,
+    heads,
+    image_tower,
+    metrics,
+    results,
+    splits,
+    store,
+)
 from clipcifar.errors import ConfigError, DataError
 from clipcifar.finetune_inputs import read_head
 from clipcifar.finetune_result import judge
 from clipcifar.finetune_run import check_start
 from clipcifar.finetune_scores import FinetuneScores, positions
 from clipcifar.pixels import of_split
+from clipcifar.report import finetune as page
 from clipcifar.results import Predictions
 from stages import finetune, finetune_report
 from tests import finetuning
@@ -95,6 +107,21 @@ def test_the_training_uses_what_the_frozen_tower_could_not(tuned: Path) -> None:
         found["accuracy"] - found["frozen"]["accuracy"], abs=2e-5
     )
     assert found["vs_frozen"]["p"] < 0.05
+
+
+def test_activations_computed_twice_train_the_same_tower(
+    inputs: Path, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = tune(inputs, tiny_clip, tmp_path / "plain")
+    asked: list[image_tower.ImageTower] = []
+    real = image_tower.checkpoint_activations
+    monkeypatch.setattr(
+        image_tower, "checkpoint_activations", lambda tower: (asked.append(tower), real(tower))
+    )
+    sparing = tune(inputs, tiny_clip, tmp_path / "sparing", checkpoint_activations=True)
+    assert len(asked) == 1
+    a, b = (FinetuneScores.read(folder / "scores.h5") for folder in (plain, sparing))
+    np.testing.assert_allclose(a.val, b.val, atol=1e-3)
 
 
 def test_what_is_written_recomputes_from_the_saved_tower_and_head(
@@ -405,3 +432,38 @@ def test_the_page_says_what_was_found(tuned: Path, inputs: Path, tiny_clip: Path
     other = (still / "finetune.html").read_text()
     assert "is better than" not in other
     assert "right on exactly the same images" in other
+
+
+@pytest.mark.parametrize(
+    ("epoch", "epochs", "allowed", "said"),
+    [
+        (0, 3, 3, "No epoch of 3 was better on val than the frozen probe, so that is what was chosen."),
+        (2, 3, 3, "Val chose epoch 2 of the 3 that were trained."),
+        (3, 3, 9, "Val chose epoch 3 of the 3 that were trained."),
+        (
+            3,
+            3,
+            3,
+            "Val chose epoch 3 of the 3 that were trained. It is the last that was allowed: more epochs may "
+            "bring more.",
+        ),
+    ],
+)
+def test_more_epochs_are_advised_only_where_all_were_used_and_the_last_was_best(
+    epoch: int, epochs: int, allowed: int, said: str
+) -> None:
+    attributes = {"epoch": epoch, "epochs": epochs, "params": json.dumps({"epochs": allowed})}
+    scores, ids = np.zeros((2, 3), np.float32), ["a", "b"]
+    assert page._caveats(FinetuneScores(scores, ids, scores, ids, attributes))[0] == said
+
+
+def test_a_curve_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "curve.csv"
+    for content in (None, b"epoch\xff\n"):
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(DataError, match="cannot be read") as caught:
+            finetune_result.read_rows(path)
+        assert caught.value.where == str(path)
+    path.write_text("epoch,train_loss\n0,1.5\n")
+    assert finetune_result.read_rows(path) == [{"epoch": "0", "train_loss": "1.5"}]

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipcifar import params, prompts
-from clipcifar.errors import ConfigError
+from clipcifar.errors import ConfigError, DataError
+from clipcifar.prompt_set import PromptSet
 from clipcifar.prompts import PromptsParams, expand_set, expand_sets
 from clipcifar.templates import MAX_LENGTH, check_text, expand_alternatives
 from tests.import_closure import ROOT
@@ -433,3 +434,14 @@ def test_a_text_may_be_as_long_as_the_limit_and_no_longer() -> None:
 def test_half_a_character_is_refused_by_itself() -> None:
     with pytest.raises(ConfigError, match="control character"):
         check_text("a \ud800 {classname}", "here")
+
+
+def test_a_set_on_disk_that_lacks_something_is_bad_data() -> None:
+    whole: dict[str, Any] = {
+        field: [] for field in ("class_index", "sentences", "template_index", "templates", "origins")
+    }
+    assert PromptSet.from_json({"name": "photo", **whole, "class_names": []}).name == "photo"
+    for field in whole:
+        rest = {key: value for key, value in whole.items() if key != field}
+        with pytest.raises(DataError, match=f"not a prompt set: '{field}' is missing"):
+            PromptSet.from_json({"name": "photo", **rest})

@@ -166,3 +166,10 @@ def test_rows_are_the_numbers_of_the_ids_and_labels_must_agree_at_every_severity
         official_rows(ids, labels, Published(found.images, wrong, {}))
     with pytest.raises(DataError, match="not those of the test images"):
         official_rows(["test/00012"], np.array([0]), found)
+
+
+def test_an_array_in_the_formats_second_version_is_the_same_array(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "c")
+    with open(folder / "gaussian_noise.npy", "wb") as stream:
+        np.lib.format.write_array(stream, pixels("gaussian_noise"), version=(2, 0))
+    np.testing.assert_array_equal(opened(folder).images["gaussian_noise"], pixels("gaussian_noise"))

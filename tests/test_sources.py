@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from clipcifar import sources
+from clipcifar.embed_params import EmbedParams
 from clipcifar.errors import DataError, EnvironmentFault
 from clipcifar.images import decode
 from clipcifar.preprocess import Preprocess, fit
@@ -180,3 +181,16 @@ def test_an_unforeseen_error_in_a_worker_is_its_last_line(
             reason = error.what
         assert reason == "a decoding worker failed: on the shared memory"
         assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("asked", [None, 3])
+def test_workers_are_as_many_as_asked_for_or_as_there_are_cores(
+    asked: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed = EmbedParams("cpu", "fp32", 16, asked)
+    assert embed.worker_count == (asked or len(os.sched_getaffinity(0)))
+    monkeypatch.delattr(os, "sched_getaffinity")  # which only Linux has
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    assert embed.worker_count == (asked or 7)
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert embed.worker_count == (asked or 1)

@@ -87,3 +87,11 @@ def test_fits_that_do_not_converge_are_counted_and_never_chosen() -> None:
     assert (found.c, found.n_not_converged) == (1e-4, 1)
     with pytest.raises(ConfigError, match="converged for no C"):
         from_scratch(train, val, c_grid=(1e4, 1e5), max_iter=2, num_classes=NUM_CLASSES)
+
+
+def test_beside_text_too_a_fit_that_does_not_converge_is_left_out() -> None:
+    train, val = examples(60), examples(60, seed=2)
+    found = beside_text(
+        train, val, text_weights=(0.0, 1.0), c_grid=(1e-4, 1e4), max_iter=3, num_classes=NUM_CLASSES
+    )
+    assert (found.c, found.n_not_converged) == (1e-4, 2)

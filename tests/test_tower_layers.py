@@ -12,7 +12,7 @@ from torch import nn
 
 from clipcifar import finetune_optimiser, image_tower, tower_layers
 from clipcifar.backbone import Backbone
-from clipcifar.errors import ConfigError, DataError
+from clipcifar.errors import ConfigError, DataError, EnvironmentFault
 
 CPU = torch.device("cpu")
 RESNET = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16, "head_width": 16}
@@ -219,3 +219,21 @@ def test_cocas_tower_hands_out_its_embedding_only(tmp_path: Path, tiny_clip: Pat
     found = image_tower.ImageTower(visual, tower.preprocess, precision="fp32")(images())
     assert found.shape == (5, 16)
     torch.testing.assert_close(found.norm(dim=1), torch.ones(5))
+
+
+def test_a_head_without_biases_makes_no_empty_group(tower: image_tower.ImageTower) -> None:
+    head = nn.Linear(32, 3, bias=False)
+    optimiser = finetune_optimiser.build([], head, learning_rate=0.8, layer_decay=0.5, weight_decay=0.1)
+    assert [group["params"] for group in optimiser.param_groups] == [[head.weight]]
+
+
+def test_memory_that_runs_out_while_the_tower_is_loaded_is_told_as_such(
+    tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(open_clip, "create_model", fail)
+    with pytest.raises(EnvironmentFault, match="out of memory") as caught:
+        image_tower.load(tiny_clip, CPU, precision="fp32")
+    assert "finetune.device" in caught.value.fix

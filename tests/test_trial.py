@@ -11,6 +11,7 @@ from clipcifar import params, zero_shot
 from clipcifar.console import HELP, Console, interact
 from clipcifar.errors import ConfigError
 from clipcifar.files import Attribute
+from clipcifar.params_edit import save_set
 from clipcifar.store import ImageEmbeddings, Split, TextEmbeddings, class_names_attribute
 from clipcifar.trial import Bench
 from tests.import_closure import ROOT
@@ -210,3 +211,18 @@ def test_a_session_ends_at_quit_and_at_the_end_of_input(console: Console) -> Non
         interact(console, read=_lines(*lines), write=written.append)
         assert written[0] == HELP
         assert not any("top-1" in text for text in written)
+
+
+@pytest.mark.parametrize("line", [":help", ":h"])
+def test_help_is_what_the_session_began_with(console: Console, line: str) -> None:
+    assert console.reply(line) == HELP
+
+
+def test_a_class_whose_name_holds_braces_is_not_saved_as_what_it_does_not_mean(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text((ROOT / "params.yaml").read_text())
+    before = path.read_text()
+    values = {"template_mode": "per_class", "dataset": "digits", "sentences": {"a": ["a [b]"], "b": ["{x}"]}}
+    with pytest.raises(ConfigError, match="a class name holds brackets or braces"):
+        save_set(path, "mine", values, class_names=["a", "b"], dataset="digits")
+    assert path.read_text() == before

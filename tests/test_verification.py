@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from clipcifar import cli, files, measured, mismatch, params, references, verification
+from clipcifar import cli, container, files, measured, mismatch, params, references, verification
 from clipcifar.errors import ConfigError, DataError
 from clipcifar.measured import Run, Tally
 from clipcifar.prompts import expand_set
@@ -244,6 +245,24 @@ def test_nothing_fits_where_nothing_failed(run: Run) -> None:
     assert "mismatch" not in "\n".join(shown.lines(found, num_classes=10))
 
 
+def test_where_only_zero_shot_is_published_a_fall_has_three_causes(run: Run) -> None:
+    """No probe tells the towers apart."""
+    table = [item for item in REFERENCES[KEY] if item.method == "zero_shot"]
+    found = verify(_fallen(run, 2.0, images=True, text=True), table)
+    fits, others = mismatch.causes(found.checks, num_classes=10)
+    assert fits == [mismatch.PROMPTS, mismatch.ACTIVATION, mismatch.PREPROCESSING]
+    assert others == [mismatch.CLASS_ORDER, mismatch.UNNORMALISED, mismatch.LEAK]
+
+
+def test_a_run_with_nothing_to_compare_has_no_empty_table(run: Run) -> None:
+    table = [item for item in REFERENCES[KEY] if item.prompts]
+    found = verify(replace(run, sentences={"photo": frozenset()}), table)
+    said = shown.lines(found, num_classes=10)
+    assert not any(line.startswith("|") for line in said)
+    assert sum(line.startswith("not compared: ") for line in said) == len(table)
+    assert said[-1].startswith("0 numbers compared, 0 failed.")
+
+
 def test_two_classes_that_trade_places_fail_though_the_total_stays(run: Run) -> None:
     said = run.sets["photo"].n_correct.copy()
     said[[3, 7]] = said[[7, 3]]
@@ -349,7 +368,27 @@ def test_a_run_whose_files_are_of_two_runs_or_gone_is_refused(
     files.write_json(folder / "metrics/linear_probe.json", {**metrics, "n_correct": metrics["n_correct"] + 1})
     with pytest.raises(DataError, match="does not say of linear_probe what the predictions do"):
         measured.read(*paths)
+    for harmed in ({}, [], {"n": metrics["n"]}):
+        (folder / "metrics/linear_probe.json").write_text(json.dumps(harmed))
+        with pytest.raises(DataError, match="does not say of linear_probe what the predictions do"):
+            measured.read(*paths)
     files.write_json(folder / "metrics/linear_probe.json", metrics)
+    for name, attribute, expected in (
+        ("prompt_sets", "images_fingerprint", "it was computed from other embeddings"),
+        ("projection", "texts_fingerprint", "its prompt set is not among the embedded ones"),
+    ):
+        path = folder / f"data/predictions/{name}.h5"
+        whole = path.read_bytes()
+        kind = "predictions" if name == "projection" else "prompt set predictions"
+        file = container.read(path, kind=kind)
+        own = {key: value for key, value in file.attributes.items() if key not in container._DIGESTS}
+        for other in ({**own, attribute: "0"}, {key: own[key] for key in own if key != attribute}):
+            container.write(path, kind=kind, arrays=file.arrays, attributes=other)
+            said = expected if attribute in other or name == "projection" else "expected text"
+            with pytest.raises(DataError, match=said):
+                measured.read(*paths)
+        path.write_bytes(whole)
+    assert measured.read(*paths).projected == "photo"
     (folder / "data/embeddings/texts/digits.h5").unlink()
     with pytest.raises(DataError, match="its prompt sets are not those"):
         measured.read(*paths)
@@ -359,6 +398,13 @@ def test_a_run_whose_files_are_of_two_runs_or_gone_is_refused(
     with pytest.raises(SystemExit) as exit_:
         cli.main()
     assert exit_.value.code == 3
+
+
+def test_a_subset_is_not_measured_by_numbers_of_all_images() -> None:
+    with pytest.raises(ConfigError, match="at most 100 images per class") as caught:
+        references.of(*KEY, 100)
+    assert caught.value.where == "params.yaml: dataset.max_per_class"
+    assert references.of(*KEY, 0) == REFERENCES[KEY]
 
 
 def test_the_counts_are_those_of_the_predictions() -> None:

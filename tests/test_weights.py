@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors import SafetensorError
 
 from clipcifar import files, store, weights
 from clipcifar.backbone import Backbone
 from clipcifar.errors import ConfigError, DataError, EnvironmentFault
-from clipcifar.hub import TRIES, fetch_tokenizer
+from clipcifar.hub import TRIES, candidates, fetch_tokenizer
 from clipcifar.model import CONFIG_FILE, WEIGHTS_FILE, ModelDescription, ModelParams, check_requested
 from clipcifar.params import NO_PATH
 from clipcifar.weights import Pin
@@ -453,3 +455,45 @@ def test_what_belongs_to_a_tokenizer_or_text_tower_is_trusted_on_first_use_as_we
     assert named[kind] in message
     assert "first used" in message
     assert not list((tmp_path / "w2").glob("vocab*"))
+
+
+def test_a_hub_that_is_lost_between_answer_and_download_is_not_taken_for_one_without_the_file(
+    hub: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To its client that is an entry that was not found, too."""
+
+    def lost(*_: object, **__: object) -> str:
+        raise LocalEntryNotFoundError("the network is gone")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lost)
+    message = _refused(_model("hf-hub:org/tiny"), tmp_path, EnvironmentFault)
+    assert f"could not download {CONFIG_FILE} of org/tiny: the network is gone" in message
+
+
+@pytest.mark.parametrize(
+    ("filename", "allow_pickle", "expected"),
+    [
+        ("", False, [WEIGHTS_FILE]),
+        ("open_clip_pytorch_model.bin", True, [WEIGHTS_FILE, "open_clip_pytorch_model.bin"]),
+        ("vit_b_32.pt", False, ["vit_b_32.safetensors"]),
+        ("vit_b_32.pt", True, ["vit_b_32.safetensors", "vit_b_32.pt"]),
+    ],
+)
+def test_safetensors_are_asked_for_first_whatever_the_tag_names(
+    filename: str, allow_pickle: bool, expected: list[str]
+) -> None:
+    assert candidates(filename, allow_pickle) == expected
+
+
+def test_weights_that_cannot_be_written_are_an_environment_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What safetensors makes of a full disk is an error of its own, and no damaged weights."""
+
+    def full(*_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(EnvironmentFault, match="No space left on device") as caught:
+        weights.resolve(_model("ViT-B-32"), tmp_path / "w")
+    assert caught.value.where == str(tmp_path / "w" / WEIGHTS_FILE)

@@ -16,9 +16,15 @@ _MEMBERS_SHOWN = 12
 
 def read(path: Path) -> dict[str, Any]:
     """Read `data/ranking.json`; DataError when it is missing or not what the search wrote."""
-    found = read_json(path)
-    if not isinstance(found, dict) or not set(_KEYS) <= set(found):
-        raise DataError("not a ranking of prompts", where=str(path), fix="run `dvc repro rank_prompts`")
+    found: dict[str, Any] = read_json(path)
+    try:
+        if missing := sorted(set(_KEYS) - set(found)):
+            raise KeyError(", ".join(missing))
+        summary(found, top=len(found["candidates"]))  # whoever can tell it all has all
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"not a ranking of prompts: {error}", where=str(path), fix="run `dvc repro rank_prompts`"
+        ) from error
     return found
 
 
