@@ -147,15 +147,15 @@ def _compare(arguments: argparse.Namespace) -> str:
 
 
 def _search(arguments: argparse.Namespace) -> str:
+    from clipcifar import class_list
     from clipcifar.params_edit import save_set
-    from clipcifar.prompts import read_classes
     from clipcifar.report import ranking
 
     found = ranking.read(Path("data/ranking.json"))
     _warn_of_changes()
     lines = ranking.summary(found, top=arguments.top)
     if arguments.write is not None:
-        classes = read_classes(Path("data/classes.json"))
+        classes = class_list.read(Path("data/classes.json"))
         saved = save_set(Path("params.yaml"), arguments.write, found["set"], **classes)
         lines += ["", saved]
     return "\n".join(lines)

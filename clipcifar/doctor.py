@@ -18,6 +18,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from clipcifar import (
+    class_list,
     device,
     doctor_cache,
     doctor_files,
@@ -41,7 +42,7 @@ from clipcifar.linear_probe import LinearProbeParams
 from clipcifar.model import ModelParams
 from clipcifar.model_list import ModelsParams
 from clipcifar.near_duplicates import NearDuplicatesParams
-from clipcifar.prompts import PromptsParams, expand_sets, read_classes
+from clipcifar.prompts import PromptsParams, expand_sets
 from clipcifar.splits import SplitParams
 from clipcifar.training import TrainingParams
 
@@ -139,7 +140,7 @@ def _settings(repository: Path, settings: Mapping[str, Any]) -> Found:
             yield error
     if (repository / CLASSES).is_file():
         prompts = params.read(settings, "prompts", PromptsParams)
-        sets, _ = expand_sets(prompts, **read_classes(repository / CLASSES))
+        sets, _ = expand_sets(prompts, **class_list.read(repository / CLASSES))
         yield f"{len(sets)} prompt sets, {prompts.active} active"
     changed = lockfile.changed_keys(repository)
     if changed:

@@ -7,14 +7,11 @@ hold alternatives: `a [good|bad] photo of [a|the] {classname}.` is four template
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from clipcifar.errors import ConfigError, DataError
-from clipcifar.files import read_json
+from clipcifar.errors import ConfigError
 from clipcifar.params import DATASETS, check_keys, suggestion
 from clipcifar.prompt_set import OWN_SENTENCES, PromptSet
 from clipcifar.templates import (
@@ -37,23 +34,6 @@ class PromptsParams:
 
     active: str
     sets: dict  # type: ignore[type-arg]  # checked by `expand_sets`
-
-
-def read_classes(path: Path) -> dict[str, Any]:
-    """The dataset's name and class names that `prepare` wrote, as `expand_sets` takes them.
-
-    Raises:
-        DataError: the file is missing, or holds something else.
-    """
-    found = read_json(path)
-    try:
-        return {"dataset": found["dataset"], "class_names": [str(name) for name in found["class_names"]]}
-    except (TypeError, KeyError) as error:
-        raise DataError(
-            "not a list of class names",
-            where=str(path),
-            fix=f"rm {shlex.quote(str(path))} && dvc repro prepare",
-        ) from error
 
 
 class _Sentence(NamedTuple):

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from clipcifar import files, params, prompt_pool, store
+from clipcifar import class_list, files, params, prompt_pool, store
 from clipcifar.embed_params import EmbedParams
 from clipcifar.model import ModelDescription
-from clipcifar.prompts import read_classes
 from clipcifar.sentences import SentenceEmbedder
 from stages import run
 
@@ -20,7 +19,7 @@ def main(
 ) -> None:
     embed = params.read(settings, "embed", EmbedParams)
     files.require_writable(pool_path.parent)
-    classes = read_classes(classes_path)
+    classes = class_list.read(classes_path)
     pool = prompt_pool.expand(**classes)
     embedder = SentenceEmbedder(ModelDescription.read(model_path), weights, embed.device)
     offered = len(pool.templates)

@@ -6,14 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from clipcifar import files, params
-from clipcifar.prompts import PromptsParams, expand_sets, read_classes
+from clipcifar import class_list, files, params
+from clipcifar.prompts import PromptsParams, expand_sets
 from stages import run
 
 
 def main(settings: dict[str, Any], classes_path: Path, prompts_folder: Path) -> None:
     prompts = params.read(settings, "prompts", PromptsParams)
-    classes = read_classes(classes_path)
+    classes = class_list.read(classes_path)
     sets, skipped = expand_sets(prompts, **classes)
     for prompt_set in sets:
         content = {**asdict(prompt_set), "class_names": classes["class_names"]}
