@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 
@@ -53,6 +55,20 @@ class EnvironmentFault(ClipcifarError):
 OUT_OF_MEMORY = EnvironmentFault(
     "out of memory", fix="end other programs, or use fewer images: params.yaml, dataset.max_per_class"
 )
+
+
+@contextmanager
+def made_by(study: str) -> Iterator[None]:
+    """Let an error about a study's file name the command that makes it: plain `dvc repro` runs no study.
+
+    Args:
+        study: its name, that of its folder in studies/.
+    """
+    try:
+        yield
+    except ClipcifarError as error:
+        error.fix = error.fix.replace("`dvc repro`", f"`dvc repro studies/{study}/dvc.yaml`")
+        raise
 
 
 def exit_with_message(error: ClipcifarError) -> NoReturn:

@@ -101,6 +101,24 @@ def test_a_metrics_file_that_is_missing_or_no_json_is_named(
     assert "dvc repro" in output.err
 
 
+@pytest.mark.parametrize("content", [None, "[1", "[]", '{"a": 1}'])
+def test_results_of_a_study_that_are_not_there_name_its_own_command_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: str | None
+) -> None:
+    """Plain `dvc repro` never runs a study."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "data/studies/models"
+    folder.mkdir(parents=True)
+    if content is not None:
+        (folder / "metrics.json").write_text(content)
+        (folder / "timing.json").write_text("{}")
+    assert run(monkeypatch, "models") == 3
+    said = capsys.readouterr().err
+    assert (said.count("where:"), said.count("fix:")) == (1, 1)
+    assert "run `dvc repro studies/models/dvc.yaml`" in said
+    assert "`dvc repro`" not in said
+
+
 @pytest.mark.parametrize("arguments", [[], ["shwo"], ["show", "--perclass"], ["show", "extra"]])
 def test_wrong_usage_is_exit_code_2_and_says_how_it_is_used(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
