@@ -10,8 +10,10 @@ import torch
 
 from clipcifar import checkpoint
 from clipcifar.checkpoint import Checkpoints, Parts
-from clipcifar.errors import EnvironmentFault
+from clipcifar.errors import DataError, EnvironmentFault
 from clipcifar.files import sha256_of
+from clipcifar.training import Epoch
+from clipcifar.training_state import TrainingState
 
 FINGERPRINT = "0123456789abcdef" * 4
 
@@ -131,3 +133,14 @@ def test_another_training_starts_afresh_and_one_run_holds_the_folder(tmp_path: P
             pass
     mine.remove()
     assert Checkpoints(tmp_path, FINGERPRINT).read() is None
+
+
+def test_a_checkpoint_of_other_parameters_names_its_own_folder_alone(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "my trainings", FINGERPRINT)
+    checkpoints.write(1, {"best": {"other": torch.zeros(1)}, "parameters": {"other": torch.zeros(1)}})
+    model = torch.nn.Linear(2, 2)
+    optimiser, scaler = torch.optim.AdamW(model.parameters()), torch.amp.GradScaler("cpu", enabled=False)
+    with pytest.raises(DataError, match="other parameters") as caught:
+        TrainingState(model, optimiser, scaler, checkpoints, Epoch(0, 1.0, 1.0, 0.5))
+    assert caught.value.where == str(tmp_path / "my trainings" / FINGERPRINT[:32])
+    assert caught.value.fix == f"rm -r '{caught.value.where}'"
