@@ -96,6 +96,14 @@ def fit(
     return LinearProbe.of(found), found.converged
 
 
+def not_converged(count: int, max_iter: int) -> list[str]:
+    """A line that says so, where fits that are used ended before they converged; no line where none did."""
+    if not count:
+        return []
+    fits = "1 fit, used as it is" if count == 1 else f"{count} fits, used as they are"
+    return [f"Not converged in {max_iter} iterations: {fits}. Raise linear_probe.max_iter."]
+
+
 def choose(points: list[GridPoint]) -> GridPoint:
     """The point with the best val accuracy among the converged, the smallest C of equals.
 

@@ -127,6 +127,22 @@ def leaves(value: Any) -> list[Any]:
     return [leaf for item in value.values() for leaf in leaves(item)] if isinstance(value, dict) else [value]
 
 
+def test_fits_that_were_left_out_are_counted_and_said_aloud(
+    done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert json.loads((done / "out" / "metrics.json").read_text())["n_not_converged"] == 0
+    write_embeddings(tmp_path)
+    capsys.readouterr()
+    few = {**SMALL, "c_grid": [0.0001, 1000000], "max_iter": 4}
+    out = run(tmp_path, {**SETTINGS, "few_shot": few})
+    failed = sum(float(row["n_not_converged"] or 0) for row in rows(out / "choices.csv"))
+    assert failed > 0
+    assert json.loads((out / "metrics.json").read_text())["n_not_converged"] == failed
+    line = f"Not converged in 4 iterations and left out: {failed:.0f} fits."
+    assert capsys.readouterr().out.splitlines()[0] == line
+    assert line in (tmp_path / "few_shot.html").read_text()
+
+
 def test_metrics_are_nested_numbers_without_the_prompt_sets_name(done: Path) -> None:
     found = json.loads((done / "out" / "metrics.json").read_text())
     assert all(type(leaf) in (int, float) and np.isfinite(leaf) for leaf in leaves(found))
