@@ -18,12 +18,14 @@ from clipcifar.errors import (
     DataError,
     exit_with_message,
     made_by,
+    print_anything,
 )
 from clipcifar.report import table
 
 
 def main() -> None:
     """Entry point of the console script."""
+    print_anything()
     arguments = _parser().parse_args()
     gc.set_threshold(50_000)  # as in the stages: imports make many objects, hardly any of them cycles
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -69,6 +70,13 @@ def made_by(study: str) -> Iterator[None]:
     except ClipcifarError as error:
         error.fix = error.fix.replace("`dvc repro`", f"`dvc repro studies/{study}/dvc.yaml`")
         raise
+
+
+def print_anything() -> None:
+    """Let what a terminal's encoding lacks be printed as an escape, where it would end in a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # else it is closed, or belongs to who calls us
+            stream.reconfigure(errors="backslashreplace")
 
 
 def exit_with_message(error: ClipcifarError) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -174,6 +175,29 @@ def test_a_reader_who_leaves_early_gets_no_traceback(metrics: Path) -> None:
     assert process.stderr.read() == ""
     process.stderr.close()
     assert process.wait(timeout=30) == 0
+
+
+NARROW = (
+    {"PYTHONIOENCODING": "latin-1"},
+    {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"},
+)
+
+
+@pytest.mark.parametrize("encoding", NARROW)
+def test_a_terminal_that_lacks_a_character_gets_its_escape(metrics: Path, encoding: dict[str, str]) -> None:
+    code = "import sys; sys.argv[0] = 'clipcifar'; from clipcifar.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "show", "--metrics", str(metrics)],
+        env={**os.environ, **encoding},
+        capture_output=True,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert rb"0.6900\u20130.7200" in done.stdout
+
+
+def test_a_closed_terminal_is_no_error(metrics: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert run(monkeypatch, "show", "--metrics", str(metrics)) == 0
 
 
 def test_show_needs_neither_the_model_nor_the_statistics(metrics: Path) -> None:
