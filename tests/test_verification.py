@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -242,6 +243,16 @@ def test_nothing_fits_where_nothing_failed(run: Run) -> None:
     found = verify(run, REFERENCES[KEY])
     assert mismatch.causes(found.checks, num_classes=10)[0] == []
     assert "mismatch" not in "\n".join(shown.lines(found, num_classes=10))
+
+
+@pytest.mark.parametrize("fallen", [False, True])
+def test_one_blank_line_stands_between_two_parts(run: Run, fallen: bool) -> None:
+    found = verify(_fallen(run, -2.0, images=True, text=True) if fallen else run, REFERENCES[KEY])
+    bare = replace(found, skipped=[], beyond=[])
+    for one in (found, bare, replace(bare, checks=[])):
+        said = shown.lines(one, num_classes=10)
+        assert "" not in (said[0], said[-1])
+        assert all(pair != ("", "") for pair in itertools.pairwise(said))
 
 
 def test_two_classes_that_trade_places_fail_though_the_total_stays(run: Run) -> None:
