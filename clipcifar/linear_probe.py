@@ -19,7 +19,7 @@ from clipcifar.calibration import fit_temperature
 from clipcifar.errors import ConfigError
 from clipcifar.logistic import Problem, Solution
 from clipcifar.metrics import accuracy
-from clipcifar.params import Range
+from clipcifar.params import Range, check_distinct
 from clipcifar.splits import check_classes
 
 
@@ -29,6 +29,9 @@ class LinearProbeParams:
 
     c_grid: Annotated[tuple[float, ...], Range(1e-4, 1e8)]
     max_iter: Annotated[int, Range(1)]
+
+    def __post_init__(self) -> None:
+        check_distinct(self.c_grid, "linear_probe.c_grid")
 
 
 @dataclass(frozen=True)

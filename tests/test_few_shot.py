@@ -183,6 +183,17 @@ def test_without_a_bound_all_of_val_chooses_and_the_page_says_so(tmp_path: Path)
     assert "Every draw chooses on all of val" in (tmp_path / "few_shot.html").read_text()
 
 
+@pytest.mark.parametrize("name", ["shots", "seeds", "c_grid", "text_weights", "sharpness", "cache_weights"])
+def test_a_value_that_is_repeated_in_a_list_is_refused_and_named(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"twice in {name}") as caught:
+        params.read(
+            {"few_shot": {**SMALL, name: [1, 3, 1.0 if name not in ("shots", "seeds") else 1]}},
+            "few_shot",
+            FewShotParams,
+        )
+    assert (caught.value.where, caught.value.fix) == (f"params.yaml: few_shot.{name}", "keep one")
+
+
 def test_a_class_with_too_few_images_is_named_before_anything_is_written(tmp_path: Path) -> None:
     write_embeddings(tmp_path)
     with pytest.raises(DataError, match="a draw wants 61"):
