@@ -30,16 +30,19 @@ class Checkpoints:
     Args:
         root: the scratch folder of all trainings.
         fingerprint: digest of everything that determines the result; names this one's folder.
+
+    Attributes:
+        folder: of this training alone; deleting it begins it anew.
     """
 
     def __init__(self, root: Path, fingerprint: str) -> None:
-        self._folder = root / fingerprint[:32]
+        self.folder = root / fingerprint[:32]
         self._fingerprint = fingerprint
         self._files: dict[str, list[str]] = {}  # by part, its file's name and sha256
 
     def locked(self) -> AbstractContextManager[None]:
         """Hold the folder alone; EnvironmentFault when another run does, or it cannot be written."""
-        return run_lock.alone(self._folder, doing="training the same model")
+        return run_lock.alone(self.folder, doing="training the same model")
 
     def write(self, epoch: int, parts: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
         """Keep these parts, beside those of the last checkpoint that are not among them.
@@ -49,29 +52,29 @@ class Checkpoints:
         files = dict(self._files)
         for part, tensors in parts.items():
             on_host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-            path = self._folder / f"{epoch:04d}-{part}.safetensors"
+            path = self.folder / f"{epoch:04d}-{part}.safetensors"
             write_atomically(path, safetensors.torch.save(on_host))
             files[part] = [path.name, file_sha256(path)]
         manifest = {"fingerprint": self._fingerprint, "files": files}
         sealed = {**manifest, "sha256": sha256_of(manifest)}
-        write_atomically(self._folder / _MANIFEST, canonical_json(sealed).encode())
+        write_atomically(self.folder / _MANIFEST, canonical_json(sealed).encode())
         self._files = files
         current = {name for name, _ in files.values()}
-        with explained(self._folder):
-            for path in self._folder.glob("*.safetensors"):
+        with explained(self.folder):
+            for path in self.folder.glob("*.safetensors"):
                 if path.name not in current:
                     path.unlink()
 
     def read(self) -> Parts | None:
         """The parts of the last checkpoint on the host, or None when there is none that is whole."""
         try:
-            manifest = json.loads((self._folder / _MANIFEST).read_bytes())
+            manifest = json.loads((self.folder / _MANIFEST).read_bytes())
             seal = manifest.pop("sha256")
             if manifest["fingerprint"] != self._fingerprint or seal != sha256_of(manifest):
                 return None
             parts: Parts = {}
             for part, (name, sha256) in manifest["files"].items():
-                path = self._folder / Path(name).name
+                path = self.folder / Path(name).name
                 if file_sha256(path) != sha256:
                     return None
                 parts[part] = safetensors.torch.load_file(path)
@@ -82,4 +85,4 @@ class Checkpoints:
 
     def remove(self) -> None:
         """Delete them, once what they were for is safely written."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)

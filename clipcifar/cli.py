@@ -11,12 +11,21 @@ from importlib.metadata import version
 from pathlib import Path
 
 from clipcifar import files
-from clipcifar.errors import OUT_OF_MEMORY, ClipcifarError, ConfigError, DataError, exit_with_message
+from clipcifar.errors import (
+    OUT_OF_MEMORY,
+    ClipcifarError,
+    ConfigError,
+    DataError,
+    exit_with_message,
+    made_by,
+    print_anything,
+)
 from clipcifar.report import table
 
 
 def main() -> None:
     """Entry point of the console script."""
+    print_anything()
     arguments = _parser().parse_args()
     gc.set_threshold(50_000)  # as in the stages: imports make many objects, hardly any of them cycles
     try:
@@ -165,13 +174,14 @@ def _models(arguments: argparse.Namespace) -> str:
     from clipcifar.report import model_table
 
     folder = Path("data/studies/models")
-    try:
+    with made_by("models"):
         found, timing = (files.read_json(folder / name) for name in ("metrics.json", "timing.json"))
-        return model_table.as_text(found, timing)
-    except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
-        raise DataError(
-            f"no results of the study: {error}", where=str(folder), fix="dvc repro studies/models/dvc.yaml"
-        ) from error
+        try:
+            return model_table.as_text(found, timing)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(
+                f"not results of the study: {error}", where=str(folder), fix="run `dvc repro`"
+            ) from error
 
 
 def _doctor(arguments: argparse.Namespace) -> str:

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar import container
-from clipcifar.errors import DataError
+from clipcifar.errors import DataError, made_by
 from clipcifar.files import Attribute
 from clipcifar.store import SHARED_FIELDS, ImageEmbeddings, check_embeddings, check_ids
 
 GENERATED = "generated"  # what corruptions are called that are not the published ones
 KIND = "corrupted image embeddings"
+STUDY = "corruptions"
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,11 @@ def read(path: Path, images: ImageEmbeddings) -> Corrupted:
     Raises:
         DataError: the file is damaged, or is not of the images, weights and dataset of `images`.
     """
+    with made_by(STUDY):
+        return _read(path, images)
+
+
+def _read(path: Path, images: ImageEmbeddings) -> Corrupted:
     file = container.read(path, kind=KIND)
     try:
         container.require(file.attributes, texts=("corruption", "corruption_source"), numbers=())
@@ -105,5 +111,7 @@ def clean_rows(images: ImageEmbeddings, ids: list[str]) -> NDArray[np.int64]:
     position = {sample_id: row for row, sample_id in enumerate(images.test.ids)}
     unknown = [sample_id for sample_id in ids if sample_id not in position]
     if unknown:
-        raise DataError(f"{unknown[0]!r} is not a test image", fix="run `dvc repro`")
+        raise DataError(
+            f"{unknown[0]!r} is not a test image", fix=f"run `dvc repro studies/{STUDY}/dvc.yaml`"
+        )
     return np.array([position[sample_id] for sample_id in ids], dtype=np.int64)

@@ -74,13 +74,12 @@ def check(repository: Path) -> Iterator[str | ClipcifarError]:
                 where=str(project.cache),
                 fix=f"{_without_wrong(states)}{command} {_stages(states)}",
             )
-    if project.unrecorded:
-        stages = " ".join(dict.fromkeys(output.stage for output in project.unrecorded))
+    for lock in dict.fromkeys(output.lock for output in project.unrecorded):
+        lost = [output for output in project.unrecorded if output.lock == lock]
         yield DataError(
-            f"{_some([str(output.path) for output in project.unrecorded])} here, and no run is recorded that "
-            "made them",
-            where=str(repository / "dvc.lock"),
-            fix=f"dvc repro {stages}",
+            f"{_some([str(output.path) for output in lost])} here, and no run is recorded that made them",
+            where=str(repository / lock),
+            fix=f"dvc repro {' '.join(dict.fromkeys(output.stage for output in lost))}",
         )
     count = len({output.stage for output in project.outputs})
     yield f"{len(found)} files and folders made by {count} stages" if count else "no run is recorded yet"

@@ -21,7 +21,7 @@ class Output:
 
     Attributes:
         path: relative to the repository.
-        stage: what made it.
+        stage: what made it, as a target of `dvc repro`.
         digest: its md5 as recorded in dvc.lock, that of a folder with `FOLDER` behind it.
         cached: whether DVC keeps a copy; git keeps the others.
     """
@@ -30,6 +30,15 @@ class Output:
     stage: str
     digest: str
     cached: bool
+
+    @property
+    def lock(self) -> Path:
+        """The file that records its stage's runs, relative to the repository."""
+        return (
+            Path(self.stage.rpartition(":")[0]).with_name("dvc.lock")
+            if ":" in self.stage
+            else Path("dvc.lock")
+        )
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,11 @@ def read(repository: Path) -> Project:
             return Project(
                 [output for output in outputs if output.digest],
                 [o for o in outputs if not o.digest and (repository / o.path).exists()],
-                {stage.name for stage in repo.index.stages if any(d.workspace_status() for d in stage.deps)},
+                {
+                    _target(stage, repository)
+                    for stage in repo.index.stages
+                    if any(dep.workspace_status() for dep in stage.deps)
+                },
                 [path for path in dict.fromkeys(needed) if not made & {path, *path.parents}],
                 Path(repo.cache.local.path),
             )
@@ -87,9 +100,14 @@ def read(repository: Path) -> Project:
 
 def _output(out: Any, repository: Path) -> Output:
     digest = str(out.hash_info.value) if out.hash_info else ""
-    described = Path(out.stage.path).relative_to(repository).as_posix()
-    stage = out.stage.name if described == "dvc.yaml" else f"{described}:{out.stage.name}"
-    return Output(Path(out.fs_path).relative_to(repository), stage, digest, out.use_cache)
+    path = Path(out.fs_path).relative_to(repository)
+    return Output(path, _target(out.stage, repository), digest, out.use_cache)
+
+
+def _target(stage: Any, repository: Path) -> str:
+    """What `dvc repro` calls a stage: its name, with the file before it where that is a study's."""
+    described = Path(stage.path).relative_to(repository).as_posix()
+    return str(stage.name) if described == "dvc.yaml" else f"{described}:{stage.name}"
 
 
 def _explained(error: Exception, repository: Path) -> ConfigError:
@@ -108,7 +126,8 @@ def _explained(error: Exception, repository: Path) -> ConfigError:
     elif isinstance(error, NotDvcRepoError | SettingsError):
         fix = "git checkout HEAD -- .dvc"
     elif file.name == "dvc.lock":
-        fix = f"rm {quoted} && dvc repro"  # DVC remembers its runs elsewhere too
+        study = "" if file.parent == Path() else f" {shlex.quote(str(file.with_suffix('.yaml')))}"
+        fix = f"rm {quoted} && dvc repro{study}"  # DVC remembers its runs elsewhere too
     elif file.name == "dvc.yaml":
         fix = f"git checkout HEAD -- {quoted}"
     else:

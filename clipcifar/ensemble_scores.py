@@ -78,10 +78,13 @@ def arrays(judged: list[Judged]) -> dict[str, NDArray[np.float32]]:
     return {f"{one.pair.method}/{one.pair.how}": one.scores for one in judged}
 
 
-def as_study_metrics(judged: list[Judged], labels: NDArray[np.int64]) -> dict[str, Any]:
+def as_study_metrics(
+    judged: list[Judged], labels: NDArray[np.int64], *, n_not_converged: int
+) -> dict[str, Any]:
     """The metrics file: the ends' accuracies, and by trained method and what is mixed the rest."""
     found: dict[str, Any] = {
-        "zero_shot": {"accuracy": metrics.accuracy(judged[0].pair.zero_shot.test, labels)}
+        "n_not_converged": n_not_converged,
+        "zero_shot": {"accuracy": metrics.accuracy(judged[0].pair.zero_shot.test, labels)},
     }
     for one in judged:
         of_method = found.setdefault(

@@ -25,11 +25,16 @@ from clipcifar.store import ImageEmbeddings
 
 @dataclass(frozen=True)
 class Sides:
-    """Zero-shot, every trained method by name, and the refitted linear probe itself."""
+    """Zero-shot, every trained method by name, and the refitted linear probe itself.
+
+    Attributes:
+        n_not_converged: fits of the linear probe made here that did not converge.
+    """
 
     zero_shot: Side
     trained: dict[str, Side]
     probe: LinearProbe
+    n_not_converged: int
 
 
 def gather(
@@ -67,7 +72,7 @@ def gather(
             fix="run `dvc repro`",
         )
     arrays, of_probe = heads.read(heads_folder / "linear_probe.h5")
-    alone, _ = linear_probe.fit(
+    alone, converged = linear_probe.fit(
         *images.train.part(rows.train),
         c=float(of_probe["c"]),
         max_iter=max_iter,
@@ -80,4 +85,5 @@ def gather(
         side(*(zero_shot.logits(part, class_weights, logit_scale=scale) for part in (val, test))),
         trained,
         LinearProbe(arrays["coefficients"], arrays["intercepts"]),
+        int(not converged),
     )

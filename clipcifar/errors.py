@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 
@@ -53,6 +56,27 @@ class EnvironmentFault(ClipcifarError):
 OUT_OF_MEMORY = EnvironmentFault(
     "out of memory", fix="end other programs, or use fewer images: params.yaml, dataset.max_per_class"
 )
+
+
+@contextmanager
+def made_by(study: str) -> Iterator[None]:
+    """Let an error about a study's file name the command that makes it: plain `dvc repro` runs no study.
+
+    Args:
+        study: its name, that of its folder in studies/.
+    """
+    try:
+        yield
+    except ClipcifarError as error:
+        error.fix = error.fix.replace("`dvc repro`", f"`dvc repro studies/{study}/dvc.yaml`")
+        raise
+
+
+def print_anything() -> None:
+    """Let what a terminal's encoding lacks be printed as an escape, where it would end in a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # else it is closed, or belongs to who calls us
+            stream.reconfigure(errors="backslashreplace")
 
 
 def exit_with_message(error: ClipcifarError) -> NoReturn:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.errors import ConfigError
-from clipcifar.params import MAX_SEED, Range
+from clipcifar.params import MAX_SEED, Range, check_distinct
 from clipcifar.selection import Standing, most_likely, standing
 from clipcifar.shots import Examples
 from clipcifar.text_probe import Fitted, beside_text, from_scratch
@@ -62,9 +62,8 @@ class FewShotParams:
     finetuned_per_class: Annotated[int, Range(1)]
 
     def __post_init__(self) -> None:
-        for name, values in (("seeds", self.seeds), ("shots", self.shots)):
-            if len(set(values)) != len(values):
-                raise ConfigError(f"a value occurs twice in {name}", where="params.yaml: few_shot")
+        for name in ("shots", "seeds", "c_grid", "text_weights", "sharpness", "cache_weights"):
+            check_distinct(getattr(self, name), f"few_shot.{name}")
         if len(self.seeds) < 2:
             raise ConfigError(
                 "one draw says nothing of others", where="params.yaml: few_shot.seeds", fix="give two or more"

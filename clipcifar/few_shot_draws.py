@@ -109,6 +109,15 @@ def run(
     return Study(draws, of_test.argmax(axis=1).astype(np.int32))
 
 
+def num_not_converged(study: Study) -> int:
+    """How many fits of all draws did not converge, and so were left out of the choice."""
+    return sum(
+        int(outcome.chosen.get("n_not_converged", 0))
+        for draw in study.draws
+        for outcome in draw.outcomes.values()
+    )
+
+
 def choice_rows(study: Study) -> list[dict[str, Any]]:
     """What val chose for every method on every draw, as CSV rows; what a method lacks is empty."""
     return [

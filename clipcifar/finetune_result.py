@@ -76,4 +76,6 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         with open(path, encoding="utf-8", newline="") as stream:
             return list(csv.DictReader(stream))
     except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"cannot be read: {error}", where=str(path), fix="run it again") from error
+        raise DataError(
+            f"cannot be read: {error}", where=str(path), fix="run `dvc repro studies/finetune/dvc.yaml`"
+        ) from error

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar import container
-from clipcifar.errors import DataError
+from clipcifar.errors import DataError, made_by
 from clipcifar.files import Attribute
 from clipcifar.store import class_names_of
 
-_KIND = "fine-tuned scores"
+_KIND, _STUDY = "fine-tuned scores", "finetune"
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,11 @@ class FinetuneScores:
     @classmethod
     def read(cls, path: Path) -> FinetuneScores:
         """Read and verify; DataError names what is wrong with the file."""
+        with made_by(_STUDY):
+            return cls._read(path)
+
+    @classmethod
+    def _read(cls, path: Path) -> FinetuneScores:
         file = container.read(path, kind=_KIND)
         try:
             found = cls(
@@ -58,7 +63,9 @@ class FinetuneScores:
                 _check(scores, ids, num_classes=len(class_names_of(file.attributes)))
             return found
         except (KeyError, DataError) as error:
-            raise DataError(f"not fine-tuned scores: {error}", where=str(path), fix="run it again") from error
+            raise DataError(
+                f"not fine-tuned scores: {error}", where=str(path), fix="run `dvc repro`"
+            ) from error
 
 
 def _check(scores: NDArray[np.float32], ids: list[str], *, num_classes: int) -> None:
@@ -82,6 +89,6 @@ def positions(wanted: list[str], found: list[str], *, where: str) -> NDArray[np.
         raise DataError(
             f"{len(missing)} images are not among them, {missing[0]!r} for one",
             where=where,
-            fix="run it again",
+            fix=f"run `dvc repro studies/{_STUDY}/dvc.yaml`",
         )
     return np.array([rows[sample_id] for sample_id in wanted], dtype=np.int64)

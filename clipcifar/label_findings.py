@@ -82,8 +82,8 @@ def of_planted(ranked: Sequence[Dispute], flipped: NDArray[np.int64]) -> Planted
     return Planted(n=len(rows), disputed=sum(hits), first=sum(hits[: len(rows)]))
 
 
-def metrics(found: Mapping[str, SplitFindings], planted: Planted) -> dict[str, Any]:
-    """By split the counts and shares, and what became of the planted errors."""
+def metrics(found: Mapping[str, SplitFindings], planted: Planted, *, n_not_converged: int) -> dict[str, Any]:
+    """By split the counts and shares, what became of the planted errors, and fits that did not converge."""
     of_splits = {
         name: {
             "n": len(split.labels),
@@ -103,6 +103,7 @@ def metrics(found: Mapping[str, SplitFindings], planted: Planted) -> dict[str, A
             "disputed": planted.disputed / planted.n,
             "first": planted.first / planted.n,
         },
+        "n_not_converged": n_not_converged,
     }
 
 
@@ -148,10 +149,17 @@ def class_rows(found: Mapping[str, SplitFindings], *, class_names: list[str]) ->
 
 
 def write(
-    folder: Path, found: Mapping[str, SplitFindings], planted: Planted, *, class_names: list[str]
+    folder: Path,
+    found: Mapping[str, SplitFindings],
+    planted: Planted,
+    *,
+    class_names: list[str],
+    n_not_converged: int,
 ) -> None:
     """Write metrics.json, per_class.csv and, where any label is disputed, ranking.csv."""
-    files.write_json(folder / "metrics.json", numbers.rounded(metrics(found, planted)))
+    files.write_json(
+        folder / "metrics.json", numbers.rounded(metrics(found, planted, n_not_converged=n_not_converged))
+    )
     plots.write_csv(folder / "per_class.csv", class_rows(found, class_names=class_names))
     ranking = rows(found, class_names=class_names)
     if ranking:

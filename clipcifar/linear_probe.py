@@ -19,7 +19,7 @@ from clipcifar.calibration import fit_temperature
 from clipcifar.errors import ConfigError
 from clipcifar.logistic import Problem, Solution
 from clipcifar.metrics import accuracy
-from clipcifar.params import Range
+from clipcifar.params import Range, check_distinct
 from clipcifar.splits import check_classes
 
 
@@ -29,6 +29,9 @@ class LinearProbeParams:
 
     c_grid: Annotated[tuple[float, ...], Range(1e-4, 1e8)]
     max_iter: Annotated[int, Range(1)]
+
+    def __post_init__(self) -> None:
+        check_distinct(self.c_grid, "linear_probe.c_grid")
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,14 @@ def fit(
     check_classes(labels, class_names=class_names, split="train")
     found = Problem(embeddings, labels, num_classes=len(class_names)).fit(c, max_iter=max_iter)
     return LinearProbe.of(found), found.converged
+
+
+def not_converged(count: int, max_iter: int) -> list[str]:
+    """A line that says so, where fits that are used ended before they converged; no line where none did."""
+    if not count:
+        return []
+    fits = "1 fit, used as it is" if count == 1 else f"{count} fits, used as they are"
+    return [f"Not converged in {max_iter} iterations: {fits}. Raise linear_probe.max_iter."]
 
 
 def choose(points: list[GridPoint]) -> GridPoint:

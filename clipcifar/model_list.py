@@ -14,6 +14,7 @@ from clipcifar.model import ModelParams
 OWN = "own"  # what the project's own model is called beside them
 LABEL = re.compile(r"[A-Za-z0-9_-]+")  # a key of metrics; a dot would be read as nesting by DVC
 _WHERE = "params.yaml: models.others"
+_OWN_KEY = re.compile(r"\bmodel\.(?=(?:name|pretrained|path)\b)")  # an entry has these, the others are shared
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,16 @@ def listed(section: ModelsParams, own: ModelParams) -> dict[str, ModelParams]:
 
 @contextmanager
 def named(label: str) -> Iterator[None]:
-    """Let an error say which of the listed models it is of, where it speaks of the `model` section."""
+    """Let an error say which of the listed models it is of, where it speaks of the `model` section.
+
+    It then names the keys of the entry: an edit of the project's own model would mend nothing.
+    """
     try:
         yield
     except ClipcifarError as error:
-        error.what = f"{label}: {error.what}"
-        if not error.where or error.where.startswith("params.yaml"):
+        entry = f"models.others.{label}."
+        error.what = f"{label}: {_OWN_KEY.sub(entry, error.what)}"
+        error.fix = _OWN_KEY.sub(entry, error.fix)
+        if re.fullmatch(rf"(params\.yaml(: (model|{re.escape(label)})(\..*)?)?)?", error.where):
             error.where = f"{_WHERE}.{label}"
         raise

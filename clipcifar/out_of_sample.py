@@ -41,7 +41,7 @@ def probe_scores(
     max_iter: int,
     class_names: list[str],
     on_fit: Callable[[], object] = lambda: None,
-) -> NDArray[np.float32]:
+) -> tuple[NDArray[np.float32], int]:
     """Logits of every image from the probe that was fitted without its fold.
 
     Args:
@@ -51,20 +51,21 @@ def probe_scores(
         on_fit: called after each fit.
 
     Returns:
-        (N, C) float32.
+        (N, C) float32, and how many of the fits did not converge.
 
     Raises:
         DataError: a class occurs in one fold only.
     """
-    scores = np.empty((len(labels), len(class_names)), dtype=np.float32)
+    scores, failed = np.empty((len(labels), len(class_names)), dtype=np.float32), 0
     for held_out in np.unique(fold):
         inside = fold == held_out
-        probe, _ = linear_probe.fit(
+        probe, converged = linear_probe.fit(
             embeddings[~inside], labels[~inside], c=c, max_iter=max_iter, class_names=class_names
         )
         scores[inside] = probe.scores(embeddings[inside])
+        failed += not converged
         on_fit()
-    return scores
+    return scores, failed
 
 
 def opinions(
@@ -78,7 +79,7 @@ def opinions(
     c: float,
     max_iter: int,
     class_names: list[str],
-) -> list[dict[str, NDArray[np.float64]]]:
+) -> tuple[list[dict[str, NDArray[np.float64]]], int]:
     """What zero-shot and cross-validated probes say of train images, for each of several labellings.
 
     Args:
@@ -88,13 +89,13 @@ def opinions(
         temperatures: of "zero_shot" and "linear_probe".
 
     Returns:
-        For each labelling (N, C) float64 probabilities by method.
+        For each labelling (N, C) float64 probabilities by method, and how many fits did not converge.
     """
     fold = folds(train.labels, train.ids, num_folds=num_folds, seed=seed)
-    found = []
+    found, not_converged = [], 0
     with progress(total=num_folds * len(labellings), unit="fits", what="probes without a fold") as bar:
         for labels in labellings:
-            probed = probe_scores(
+            probed, failed = probe_scores(
                 train.embeddings,
                 labels,
                 fold,
@@ -103,5 +104,6 @@ def opinions(
                 class_names=class_names,
                 on_fit=bar.update,
             )
+            not_converged += failed
             found.append(probabilities({"zero_shot": prompted, "linear_probe": probed}, temperatures))
-    return found
+    return found, not_converged

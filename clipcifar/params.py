@@ -44,9 +44,20 @@ T = TypeVar("T")
 
 def load(path: Path) -> dict[str, Any]:
     """Read params.yaml; ConfigError when it is not strict YAML or has an unknown or missing section."""
+    if not path.exists():
+        raise ConfigError(
+            f"there is no {path.name} in {path.absolute().parent}",
+            where=str(path),
+            fix=f"go to the project's folder; if this is it: git checkout HEAD -- {path.name}",
+        )
     settings = strict_yaml.load_mapping(path)
     check_keys(settings, SECTIONS, where=str(path), what="section")
     return settings
+
+
+def nearest(wrong: str, known: Iterable[str]) -> str | None:
+    """The known name that a misspelt one is nearest to, if it is near to any."""
+    return next(iter(difflib.get_close_matches(wrong, list(known), n=1)), None)
 
 
 def suggestion(wrong: str, known: Iterable[str]) -> str:
@@ -54,8 +65,8 @@ def suggestion(wrong: str, known: Iterable[str]) -> str:
     known = list(known)
     if not known:
         return "there is none yet: add it"
-    near = difflib.get_close_matches(wrong, known, n=1)
-    return f"did you mean {near[0]}?" if near else f"use one of: {', '.join(known)}"
+    near = nearest(wrong, known)
+    return f"did you mean {near}?" if near else f"use one of: {', '.join(known)}"
 
 
 def check_keys(
@@ -74,6 +85,14 @@ def check_keys(
     for key in known:
         if key not in given:
             raise ConfigError(f"the {what} {key!r} is missing", where=where, fix=f"add {key}")
+
+
+def check_distinct(values: Iterable[object], key: str) -> None:
+    """Raise ConfigError where a value is repeated in the list under a dotted key."""
+    values = list(values)
+    if len(set(values)) != len(values):
+        name = key.rpartition(".")[2]
+        raise ConfigError(f"a value occurs twice in {name}", where=f"params.yaml: {key}", fix="keep one")
 
 
 @dataclass(frozen=True)

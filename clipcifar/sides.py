@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from clipcifar import results, revisions, store, zero_shot
 from clipcifar.errors import ConfigError, DataError
-from clipcifar.params import suggestion
+from clipcifar.params import nearest, suggestion
 from clipcifar.report.table import METHODS
 from clipcifar.results import Predictions
 
@@ -93,7 +93,9 @@ def load(name: str, *, repository: Path, method: str) -> Predictions:
         return revisions.read_predictions(repository, rest, f"{PREDICTIONS}/{method}.h5")
     except ConfigError as error:
         known = [*_embedded_sets(repository), *METHODS]
-        error.fix = f"{error.fix}; prompt sets and methods here: {', '.join(known)}"
+        near = nearest(rest, [*known, WORKSPACE])
+        meant = f"did you mean {near}? Else " if near else ""
+        error.fix = f"{meant}{error.fix}; prompt sets and methods here: {', '.join(known)}"
         raise
 
 

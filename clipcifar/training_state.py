@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 
 import torch
@@ -77,7 +78,10 @@ class TrainingState:
     @torch.no_grad()
     def _load(self, parameters: Mapping[str, torch.Tensor]) -> None:
         if set(parameters) != set(self._trained):
-            raise DataError("the checkpoint is of other parameters", fix="delete the cache folder")
+            folder = str(self._checkpoints.folder)
+            raise DataError(
+                "the checkpoint is of other parameters", where=folder, fix=f"rm -r {shlex.quote(folder)}"
+            )
         for name, parameter in self._trained.items():
             parameter.copy_(parameters[name])
 

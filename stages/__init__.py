@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from clipcifar import params
-from clipcifar.errors import OUT_OF_MEMORY, ClipcifarError, ConfigError, exit_with_message
+from clipcifar.errors import OUT_OF_MEMORY, ClipcifarError, ConfigError, exit_with_message, print_anything
 
 INTERRUPTED = 130
 
@@ -49,13 +49,12 @@ def run(main: Callable[..., None]) -> NoReturn:
 
     Set CLIPCIFAR_TRACEBACK=1 to see where an error comes from.
     """
+    print_anything()
     try:
         wanted = list(inspect.signature(main).parameters)[1:]
         paths = [Path(argument) for argument in sys.argv[1:]]
         if len(paths) != len(wanted):
-            raise ConfigError(
-                f"expected the paths: {' '.join(wanted)}", fix="see the stage's cmd in dvc.yaml"
-            )
+            raise ConfigError(f"expected the paths: {' '.join(wanted)}", fix="see its cmd in dvc.yaml")
         main(params.load(Path("params.yaml")), *paths)
     except ClipcifarError as error:
         exit_with_message(error)

@@ -9,7 +9,7 @@ from clipcifar import container, ensemble, ensemble_scores, heads, model, params
 from clipcifar.ensemble_params import EnsembleParams
 from clipcifar.ensemble_sides import gather
 from clipcifar.files import write_atomically, write_json
-from clipcifar.linear_probe import LinearProbeParams
+from clipcifar.linear_probe import LinearProbeParams, not_converged
 from clipcifar.metrics import rounded
 from clipcifar.plots import write_csv
 from clipcifar.prompts import PromptsParams
@@ -35,22 +35,21 @@ def main(
     model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
     rows = splits.train_val_of(images, splits_path)
     weights, of_texts = classifier(texts), texts.attributes["fingerprint"]
-    found = gather(
+    sides = gather(
         images, rows, weights, heads_folder=heads_folder, texts_fingerprint=of_texts, max_iter=max_iter
     )
-    pairs = ensemble.pairs(found.zero_shot, found.trained, linear={"linear_probe"})
+    pairs = ensemble.pairs(sides.zero_shot, sides.trained, linear={"linear_probe"})
     val_labels, labels = images.train.labels[rows.val], images.test.labels
     choices = [ensemble.choose(pair, val_labels, steps=steps) for pair in pairs]
-
+    notes = not_converged(sides.n_not_converged, max_iter)
     inherited = {**results.inherited(images.attributes), "texts_fingerprint": of_texts}
     coefficient = ensemble.of_weights(pairs, choices).coefficient
     linear = ensemble.interpolated(
-        weights, found.probe, logit_scale=images.logit_scale, coefficient=coefficient
+        weights, sides.probe, logit_scale=images.logit_scale, coefficient=coefficient
     )
     arrays = {"coefficients": linear.coefficients, "intercepts": linear.intercepts}
     attributes = {**inherited, "coefficient": coefficient}
     heads.write(folder / "interpolated.h5", "interpolated weights", arrays, attributes)
-
     judged = ensemble_scores.judge(pairs, choices, labels, class_names=images.class_names)
     container.write(
         folder / "predictions.h5",
@@ -64,11 +63,12 @@ def main(
     )
     curves = [ensemble.curve_rows(one.pair, one.choice, labels, title=one.title) for one in judged]
     write_csv(folder / "mixing.csv", [row for curve in curves for row in curve])
-    write_json(folder / "metrics.json", rounded(ensemble_scores.as_study_metrics(judged, labels)))
+    found = ensemble_scores.as_study_metrics(judged, labels, n_not_converged=sides.n_not_converged)
+    write_json(folder / "metrics.json", rounded(found))
     counts = {"n_val": len(val_labels), "n_test": len(labels)}
-    html = page.render(judged, curves, **counts, attributes=inherited, active=active)
+    html = page.render(judged, curves, **counts, attributes=inherited, active=active, notes=notes)
     write_atomically(page_path, html.encode())
-    print("\n".join(ensemble_scores.verdicts(judged)))
+    print("\n".join([*notes, *ensemble_scores.verdicts(judged)]))
 
 
 if __name__ == "__main__":

@@ -49,13 +49,14 @@ def main(
     )
     scores = few_shot_scores.score(study, images.test.labels, num_classes=len(images.class_names))
     write_csv(folder / "curves.csv", few_shot_scores.curve_rows(scores))
-    write_json(folder / "metrics.json", rounded(few_shot_scores.as_metrics(scores)))
-    html = page.render(scores, few_shot_params, attributes=inherited, active=active)
+    failed = few_shot_draws.num_not_converged(study)
+    found = {**few_shot_scores.as_metrics(scores), "n_not_converged": failed}
+    write_json(folder / "metrics.json", rounded(found))
+    notes = [f"Not converged in {few_shot_params.max_iter} iterations and left out: {failed} fits."]
+    notes = notes if failed else []
+    html = page.render(scores, few_shot_params, attributes=inherited, active=active, notes=notes)
     write_atomically(page_path, html.encode())
-    failed = sum(row["n_not_converged"] or 0 for row in few_shot_draws.choice_rows(study))
-    if failed:
-        print(f"{failed} fits did not converge in {few_shot_params.max_iter} iterations and were left out")
-    print("\n".join(few_shot_scores.verdicts(scores)))
+    print("\n".join([*notes, *few_shot_scores.verdicts(scores)]))
 
 
 if __name__ == "__main__":

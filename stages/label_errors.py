@@ -8,7 +8,7 @@ from typing import Any
 from clipcifar import files, heads, label_findings, model, params, same_images, store
 from clipcifar.dataset_params import DatasetParams, photograph_folder
 from clipcifar.label_errors import LabelErrorsParams, disputes, plant, probabilities
-from clipcifar.linear_probe import LinearProbeParams
+from clipcifar.linear_probe import LinearProbeParams, not_converged
 from clipcifar.out_of_sample import opinions
 from clipcifar.prompts import PromptsParams
 from clipcifar.report import label_errors as page
@@ -38,7 +38,7 @@ def main(
     temperatures = {name: float(one.attributes["temperature"]) for name, one in said.items()}
     train, names = images.train, images.class_names
     flipped, rows = plant(train.labels, share=asked.planted, num_classes=len(names), seed=asked.seed)
-    of_train, of_flipped = opinions(
+    (of_train, of_flipped), failed = opinions(
         train,
         [train.labels, flipped],
         logits(train.embeddings, classifier(texts), logit_scale=images.logit_scale),
@@ -55,12 +55,12 @@ def main(
         "test": label_findings.of_split(of_test, images.test, num_classes=len(names)),
     }
     planted = label_findings.of_planted(disputes(of_flipped, flipped), rows)
-    label_findings.write(out, found, planted, class_names=names)
-    html = page.render(
-        found, planted, dataset, folder=folder, shown=asked.shown, attributes=images.attributes
-    )
+    label_findings.write(out, found, planted, class_names=names, n_not_converged=failed)
+    notes = not_converged(failed, max_iter)
+    about: dict[str, Any] = {"attributes": images.attributes, "notes": notes}
+    html = page.render(found, planted, dataset, folder=folder, shown=asked.shown, **about)
     files.write_atomically(page_path, html.encode())
-    print("\n".join(page.verdicts(found, planted)[:3]))
+    print("\n".join([*notes, *page.verdicts(found, planted)[:3]]))
 
 
 if __name__ == "__main__":

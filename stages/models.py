@@ -43,11 +43,14 @@ def main(
     dataset_file.check_embedded(dataset, own, where=images_path)
     rows = splits.train_val_of(own, splits_path)
     said = PromptSet.from_json(files.read_json(prompts / f"{active}.json"))
+    backbones = {}
+    for label, asked in others.items():  # all of them first: a typo in the last is told before any embeds
+        with named(label):
+            backbones[label] = resolved(asked)
     study = model_study.Study(said, rows, probe=probe, embed=embed)
     study.add(OWN, ModelDescription.read(model_path), weights, own)
-    for label, asked in others.items():
+    for label, (description, place) in backbones.items():
         with named(label):
-            description, place = resolved(asked)
             images = embedded(dataset, description, place, photographs=photographs, embed=embed)
             study.add(label, description, place, images)
     found = model_study.as_metrics(study.outcomes, study.sizes, own.test.labels)

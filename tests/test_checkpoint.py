@@ -158,11 +158,12 @@ def test_a_run_that_goes_on_has_the_loss_scale_of_the_one_that_was_stopped(tmp_p
     assert [epoch.val_accuracy for epoch in second.curve] == [0.5, 0.6]
 
 
-def test_a_checkpoint_of_other_parameters_is_refused(tmp_path: Path) -> None:
-    first, _ = _state(tmp_path, scale=1.0)
-    first.finish(Epoch(1, 0.9, 0.9, 0.6))
-    model = torch.nn.Sequential(torch.nn.Linear(3, 2))
-    optimiser = torch.optim.AdamW(model.parameters())
-    scaler = torch.amp.GradScaler("cpu", enabled=False)
-    with pytest.raises(DataError, match="the checkpoint is of other parameters"):
-        TrainingState(model, optimiser, scaler, Checkpoints(tmp_path, FINGERPRINT), START)
+def test_a_checkpoint_of_other_parameters_names_its_own_folder_alone(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "my trainings", FINGERPRINT)
+    checkpoints.write(1, {"best": {"other": torch.zeros(1)}, "parameters": {"other": torch.zeros(1)}})
+    model = torch.nn.Linear(2, 2)
+    optimiser, scaler = torch.optim.AdamW(model.parameters()), torch.amp.GradScaler("cpu", enabled=False)
+    with pytest.raises(DataError, match="other parameters") as caught:
+        TrainingState(model, optimiser, scaler, checkpoints, Epoch(0, 1.0, 1.0, 0.5))
+    assert caught.value.where == str(tmp_path / "my trainings" / FINGERPRINT[:32])
+    assert caught.value.fix == f"rm -r '{caught.value.where}'"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +102,24 @@ def test_a_metrics_file_that_is_missing_or_no_json_is_named(
     assert "dvc repro" in output.err
 
 
+@pytest.mark.parametrize("content", [None, "[1", "[]", '{"a": 1}'])
+def test_results_of_a_study_that_are_not_there_name_its_own_command_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: str | None
+) -> None:
+    """Plain `dvc repro` never runs a study."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "data/studies/models"
+    folder.mkdir(parents=True)
+    if content is not None:
+        (folder / "metrics.json").write_text(content)
+        (folder / "timing.json").write_text("{}")
+    assert run(monkeypatch, "models") == 3
+    said = capsys.readouterr().err
+    assert (said.count("where:"), said.count("fix:")) == (1, 1)
+    assert "run `dvc repro studies/models/dvc.yaml`" in said
+    assert "`dvc repro`" not in said
+
+
 @pytest.mark.parametrize("arguments", [[], ["shwo"], ["show", "--perclass"], ["show", "extra"]])
 def test_wrong_usage_is_exit_code_2_and_says_how_it_is_used(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
@@ -156,6 +175,29 @@ def test_a_reader_who_leaves_early_gets_no_traceback(metrics: Path) -> None:
     assert process.stderr.read() == ""
     process.stderr.close()
     assert process.wait(timeout=30) == 0
+
+
+NARROW = (
+    {"PYTHONIOENCODING": "latin-1"},
+    {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"},
+)
+
+
+@pytest.mark.parametrize("encoding", NARROW)
+def test_a_terminal_that_lacks_a_character_gets_its_escape(metrics: Path, encoding: dict[str, str]) -> None:
+    code = "import sys; sys.argv[0] = 'clipcifar'; from clipcifar.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "show", "--metrics", str(metrics)],
+        env={**os.environ, **encoding},
+        capture_output=True,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert rb"0.6900\u20130.7200" in done.stdout
+
+
+def test_a_closed_terminal_is_no_error(metrics: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert run(monkeypatch, "show", "--metrics", str(metrics)) == 0
 
 
 def test_show_needs_neither_the_model_nor_the_statistics(metrics: Path) -> None:

@@ -27,6 +27,9 @@ STRENGTH = {"fog": 1.0, "darkness": 4.0}  # of the noise added to embeddings, ti
 ABOUT = {"corruption_source": "generated", "corruption_severities": "[1,4]", "corruption_ids": "ab"}
 
 
+AGAIN = "run `dvc repro studies/corruptions/dvc.yaml`"  # plain `dvc repro` runs no study
+
+
 def images() -> ImageEmbeddings:
     found = image_embeddings(n_test=120)
     return replace(found, attributes={**found.attributes, "version_scipy": "1"})
@@ -197,8 +200,9 @@ def test_corruptions_of_two_runs_are_not_mixed_and_none_is_an_error() -> None:
     mixed = [corrupted("fog", given, ROWS), corrupted("darkness", given, ROWS, corruption_ids="cd")]
     with pytest.raises(DataError, match="darkness is not of the same run"):
         corruption_study.examine(mixed, given, classifiers(given), {})
-    with pytest.raises(DataError, match="no corruption"):
+    with pytest.raises(DataError, match="no corruption") as caught:
         corruption_study.examine([], given, classifiers(given), {})
+    assert caught.value.fix == AGAIN
 
 
 # The file
@@ -252,6 +256,17 @@ def test_a_sound_file_that_does_not_fit_is_refused(fault: str, tmp_path: Path) -
             [corruption_store.read(tmp_path / "fog.h5", given)], given, classifiers(given), {}
         )
     assert caught.value.exit_code == 3
+    assert AGAIN in caught.value.fix
+
+
+@pytest.mark.parametrize("harm", ["lost", "cut"])
+def test_a_lost_or_cut_file_is_made_by_the_study_alone(harm: str, tmp_path: Path) -> None:
+    path = tmp_path / "fog.h5"
+    if harm == "cut":
+        path.write_bytes(b"cut")
+    with pytest.raises(DataError) as caught:
+        corruption_store.read(path, images())
+    assert AGAIN in caught.value.fix
 
 
 def test_no_image_is_chosen_by_its_label(outcome: Outcome) -> None:

@@ -224,6 +224,21 @@ def test_the_probe_that_chooses_has_not_learnt_val(done: Path) -> None:
     np.testing.assert_array_equal(found.probe.coefficients, refit.coefficients)
 
 
+def test_a_fit_that_did_not_converge_is_counted_and_said_aloud(
+    done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert metrics_of(done)["n_not_converged"] == 0
+    assert "Not converged" not in (done / "ensemble.html").read_text()
+    settings = {**SETTINGS, "linear_probe": {**SETTINGS["linear_probe"], "max_iter": 1}}
+    inputs = (done / name for name in ("images.h5", "texts", "splits.h5", "heads"))
+    capsys.readouterr()
+    stage.main(settings, *inputs, tmp_path / "out", tmp_path / "page.html")
+    assert metrics_of(tmp_path)["n_not_converged"] == 1
+    line = "Not converged in 1 iterations: 1 fit, used as it is. Raise linear_probe.max_iter."
+    assert capsys.readouterr().out.splitlines()[0] == line
+    assert line in (tmp_path / "page.html").read_text()
+
+
 def test_the_numbers_recompute_from_the_stored_predictions(done: Path) -> None:
     file = container.read(done / "out" / "predictions.h5", kind="ensemble predictions").arrays
     images = store.read_images(done / "images.h5")

@@ -127,6 +127,22 @@ def leaves(value: Any) -> list[Any]:
     return [leaf for item in value.values() for leaf in leaves(item)] if isinstance(value, dict) else [value]
 
 
+def test_fits_that_were_left_out_are_counted_and_said_aloud(
+    done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert json.loads((done / "out" / "metrics.json").read_text())["n_not_converged"] == 0
+    write_embeddings(tmp_path)
+    capsys.readouterr()
+    few = {**SMALL, "c_grid": [0.0001, 1000000], "max_iter": 4}
+    out = run(tmp_path, {**SETTINGS, "few_shot": few})
+    failed = sum(float(row["n_not_converged"] or 0) for row in rows(out / "choices.csv"))
+    assert failed > 0
+    assert json.loads((out / "metrics.json").read_text())["n_not_converged"] == failed
+    line = f"Not converged in 4 iterations and left out: {failed:.0f} fits."
+    assert capsys.readouterr().out.splitlines()[0] == line
+    assert line in (tmp_path / "few_shot.html").read_text()
+
+
 def test_metrics_are_nested_numbers_without_the_prompt_sets_name(done: Path) -> None:
     found = json.loads((done / "out" / "metrics.json").read_text())
     assert all(type(leaf) in (int, float) and np.isfinite(leaf) for leaf in leaves(found))
@@ -165,6 +181,17 @@ def test_without_a_bound_all_of_val_chooses_and_the_page_says_so(tmp_path: Path)
     out = run(tmp_path, with_params(val_per_class=None, shots=[1], seeds=[0, 1]))
     assert {row["n_val"] for row in rows(out / "choices.csv")} == {"60"}
     assert "Every draw chooses on all of val" in (tmp_path / "few_shot.html").read_text()
+
+
+@pytest.mark.parametrize("name", ["shots", "seeds", "c_grid", "text_weights", "sharpness", "cache_weights"])
+def test_a_value_that_is_repeated_in_a_list_is_refused_and_named(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"twice in {name}") as caught:
+        params.read(
+            {"few_shot": {**SMALL, name: [1, 3, 1.0 if name not in ("shots", "seeds") else 1]}},
+            "few_shot",
+            FewShotParams,
+        )
+    assert (caught.value.where, caught.value.fix) == (f"params.yaml: few_shot.{name}", "keep one")
 
 
 def test_a_class_with_too_few_images_is_named_before_anything_is_written(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from clipcifar import (
 )
 from clipcifar.errors import ConfigError, DataError
 from clipcifar.finetune_inputs import read_head
-from clipcifar.finetune_result import judge
+from clipcifar.finetune_result import judge, read_rows
 from clipcifar.finetune_run import check_start
 from clipcifar.finetune_scores import FinetuneScores, positions
 from clipcifar.pixels import of_split
@@ -412,6 +412,11 @@ def test_scores_on_disk_are_checked(tmp_path: Path) -> None:
         FinetuneScores(good, ids, bad, names, attributes).write(path)  # type: ignore[arg-type]
         with pytest.raises(DataError, match="not fine-tuned scores"):
             FinetuneScores.read(path)
+    path.unlink()
+    for read in (FinetuneScores.read, read_rows):
+        with pytest.raises(DataError) as caught:
+            read(path)
+        assert caught.value.fix == "run `dvc repro studies/finetune/dvc.yaml`"
 
 
 def test_the_page_says_what_was_found(tuned: Path, inputs: Path, tiny_clip: Path, tmp_path: Path) -> None:

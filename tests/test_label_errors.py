@@ -117,9 +117,10 @@ def test_the_label_of_an_image_does_not_reach_its_own_scores() -> None:
     """Flipping the labels of one fold leaves that fold's scores as they are, and changes the others'."""
     rows, labels = synthetic.task(150)
     fold = np.arange(150) // 3 % 5
-    scores = out_of_sample.probe_scores(rows, labels, fold, **OPTIONS)
+    scores, failed = out_of_sample.probe_scores(rows, labels, fold, **OPTIONS)
     other = np.where(fold == 2, (labels + 1) % 3, labels)
-    again = out_of_sample.probe_scores(rows, other, fold, **OPTIONS)
+    again, _ = out_of_sample.probe_scores(rows, other, fold, **OPTIONS)
+    assert failed == 0
     assert (again[fold == 2] == scores[fold == 2]).all()
     assert not np.allclose(again[fold != 2], scores[fold != 2])
 
@@ -130,7 +131,7 @@ def _findings(noise: float, share: float) -> tuple[label_findings.SplitFindings,
     if share:
         labels, flipped = plant(labels, share=share, num_classes=3, seed=3)
     prompted = 20 * images.train.embeddings @ synthetic.prototypes().T
-    (found,) = out_of_sample.opinions(
+    (found,), _ = out_of_sample.opinions(
         images.train,
         [labels],
         prompted,
@@ -182,11 +183,29 @@ def test_planted_errors_are_the_share_asked_for_and_seeded() -> None:
 def test_no_dispute_leaves_no_ranking(tmp_path: Path) -> None:
     split = label_findings.SplitFindings(["x"] * 5, LABELS, ["a"], [], np.diag([3.0, 2.0]))
     planted = label_findings.Planted(1, 1, 0)
-    label_findings.write(tmp_path, {"train": split}, planted, class_names=["cat", "dog"])
+    label_findings.write(tmp_path, {"train": split}, planted, class_names=["cat", "dog"], n_not_converged=0)
     assert not (tmp_path / "ranking.csv").exists()
     written = json.loads((tmp_path / "metrics.json").read_text())
     assert (written["train"]["n_disputed"], written["train"]["estimated"]) == (0, 0.0)
     assert written["planted"] == {"n": 1, "disputed": 1.0, "first": 0.0}
+
+
+@pytest.mark.parametrize(("max_iter", "failed"), [(1, 6), (500, 0)])
+def test_fits_that_did_not_converge_are_counted_and_said_aloud(
+    max_iter: int, failed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three folds, once with the labels as they are and once with flipped ones."""
+    study_pages.write_run(tmp_path, class_names=["cat", "dog", "eel"])
+    probe = {**study_pages.SETTINGS["linear_probe"], "max_iter": max_iter}
+    names = ("images.h5", "texts", "heads/linear_probe.h5", "predictions", "dataset.h5", "out", "page.html")
+    capsys.readouterr()
+    stage.main(
+        {**study_pages.SETTINGS, "linear_probe": probe}, tmp_path, *(tmp_path / name for name in names)
+    )
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["n_not_converged"] == failed
+    line = "Not converged in 1 iterations: 6 fits, used as they are. Raise linear_probe.max_iter."
+    assert (line in capsys.readouterr().out.splitlines()) == bool(failed)
+    assert (line in (tmp_path / "page.html").read_text()) == bool(failed)
 
 
 def test_a_head_of_other_embeddings_chooses_no_c(tmp_path: Path) -> None:

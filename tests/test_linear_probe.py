@@ -266,3 +266,9 @@ def test_permuting_the_classes_permutes_the_predictions(order: list[int], c: flo
     np.testing.assert_array_equal(
         renamed[scores.argmax(axis=1)][sure], other.scores(unseen).argmax(axis=1)[sure]
     )
+
+
+def test_a_c_that_is_repeated_is_refused() -> None:
+    with pytest.raises(ConfigError, match="twice in c_grid") as caught:
+        LinearProbeParams((1.0, 3.0, 1.0), 10)
+    assert caught.value.where == "params.yaml: linear_probe.c_grid"

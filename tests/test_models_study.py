@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from clipcifar import dataset_file, linear_probe, model_study
+from clipcifar import dataset_file, linear_probe, model_study, weights
 from clipcifar.errors import ConfigError, DataError
 from clipcifar.linear_probe import LinearProbeParams
 from clipcifar.model import ModelParams
@@ -66,6 +68,33 @@ def test_an_error_of_a_listed_model_is_not_said_of_the_own_one() -> None:
     with pytest.raises(DataError) as damaged, named("b16"):
         raise DataError("damaged", where="/w/file")
     assert damaged.value.where == "/w/file"
+    with pytest.raises(ConfigError) as shared, named("b16"):
+        raise ConfigError("no card", where="params.yaml: embed.device")
+    assert shared.value.where == "params.yaml: embed.device"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"name": f"local-dir:{DEMO}", "path": "/elsewhere"},
+        {"name": "hf-hub:a/b", "path": "/elsewhere"},
+        {"name": "ViT-B-32", "pretrained": "laion2b"},
+        {"name": "ViT-B-32", "pretrained": None, "path": "/elsewhere"},
+    ],
+)
+def test_a_fix_speaks_of_the_entry_and_not_of_the_projects_own_model(
+    asked: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError) as caught, named("b16"):
+        weights.resolve(replace(local(DEMO), **asked), tmp_path / "w")
+    assert re.search(r"models\.others\.b16\.(name|path|pretrained)", caught.value.fix)
+    assert not re.search(r"\bmodel\.(name|path|pretrained)", str(caught.value))
+
+
+def test_what_entries_share_stays_in_the_section_of_the_own_model() -> None:
+    with pytest.raises(ConfigError) as caught, named("b16"):
+        raise ConfigError("a pickle", fix="set model.allow_pickle: true; data/model.json")
+    assert caught.value.fix == "set model.allow_pickle: true; data/model.json"
 
 
 # The numbers
@@ -178,6 +207,25 @@ def test_a_dataset_or_split_of_other_images_is_refused(
         stage.main(settings, tmp_path, *(tmp_path / name for name in names))
     assert caught.value.exit_code == 3
     assert not (tmp_path / "out").exists()
+
+
+def test_every_entry_is_resolved_before_any_embeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A typo in the last would else be told after hours of work for the others."""
+    study_pages.write_run(tmp_path, class_names=["cat", "dog", "eel"])
+    entry = {"name": f"local-dir:{DEMO}", "pretrained": None, "path": str(DEMO)}
+    others = {"good": entry, "typo": {**entry, "name": "ViT-B-23", "path": "data/none"}}
+    embed = {"device": "cpu", "precision": "fp32", "batch_size": 16, "workers": 0}
+    settings = {**study_pages.SETTINGS, "models": {"others": others}, "embed": embed}
+    (tmp_path / "prompts").mkdir()
+    said = {key: [] for key in ("class_index", "sentences", "template_index", "templates", "origins")}
+    (tmp_path / "prompts" / "photo.json").write_text(json.dumps({"name": "photo", **said}))
+    (tmp_path / "model.json").write_text("{}")
+    monkeypatch.setenv("CLIPCIFAR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(stage, "embedded", lambda *_, **__: pytest.fail("images were embedded"))
+    monkeypatch.setattr(model_study.Study, "add", lambda *_: pytest.fail("a backbone was judged"))
+    names = ("dataset.h5", "splits.h5", "prompts", "weights", "model.json", "images.h5", "out", "page.html")
+    with pytest.raises(ConfigError, match="typo: open_clip has no architecture"):
+        stage.main(settings, tmp_path, *(tmp_path / name for name in names))
 
 
 # The tables and the page

@@ -94,6 +94,11 @@ def test_no_script_and_nothing_from_elsewhere(html: str) -> None:
     assert "default-src 'none'" in html
 
 
+def test_the_foot_says_where_study_pages_are_without_a_link_to_one_that_may_not_be(html: str) -> None:
+    assert "beside this one, report/&lt;study&gt;.html" in html
+    assert 'href="report' not in html
+
+
 def test_ids_are_unique_and_references_resolve(html: str) -> None:
     ids = re.findall(r'\sid="([^"]+)"', html)
     assert len(ids) == len(set(ids))

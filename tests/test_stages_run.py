@@ -49,6 +49,18 @@ def test_leaving_loses_no_output_and_keeps_the_code() -> None:
     assert subprocess.run([sys.executable, "-c", closed], cwd=ROOT).returncode == 7
 
 
+@pytest.mark.parametrize(
+    "encoding",
+    [{"PYTHONIOENCODING": "latin-1"}, {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}],
+)
+def test_what_a_terminal_cannot_show_ends_no_stage(encoding: dict[str, str]) -> None:
+    code = r"import stages; stages.run(lambda settings: print('cat \u2192 dog'))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **encoding}, capture_output=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"cat \\u2192 dog\n", b"")
+
+
 ASK = "import stages; print('ready', flush=True); input(); print(int(stages.nobody_waits()), flush=True)"
 START = "import subprocess, sys; subprocess.run(sys.argv[1:])"
 STAYS = ["sh", "-c", '"$0" "$@"; exit $?']
@@ -162,7 +174,9 @@ def test_without_params_yaml_a_stage_says_so(
 ) -> None:
     (folder / "params.yaml").unlink()
     assert run(monkeypatch, prompts.main, "classes.json", "prompts") == 2
-    assert "where: params.yaml" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"there is no params.yaml in {folder}\n  where: params.yaml\n" in said
+    assert "fix:   go to the project's folder; if this is it: git checkout HEAD -- params.yaml" in said
 
 
 def test_the_prompts_stage_writes_a_file_per_set_with_all_its_sentences(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -261,6 +262,16 @@ def test_a_run_with_nothing_to_compare_has_no_empty_table(run: Run) -> None:
     assert not any(line.startswith("|") for line in said)
     assert sum(line.startswith("not compared: ") for line in said) == len(table)
     assert said[-1].startswith("0 numbers compared, 0 failed.")
+
+
+@pytest.mark.parametrize("fallen", [False, True])
+def test_one_blank_line_stands_between_two_parts(run: Run, fallen: bool) -> None:
+    found = verify(_fallen(run, -2.0, images=True, text=True) if fallen else run, REFERENCES[KEY])
+    bare = replace(found, skipped=[], beyond=[])
+    for one in (found, bare, replace(bare, checks=[])):
+        said = shown.lines(one, num_classes=10)
+        assert "" not in (said[0], said[-1])
+        assert all(pair != ("", "") for pair in itertools.pairwise(said))
 
 
 def test_two_classes_that_trade_places_fail_though_the_total_stays(run: Run) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clipcifar.ensemble_scores import METHODS, Judged, verdicts
@@ -31,6 +31,7 @@ def render(
     n_test: int,
     attributes: Mapping[str, Attribute],
     active: str,
+    notes: Sequence[str] = (),
 ) -> str:
     """The whole page as HTML.
 
@@ -39,12 +40,13 @@ def render(
         n_val, n_test: images.
         attributes: of the embeddings.
         active: the prompt set that zero-shot uses.
+        notes: said before what was found.
     """
     sections = [_results(judged, active, n_val, n_test), _curves(judged, curves, n_val, n_test), _protocol()]
     return study.render(
         title="Ensembles of zero-shot and trained methods",
         question=_QUESTION,
-        verdicts=verdicts(judged),
+        verdicts=[*notes, *verdicts(judged)],
         sections=sections,
         attributes=attributes,
         commands=_COMMANDS,

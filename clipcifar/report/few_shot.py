@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
@@ -25,17 +25,25 @@ _COMMANDS = [
 ]
 
 
-def render(scores: Scores, params: FewShotParams, *, attributes: Mapping[str, Attribute], active: str) -> str:
+def render(
+    scores: Scores,
+    params: FewShotParams,
+    *,
+    attributes: Mapping[str, Attribute],
+    active: str,
+    notes: Sequence[str] = (),
+) -> str:
     """The whole page as HTML.
 
     Args:
         attributes: of the embeddings.
         active: the prompt set that zero-shot uses.
+        notes: said before what was found.
     """
     return study.render(
         title="Few-shot learning",
         question=_QUESTION,
-        verdicts=verdicts(scores),
+        verdicts=[*notes, *verdicts(scores)],
         sections=[_curves(scores, active), _differences(scores), _protocol(scores, params)],
         attributes=attributes,
         commands=_COMMANDS,

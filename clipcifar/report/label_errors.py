@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clipcifar import label_findings
@@ -53,6 +53,7 @@ def render(
     folder: Path,
     shown: int,
     attributes: Mapping[str, Attribute],
+    notes: Sequence[str] = (),
 ) -> str:
     """The whole page as HTML.
 
@@ -63,6 +64,7 @@ def render(
         folder: where its files are, if it is of files.
         shown: pictures of either split.
         attributes: of the embeddings.
+        notes: said before what was found.
     """
     sections = [
         _section(
@@ -78,7 +80,7 @@ def render(
     return study.render(
         title="Label errors",
         question=QUESTION,
-        verdicts=verdicts(found, planted),
+        verdicts=[*notes, *verdicts(found, planted)],
         sections=sections,
         attributes=attributes,
         commands=[

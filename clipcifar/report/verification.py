@@ -16,21 +16,24 @@ def lines(found: Verification, *, num_classes: int) -> list[str]:
     """
     totals = [check for check in found.checks if not check.class_name]
     classes = [check for check in found.checks if check.class_name]
-    shown = []
-    if totals:
-        shown += [*_table(totals), ""]
-    if classes:
-        shown += ["Within the classes:", "", *_table(classes), ""]
-    shown += [_skipped("not compared", item) for item in found.skipped]
-    shown += [_skipped("beyond this run", item) for item in found.beyond]
-    shown += [remark for check in totals if (remark := _remark(check))]
+    notes = [_skipped("not compared", item) for item in found.skipped]
+    notes += [_skipped("beyond this run", item) for item in found.beyond]
+    notes += [remark for check in totals if (remark := _remark(check))]
+    causes = []
     failed = [check for check in found.checks if not check.passed]
     if failed:
         fits, others = mismatch.causes(found.checks, num_classes=num_classes)
-        shown += ["", "What a mismatch usually means; what fits this one comes first:"]
-        shown += [f"  -> {cause}" for cause in fits] + [f"     {cause}" for cause in others]
-    shown += ["", f"{_count(found.checks)} compared, {len(failed)} failed. {_LEVELS}"]
-    return shown
+        causes = ["What a mismatch usually means; what fits this one comes first:"]
+        causes += [f"  -> {cause}" for cause in fits] + [f"     {cause}" for cause in others]
+    blocks = [
+        _table(totals) if totals else [],
+        ["Within the classes:", "", *_table(classes)] if classes else [],
+        notes,
+        causes,
+        [f"{_count(found.checks)} compared, {len(failed)} failed. {_LEVELS}"],
+    ]
+    shown = [line for block in blocks if block for line in (*block, "")]  # one blank line between two blocks
+    return shown[:-1]
 
 
 _LEVELS = (
