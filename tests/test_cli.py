@@ -356,21 +356,3 @@ def test_a_note_says_what_changed_since_the_last_run(
     (tmp_path / "params.yaml").write_text(edited)
     assert run(monkeypatch, "search") == 0
     assert "not in these numbers: prompts.sets.scenes.sentences.horse\n" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("content", [None, "{", "[]", '{"own": {}}'])
-def test_without_the_study_of_backbones_its_command_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: str | None
-) -> None:
-    folder = tmp_path / "data/studies/models"
-    folder.mkdir(parents=True)
-    for name in ("metrics.json", "timing.json"):
-        if content is not None:
-            (folder / name).write_text(content)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("CLIPCIFAR_TRACEBACK", raising=False)
-    assert run(monkeypatch, "models") == 3
-    output = capsys.readouterr()
-    assert output.out == ""
-    assert "error: no results of the study: " in output.err
-    assert "fix:   dvc repro studies/models/dvc.yaml" in output.err

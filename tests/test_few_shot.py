@@ -316,5 +316,5 @@ def test_fits_that_do_not_converge_are_said_aloud(
     said = capsys.readouterr().out
     failed = sum(int(row["n_not_converged"] or 0) for row in rows(out / "choices.csv"))
     assert failed > 0
-    assert f"{failed} fits did not converge in 3 iterations and were left out" in said
+    assert f"Not converged in 3 iterations and left out: {failed} fits." in said
     assert not any(row["n_not_converged"] not in ("", "0") for row in rows(done / "out" / "choices.csv"))
