@@ -195,7 +195,7 @@ def test_a_pair_at_the_very_threshold_counts_everywhere() -> None:
 def test_the_curve_counts_a_pair_at_its_points() -> None:
     found, _ = _found()
     at = duplicate_findings.THRESHOLDS[[0, 10, 20]]  # as wide as the thresholds, so that they can be equal
-    exact = replace(found, cosines=np.append(at, 0.1), background=np.append(at[:2], 0.1))  # type: ignore[arg-type]
+    exact = replace(found, cosines=np.append(at, 0.1), background=np.append(at[:2], 0.1))
     rows = {row["threshold"]: row for row in duplicate_findings.curve_rows(exact)}
     assert [rows[float(one)]["share"] for one in at] == [3 / 4, 2 / 4, 1 / 4]
     assert [rows[float(one)]["random_pairs"] for one in at] == pytest.approx([2 / 3, 1 / 3, 0])
