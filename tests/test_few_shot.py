@@ -221,6 +221,22 @@ def point(shots: str, difference: float, p_holm: float, method: str = "tip_adapt
     return Point(shots, method, 10, 10, Spread(0.5, 0.1, 0.4, 0.6, 5), versus, p_holm)
 
 
+@pytest.mark.parametrize(
+    ("p_holm", "outcomes"),
+    [
+        (0.049, ("better", "worse")),
+        (0.05, ("no difference shown",) * 2),
+        (0.09, ("no difference shown",) * 2),
+    ],
+)
+def test_it_is_the_corrected_p_value_that_decides(p_holm: float, outcomes: tuple[str, str]) -> None:
+    """Uncorrected, which is half of it here, every one of these would be shown."""
+    found = [point("1", difference, p_holm) for difference in (0.1, -0.1)]
+    assert all(one.versus.p_value < 0.05 for one in found)
+    assert tuple(one.outcome for one in found) == outcomes
+    assert (first_better(found[:1]) == "1") == (outcomes[0] == "better")
+
+
 def test_from_which_k_on_it_is_better() -> None:
     worse, none, better = (-0.1, 0.001), (0.1, 0.2), (0.1, 0.001)
 

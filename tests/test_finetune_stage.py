@@ -17,6 +17,7 @@ import pytest
 import safetensors.torch
 import torch
 import yaml
+from scipy.special import log_softmax
 
 from clipcifar import (
     compare,
@@ -167,6 +168,41 @@ def test_metrics_follow_the_contract(tuned: Path, inputs: Path) -> None:
     assert all(type(leaf) in (int, float) and np.isfinite(leaf) for leaf in leaves(found))
     assert found["n_trained"] == found["n_parameters"]
     assert found["selected"]["epoch"] <= found["epochs"] == 8
+
+
+def test_the_temperature_is_that_of_val_and_calibrates_test(tuned: Path, inputs: Path) -> None:
+    found, scores = json.loads((tuned / "metrics.json").read_text()), FinetuneScores.read(tuned / "scores.h5")
+    val, images = val_of(inputs)
+    smoothing = 1 / (len(val) + 1)  # of the labels, as the calibration of every method has it
+    targets = (1 - smoothing) * np.eye(3)[images.train.labels[val]] + smoothing / 3
+    tried = np.geomspace(0.05, 20, 4001)
+    nll = [-(targets * log_softmax(scores.val / t, axis=1)).sum() for t in tried]
+    temperature = found["calibrated"]["temperature"]
+    assert temperature == pytest.approx(tried[int(np.argmin(nll))], rel=0.01)
+    assert abs(temperature - 1) > 0.02
+    predictions = results.read_predictions(tuned / "predictions.h5")
+    softened = metrics.likelihood(predictions.scores / np.float32(temperature), images.test.labels)
+    assert {name: found["calibrated"][name] for name in softened} == pytest.approx(softened, abs=2e-5)
+    assert predictions.attributes["temperature"] == pytest.approx(temperature, abs=1e-5)
+
+
+def test_the_epoch_that_is_named_is_the_one_whose_scores_are_kept(
+    inputs: Path, tuned: Path, tiny_clip: Path, tmp_path: Path
+) -> None:
+    """Where training helps, and at a rate so high that it only harms and the start is kept."""
+    tune(inputs, tiny_clip, tmp_path, learning_rate=0.03, epochs=4, patience=4)
+    val, images = val_of(inputs)
+    named = []
+    for folder in (tuned, tmp_path):
+        scores = FinetuneScores.read(folder / "scores.h5")
+        epochs, _, losses, accuracies = np.loadtxt(folder / "training.csv", delimiter=",", skiprows=1).T
+        chosen = min(range(len(epochs)), key=lambda i: (-accuracies[i], losses[i]))
+        assert scores.attributes["epoch"] == epochs[chosen]
+        assert scores.attributes["epochs"] == len(epochs) - 1
+        nll = metrics.likelihood(scores.val, images.train.labels[val])["nll"]
+        assert nll == pytest.approx(losses[chosen], abs=1e-4)
+        named.append(chosen)
+    assert named[0] > 0 == named[1]
 
 
 def test_two_runs_give_the_same_bytes_and_another_seed_others(
@@ -394,6 +430,29 @@ def test_scores_are_joined_by_id_not_by_row() -> None:
     with pytest.raises(DataError, match="1 images are not among them, 'b' for one"):
         _judged(["a", "b", "c"], ["a", "x", "c"])
     assert positions(["b", "a"], ["a", "b"], where="here").tolist() == [1, 0]
+
+
+def test_the_temperature_worked_out_by_hand() -> None:
+    """Three of four right at logits (3, 0, 0); labels smoothed by 1/5 ask for 4/5 3/4 + 1/5 1/3 = 2/3.
+
+    softmax gives 2/3 where e^(3/T) / (e^(3/T) + 2) does, at e^(3/T) = 4.
+    """
+    attributes = {
+        "class_names": store.class_names_attribute(finetuning.NAMES),
+        "fingerprint": "f",
+        "images_fingerprint": "f",
+    }
+    eye, ids = np.eye(3, dtype=np.float32), ["a", "b", "c", "d"]
+    labels = np.array([0, 1, 2, 0])
+    split = store.Split(eye[labels], labels, ids)
+    val = 3 * eye[[0, 1, 2, 1]]
+    tuned = FinetuneScores(val, ids, eye[labels], ids, attributes)
+    found = judge(
+        tuned,
+        Predictions(eye[labels], labels, ids, attributes),
+        store.ImageEmbeddings(split, split, attributes),
+    )
+    assert found.temperature == pytest.approx(3 / np.log(4), abs=1e-3)
 
 
 def test_scores_on_disk_are_checked(tmp_path: Path) -> None:

@@ -17,9 +17,22 @@ from clipcifar.report.pictures import Pictures
 from clipcifar.report.table import METHODS
 from tests import finished_run
 
-CIFAR100 = sorted(
-    " ".join(SUPERCLASSES["cifar100"].values()).split()
-)  # in label order, as its archive has it
+# `fine_label_names` of the archive's `meta`, in label order, and every label's `coarse_labels` in `train`.
+FINE = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can
+castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin
+elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster
+man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck
+pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk
+skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger
+tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+"""
+COARSE = """
+4 1 14 8 0 6 7 7 18 3 3 14 9 18 7 11 3 9 7 11 6 11 5 10 7 6 13 15 3 15 0 11 1 10 12 14 16 9 11 5 5 19 8 8 15
+13 14 17 18 10 16 4 17 4 2 0 17 4 18 17 10 3 2 12 12 16 12 1 9 19 2 10 0 1 16 12 9 13 15 13 16 19 2 4 6 19 5
+5 8 19 18 1 2 15 6 0 17 8 14 13
+"""
+CIFAR100 = FINE.split()
 TWO = Hierarchy(["cats", "fish"], np.array([0, 0, 0, 1]))
 
 
@@ -32,6 +45,40 @@ def test_cifar100_has_twenty_superclasses_of_five_classes_each() -> None:
     assert (of["whale"], of["shark"], of["mushroom"]) == ("aquatic mammals", "fish", "fruit and vegetables")
     assert (of["bicycle"], of["tank"], of["worm"]) == ("vehicles 1", "vehicles 2", "non-insect invertebrates")
     assert found.chance_within == pytest.approx(4 / 99)
+
+
+def test_the_whole_table_is_twenty_times_five_and_names_each_class_once() -> None:
+    families = [members.split() for members in SUPERCLASSES["cifar100"].values()]
+    assert [len(members) for members in families] == [5] * 20
+    assert sorted(name for members in families for name in members) == CIFAR100 == sorted(set(CIFAR100))
+
+
+def test_every_class_is_in_the_superclass_that_its_images_are_labelled_with() -> None:
+    """The archive numbers its superclasses by name, where 15 is reptiles and 19 vehicles_2."""
+    found = hierarchy_of("cifar100", CIFAR100)
+    assert found is not None
+    assert found.superclass.tolist() == [int(label) for label in COARSE.split()]
+    assert (found.names[0], found.names[15], found.names[19]) == ("aquatic mammals", "reptiles", "vehicles 2")
+    assert len(found.names) == 20
+
+
+@pytest.mark.parametrize(
+    ("superclass", "members"),
+    [
+        ("vehicles 1", {"bicycle", "bus", "motorcycle", "pickup_truck", "train"}),
+        ("vehicles 2", {"lawn_mower", "rocket", "streetcar", "tank", "tractor"}),
+        ("large carnivores", {"bear", "leopard", "lion", "tiger", "wolf"}),
+        ("large omnivores and herbivores", {"camel", "cattle", "chimpanzee", "elephant", "kangaroo"}),
+        ("medium-sized mammals", {"fox", "porcupine", "possum", "raccoon", "skunk"}),
+        ("small mammals", {"hamster", "mouse", "rabbit", "shrew", "squirrel"}),
+        ("aquatic mammals", {"beaver", "dolphin", "otter", "seal", "whale"}),
+    ],
+)
+def test_families_that_are_easily_confused(superclass: str, members: set[str]) -> None:
+    found = hierarchy_of("cifar100", CIFAR100)
+    assert found is not None
+    own = found.names.index(superclass)
+    assert {CIFAR100[i] for i in np.flatnonzero(found.superclass == own)} == members
 
 
 def test_another_dataset_has_none_and_a_class_without_a_superclass_is_named() -> None:

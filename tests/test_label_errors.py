@@ -97,6 +97,30 @@ def test_all_methods_must_dispute_and_the_least_believed_comes_first() -> None:
     assert (found[1].p_given, found[1].p_suggested) == pytest.approx((0.15, 0.5))
 
 
+def test_another_class_is_suggested_where_the_methods_dispute_the_label_each_for_its_own() -> None:
+    """Neither says 0, yet 0 has the highest mean: what is suggested is the best of the others."""
+    a = np.array([[0.45, 0.5, 0.05], [0, 1, 0], [0, 0, 1]])
+    b = np.array([[0.45, 0.07, 0.48], [0, 1, 0], [0, 0, 1]])
+    (found,) = disputes({"a": a, "b": b}, np.arange(3))
+    assert (found.row, found.given, found.suggested, found.agreeing) == (0, 0, 1, 1)
+    assert (found.p_given, found.p_suggested) == pytest.approx((0.45, 0.285))
+    assert found.score == pytest.approx(-0.165)
+
+
+def test_a_disputed_image_of_no_class_for_sure_is_not_confidently_another() -> None:
+    """Thresholds: class 0 (0.9 + 0.6 + 0.2 + 0.45) / 4 = 0.5375, class 1 0.8; the last reaches neither."""
+    mean, labels = np.vstack([HAND, [[0.45, 0.55]]]), np.append(LABELS, 0)
+    assert confident_class(mean, labels).tolist() == [0, 0, 1, -1, 1, -1]
+    found = disputes({"a": mean}, labels)
+    assert [(item.row, item.confident) for item in found] == [(2, True), (5, False)]
+
+
+def test_planted_errors_are_counted_anywhere_and_among_as_many_first_ones() -> None:
+    ranked = [label_errors.Dispute(row, 0, 1, 1, 0.1, 0.9, True) for row in (5, 1, 7, 2)]
+    found = label_findings.of_planted(ranked, np.array([1, 2, 9]))  # second, last, and not in it
+    assert (found.n, found.disputed, found.first) == (3, 2, 1)
+
+
 def test_folds_are_even_within_a_class_and_do_not_depend_on_the_order() -> None:
     labels = np.arange(100) % 3
     ids = [f"train/{i}" for i in range(100)]

@@ -129,6 +129,22 @@ def test_both_methods_are_the_projects_own() -> None:
     assert found.metrics["linear_probe"]["converged"] == {"n": 2, "n_not": 0, "refit": 1}
 
 
+def test_the_chosen_probe_is_fitted_again_on_train_and_val_together() -> None:
+    images, found = synthetic.image_embeddings(), _outcome()
+    rows, c = synthetic.train_val(images), found.metrics["linear_probe"]["selected"]["c"]
+    said = {}
+    for name, part in (("both", np.concatenate(rows)), ("train alone", rows.train)):
+        probe, _ = linear_probe.fit(
+            *images.train.part(part), c=c, max_iter=500, class_names=synthetic.CLASSES
+        )
+        said[name] = probe.scores(images.test.embeddings).argmax(axis=1)
+    assert len(rows.train) + len(rows.val) == len(images.train.labels)
+    assert (said["both"] != said["train alone"]).any()  # so that test tells which of them it was
+    np.testing.assert_array_equal(found.predicted["linear_probe"], said["both"])
+    accuracy = float((said["both"] == images.test.labels).mean())
+    assert found.metrics["linear_probe"]["test"]["accuracy"] == pytest.approx(accuracy)
+
+
 def test_test_labels_choose_nothing() -> None:
     found, permuted = _outcome(), _outcome(permute_test=True)
     for method in model_study.METHODS:

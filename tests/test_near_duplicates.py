@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +174,31 @@ def test_pairs_are_ranked_counted_and_their_labels_compared(tmp_path: Path) -> N
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curve.csv", "metrics.json", "pairs.csv"]
     html = page.render(found, dataset, folder=Path(), shown=3, attributes=synthetic.ATTRIBUTES)
     assert html.count("<img ") == 2 * 3 + 2 * 1  # the closest, and those with different labels
+
+
+def test_a_pair_at_the_very_threshold_counts_everywhere() -> None:
+    dataset, predicted = _prepared(), {name: np.arange(10) % 2 for name in METHODS}
+    cosines = np.array([0.75, 0.75, 0.74, 0.76] + [0.5] * 6, dtype=np.float32)
+    random = np.array([0.75, 0.75, 0.76, 0.7], dtype=np.float32)
+    found = duplicate_findings.find(
+        np.arange(10), cosines, random, predicted, dataset, folder=Path(), threshold=0.75
+    )
+    assert found.order.tolist() == [3, 0, 1]
+    assert found.by_chance == pytest.approx(10 * 3 / 4)
+    written = duplicate_findings.as_metrics(found)
+    assert (written["n_duplicates"], written["random_pairs"]) == (3, 0.75)
+    assert written["without"]["zero_shot"]["n"] == 7
+    same = replace(found, correlation=[duplicate_findings.SAME_PICTURE, 0.95, 0.89])
+    assert duplicate_findings.as_metrics(same)["same_picture"] == pytest.approx(2 / 3)
+
+
+def test_the_curve_counts_a_pair_at_its_points() -> None:
+    found, _ = _found()
+    at = duplicate_findings.THRESHOLDS[[0, 10, 20]]  # as wide as the thresholds, so that they can be equal
+    exact = replace(found, cosines=np.append(at, 0.1), background=np.append(at[:2], 0.1))
+    rows = {row["threshold"]: row for row in duplicate_findings.curve_rows(exact)}
+    assert [rows[float(one)]["share"] for one in at] == [3 / 4, 2 / 4, 1 / 4]
+    assert [rows[float(one)]["random_pairs"] for one in at] == pytest.approx([2 / 3, 1 / 3, 0])
 
 
 def test_a_threshold_below_look_alikes_is_said_to_mean_nothing() -> None:

@@ -97,10 +97,16 @@ def small_pets() -> Small:
 def small_flowers() -> Small:
     small, images, labels = Small(), {}, []
     ids: dict[str, list[int]] = {"trnid": [], "valid": [], "tstid": []}
-    names = {1: "pink primrose", 60: "pink and yellow dahlia", 102: "blackberry lily"}
+    names = {
+        1: "pink primrose",
+        16: "globe flower",
+        60: "pink and yellow dahlia",
+        93: "air plant",
+        102: "blackberry lily",
+    }
     for i in range(1, 16):
-        label = list(names)[i % 3]
-        key, split = [("trnid", "train"), ("valid", "val"), ("tstid", "test")][(i - 1) // 3 % 3]
+        label = list(names)[i % 5]
+        key, split = [("trnid", "train"), ("valid", "val"), ("tstid", "test")][(i - 1) // 5]
         images[f"jpg/image_{i:05d}.jpg"] = small.expect(split, names[label], jpeg(i))
         labels.append(label)
         ids[key].append(i)
@@ -286,6 +292,8 @@ def test_the_renamed_classes_are_those_that_torchvision_has() -> None:
     assert set(photo_sets._FLOWER_NAMES) < set(torchvision.datasets.Flowers102.classes)
     names = [photo_sets._FLOWER_NAMES.get(name, name) for name in torchvision.datasets.Flowers102.classes]
     assert len(set(names)) == 102
+    assert {names[label - 1] for label in (16, 60, 93)} == set(photo_sets._FLOWER_NAMES.values())
+    assert (names[91], names[92], names[93]) == ("bee balm", "air plant", "foxglove")  # as CLIP lists them
     assert not any(set("?/_") & set(name) for name in names)
 
 

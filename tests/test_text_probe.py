@@ -4,6 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 
 from clipcifar import zero_shot
@@ -52,6 +55,29 @@ def test_few_images_against_the_same_fit_in_all_dimensions() -> None:
     np.testing.assert_allclose(few.probe.coefficients, many.probe.coefficients, atol=1e-3)
 
 
+@pytest.mark.parametrize("n", [9, 60])
+def test_beside_text_it_is_the_minimum_of_the_penalised_loss_with_the_text_held(n: int) -> None:
+    """SciPy on the loss as it is written: alpha times the zero-shot logits under what is learnt."""
+    train, val, alpha, c = examples(n), examples(60, seed=2), 0.3, 1.0
+    rows, text = train.embeddings.astype(np.float64), train.zero_shot.astype(np.float64)
+
+    def loss(flat: NDArray[np.float64]) -> float:
+        weights = flat.reshape(NUM_CLASSES, -1)
+        log_p = log_softmax(rows @ weights.T + alpha * text, axis=1)
+        return float(-log_p[np.arange(n), train.labels].mean() + (weights**2).sum() / (2 * c * n))
+
+    found = beside_text(train, val, text_weights=(alpha,), c_grid=(c,), **OPTIONS)
+    least = minimize(loss, np.zeros(NUM_CLASSES * rows.shape[1]), options={"gtol": 1e-6})
+    expected = least.x.reshape(NUM_CLASSES, -1)
+    np.testing.assert_allclose(found.probe.coefficients, expected, atol=2e-3)
+    assert not found.probe.intercepts.any()
+    scores = (val.embeddings @ expected.T + alpha * val.zero_shot).astype(np.float32)
+    np.testing.assert_allclose(found.scores(val.embeddings, val.zero_shot), scores, atol=5e-3)
+    assert found.standing.nll == pytest.approx(standing(scores, val.labels).nll, abs=1e-3)
+    without = beside_text(train, val, text_weights=(0.0,), c_grid=(c,), **OPTIONS)
+    assert np.abs(without.probe.coefficients - expected).max() > 0.1  # the text does matter here
+
+
 def test_beside_text_without_room_it_is_zero_shot() -> None:
     train, val = examples(9), examples(60, seed=2)
     found = beside_text(train, val, text_weights=(1.0,), c_grid=(1e-4,), **OPTIONS)
@@ -89,9 +115,12 @@ def test_fits_that_do_not_converge_are_counted_and_never_chosen() -> None:
         from_scratch(train, val, c_grid=(1e4, 1e5), max_iter=2, num_classes=NUM_CLASSES)
 
 
-def test_beside_text_too_a_fit_that_does_not_converge_is_left_out() -> None:
+def test_beside_text_too_they_are_counted_and_never_chosen() -> None:
     train, val = examples(60), examples(60, seed=2)
-    found = beside_text(
-        train, val, text_weights=(0.0, 1.0), c_grid=(1e-4, 1e4), max_iter=3, num_classes=NUM_CLASSES
-    )
-    assert (found.c, found.n_not_converged) == (1e-4, 2)
+    options: dict[str, Any] = {"text_weights": (0.3, 1.0), "num_classes": NUM_CLASSES}
+    whole = beside_text(train, val, c_grid=(1e4,), max_iter=1000, **options)
+    assert whole.n_not_converged == 0
+    found = beside_text(train, val, c_grid=(1e-4, 1e4), max_iter=3, **options)
+    assert (found.c, found.n_not_converged) == (1e-4, 2)  # of either weight
+    with pytest.raises(ConfigError, match="converged for no C"):
+        beside_text(train, val, c_grid=(1e4, 1e5), max_iter=2, **options)
