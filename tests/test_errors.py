@@ -15,7 +15,8 @@ def test_each_kind_has_the_exit_code_that_the_readme_gives_it(kind: type[Clipcif
 
 
 def test_the_family_is_three_kinds_with_codes_of_their_own() -> None:
-    kinds = [value for value in vars(errors).values() if isinstance(value, type)]
+    defined = [value for value in vars(errors).values() if isinstance(value, type)]
+    kinds = [kind for kind in defined if kind.__module__ == errors.__name__]
     codes = [kind.exit_code for kind in kinds]
     assert all(issubclass(kind, ClipcifarError) for kind in kinds)
     assert sorted(codes) == [1, 2, 3, 4]  # 1 is of the base, which nobody raises
@@ -34,3 +35,11 @@ def test_a_caller_who_knows_the_place_can_add_it() -> None:
     error.where = "images.h5"
     assert "where: images.h5" in str(error)
     assert error.what == "the content does not match its digest"
+
+
+def test_an_error_about_a_studys_file_names_the_studys_command() -> None:
+    with pytest.raises(DataError) as caught, errors.made_by("few_shot"):
+        raise DataError("x", fix="delete it and run `dvc repro`; or `dvc repro -f fetch_model`")
+    assert caught.value.fix == (
+        "delete it and run `dvc repro studies/few_shot/dvc.yaml`; or `dvc repro -f fetch_model`"
+    )
