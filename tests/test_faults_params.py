@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import time
 from collections.abc import Callable
@@ -13,12 +14,19 @@ import yaml
 
 from stages import (
     download,
+    embed_corruptions,
     embed_images,
     embed_pool,
     embed_texts,
+    ensemble,
     fetch_model,
+    few_shot,
+    finetune,
+    label_errors,
     linear_probe,
     mlp_probe,
+    models,
+    near_duplicates,
     prepare,
     projection,
     prompts,
@@ -251,6 +259,18 @@ READERS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "linear_probe": (linear_probe.main, ("i.h5", "s.h5", "head.h5", "p.h5", "m.json", "plots")),
     "mlp_probe": (mlp_probe.main, ("i.h5", "s.h5", "head.h5", "p.h5", "m.json", "plots")),
     "projection": (projection.main, ("i.h5", "t", "s.h5", "head.h5", "p.h5", "m.json", "plots")),
+    **{
+        section: (main, tuple(f"{i}.h5" for i in range(len(inspect.signature(main).parameters) - 1)))
+        for section, main in {
+            "few_shot": few_shot.main,
+            "ensemble": ensemble.main,
+            "models": models.main,
+            "label_errors": label_errors.main,
+            "near_duplicates": near_duplicates.main,
+            "corruptions": embed_corruptions.main,
+            "finetune": finetune.main,
+        }.items()
+    },
 }
 TYPES: dict[str, tuple[str, list[Any]]] = {
     "dataset.name": ("", [3, None, True, ["cifar10"]]),
