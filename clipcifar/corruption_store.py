@@ -18,6 +18,7 @@ from clipcifar.store import SHARED_FIELDS, ImageEmbeddings, check_embeddings, ch
 GENERATED = "generated"  # what corruptions are called that are not the published ones
 KIND = "corrupted image embeddings"
 STUDY = "corruptions"
+AGAIN = f"run `dvc repro studies/{STUDY}/dvc.yaml`"
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,5 @@ def clean_rows(images: ImageEmbeddings, ids: list[str]) -> NDArray[np.int64]:
     position = {sample_id: row for row, sample_id in enumerate(images.test.ids)}
     unknown = [sample_id for sample_id in ids if sample_id not in position]
     if unknown:
-        raise DataError(
-            f"{unknown[0]!r} is not a test image", fix=f"run `dvc repro studies/{STUDY}/dvc.yaml`"
-        )
+        raise DataError(f"{unknown[0]!r} is not a test image", fix=AGAIN)
     return np.array([position[sample_id] for sample_id in ids], dtype=np.int64)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from clipcifar import container, naming_prompts, plots, results, robustness, zero_shot
 from clipcifar.classifiers import Classifier
 from clipcifar.compare import NamedDifference
-from clipcifar.corruption_store import STUDY, Corrupted, clean_rows
+from clipcifar.corruption_store import AGAIN, Corrupted, clean_rows
 from clipcifar.errors import DataError
 from clipcifar.files import Attribute, write_json
 from clipcifar.metrics import rounded
@@ -24,7 +24,6 @@ from clipcifar.robustness import Answers, Robustness
 from clipcifar.store import ImageEmbeddings
 
 REFERENCE = "zero_shot"
-_AGAIN = f"run `dvc repro studies/{STUDY}/dvc.yaml`"
 _SAME = ("corruption_source", "corruption_severities", "corruption_ids")  # in every file of a run
 
 
@@ -107,7 +106,7 @@ def examine(
     for found in corruptions:
         about = {key: found.attributes.get(key) for key in _SAME}
         if same and about != same:
-            raise DataError(f"{found.name} is not of the same run as the others", fix=_AGAIN)
+            raise DataError(f"{found.name} is not of the same run as the others", fix=AGAIN)
         if not same:
             same, severities, rows = about, found.severities, clean_rows(images, found.ids)
             (clean, labels), attributes = images.test.part(rows), found.attributes
@@ -119,7 +118,7 @@ def examine(
             said = classifier(clean).argmax(axis=1), _said(classifier, found.embeddings)
             rights[found.name] = count, Right(*(answer == labels for answer in said))
     if not same:
-        raise DataError("there is no corruption to look at", fix=_AGAIN)
+        raise DataError("there is no corruption to look at", fix=AGAIN)
     stacked = {method: np.stack(said) for method, said in predicted.items()}
     answers = {
         method: Answers(classifier(clean).argmax(axis=1) == labels, stacked[method] == labels)

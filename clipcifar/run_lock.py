@@ -32,7 +32,7 @@ def alone(folder: Path, *, doing: str) -> Iterator[None]:
             lock.acquire(blocking=False)
         except filelock.Timeout as error:  # an OSError too, but one that says more
             raise EnvironmentFault(
-                f"another run is {doing} ({_named(holder_file)})",
+                f"another run is {doing} (process {_noted(folder) or 'unknown'})",
                 where=str(folder),
                 fix="end it, which loses no finished work, or wait until it has ended; then run again",
             ) from error
@@ -48,18 +48,15 @@ def alone(folder: Path, *, doing: str) -> Iterator[None]:
 
 def holder(folder: Path) -> int | None:
     """The process that holds a folder now, as far as its note tells; nothing is locked or changed."""
-    with suppress(OSError, ValueError):
-        process = int(_holder_file(folder).read_text())
-        return process if is_running(process) else None
-    return None
+    process = _noted(folder)
+    return process if process is not None and is_running(process) else None
 
 
 def _holder_file(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.holder")
 
 
-def _named(holder_file: Path) -> str:
-    try:
-        return f"process {int(holder_file.read_text())}"
-    except (OSError, ValueError):
-        return "process unknown"
+def _noted(folder: Path) -> int | None:
+    with suppress(OSError, ValueError):
+        return int(_holder_file(folder).read_text())
+    return None
