@@ -13,6 +13,7 @@ import numpy as np
 from common import CLASSES, ROOT, WORK, call, clip_like, peak_mb, row, timed, unit_rows
 
 from clipcifar import params, splits, store
+from clipcifar.fields import class_names_attribute
 
 FOLDER = WORK / "few_shot"
 TRAIN, TEST = slice(0, 50_000), slice(50_000, 60_000)  # rows; a tenth of train is val
@@ -22,7 +23,7 @@ ATTRIBUTES: dict[str, Any] = {
     "weights_sha256": "",
     "preprocess": "{}",
     "logit_scale": 100.0,
-    "class_names": store.class_names_attribute(CLASSES),
+    "class_names": class_names_attribute(CLASSES),
     "dataset": "made",
     "dataset_digest": "made",
     "max_per_class": 0,

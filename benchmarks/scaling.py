@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from common import CLASSES, WORK, call, peak_mb, row, unit_rows
 
+from clipcifar.fields import class_names_attribute
+
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 LARGEST = {"linear probe": 100_000}
 
@@ -35,7 +37,7 @@ def store_round(n: int, folder: Path) -> dict[str, float]:
     rows, labels = made(n)
     attributes = {
         **dict.fromkeys(store.SHARED_FIELDS, "made"),
-        "class_names": store.class_names_attribute(CLASSES),
+        "class_names": class_names_attribute(CLASSES),
         "logit_scale": 100.0,
     }
     split = store.Split(rows, labels, [f"{i:08d}" for i in range(n)])

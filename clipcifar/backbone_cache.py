@@ -23,7 +23,14 @@ from clipcifar.describe import describe
 from clipcifar.embed_params import DeviceName, EmbedParams
 from clipcifar.errors import DataError
 from clipcifar.extract import extract
-from clipcifar.model import UNFINISHED, ModelDescription, ModelParams, embedding_dim
+from clipcifar.model import (
+    UNFINISHED,
+    ModelDescription,
+    ModelParams,
+    check_weights,
+    config_sha256,
+    embedding_dim,
+)
 from clipcifar.params import NO_PATH
 from clipcifar.prompt_set import PromptSet
 from clipcifar.sentences import SentenceEmbedder
@@ -48,7 +55,7 @@ def resolved(model: ModelParams) -> tuple[ModelDescription, Path]:
     if model.path == NO_PATH:
         with suppress(DataError):  # not there yet, or damaged
             found = ModelDescription.read(folder / _DESCRIPTION)
-            provenance.check_weights(found, folder / _WEIGHTS)
+            check_weights(found, folder / _WEIGHTS)
             if model_config.at_home(folder / _WEIGHTS):  # else the cache folder has moved
                 return found, folder / _WEIGHTS
     scratch = folder.with_name(f"{UNFINISHED}{folder.name}")
@@ -58,8 +65,8 @@ def resolved(model: ModelParams) -> tuple[ModelDescription, Path]:
             made = scratch / _WEIGHTS
             described = describe(model, weights.resolve(model, made), made)
             model_config.rehome(made, folder / _WEIGHTS)
-            config_sha256 = provenance.config_sha256(made)
-            replace(described, config_sha256=config_sha256).write(scratch / _DESCRIPTION)
+            digest = config_sha256(made)
+            replace(described, config_sha256=digest).write(scratch / _DESCRIPTION)
             with files.explained(folder):
                 shutil.rmtree(folder, ignore_errors=True)
                 scratch.rename(folder)
@@ -96,7 +103,7 @@ def embedded(
             return found
     device.autocast(target, embed.precision)  # refuses a wrong combination before the model is loaded
     files.require_writable(path.parent)
-    provenance.check_weights(model, folder)
+    check_weights(model, folder)
     everything, n = dataset.train + dataset.test, len(dataset.train.ids)
     shards = ShardFolder(files.cache_folder("extraction"), fingerprint)
     with shards.locked():

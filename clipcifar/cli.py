@@ -20,6 +20,7 @@ from clipcifar.errors import (
     made_by,
     print_anything,
 )
+from clipcifar.names import METHODS
 from clipcifar.report import table
 
 
@@ -61,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("a", nargs="?", default="HEAD", metavar="A")
     compare.add_argument("b", nargs="?", default="workspace", metavar="B")
     compare.add_argument(
-        "--method", choices=list(table.METHODS), default="zero_shot", help="whose predictions of a revision"
+        "--method", choices=list(METHODS), default="zero_shot", help="whose predictions of a revision"
     )
     output = compare.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="everything as JSON")
@@ -124,7 +125,7 @@ def _warn_of_changes() -> None:
 
 
 def _show(arguments: argparse.Namespace) -> str:
-    found = {method: files.read_json(arguments.metrics / f"{method}.json") for method in table.METHODS}
+    found = {method: files.read_json(arguments.metrics / f"{method}.json") for method in METHODS}
     try:
         lines = table.methods_table(found)
         if arguments.per_class:
@@ -217,22 +218,20 @@ def _verify(arguments: argparse.Namespace) -> str:
 
 
 def _try(arguments: argparse.Namespace) -> str:
-    from clipcifar import console, params, sides, store
+    from clipcifar import console, inputs, params, sides
     from clipcifar.embed_params import EmbedParams
-    from clipcifar.model import ModelDescription, ModelParams, check_described, check_requested
-    from clipcifar.prompts import PromptsParams
+    from clipcifar.model import ModelDescription, check_described
+    from clipcifar.prompts_params import PromptsParams
     from clipcifar.sentences import SentenceEmbedder
     from clipcifar.trial import Bench
 
     params_path = Path("params.yaml")
     settings = params.load(params_path)
     active = params.read(settings, "prompts", PromptsParams).active
-    images = store.read_images(Path(sides.IMAGES))
-    check_requested(images.attributes, params.read(settings, "model", ModelParams))
+    images = inputs.requested_images(Path(sides.IMAGES), settings)
     model = ModelDescription.read(Path("data/model.json"))
     check_described(images.attributes, model)
-    texts = store.read_texts(Path(sides.TEXTS, f"{active}.h5"))
-    store.check_same_space(images, texts)
+    texts = inputs.matching_texts(Path(sides.TEXTS, f"{active}.h5"), images)
     device = params.read(settings, "embed", EmbedParams).device
     embedder = SentenceEmbedder(model, Path("data/weights"), device)
     bench = Bench(images, texts, embedder.embed_rows)

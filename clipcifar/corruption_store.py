@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from clipcifar import container
 from clipcifar.errors import DataError, made_by
+from clipcifar.fields import check_ids
 from clipcifar.files import Attribute
-from clipcifar.store import SHARED_FIELDS, ImageEmbeddings, check_embeddings, check_ids
+from clipcifar.store import SHARED_FIELDS, ImageEmbeddings, check_embeddings
 
 GENERATED = "generated"  # what corruptions are called that are not the published ones
 KIND = "corrupted image embeddings"

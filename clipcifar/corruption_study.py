@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar import container, naming_prompts, plots, results, robustness, zero_shot
+from clipcifar import container, naming_prompts, plots, robustness, zero_shot
 from clipcifar.classifiers import Classifier
 from clipcifar.compare import NamedDifference
 from clipcifar.corruption_store import AGAIN, Corrupted, clean_rows
@@ -19,6 +19,7 @@ from clipcifar.errors import DataError
 from clipcifar.files import Attribute, write_json
 from clipcifar.metrics import rounded
 from clipcifar.naming_prompts import Naming, Right
+from clipcifar.predictions import inherited
 from clipcifar.prompt_set import PromptSet
 from clipcifar.robustness import Answers, Robustness
 from clipcifar.store import ImageEmbeddings
@@ -193,7 +194,7 @@ def write(folder: Path, outcome: Outcome, images: ImageEmbeddings) -> None:
     }
     arrays["labels"] = images.test.labels[outcome.rows]
     arrays["ids"] = container.encode_strings([images.test.ids[row] for row in outcome.rows.tolist()])
-    attributes = {**results.inherited(images.attributes), "corruption_source": outcome.source}
+    attributes = {**inherited(images.attributes), "corruption_source": outcome.source}
     container.write(
         folder / "predictions.h5", kind="corruption predictions", arrays=arrays, attributes=attributes
     )

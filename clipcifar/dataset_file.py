@@ -12,14 +12,8 @@ from numpy.typing import NDArray
 
 from clipcifar import container
 from clipcifar.errors import DataError
+from clipcifar.fields import check_ids, check_index, class_names_attribute, class_names_of
 from clipcifar.files import Attribute, canonical_json
-from clipcifar.store import (
-    ImageEmbeddings,
-    check_ids,
-    check_index,
-    class_names_attribute,
-    class_names_of,
-)
 
 SPLITS = ("train", "test")
 
@@ -139,25 +133,3 @@ def read(path: Path) -> Prepared:
         )
     except (KeyError, ValueError, OverflowError, DataError) as error:
         raise DataError(f"not a prepared dataset: {error}", where=str(path), fix="run `dvc repro`") from error
-
-
-def check_embedded(dataset: Prepared, images: ImageEmbeddings, *, where: Path) -> None:
-    """Raise DataError naming the first field on which a dataset and embeddings differ.
-
-    Args:
-        where: the file to name, one of the two.
-    """
-    fields: dict[str, Attribute] = {  # what says more comes before the digest
-        "dataset": dataset.name,
-        "class_names": class_names_attribute(dataset.class_names),
-        "max_per_class": dataset.max_per_class,
-        "dataset_digest": dataset.digest,
-    }
-    for field, of_dataset in fields.items():
-        if images.attributes.get(field) != of_dataset:
-            raise DataError(
-                f"the embeddings are not of the prepared dataset: {field} is {of_dataset!r} for the dataset "
-                f"and {images.attributes.get(field)!r} for the embeddings",
-                where=str(where),
-                fix="run `dvc repro`, which embeds again what is stale",
-            )

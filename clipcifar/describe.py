@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from clipcifar import files, provenance
+from clipcifar import files
 from clipcifar.backbone import Backbone
 from clipcifar.errors import DataError
-from clipcifar.model import WEIGHTS_FILE, ModelDescription, ModelParams, pretrained_label
+from clipcifar.model import WEIGHTS_FILE, ModelDescription, ModelParams, config_sha256, pretrained_label
 from clipcifar.weights import Resolved
 
 
@@ -32,7 +32,7 @@ def describe(model: ModelParams, resolved: Resolved, folder: Path) -> ModelDescr
         source=resolved.source,
         revision=resolved.revision,
         weights_sha256=files.file_sha256(folder / WEIGHTS_FILE),
-        config_sha256=provenance.config_sha256(folder),
+        config_sha256=config_sha256(folder),
         preprocess=asdict(backbone.preprocess),
         context_length=backbone.context_length,
         logit_scale=backbone.logit_scale,

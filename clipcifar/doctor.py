@@ -42,7 +42,8 @@ from clipcifar.linear_probe import LinearProbeParams
 from clipcifar.model import ModelParams
 from clipcifar.model_list import ModelsParams
 from clipcifar.near_duplicates import NearDuplicatesParams
-from clipcifar.prompts import PromptsParams, expand_sets
+from clipcifar.prompts import expand_sets
+from clipcifar.prompts_params import PromptsParams
 from clipcifar.splits import SplitParams
 from clipcifar.training import TrainingParams
 

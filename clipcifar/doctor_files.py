@@ -16,8 +16,6 @@ from clipcifar import (
     heads,
     memo,
     params,
-    provenance,
-    results,
     sentences,
     set_predictions,
     splits,
@@ -25,9 +23,10 @@ from clipcifar import (
 )
 from clipcifar.dataset_params import DatasetParams, photograph_folder
 from clipcifar.errors import ClipcifarError, DataError
-from clipcifar.model import ModelDescription, ModelParams, check_described, check_requested
+from clipcifar.model import ModelDescription, ModelParams, check_described, check_requested, check_weights
+from clipcifar.names import METHODS
+from clipcifar.predictions import read_predictions
 from clipcifar.progress import progress
-from clipcifar.report.table import METHODS
 
 Found = Iterator[str | ClipcifarError]
 RESULTS = ("data", "metrics", "plots", "report")
@@ -82,7 +81,7 @@ def weights(repository: Path, settings: Mapping[str, Any]) -> Found:
         yield _not_made(MODEL)
         return
     described = ModelDescription.read(repository / MODEL)
-    provenance.check_weights(described, repository / WEIGHTS)
+    check_weights(described, repository / WEIGHTS)
     yield described.label
 
 
@@ -112,7 +111,7 @@ def predictions(repository: Path, settings: Mapping[str, Any]) -> Found:
     """Splits, heads and predictions."""
     readers: dict[Path, Callable[[Path], object]] = {
         PREDICTIONS / "prompt_sets.h5": set_predictions.read,
-        **{PREDICTIONS / f"{method}.h5": results.read_predictions for method in METHODS},
+        **{PREDICTIONS / f"{method}.h5": read_predictions for method in METHODS},
         **{path.relative_to(repository): heads.read for path in (repository / HEADS).glob("*.h5")},
     }
     made = [path for path in readers if (repository / path).is_file()]

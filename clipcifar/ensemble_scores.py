@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from clipcifar import metrics
 from clipcifar.compare import Paired, as_metrics, holm, paired
 from clipcifar.ensemble import Choice, Pair
+from clipcifar.names import METHODS
 from clipcifar.verdict import statement
-
-METHODS = {"linear_probe": "linear probe", "mlp_probe": "MLP probe", "projection": "projection heads"}
 
 
 @dataclass(frozen=True)

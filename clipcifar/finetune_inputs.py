@@ -7,12 +7,13 @@ from pathlib import Path
 
 import torch
 
-from clipcifar import dataset_file, heads, provenance, splits, store
+from clipcifar import dataset_file, heads, provenance, store
 from clipcifar.dataset_file import Prepared
 from clipcifar.files import sha256_of, source_sha256
 from clipcifar.finetune_params import FinetuneParams
+from clipcifar.inputs import check_embedded, train_val_of
 from clipcifar.mlp_probe import MLPProbe
-from clipcifar.model import ModelDescription, check_described
+from clipcifar.model import ModelDescription, check_described, check_weights
 from clipcifar.splits import TrainVal
 from clipcifar.store import ImageEmbeddings
 
@@ -53,9 +54,9 @@ def read(dataset_path: Path, weights: Path, model_path: Path, images_path: Path,
     dataset, images = dataset_file.read(dataset_path), store.read_images(images_path)
     description = ModelDescription.read(model_path)
     check_described(images.attributes, description)
-    provenance.check_weights(description, weights)
-    dataset_file.check_embedded(dataset, images, where=images_path)
-    return Inputs(dataset, images, splits.train_val_of(images, splits_path))
+    check_weights(description, weights)
+    check_embedded(dataset, images, where=images_path)
+    return Inputs(dataset, images, train_val_of(images, splits_path))
 
 
 def read_head(path: Path, images: ImageEmbeddings, *, dropout: float) -> tuple[MLPProbe, str]:

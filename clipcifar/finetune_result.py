@@ -14,7 +14,7 @@ from clipcifar.calibration import fit_temperature
 from clipcifar.compare import Comparison, as_metrics, compare
 from clipcifar.errors import DataError
 from clipcifar.finetune_scores import FinetuneScores, positions
-from clipcifar.results import Predictions
+from clipcifar.predictions import Predictions
 from clipcifar.store import ImageEmbeddings
 
 

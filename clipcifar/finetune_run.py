@@ -23,7 +23,7 @@ from clipcifar.finetune_scores import FinetuneScores
 from clipcifar.image_tower import ImageTower
 from clipcifar.mlp_probe import MLPProbe
 from clipcifar.pixels import Pixels
-from clipcifar.results import inherited
+from clipcifar.predictions import inherited
 from clipcifar.splits import TrainVal
 from clipcifar.store import ImageEmbeddings
 from clipcifar.tower_layers import Layer

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from clipcifar import container
 from clipcifar.errors import DataError, made_by
+from clipcifar.fields import class_names_of
 from clipcifar.files import Attribute
-from clipcifar.store import class_names_of
 
 _KIND, _STUDY = "fine-tuned scores", "finetune"
 

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar import files, results, set_predictions, store
+from clipcifar import files, set_predictions, store
 from clipcifar.errors import DataError
+from clipcifar.fields import class_names_of
+from clipcifar.predictions import read_predictions
 from clipcifar.templates import normal_form
 
 METHODS = ("linear_probe", "mlp_probe", "projection")
@@ -78,10 +80,10 @@ def read(predictions: Path, metrics: Path, texts: Path) -> Run:
         DataError: a file is missing or damaged, of another run, or its metrics are not those of its
             predictions.
     """
-    found = {name: results.read_predictions(predictions / f"{name}.h5") for name in METHODS}
+    found = {name: read_predictions(predictions / f"{name}.h5") for name in METHODS}
     said = set_predictions.read(predictions / "prompt_sets.h5")
     attributes = found["linear_probe"].attributes
-    class_names = store.class_names_of(attributes)
+    class_names = class_names_of(attributes)
     for name, other in (*((n, f.attributes) for n, f in found.items()), ("prompt_sets", said.attributes)):
         if other["images_fingerprint"] != attributes["images_fingerprint"]:
             raise _not_one_run(predictions / f"{name}.h5", "it was computed from other embeddings")

@@ -132,3 +132,25 @@ def check_described(attributes: Mapping[str, Attribute], description: ModelDescr
                 f"data/model.json describes {wanted!r}",
                 fix="run `dvc repro`, which embeds again what is stale",
             )
+
+
+def config_sha256(folder: Path) -> str:
+    """Hex sha256 over the names and contents of all files of a model's folder but the weights."""
+    others = (path for path in folder.rglob("*") if path.is_file() and path.name != WEIGHTS_FILE)
+    return files.sha256_of({path.relative_to(folder).as_posix(): files.file_sha256(path) for path in others})
+
+
+def check_weights(model: ModelDescription, folder: Path) -> None:
+    """Raise DataError unless the model in `folder` is the one that was described."""
+    if not (folder / WEIGHTS_FILE).is_file():
+        raise DataError("the weights are missing", where=str(folder / WEIGHTS_FILE), fix="run `dvc repro`")
+    found = (files.file_sha256(folder / WEIGHTS_FILE), config_sha256(folder))
+    for what, is_now, was in zip(
+        ("weights", "config"), found, (model.weights_sha256, model.config_sha256), strict=True
+    ):
+        if is_now != was:
+            raise DataError(
+                f"the {what} have sha256 {is_now}, data/model.json says {was}",
+                where=str(folder),
+                fix="run `dvc repro -f fetch_model`",
+            )

@@ -22,13 +22,13 @@ from clipcifar import (
     container,
     linear_probe,
     metrics,
-    results,
     zero_shot,
 )
 from clipcifar.embed_params import EmbedParams
 from clipcifar.linear_probe import LinearProbeParams
 from clipcifar.model import ModelDescription, check_described
 from clipcifar.model_list import OWN
+from clipcifar.predictions import inherited
 from clipcifar.progress import progress
 from clipcifar.prompt_set import PromptSet
 from clipcifar.splits import TrainVal
@@ -215,5 +215,5 @@ def write_predictions(path: Path, outcomes: Mapping[str, Outcome], images: Image
     }
     arrays["labels"] = images.test.labels
     arrays["ids"] = container.encode_strings(images.test.ids)
-    attributes = results.inherited(images.attributes)
+    attributes = inherited(images.attributes)
     container.write(path, kind="model predictions", arrays=arrays, attributes=attributes)

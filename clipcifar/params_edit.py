@@ -12,7 +12,8 @@ from ruamel.yaml import YAML
 from clipcifar import params
 from clipcifar.errors import ConfigError
 from clipcifar.files import write_atomically
-from clipcifar.prompts import PromptsParams, expand_set
+from clipcifar.prompts import expand_set
+from clipcifar.prompts_params import PromptsParams
 
 
 def edit(path: Path, change: Callable[[Any], object]) -> None:

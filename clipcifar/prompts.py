@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from clipcifar.errors import ConfigError
 from clipcifar.params import DATASETS, check_keys, suggestion
 from clipcifar.prompt_set import OWN_SENTENCES, PromptSet
+from clipcifar.prompts_params import PromptsParams
 from clipcifar.templates import (
     MAX_LENGTH,
     MAX_SENTENCES,
@@ -26,14 +26,6 @@ from clipcifar.templates import (
 
 _MARKS = ("<start_of_text>", "<end_of_text>")  # to CLIP's tokenizer; what follows an end is lost
 SET_NAME = re.compile(r"[A-Za-z0-9_-]+")  # a dot would be read as nesting by DVC
-
-
-@dataclass(frozen=True)
-class PromptsParams:
-    """The `prompts` section: the active set's name and all sets by name."""
-
-    active: str
-    sets: dict  # type: ignore[type-arg]  # checked by `expand_sets`
 
 
 class _Sentence(NamedTuple):

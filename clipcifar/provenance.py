@@ -7,10 +7,9 @@ from pathlib import Path
 
 from clipcifar.dataset_file import Prepared
 from clipcifar.embed_params import EmbedParams
-from clipcifar.errors import DataError
-from clipcifar.files import Attribute, file_sha256, sha256_of, source_sha256
-from clipcifar.model import WEIGHTS_FILE, ModelDescription
-from clipcifar.store import class_names_attribute
+from clipcifar.fields import class_names_attribute
+from clipcifar.files import Attribute, source_sha256
+from clipcifar.model import ModelDescription
 
 _HERE = Path(__file__).parent
 # The code and the libraries that turn pixels and sentences into numbers; read, not imported.
@@ -46,25 +45,3 @@ def image_attributes(dataset: Prepared, embed: EmbedParams) -> dict[str, Attribu
 def versions() -> dict[str, Attribute]:
     """The libraries that turn pixels and sentences into numbers, as attributes."""
     return {f"version_{name}": version(name) for name in _LIBRARIES}
-
-
-def config_sha256(folder: Path) -> str:
-    """Hex sha256 over the names and contents of all files of a model's folder but the weights."""
-    others = (path for path in folder.rglob("*") if path.is_file() and path.name != WEIGHTS_FILE)
-    return sha256_of({path.relative_to(folder).as_posix(): file_sha256(path) for path in others})
-
-
-def check_weights(model: ModelDescription, folder: Path) -> None:
-    """Raise DataError unless the model in `folder` is the one that was described."""
-    if not (folder / WEIGHTS_FILE).is_file():
-        raise DataError("the weights are missing", where=str(folder / WEIGHTS_FILE), fix="run `dvc repro`")
-    found = (file_sha256(folder / WEIGHTS_FILE), config_sha256(folder))
-    for what, is_now, was in zip(
-        ("weights", "config"), found, (model.weights_sha256, model.config_sha256), strict=True
-    ):
-        if is_now != was:
-            raise DataError(
-                f"the {what} have sha256 {is_now}, data/model.json says {was}",
-                where=str(folder),
-                fix="run `dvc repro -f fetch_model`",
-            )

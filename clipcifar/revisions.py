@@ -5,12 +5,11 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from clipcifar import results
 from clipcifar.errors import ConfigError
-from clipcifar.results import Predictions
+from clipcifar.predictions import Predictions, read_predictions
 
 
-def read_predictions(repository: Path, revision: str, path: str) -> Predictions:
+def predictions_at(repository: Path, revision: str, path: str) -> Predictions:
     """Read and verify a predictions file as it was at a revision.
 
     Args:
@@ -37,4 +36,4 @@ def read_predictions(repository: Path, revision: str, path: str) -> Predictions:
     with tempfile.NamedTemporaryFile(suffix=".h5") as copy:
         copy.write(content)
         copy.flush()
-        return results.read_predictions(Path(copy.name))
+        return read_predictions(Path(copy.name))

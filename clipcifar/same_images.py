@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clipcifar import dataset_file, results
+from clipcifar import dataset_file
 from clipcifar.dataset_file import Prepared
 from clipcifar.errors import DataError
-from clipcifar.report.table import METHODS
-from clipcifar.results import Predictions
+from clipcifar.inputs import check_embedded
+from clipcifar.names import METHODS
+from clipcifar.predictions import Predictions, read_predictions
 from clipcifar.store import ImageEmbeddings
 
 
@@ -26,11 +27,11 @@ def read(
         DataError: a file is missing or damaged, or of other images.
     """
     dataset = dataset_file.read(dataset_path)
-    dataset_file.check_embedded(dataset, images, where=dataset_path)
+    check_embedded(dataset, images, where=dataset_path)
     found = {}
     for name in METHODS:
         path = predictions / f"{name}.h5"
-        found[name] = results.read_predictions(path)
+        found[name] = read_predictions(path)
         if (
             found[name].ids != images.test.ids
             or found[name].attributes["images_fingerprint"] != images.attributes["fingerprint"]

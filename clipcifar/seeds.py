@@ -20,6 +20,7 @@ from clipcifar import heads, plots, results
 from clipcifar.calibration import fit_temperature
 from clipcifar.files import Attribute
 from clipcifar.metrics import accuracy
+from clipcifar.predictions import inherited
 from clipcifar.progress import progress
 from clipcifar.splits import TrainVal
 from clipcifar.store import ImageEmbeddings
@@ -139,12 +140,12 @@ def train_and_report(
     val_scores = scores(head, val_data.embeddings).cpu().numpy()
     temperature = fit_temperature(val_scores, labels[rows.val])
     accuracies = [accuracy(found, images.test.labels) for found in test_scores.values()]
-    inherited = {**results.inherited(images.attributes), **attributes}
+    origin = {**inherited(images.attributes), **attributes}
     heads.write(
         outputs.head,
         method,
         arrays_of(chosen.state),
-        {**inherited, "hidden": params.hidden, "seed": chosen.seed},
+        {**origin, "hidden": params.hidden, "seed": chosen.seed},
     )
     plots.write_csv(outputs.plots / "training.csv", curve_rows(runs))
     return results.write(

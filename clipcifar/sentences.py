@@ -20,7 +20,7 @@ from clipcifar.embed_params import DeviceName
 from clipcifar.errors import EnvironmentFault
 from clipcifar.files import cache_folder
 from clipcifar.memo import Memo
-from clipcifar.model import ModelDescription
+from clipcifar.model import ModelDescription, check_weights
 from clipcifar.progress import progress
 from clipcifar.store import check_embeddings
 
@@ -128,7 +128,7 @@ class SentenceEmbedder:
         """The text tower, loaded once; called beforehand, the first new sentence waits for nothing."""
         if self._backbone is None:
             with ThreadPoolExecutor(1) as beside:  # hashing the weights while modules are imported
-                checked = beside.submit(provenance.check_weights, self._model, self._weights)
+                checked = beside.submit(check_weights, self._model, self._weights)
                 from clipcifar.backbone import Backbone  # seconds, saved where no sentence is new
                 from clipcifar.device import choose
 

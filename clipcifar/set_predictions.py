@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar import container, results
+from clipcifar import container
 from clipcifar.errors import DataError
+from clipcifar.fields import INHERITED, class_names_of
 from clipcifar.files import Attribute
-from clipcifar.store import INHERITED, ImageEmbeddings, class_names_of
+from clipcifar.predictions import check_scores, inherited
+from clipcifar.store import ImageEmbeddings
 
 _PREFIX = "scores/"
 
@@ -49,7 +51,7 @@ def write(path: Path, scores: Mapping[str, NDArray[np.float32]], images: ImageEm
             "labels": images.test.labels,
             "ids": container.encode_strings(images.test.ids),
         },
-        attributes=results.inherited(images.attributes),
+        attributes=inherited(images.attributes),
     )
 
 
@@ -66,7 +68,7 @@ def read(path: Path) -> SetPredictions:
         )
         num_classes = len(class_names_of(file.attributes))
         for array in scores.values():
-            results.check_scores(array, labels, ids, num_classes=num_classes)
+            check_scores(array, labels, ids, num_classes=num_classes)
     except (KeyError, DataError) as error:
         raise DataError(
             f"not predictions of sets: {error}", where=str(path), fix="run `dvc repro`"

@@ -9,11 +9,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar import results, revisions, store, zero_shot
+from clipcifar import revisions, store, zero_shot
 from clipcifar.errors import ConfigError, DataError
+from clipcifar.fields import class_names_of
+from clipcifar.names import METHODS
 from clipcifar.params import nearest, suggestion
-from clipcifar.report.table import METHODS
-from clipcifar.results import Predictions
+from clipcifar.predictions import Predictions, inherited, read_predictions
 
 Kind = Literal["workspace", "method", "set", "rev"]
 WORKSPACE = "workspace"
@@ -84,13 +85,13 @@ def load(name: str, *, repository: Path, method: str) -> Predictions:
     """
     kind, rest = kind_of(name, repository)
     if kind == "workspace":
-        return results.read_predictions(repository / PREDICTIONS / f"{method}.h5")
+        return read_predictions(repository / PREDICTIONS / f"{method}.h5")
     if kind == "method":
-        return results.read_predictions(repository / PREDICTIONS / f"{rest}.h5")
+        return read_predictions(repository / PREDICTIONS / f"{rest}.h5")
     if kind == "set":
         return _of_prompt_set(repository / IMAGES, repository / TEXTS / f"{rest}.h5")
     try:
-        return revisions.read_predictions(repository, rest, f"{PREDICTIONS}/{method}.h5")
+        return revisions.predictions_at(repository, rest, f"{PREDICTIONS}/{method}.h5")
     except ConfigError as error:
         known = [*_embedded_sets(repository), *METHODS]
         near = nearest(rest, [*known, WORKSPACE])
@@ -104,7 +105,7 @@ def _of_prompt_set(images_path: Path, texts_path: Path) -> Predictions:
     store.check_same_space(images, texts)
     weights = zero_shot.classifier(texts)
     scores = zero_shot.logits(images.test.embeddings, weights, logit_scale=images.logit_scale)
-    return Predictions(scores, images.test.labels, images.test.ids, results.inherited(images.attributes))
+    return Predictions(scores, images.test.labels, images.test.ids, inherited(images.attributes))
 
 
 def align(a: Predictions, b: Predictions) -> Aligned:
@@ -126,5 +127,5 @@ def align(a: Predictions, b: Predictions) -> Aligned:
         a.predicted,
         b.predicted[rows],
         a.labels,
-        store.class_names_of(a.attributes),
+        class_names_of(a.attributes),
     )

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from clipcifar import container
 from clipcifar.errors import DataError
+from clipcifar.fields import check_ids
 from clipcifar.files import Attribute
 from clipcifar.params import MAX_SEED, Range
-from clipcifar.store import ImageEmbeddings, check_ids
 
 
 @dataclass(frozen=True)
@@ -162,19 +162,3 @@ def read_splits(path: Path, ids: list[str], *, dataset_digest: str) -> TrainVal:
         )
     val = np.array([is_val[sample_id] for sample_id in ids], dtype=bool)
     return TrainVal(np.flatnonzero(~val), np.flatnonzero(val))
-
-
-def train_val_of(images: ImageEmbeddings, path: Path) -> TrainVal:
-    """The split of embedded images, for a method to learn and to choose by.
-
-    Raises:
-        DataError: see `read_splits`; or train lacks a class, or there is no val or test image.
-    """
-    rows = read_splits(path, images.train.ids, dataset_digest=images.dataset_digest)
-    check_classes(images.train.labels[rows.train], class_names=images.class_names, split="train")
-    for name, labels in (("val", images.train.labels[rows.val]), ("test", images.test.labels)):
-        if not len(labels):
-            raise DataError(
-                f"there are no {name} images", where=f"split {name}", fix="run `dvc repro prepare`"
-            )
-    return rows

@@ -5,7 +5,6 @@ Every row is float32, finite and of unit length; both facts are checked on writi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,8 @@ from numpy.typing import NDArray
 
 from clipcifar import container
 from clipcifar.errors import DataError
-from clipcifar.files import Attribute, canonical_json
+from clipcifar.fields import INHERITED, check_ids, check_index, class_names_of
+from clipcifar.files import Attribute
 
 UNIT_TOLERANCE = 1e-4  # float32 rows of 4,096 dimensions stay well inside it
 # What the two files, and params.yaml, must agree on before their rows may be multiplied.
@@ -29,8 +29,6 @@ SHARED_FIELDS = (
     "weights_sha256",
     "config_sha256",
 )
-# What says which model and data an image was embedded with; every result inherits it.
-INHERITED = ("model", "pretrained", "weights_sha256", "dataset", "dataset_digest", "class_names")
 
 
 @dataclass(frozen=True)
@@ -93,17 +91,6 @@ class TextEmbeddings:
         return class_names_of(self.attributes)
 
 
-def class_names_of(attributes: Mapping[str, Attribute]) -> list[str]:
-    """The class names, in label order, that a file of ours was written for."""
-    try:
-        names = json.loads(str(attributes["class_names"]))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"the class names cannot be read: {error}") from error
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError("the class names are not a list of text")
-    return names
-
-
 def check_embeddings(embeddings: NDArray[np.float32], names: list[str], *, what: str) -> None:
     """Raise DataError unless every row is float32, finite and of unit length.
 
@@ -122,20 +109,6 @@ def check_embeddings(embeddings: NDArray[np.float32], names: list[str], *, what:
             f"{len(wrong)} such rows",
             fix=f"check the model's weights and this {what}",
         )
-
-
-def check_ids(ids: list[str]) -> None:
-    """Raise DataError when a sample id occurs twice."""
-    if len(set(ids)) != len(ids):
-        raise DataError("a sample id occurs twice")
-
-
-def check_index(index: NDArray[np.int64], num_classes: int, num_rows: int) -> None:
-    """Raise DataError unless the index is (num_rows,) int64 in 0 to num_classes - 1."""
-    if index.shape != (num_rows,) or index.dtype != np.int64:
-        raise DataError(f"expected {num_rows} int64 class indices, found {index.dtype} {index.shape}")
-    if num_rows and not (index.min() >= 0 and index.max() < num_classes):
-        raise DataError(f"class indices outside 0 to {num_classes - 1}")
 
 
 def _check_split(split: Split, num_classes: int) -> None:
@@ -221,8 +194,3 @@ def check_same_space(images: ImageEmbeddings, texts: TextEmbeddings) -> None:
                 f"{right!r} for the sentences",
                 fix="run `dvc repro`, which embeds again what is stale",
             )
-
-
-def class_names_attribute(class_names: list[str]) -> str:
-    """The class names as one attribute, the inverse of `class_names_of`."""
-    return canonical_json(class_names)

@@ -31,9 +31,9 @@ import numpy as np
 from scipy.special import bdtr, bdtrc
 
 from clipcifar.measured import Run, Sentences, said_by
+from clipcifar.names import METHODS
 from clipcifar.prompts import expand_set
 from clipcifar.references import Reference
-from clipcifar.report.table import METHODS
 
 TOTALS_LEVEL, CLASSES_LEVEL = 0.04, 0.01
 CLOSE = 0.002  # about three times the 0.07 points between two published runs of one classifier

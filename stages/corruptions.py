@@ -10,16 +10,16 @@ from clipcifar import (
     corruption_store,
     corruption_study,
     files,
+    inputs,
     model,
     naming_prompts,
     params,
-    store,
     zero_shot,
 )
 from clipcifar.corruption_params import CorruptionParams
 from clipcifar.corruption_study import prompt_classifier
 from clipcifar.embed_params import EmbedParams
-from clipcifar.prompts import PromptsParams
+from clipcifar.prompts_params import PromptsParams
 from clipcifar.report import corruptions as page
 from clipcifar.report import ranking
 from clipcifar.sentences import SentenceEmbedder
@@ -40,9 +40,8 @@ def main(
 ) -> None:
     asked = params.read(settings, "corruptions", CorruptionParams)
     active = params.read(settings, "prompts", PromptsParams).active
-    images, texts = store.read_images(images_path), store.read_texts(texts_folder / f"{active}.h5")
-    store.check_same_space(images, texts)
-    model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
+    images = inputs.requested_images(images_path, settings)
+    texts = inputs.matching_texts(texts_folder / f"{active}.h5", images)
     described = model.ModelDescription.read(model_path)
     model.check_described(images.attributes, described)
     names = [name for name in naming_prompts.KNOWN if (corrupted / f"{name}.h5").is_file()]

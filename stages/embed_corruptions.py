@@ -16,7 +16,7 @@ from clipcifar.corruption_suite import chosen_images, described_preprocess, open
 from clipcifar.dataset_params import DatasetParams, photograph_folder
 from clipcifar.embed_params import EmbedParams
 from clipcifar.extract import extract
-from clipcifar.model import ModelDescription, embedding_dim
+from clipcifar.model import ModelDescription, check_weights, embedding_dim
 from clipcifar.shards import ShardFolder, require_space
 from stages import run
 
@@ -35,7 +35,7 @@ def main(
     dataset = dataset_file.read(dataset_path)
     test = chosen_images(dataset.test, asked)
     model = ModelDescription.read(model_path)
-    provenance.check_weights(model, weights)
+    check_weights(model, weights)
     suite = open_suite(
         test,
         asked,

@@ -12,7 +12,7 @@ from clipcifar.container import fingerprint_of
 from clipcifar.dataset_params import DatasetParams, photograph_folder
 from clipcifar.embed_params import EmbedParams
 from clipcifar.extract import extract
-from clipcifar.model import ModelDescription, embedding_dim
+from clipcifar.model import ModelDescription, check_weights, embedding_dim
 from clipcifar.shards import ShardFolder, require_space
 from clipcifar.sources import source_of
 from stages import nobody_waits, run
@@ -34,7 +34,7 @@ def main(
     files.require_writable(files.cache_folder("extraction"))
     dataset = dataset_file.read(dataset_path)
     model = ModelDescription.read(model_path)
-    provenance.check_weights(model, weights)
+    check_weights(model, weights)
     attributes = {
         **provenance.embedding_attributes(model, dataset.class_names, target.type),
         **provenance.image_attributes(dataset, embed),

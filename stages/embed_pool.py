@@ -9,6 +9,7 @@ import numpy as np
 
 from clipcifar import class_list, files, params, prompt_pool, store
 from clipcifar.embed_params import EmbedParams
+from clipcifar.fields import class_names_attribute
 from clipcifar.model import ModelDescription
 from clipcifar.sentences import SentenceEmbedder
 from stages import run
@@ -32,7 +33,7 @@ def main(
         sentences=pool.sentences,
         attributes={
             **embedder.attributes,
-            "class_names": store.class_names_attribute(classes["class_names"]),
+            "class_names": class_names_attribute(classes["class_names"]),
             "prompt_set": prompt_pool.NAME,
         },
     )

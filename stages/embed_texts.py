@@ -9,6 +9,7 @@ import numpy as np
 
 from clipcifar import files, params, store
 from clipcifar.embed_params import EmbedParams
+from clipcifar.fields import class_names_attribute
 from clipcifar.model import ModelDescription
 from clipcifar.sentences import SentenceEmbedder
 from stages import run
@@ -36,7 +37,7 @@ def main(
             sentences=content["sentences"],
             attributes={
                 **embedder.attributes,
-                "class_names": store.class_names_attribute(content["class_names"]),
+                "class_names": class_names_attribute(content["class_names"]),
                 "prompt_set": name,
             },
         )

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clipcifar import container, ensemble, ensemble_scores, heads, model, params, results, splits, store
+from clipcifar import container, ensemble, ensemble_scores, heads, inputs, params
 from clipcifar.ensemble_params import EnsembleParams
 from clipcifar.ensemble_sides import gather
 from clipcifar.files import write_atomically, write_json
 from clipcifar.linear_probe import LinearProbeParams, not_converged
 from clipcifar.metrics import rounded
 from clipcifar.plots import write_csv
-from clipcifar.prompts import PromptsParams
+from clipcifar.predictions import inherited
+from clipcifar.prompts_params import PromptsParams
 from clipcifar.report import ensemble as page
 from clipcifar.zero_shot import classifier
 from stages import run
@@ -30,10 +31,9 @@ def main(
     steps = params.read(settings, "ensemble", EnsembleParams).steps
     max_iter = params.read(settings, "linear_probe", LinearProbeParams).max_iter
     active = params.read(settings, "prompts", PromptsParams).active
-    images, texts = store.read_images(images_path), store.read_texts(texts_folder / f"{active}.h5")
-    store.check_same_space(images, texts)
-    model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
-    rows = splits.train_val_of(images, splits_path)
+    images = inputs.requested_images(images_path, settings)
+    texts = inputs.matching_texts(texts_folder / f"{active}.h5", images)
+    rows = inputs.train_val_of(images, splits_path)
     weights, of_texts = classifier(texts), texts.attributes["fingerprint"]
     sides = gather(
         images, rows, weights, heads_folder=heads_folder, texts_fingerprint=of_texts, max_iter=max_iter
@@ -42,13 +42,13 @@ def main(
     val_labels, labels = images.train.labels[rows.val], images.test.labels
     choices = [ensemble.choose(pair, val_labels, steps=steps) for pair in pairs]
     notes = not_converged(sides.n_not_converged, max_iter)
-    inherited = {**results.inherited(images.attributes), "texts_fingerprint": of_texts}
+    origin = {**inherited(images.attributes), "texts_fingerprint": of_texts}
     coefficient = ensemble.of_weights(pairs, choices).coefficient
     linear = ensemble.interpolated(
         weights, sides.probe, logit_scale=images.logit_scale, coefficient=coefficient
     )
     arrays = {"coefficients": linear.coefficients, "intercepts": linear.intercepts}
-    attributes = {**inherited, "coefficient": coefficient}
+    attributes = {**origin, "coefficient": coefficient}
     heads.write(folder / "interpolated.h5", "interpolated weights", arrays, attributes)
     judged = ensemble_scores.judge(pairs, choices, labels, class_names=images.class_names)
     container.write(
@@ -59,14 +59,14 @@ def main(
             "labels": labels,
             "ids": container.encode_strings(images.test.ids),
         },
-        attributes=inherited,
+        attributes=origin,
     )
     curves = [ensemble.curve_rows(one.pair, one.choice, labels, title=one.title) for one in judged]
     write_csv(folder / "mixing.csv", [row for curve in curves for row in curve])
     found = ensemble_scores.as_study_metrics(judged, labels, n_not_converged=sides.n_not_converged)
     write_json(folder / "metrics.json", rounded(found))
     counts = {"n_val": len(val_labels), "n_test": len(labels)}
-    html = page.render(judged, curves, **counts, attributes=inherited, active=active, notes=notes)
+    html = page.render(judged, curves, **counts, attributes=origin, active=active, notes=notes)
     write_atomically(page_path, html.encode())
     print("\n".join([*notes, *ensemble_scores.verdicts(judged)]))
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clipcifar import container, few_shot_draws, few_shot_scores, model, params, results, splits, store
+from clipcifar import container, few_shot_draws, few_shot_scores, inputs, params
 from clipcifar.few_shot import FewShotParams
 from clipcifar.files import write_atomically, write_json
 from clipcifar.metrics import rounded
 from clipcifar.plots import write_csv
+from clipcifar.predictions import inherited
 from clipcifar.progress import progress
-from clipcifar.prompts import PromptsParams
+from clipcifar.prompts_params import PromptsParams
 from clipcifar.report import few_shot as page
 from clipcifar.zero_shot import classifier
 from stages import run
@@ -27,16 +28,15 @@ def main(
 ) -> None:
     few_shot_params = params.read(settings, "few_shot", FewShotParams)
     active = params.read(settings, "prompts", PromptsParams).active
-    images, texts = store.read_images(images_path), store.read_texts(texts_folder / f"{active}.h5")
-    store.check_same_space(images, texts)
-    model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
-    rows = splits.train_val_of(images, splits_path)
+    images = inputs.requested_images(images_path, settings)
+    texts = inputs.matching_texts(texts_folder / f"{active}.h5", images)
+    rows = inputs.train_val_of(images, splits_path)
     with progress(total=few_shot_draws.num_draws(few_shot_params), unit="draws", what="few-shot") as bar:
         study = few_shot_draws.run(
             images, rows, classifier(texts), params=few_shot_params, on_draw=bar.update
         )
     write_csv(folder / "choices.csv", few_shot_draws.choice_rows(study))
-    inherited = results.inherited(images.attributes)
+    origin = inherited(images.attributes)
     container.write(
         folder / "predictions.h5",
         kind="few-shot predictions",
@@ -45,7 +45,7 @@ def main(
             "labels": images.test.labels,
             "ids": container.encode_strings(images.test.ids),
         },
-        attributes={**inherited, "texts_fingerprint": texts.attributes["fingerprint"]},
+        attributes={**origin, "texts_fingerprint": texts.attributes["fingerprint"]},
     )
     scores = few_shot_scores.score(study, images.test.labels, num_classes=len(images.class_names))
     write_csv(folder / "curves.csv", few_shot_scores.curve_rows(scores))
@@ -54,7 +54,7 @@ def main(
     write_json(folder / "metrics.json", rounded(found))
     notes = [f"Not converged in {few_shot_params.max_iter} iterations and left out: {failed} fits."]
     notes = notes if failed else []
-    html = page.render(scores, few_shot_params, attributes=inherited, active=active, notes=notes)
+    html = page.render(scores, few_shot_params, attributes=origin, active=active, notes=notes)
     write_atomically(page_path, html.encode())
     print("\n".join([*notes, *few_shot_scores.verdicts(scores)]))
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clipcifar import files, finetune_result, metrics, model, params, results, store
+from clipcifar import files, finetune_result, inputs, metrics, results
 from clipcifar.finetune_scores import FinetuneScores
+from clipcifar.predictions import read_predictions
 from clipcifar.report import finetune
 from stages import run
 
@@ -14,10 +15,9 @@ from stages import run
 def main(
     settings: dict[str, Any], images_path: Path, frozen_path: Path, folder: Path, page_path: Path
 ) -> None:
-    images = store.read_images(images_path)
-    model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
+    images = inputs.requested_images(images_path, settings)
     tuned = FinetuneScores.read(folder / "scores.h5")
-    result = finetune_result.judge(tuned, results.read_predictions(frozen_path), images)
+    result = finetune_result.judge(tuned, read_predictions(frozen_path), images)
     written = results.write(
         "finetune",
         result.scores,

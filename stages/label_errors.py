@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clipcifar import files, heads, label_findings, model, params, same_images, store
+from clipcifar import files, heads, inputs, label_findings, params, same_images
 from clipcifar.dataset_params import DatasetParams, photograph_folder
 from clipcifar.label_errors import LabelErrorsParams, disputes, plant, probabilities
 from clipcifar.linear_probe import LinearProbeParams, not_converged
 from clipcifar.out_of_sample import opinions
-from clipcifar.prompts import PromptsParams
+from clipcifar.prompts_params import PromptsParams
 from clipcifar.report import label_errors as page
 from clipcifar.zero_shot import classifier, logits
 from stages import run
@@ -31,9 +31,8 @@ def main(
     max_iter = params.read(settings, "linear_probe", LinearProbeParams).max_iter
     folder = photograph_folder(params.read(settings, "dataset", DatasetParams), raw)
     active = params.read(settings, "prompts", PromptsParams).active
-    images, texts = store.read_images(images_path), store.read_texts(texts_folder / f"{active}.h5")
-    store.check_same_space(images, texts)
-    model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
+    images = inputs.requested_images(images_path, settings)
+    texts = inputs.matching_texts(texts_folder / f"{active}.h5", images)
     dataset, said = same_images.read(images, dataset_path, predictions)
     temperatures = {name: float(one.attributes["temperature"]) for name, one in said.items()}
     train, names = images.train, images.class_names

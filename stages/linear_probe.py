@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clipcifar import heads, linear_probe, model, params, plots, results, splits, store
+from clipcifar import heads, inputs, linear_probe, params, plots, results
 from clipcifar.linear_probe import LinearProbeParams
+from clipcifar.predictions import inherited
 from clipcifar.progress import progress
 from stages import run
 
@@ -21,9 +22,8 @@ def main(
     plots_folder: Path,
 ) -> None:
     probe_params = params.read(settings, "linear_probe", LinearProbeParams)
-    images = store.read_images(images_path)
-    model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
-    rows = splits.train_val_of(images, splits_path)
+    images = inputs.requested_images(images_path, settings)
+    rows = inputs.train_val_of(images, splits_path)
     embeddings, labels = images.train.embeddings, images.train.labels
     with progress(total=len(probe_params.c_grid) + 1, unit="fits", what="linear probe") as bar:
         points = linear_probe.validation_curve(
@@ -50,7 +50,7 @@ def main(
         head,
         "linear_probe",
         {"coefficients": probe.coefficients, "intercepts": probe.intercepts},
-        {**results.inherited(images.attributes), "c": chosen.c},
+        {**inherited(images.attributes), "c": chosen.c},
     )
     written = results.write(
         "linear_probe",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clipcifar import model, params, seeds, splits, store
+from clipcifar import inputs, params, seeds
 from clipcifar.mlp_probe import MLPProbe
 from clipcifar.training import Labelled, TrainingParams
 from stages import run
@@ -21,9 +21,8 @@ def main(
     plots: Path,
 ) -> None:
     training = params.read(settings, "mlp_probe", TrainingParams)
-    images = store.read_images(images_path)
-    model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
-    rows = splits.train_val_of(images, splits_path)
+    images = inputs.requested_images(images_path, settings)
+    rows = inputs.train_val_of(images, splits_path)
 
     def build(data: Labelled) -> MLPProbe:
         return MLPProbe(

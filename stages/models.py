@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clipcifar import dataset_file, files, model_study, params, plots, splits, store
+from clipcifar import dataset_file, files, inputs, model_study, params, plots
 from clipcifar.backbone_cache import embedded, resolved
 from clipcifar.dataset_params import DatasetParams, photograph_folder
 from clipcifar.embed_params import EmbedParams
 from clipcifar.linear_probe import LinearProbeParams
-from clipcifar.model import ModelDescription, ModelParams, check_requested
+from clipcifar.model import ModelDescription, ModelParams
 from clipcifar.model_list import OWN, ModelsParams, listed, named
 from clipcifar.prompt_set import PromptSet
-from clipcifar.prompts import PromptsParams
+from clipcifar.prompts_params import PromptsParams
 from clipcifar.report import model_table
 from clipcifar.report import models as report
 from stages import run
@@ -38,10 +38,9 @@ def main(
     active = params.read(settings, "prompts", PromptsParams).active
     photographs = photograph_folder(params.read(settings, "dataset", DatasetParams), raw)
     dataset = dataset_file.read(dataset_path)
-    own = store.read_images(images_path)
-    check_requested(own.attributes, model)
-    dataset_file.check_embedded(dataset, own, where=images_path)
-    rows = splits.train_val_of(own, splits_path)
+    own = inputs.requested_images(images_path, settings)
+    inputs.check_embedded(dataset, own, where=images_path)
+    rows = inputs.train_val_of(own, splits_path)
     said = PromptSet.from_json(files.read_json(prompts / f"{active}.json"))
     backbones = {}
     for label, asked in others.items():  # all of them first: a typo in the last is told before any embeds

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clipcifar import duplicate_findings, files, model, near_duplicates, params, same_images, store
+from clipcifar import duplicate_findings, files, inputs, near_duplicates, params, same_images
 from clipcifar.dataset_params import DatasetParams, photograph_folder
 from clipcifar.near_duplicates import NearDuplicatesParams
 from clipcifar.progress import progress
@@ -24,8 +24,7 @@ def main(
 ) -> None:
     asked = params.read(settings, "near_duplicates", NearDuplicatesParams)
     folder = photograph_folder(params.read(settings, "dataset", DatasetParams), raw)
-    images = store.read_images(images_path)
-    model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
+    images = inputs.requested_images(images_path, settings)
     dataset, said = same_images.read(images, dataset_path, predictions)
     train, test = images.train, images.test
     with progress(total=len(test.ids), unit="images", what="nearest train images") as bar:

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from clipcifar import model, params, seeds, splits, store, zero_shot
+from clipcifar import inputs, params, seeds, zero_shot
 from clipcifar.projection import Projection
-from clipcifar.prompts import PromptsParams
+from clipcifar.prompts_params import PromptsParams
 from clipcifar.training import Labelled, TrainingParams
 from stages import run
 
@@ -26,10 +26,9 @@ def main(
 ) -> None:
     training = params.read(settings, "projection", TrainingParams)
     active = params.read(settings, "prompts", PromptsParams).active
-    images, texts = store.read_images(images_path), store.read_texts(texts_folder / f"{active}.h5")
-    store.check_same_space(images, texts)
-    model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
-    rows = splits.train_val_of(images, splits_path)
+    images = inputs.requested_images(images_path, settings)
+    texts = inputs.matching_texts(texts_folder / f"{active}.h5", images)
+    rows = inputs.train_val_of(images, splits_path)
     weights = zero_shot.classifier(texts)
 
     def build(data: Labelled) -> Projection:

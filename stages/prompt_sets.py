@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clipcifar import compare, files, metrics, model, params, set_predictions, splits, store, zero_shot
+from clipcifar import compare, files, inputs, metrics, params, set_predictions, zero_shot
 from clipcifar.calibration import fit_temperature
 from clipcifar.errors import DataError
-from clipcifar.prompts import PromptsParams
+from clipcifar.prompts_params import PromptsParams
 from stages import run
 
 
@@ -21,15 +21,13 @@ def main(
     metrics_path: Path,
 ) -> None:
     active = params.read(settings, "prompts", PromptsParams).active
-    images = store.read_images(images_path)
-    model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
-    val = splits.train_val_of(images, splits_path).val
+    images = inputs.requested_images(images_path, settings)
+    val = inputs.train_val_of(images, splits_path).val
     train_labels, test_labels = images.train.labels, images.test.labels
     found: dict[str, dict[str, Any]] = {}
     test_scores = {}
     for path in sorted(texts_folder.glob("*.h5")):
-        texts = store.read_texts(path)
-        store.check_same_space(images, texts)
+        texts = inputs.matching_texts(path, images)
         weights = zero_shot.classifier(texts)
         train, test = (
             zero_shot.logits(split.embeddings, weights, logit_scale=images.logit_scale)

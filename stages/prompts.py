@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from clipcifar import class_list, files, params
-from clipcifar.prompts import PromptsParams, expand_sets
+from clipcifar.prompts import expand_sets
+from clipcifar.prompts_params import PromptsParams
 from stages import run
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clipcifar import candidates, model, params, prompt_pool, prompt_search, ranking, results, splits, store
+from clipcifar import candidates, inputs, params, prompt_pool, prompt_search, ranking, results, store
 from clipcifar.files import read_json, write_json
 from clipcifar.plots import write_csv
 from clipcifar.prompt_set import PromptSet
-from clipcifar.prompts import PromptsParams
+from clipcifar.prompts_params import PromptsParams
 from clipcifar.zero_shot import classifier
 from stages import run
 
@@ -27,9 +27,8 @@ def main(
     plots_folder: Path,
 ) -> None:
     active = params.read(settings, "prompts", PromptsParams).active
-    images = store.read_images(images_path)
-    model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
-    rows = splits.train_val_of(images, splits_path)
+    images = inputs.requested_images(images_path, settings)
+    rows = inputs.train_val_of(images, splits_path)
     texts = {path.stem: store.read_texts(path) for path in sorted(texts_folder.glob("*.h5"))}
     embedding_of: dict[str, Any] = {}
     for found in [*texts.values(), store.read_texts(pool_path)]:

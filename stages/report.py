@@ -7,7 +7,7 @@ from typing import Any
 
 from clipcifar import files, params
 from clipcifar.dataset_params import DatasetParams, photograph_folder
-from clipcifar.prompts import PromptsParams
+from clipcifar.prompts_params import PromptsParams
 from clipcifar.report import facts, page, table
 from clipcifar.report.pictures import Pictures
 from clipcifar.splits import SplitParams

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clipcifar import model, params, results, splits, store, zero_shot
+from clipcifar import inputs, params, results, zero_shot
 from clipcifar.calibration import fit_temperature
-from clipcifar.prompts import PromptsParams
+from clipcifar.prompts_params import PromptsParams
 from stages import run
 
 
@@ -21,10 +21,9 @@ def main(
     plots: Path,
 ) -> None:
     active = params.read(settings, "prompts", PromptsParams).active
-    images, texts = store.read_images(images_path), store.read_texts(texts_folder / f"{active}.h5")
-    store.check_same_space(images, texts)
-    model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
-    val = splits.train_val_of(images, splits_path).val
+    images = inputs.requested_images(images_path, settings)
+    texts = inputs.matching_texts(texts_folder / f"{active}.h5", images)
+    val = inputs.train_val_of(images, splits_path).val
     weights = zero_shot.classifier(texts)
     val_scores, test_scores = (
         zero_shot.logits(rows, weights, logit_scale=images.logit_scale)

@@ -9,12 +9,13 @@ import numpy as np
 
 from clipcifar import dataset_file, files, results, set_predictions
 from clipcifar.dataset_file import PreparedSplit
+from clipcifar.fields import class_names_attribute
 from clipcifar.files import Attribute
 from clipcifar.model import ModelDescription
+from clipcifar.names import METHODS
 from clipcifar.report import facts
 from clipcifar.report.facts import Facts
-from clipcifar.report.table import METHODS
-from clipcifar.store import ImageEmbeddings, Split, class_names_attribute
+from clipcifar.store import ImageEmbeddings, Split
 
 N = 60
 NAMES = ["cat", "dog", "eel"]

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar import splits, store
+from clipcifar.fields import class_names_attribute
 from clipcifar.files import Attribute
-from clipcifar.store import Split, class_names_attribute
+from clipcifar.store import Split
 
 NAMES = ["cat", "dog", "eel"]
 DIM = 24

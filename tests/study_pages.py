@@ -14,8 +14,6 @@ from clipcifar import (
     dataset_file,
     model_study,
     plots,
-    results,
-    splits,
     store,
     zero_shot,
 )
@@ -23,8 +21,10 @@ from clipcifar.corruption_store import Corrupted
 from clipcifar.dataset_file import PreparedSplit
 from clipcifar.files import canonical_json, write_atomically
 from clipcifar.finetune_scores import FinetuneScores
+from clipcifar.inputs import train_val_of
 from clipcifar.linear_probe import LinearProbeParams
 from clipcifar.model_list import OWN
+from clipcifar.predictions import inherited, read_predictions
 from clipcifar.report import corruptions as corruptions_page
 from clipcifar.report import models as models_page
 from clipcifar.store import ImageEmbeddings
@@ -99,7 +99,7 @@ def write_run(folder: Path, *, class_names: list[str]) -> None:
 
 
 def _models(folder: Path, images: ImageEmbeddings) -> str:
-    rows = splits.train_val_of(images, folder / "splits.h5")
+    rows = train_val_of(images, folder / "splits.h5")
     outcomes, rng = {}, np.random.default_rng(0)
     for label, shift in ((OWN, 0.0), ("a-backbone-with-a-long-label-1", 0.2), ("worse", 2.0)):
         weights = zero_shot.classifier(store.read_texts(folder / "texts" / "photo.h5"))
@@ -156,12 +156,12 @@ def _corruptions(folder: Path, images: ImageEmbeddings) -> str:
 
 def _finetuned(folder: Path, images: ImageEmbeddings, out: Path) -> None:
     """What the stage `finetune` leaves for its page: a tower that is a little better than the probe."""
-    frozen = results.read_predictions(folder / "predictions" / "mlp_probe.h5")
+    frozen = read_predictions(folder / "predictions" / "mlp_probe.h5")
     rng, labels, val = np.random.default_rng(0), images.test.labels, images.train.labels[:40]
     better = np.where(rng.random(len(labels)) < 0.3, labels, frozen.scores.argmax(axis=1))
     eye = np.eye(3, dtype=np.float32)
     attributes = {
-        **results.inherited(images.attributes),
+        **inherited(images.attributes),
         "epoch": 2,
         "epochs": 3,
         "n_trained": 137_738,

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar import splits, store
+from clipcifar import splits
+from clipcifar.fields import class_names_attribute
 from clipcifar.files import Attribute
 from clipcifar.splits import TrainVal
 from clipcifar.store import ImageEmbeddings, Split
@@ -20,7 +21,7 @@ ATTRIBUTES: dict[str, Attribute] = {
     "weights_sha256": "ab" * 32,
     "preprocess": "{}",
     "logit_scale": 20.0,
-    "class_names": store.class_names_attribute(CLASSES),
+    "class_names": class_names_attribute(CLASSES),
     "dataset": "synthetic",
     "dataset_digest": "cd" * 32,
     "max_per_class": 0,

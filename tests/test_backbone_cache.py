@@ -13,11 +13,19 @@ import numpy as np
 import pytest
 import safetensors.torch
 
-from clipcifar import array_sets, backbone_cache, backbone_cost, dataset_file, files, provenance, run_lock
+from clipcifar import array_sets, backbone_cache, backbone_cost, dataset_file, files, run_lock
 from clipcifar.dataset_file import Prepared, PreparedSplit
 from clipcifar.embed_params import EmbedParams
 from clipcifar.errors import DataError, EnvironmentFault
-from clipcifar.model import CONFIG_FILE, UNFINISHED, WEIGHTS_FILE, ModelDescription, ModelParams
+from clipcifar.model import (
+    CONFIG_FILE,
+    UNFINISHED,
+    WEIGHTS_FILE,
+    ModelDescription,
+    ModelParams,
+    check_weights,
+    config_sha256,
+)
 from clipcifar.prompt_set import PromptSet
 from tests.backbones import local, shifted
 
@@ -148,7 +156,7 @@ def foreign(tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     def described(model: ModelParams, resolved: Any, made: Path) -> ModelDescription:
         assert (named(made) / "config.json").is_file()  # as the library would read it
-        weights, config = files.file_sha256(made / WEIGHTS_FILE), provenance.config_sha256(made)
+        weights, config = files.file_sha256(made / WEIGHTS_FILE), config_sha256(made)
         return ModelDescription(model.name, "", resolved.source, "", weights, config, {}, 32, 1.0)
 
     monkeypatch.setattr(backbone_cache, "describe", described)
@@ -164,7 +172,7 @@ def test_a_text_tower_of_another_library_is_named_where_it_stays(foreign: Path) 
     found, place = backbone_cache.resolved(local(foreign))
     assert named(place) == place / "text_config"
     assert (named(place) / "config.json").read_text() == "{}"
-    provenance.check_weights(found, place)
+    check_weights(found, place)
     assert backbone_cache.resolved(local(foreign)) == (found, place)  # nor is it another model next time
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clipcifar import classifiers, container, heads, results, store
+from clipcifar import classifiers, container, heads, store
 from clipcifar.errors import DataError
+from clipcifar.predictions import read_predictions
 from tests.made import write_embeddings
 from tests.test_method_stages import run
 
@@ -41,7 +42,7 @@ def test_every_head_scores_the_test_images_as_its_stage_did(made: Path) -> None:
     found = classifiers.trained(made / "heads", images)
     assert tuple(found) == METHODS
     for method, classifier in found.items():
-        stored = results.read_predictions(made / f"{method}.p.h5").scores
+        stored = read_predictions(made / f"{method}.p.h5").scores
         np.testing.assert_allclose(classifier(images.test.embeddings), stored, atol=1e-5)
         part = classifier(images.test.embeddings[5:9])  # nor does a row depend on its neighbours
         np.testing.assert_allclose(part, stored[5:9], atol=1e-5)

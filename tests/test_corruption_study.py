@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clipcifar import compare, container, corruption_store, corruption_study, repeated, store, zero_shot
+from clipcifar import compare, container, corruption_store, corruption_study, repeated, zero_shot
 from clipcifar.corruption_store import Corrupted, clean_rows
 from clipcifar.corruption_study import Outcome, text_classifier
 from clipcifar.errors import DataError
+from clipcifar.fields import class_names_attribute
 from clipcifar.report import corruptions as page
 from clipcifar.report import naming
 from clipcifar.store import ImageEmbeddings
@@ -241,7 +242,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "examples that are no pixels": {"examples": np.zeros((2, 8, 8), np.float32)},
     "another model": {"attributes": {"weights_sha256": "00"}},
     "another dataset": {"attributes": {"dataset_digest": "00"}},
-    "other classes": {"attributes": {"class_names": store.class_names_attribute(CLASSES[::-1])}},
+    "other classes": {"attributes": {"class_names": class_names_attribute(CLASSES[::-1])}},
     "no name": {"attributes": {"corruption": 3}},
     "no source": {"attributes": {"corruption_source": 1.5}},
 }

@@ -14,8 +14,9 @@ from PIL import Image
 from clipcifar import container, dataset_file
 from clipcifar.dataset_file import Prepared, PreparedSplit, digest_of
 from clipcifar.errors import DataError
+from clipcifar.fields import class_names_attribute
 from clipcifar.imagefolder import list_folder
-from clipcifar.store import class_names_attribute
+from clipcifar.inputs import check_embedded
 from tests import synthetic
 
 CLASSES = ["cat", "dog"]
@@ -222,9 +223,9 @@ def test_embeddings_of_another_dataset_are_refused_by_the_field_that_says_most(
     own = {"name": "synthetic", "max_per_class": 0, "digest": images.dataset_digest}
     part = PreparedSplit(np.zeros((0, 8, 8, 3), np.uint8), np.zeros(0, np.int64), [])
     dataset = Prepared(part, part, synthetic.CLASSES, **own)  # type: ignore[arg-type]
-    dataset_file.check_embedded(dataset, images, where=Path("images.h5"))
+    check_embedded(dataset, images, where=Path("images.h5"))
     said = {"name": "dataset", "digest": "dataset_digest"}.get(field, field)
     changed = replace(dataset, **{"digest": "ab", field: other})
     with pytest.raises(DataError, match=f"not of the prepared dataset: {said} is") as caught:
-        dataset_file.check_embedded(changed, images, where=Path("images.h5"))
+        check_embedded(changed, images, where=Path("images.h5"))
     assert (caught.value.exit_code, caught.value.where) == (3, "images.h5")

@@ -18,7 +18,6 @@ from clipcifar import (
     ensemble,
     heads,
     linear_probe,
-    results,
     splits,
     store,
     zero_shot,
@@ -30,6 +29,7 @@ from clipcifar.ensemble_sides import gather
 from clipcifar.errors import DataError
 from clipcifar.linear_probe import LinearProbe
 from clipcifar.metrics import accuracy
+from clipcifar.predictions import read_predictions
 from stages import ensemble as stage
 from stages import linear_probe as linear_probe_stage
 from stages import mlp_probe, projection
@@ -197,7 +197,7 @@ def test_the_stored_heads_score_test_as_their_own_stages_did(done: Path) -> None
     options: dict[str, Any] = {"heads_folder": done / "heads", "texts_fingerprint": of_texts}
     found = gather(images, rows, weights, **options, max_iter=500)
     for method, side in found.trained.items():
-        stored = results.read_predictions(done / "predictions" / f"{method}.h5")
+        stored = read_predictions(done / "predictions" / f"{method}.h5")
         np.testing.assert_allclose(side.test, stored.scores, atol=1e-4)
         # and on val they agree with what those stages chose their temperature by
         assert side.temperature == pytest.approx(float(stored.attributes["temperature"]), rel=2e-3)
@@ -245,7 +245,7 @@ def test_the_numbers_recompute_from_the_stored_predictions(done: Path) -> None:
     weights = zero_shot.classifier(store.read_texts(done / "texts" / "photo.h5"))
     ends = {"zero_shot": zero_shot.logits(images.test.embeddings, weights, logit_scale=20.0).argmax(axis=1)}
     for method in MIXES:
-        ends[method] = results.read_predictions(done / "predictions" / f"{method}.h5").predicted
+        ends[method] = read_predictions(done / "predictions" / f"{method}.h5").predicted
     found, p_values, stored = metrics_of(done), [], []
     for method, hows in MIXES.items():
         for how in hows:

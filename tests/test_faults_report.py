@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clipcifar import cli, container, results, store
+from clipcifar import cli, container
+from clipcifar.fields import class_names_attribute
+from clipcifar.predictions import read_predictions
 from stages import prompts, report
 from tests import finished_run, stage_runs
 from tests.test_faults_small_data import METHODS, run, write_run
@@ -54,7 +56,7 @@ def test_the_stages_page_of_a_hostile_run_has_the_tags_of_a_benign_one(tmp_path:
 @pytest.mark.parametrize("name", ["=cmd()", "+1", "-1", "@x", "\t=x", " =x", "＝x", "a;=x", '",=x', "a\n=x"])
 def test_no_cell_of_any_csv_file_of_any_method_can_run(name: str, tmp_path: Path) -> None:
     folder = write_run(tmp_path, np.arange(60) % 3, np.arange(30) % 3)
-    hostile = store.class_names_attribute([name, "dog", "eel"])
+    hostile = class_names_attribute([name, "dog", "eel"])
     for path, kind in (
         (folder / "images.h5", "image embeddings"),
         (folder / "texts/photo.h5", "text embeddings"),
@@ -251,5 +253,5 @@ def test_the_report_refuses_predictions_in_another_order(tmp_path: Path) -> None
 
 
 def test_the_reader_gives_what_was_written(repository: Path) -> None:
-    found = results.read_predictions(repository / "data/predictions/linear_probe.h5")
+    found = read_predictions(repository / "data/predictions/linear_probe.h5")
     assert found.scores.shape == (30, 3)

@@ -15,6 +15,8 @@ from PIL import Image
 from scipy.stats import binomtest
 
 from clipcifar import compare, container, heads, results, splits, store
+from clipcifar.fields import class_names_attribute
+from clipcifar.predictions import read_predictions
 from clipcifar.splits import TrainVal
 from clipcifar.store import Split
 from stages import (
@@ -180,7 +182,7 @@ def test_prepare_refuses_too_little_data_and_names_split_and_class(
 
 
 def _one_class(folder: Path) -> None:
-    name = store.class_names_attribute(["cat"])
+    name = class_names_attribute(["cat"])
     for path, kind in [
         (folder / "images.h5", "image embeddings"),
         *((path, "text embeddings") for path in [*(folder / "texts").iterdir(), folder / "pool.h5"]),
@@ -324,9 +326,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, dic
     for name, labels in said.items():
         folder = write_run(tmp_path_factory.mktemp(name), train, test, said=labels)
         found[name] = {method: metrics_of(method, folder) for method in METHODS}
-        found[name]["predicted"] = {
-            method: results.read_predictions(folder / method / "p.h5") for method in METHODS
-        }
+        found[name]["predicted"] = {method: read_predictions(folder / method / "p.h5") for method in METHODS}
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clipcifar import results
+from clipcifar.predictions import read_predictions
 from tests.workspace import Workspace
 
 pytestmark = pytest.mark.pipeline
@@ -28,8 +28,8 @@ def test_the_study_runs_on_its_own_and_once(workspace: Workspace) -> None:
     workspace.repro(STUDY)
     assert workspace.executed() == ["finetune", "finetune_report"]
     found = json.loads(workspace.read(f"{OUT}/metrics.json"))
-    tuned = results.read_predictions(workspace.folder / OUT / "predictions.h5")
-    frozen = results.read_predictions(workspace.folder / "data/predictions/mlp_probe.h5")
+    tuned = read_predictions(workspace.folder / OUT / "predictions.h5")
+    frozen = read_predictions(workspace.folder / "data/predictions/mlp_probe.h5")
     label = dict(zip(frozen.ids, frozen.labels.tolist(), strict=True))
     right = [
         sum(label[name] == guess for name, guess in zip(side.ids, side.predicted.tolist(), strict=True))

@@ -27,18 +27,18 @@ from clipcifar import (
     heads,
     image_tower,
     metrics,
-    results,
     splits,
     store,
 )
 from clipcifar.errors import ConfigError, DataError
+from clipcifar.fields import class_names_attribute
 from clipcifar.finetune_inputs import read_head
 from clipcifar.finetune_result import judge, read_rows
 from clipcifar.finetune_run import check_start
 from clipcifar.finetune_scores import FinetuneScores, positions
 from clipcifar.pixels import of_split
+from clipcifar.predictions import Predictions, read_predictions
 from clipcifar.report import finetune as page
-from clipcifar.results import Predictions
 from stages import finetune, finetune_report
 from tests import finetuning
 from tests.import_closure import ROOT
@@ -86,7 +86,7 @@ def val_of(inputs: Path) -> tuple[np.ndarray[Any, Any], store.ImageEmbeddings]:
 def test_it_begins_as_the_frozen_probe(inputs: Path, tiny_clip: Path, tmp_path: Path) -> None:
     """Epoch 0 is chosen where no epoch may change anything: val, test and curve are the probe's own."""
     out = tune(inputs, tiny_clip, tmp_path, learning_rate=1e-9, epochs=1, warmup_epochs=0)
-    scores, frozen = FinetuneScores.read(out / "scores.h5"), results.read_predictions(inputs / "mlp_probe.h5")
+    scores, frozen = FinetuneScores.read(out / "scores.h5"), read_predictions(inputs / "mlp_probe.h5")
     assert scores.test_ids == frozen.ids
     np.testing.assert_allclose(scores.test, frozen.scores, atol=1e-4)
     assert float(frozen.scores.std()) > 100 * 1e-4
@@ -141,7 +141,7 @@ def test_what_is_written_recomputes_from_the_saved_tower_and_head(
     pixels = torch.from_numpy(dataset_file.read(inputs / "dataset.h5").test.content).permute(0, 3, 1, 2)
     with torch.no_grad():
         logits = head.eval()(tower(pixels)).numpy()
-    predictions = results.read_predictions(tuned / "predictions.h5")
+    predictions = read_predictions(tuned / "predictions.h5")
     np.testing.assert_allclose(predictions.scores, logits, atol=1e-4)
     found = json.loads((tuned / "metrics.json").read_text())
     n_correct = int((logits.argmax(axis=1) == images.test.labels).sum())
@@ -150,7 +150,7 @@ def test_what_is_written_recomputes_from_the_saved_tower_and_head(
         metrics.summarise(predictions.scores, images.test.labels, class_names=finetuning.NAMES)
     )
     assert {key: found[key] for key in again} == again
-    frozen = results.read_predictions(inputs / "mlp_probe.h5").predicted == images.test.labels
+    frozen = read_predictions(inputs / "mlp_probe.h5").predicted == images.test.labels
     expected = compare.paired(frozen, logits.argmax(axis=1) == images.test.labels)
     assert found["vs_frozen"]["p"] == pytest.approx(expected.p_value, abs=1e-5)
 
@@ -180,7 +180,7 @@ def test_the_temperature_is_that_of_val_and_calibrates_test(tuned: Path, inputs:
     temperature = found["calibrated"]["temperature"]
     assert temperature == pytest.approx(tried[int(np.argmin(nll))], rel=0.01)
     assert abs(temperature - 1) > 0.02
-    predictions = results.read_predictions(tuned / "predictions.h5")
+    predictions = read_predictions(tuned / "predictions.h5")
     softened = metrics.likelihood(predictions.scores / np.float32(temperature), images.test.labels)
     assert {name: found["calibrated"][name] for name in softened} == pytest.approx(softened, abs=2e-5)
     assert predictions.attributes["temperature"] == pytest.approx(temperature, abs=1e-5)
@@ -404,7 +404,7 @@ def _judged(ids: list[str], found: list[str]) -> Any:
     embeddings = np.eye(3, dtype=np.float32)
     labels = np.arange(3)
     attributes = {
-        "class_names": store.class_names_attribute(finetuning.NAMES),
+        "class_names": class_names_attribute(finetuning.NAMES),
         "fingerprint": "f",
         "images_fingerprint": "f",
     }
@@ -438,7 +438,7 @@ def test_the_temperature_worked_out_by_hand() -> None:
     softmax gives 2/3 where e^(3/T) / (e^(3/T) + 2) does, at e^(3/T) = 4.
     """
     attributes = {
-        "class_names": store.class_names_attribute(finetuning.NAMES),
+        "class_names": class_names_attribute(finetuning.NAMES),
         "fingerprint": "f",
         "images_fingerprint": "f",
     }
@@ -456,7 +456,7 @@ def test_the_temperature_worked_out_by_hand() -> None:
 
 
 def test_scores_on_disk_are_checked(tmp_path: Path) -> None:
-    attributes = {"class_names": store.class_names_attribute(finetuning.NAMES)}
+    attributes = {"class_names": class_names_attribute(finetuning.NAMES)}
     good, ids = np.zeros((2, 3), np.float32), ["a", "b"]
     path = tmp_path / "scores.h5"
     FinetuneScores(good, ids, good, ids, attributes).write(path)

@@ -21,7 +21,8 @@ from hypothesis.extra import numpy as arrays
 from clipcifar import container, params
 from clipcifar.doctor import _SECTIONS
 from clipcifar.errors import ClipcifarError, ConfigError, DataError
-from clipcifar.prompts import PromptsParams, expand_sets
+from clipcifar.prompts import expand_sets
+from clipcifar.prompts_params import PromptsParams
 from tests.import_closure import ROOT
 from tests.test_faults_content import READERS, _write
 

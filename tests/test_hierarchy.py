@@ -12,9 +12,9 @@ import pytest
 from clipcifar.errors import DataError
 from clipcifar.hierarchy import SUPERCLASSES, Hierarchy, coarse_metrics, hierarchy_of
 from clipcifar.metrics import wilson_interval
+from clipcifar.names import METHODS
 from clipcifar.report import page, superclasses
 from clipcifar.report.pictures import Pictures
-from clipcifar.report.table import METHODS
 from tests import finished_run
 
 # `fine_label_names` of the archive's `meta`, in label order, and every label's `coarse_labels` in `train`.

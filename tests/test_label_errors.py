@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clipcifar import label_errors, label_findings, out_of_sample, results
+from clipcifar import label_errors, label_findings, out_of_sample
 from clipcifar.errors import DataError
 from clipcifar.label_errors import confident_class, confident_joint, disputes, plant
-from clipcifar.report.table import METHODS
+from clipcifar.names import METHODS
+from clipcifar.predictions import read_predictions
 from stages import label_errors as stage
 from tests import study_pages, synthetic
 from tests.test_method_stages import rewrite
@@ -264,7 +265,7 @@ def test_the_study_runs_aside_finds_the_label_that_was_swapped_and_runs_once(wor
     shown = sum(min(24, written[split]["n_disputed"]) for split in ("train", "test"))
     assert page.count("<img ") == shown > 0
     # recomputed: the test images that every stored method gets wrong
-    said = [results.read_predictions(folder / f"data/predictions/{name}.h5") for name in METHODS]
+    said = [read_predictions(folder / f"data/predictions/{name}.h5") for name in METHODS]
     wrong = np.all([item.predicted != item.labels for item in said], axis=0)
     ids = {said[0].ids[row] for row in np.flatnonzero(wrong)}
     assert {row["id"] for row in rows if row["split"] == "test"} == ids

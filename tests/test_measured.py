@@ -11,6 +11,7 @@ import pytest
 
 from clipcifar import files, measured, results, set_predictions, store
 from clipcifar.errors import DataError
+from clipcifar.predictions import read_predictions
 from tests.made import NAMES, write_embeddings
 from tests.test_method_stages import rewrite
 
@@ -54,7 +55,7 @@ def test_a_run_is_counted_from_its_predictions(run: Path) -> None:
     assert (found.projected, found.class_names, found.dataset) == ("photo", NAMES, "made")
     assert (set(found.methods), set(found.sets)) == (set(measured.METHODS), set(SETS))
     for name, counted in found.methods.items():
-        file = results.read_predictions(run / "predictions" / f"{name}.h5")
+        file = read_predictions(run / "predictions" / f"{name}.h5")
         right = file.scores.argmax(axis=1) == file.labels
         assert counted.total == (90, int(right.sum()))
         assert counted.n_correct.tolist() == [int(right[file.labels == c].sum()) for c in range(3)]

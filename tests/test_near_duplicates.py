@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clipcifar import duplicate_findings, near_duplicates, picture_correlation, results, store
+from clipcifar import duplicate_findings, near_duplicates, picture_correlation, store
 from clipcifar.dataset_file import Prepared, PreparedSplit
 from clipcifar.errors import ConfigError
+from clipcifar.names import METHODS
 from clipcifar.near_duplicates import background, nearest, without
+from clipcifar.predictions import read_predictions
 from clipcifar.report import near_duplicates as page
-from clipcifar.report.table import METHODS
 from tests import synthetic
 from tests.workspace import Workspace
 
@@ -240,7 +241,7 @@ def test_the_study_runs_aside_and_its_share_recomputes(workspace: Workspace) -> 
     images = store.read_images(folder / "data/embeddings/images.h5")
     best = (images.test.embeddings @ images.train.embeddings.T).max(axis=1)
     assert written["n_duplicates"] == int((best >= 0.99).sum()) > 0
-    probe = results.read_predictions(folder / "data/predictions/linear_probe.h5")
+    probe = read_predictions(folder / "data/predictions/linear_probe.h5")
     right = (probe.predicted == probe.labels)[best < 0.99]
     assert written["without"]["linear_probe"]["n_correct"] == int(right.sum())
     assert "Near-duplicates" in workspace.read("report/near_duplicates.html").decode()

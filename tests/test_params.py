@@ -15,7 +15,7 @@ from clipcifar.errors import ConfigError
 from clipcifar.linear_probe import LinearProbeParams
 from clipcifar.model import ModelParams
 from clipcifar.params import Range
-from clipcifar.prompts import PromptsParams
+from clipcifar.prompts_params import PromptsParams
 from clipcifar.splits import SplitParams
 from clipcifar.training import TrainingParams
 from tests.import_closure import ROOT

@@ -20,9 +20,7 @@ from clipcifar import (
     container,
     files,
     prompt_pool,
-    provenance,
     ranking,
-    results,
     splits,
     store,
     zero_shot,
@@ -30,7 +28,8 @@ from clipcifar import (
 from clipcifar import prompt_search as search
 from clipcifar.candidates import Candidate
 from clipcifar.errors import DataError
-from clipcifar.model import WEIGHTS_FILE, ModelDescription
+from clipcifar.model import WEIGHTS_FILE, ModelDescription, config_sha256
+from clipcifar.predictions import read_predictions
 from clipcifar.prompt_set import OWN_SENTENCES, PromptSet
 from clipcifar.prompts import expand_set
 from clipcifar.report.ranking import chosen_templates, gains_text, summary
@@ -262,7 +261,7 @@ def test_the_metrics_are_those_of_every_method_and_more(finished: Path, tmp_path
     assert set(found) - set(common) == {"selected", "gain", "vs_active"}
     assert set(common) <= set(found)
     assert set(found["per_class"]) == set(NAMES)
-    written = results.read_predictions(finished / "out" / "p.h5")
+    written = read_predictions(finished / "out" / "p.h5")
     assert written.attributes["method"] == "rank_prompts"
     assert found["accuracy"] == round(float((written.scores.argmax(axis=1) == written.labels).mean()), 5)
 
@@ -271,7 +270,7 @@ def test_the_set_as_written_is_the_classifier_that_was_measured(finished: Path) 
     naive, data, found = Naive(finished), read(finished, "ranking.json"), read(finished, "m.json")
     weights = naive.weights(data["set"])
     assert round(float(naive.right("test", weights).mean()), 5) == found["accuracy"]
-    scores = results.read_predictions(finished / "out" / "p.h5").scores
+    scores = read_predictions(finished / "out" / "p.h5").scores
     np.testing.assert_allclose(scores, 20 * naive.parts["test"][0] @ weights.T, atol=1e-4)
     assert found["selected"] == {"n_templates": len(data["set"]["templates"]), "n_candidates": 302}
 
@@ -292,7 +291,7 @@ def test_gains_are_differences_from_the_active_set_on_each_split(finished: Path)
 
 def test_the_comparison_with_the_active_set_is_that_of_the_test_predictions(finished: Path) -> None:
     naive, data = Naive(finished), read(finished, "ranking.json")
-    chosen = results.read_predictions(finished / "out" / "p.h5").scores.argmax(axis=1)
+    chosen = read_predictions(finished / "out" / "p.h5").scores.argmax(axis=1)
     active = naive.predicted("test", naive.reference)
     found = compare.compare(active, chosen, naive.parts["test"][1], class_names=NAMES)
     assert read(finished, "m.json")["vs_active"] == {
@@ -358,7 +357,7 @@ def test_test_labels_choose_nothing(finished: Path, tmp_path: Path) -> None:
         assert before["gain"][part] == after["gain"][part]
     bars = "out/plots/ranking.csv"
     assert (finished / bars).read_bytes() == (tmp_path / bars).read_bytes()
-    scores = [results.read_predictions(f / "out" / "p.h5").scores.tobytes() for f in (finished, tmp_path)]
+    scores = [read_predictions(f / "out" / "p.h5").scores.tobytes() for f in (finished, tmp_path)]
     assert scores[0] == scores[1]
     assert after["accuracy"] < 0.55 < before["accuracy"]  # the labels were other ones
 
@@ -559,7 +558,7 @@ def test_the_pool_as_its_stage_embeds_it_has_every_sentence_of_every_candidate(
     tiny_clip: Path, tmp_path: Path
 ) -> None:
     weights = files.file_sha256(tiny_clip / WEIGHTS_FILE)
-    config = provenance.config_sha256(tiny_clip)
+    config = config_sha256(tiny_clip)
     description = ModelDescription("m", "", "x", "", weights, config, {}, 32, 10.0)
     description.write(tmp_path / "model.json")
     names = ["sea_lion", "eel"]

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from clipcifar import params, prompts
 from clipcifar.errors import ConfigError, DataError
 from clipcifar.prompt_set import PromptSet
-from clipcifar.prompts import PromptsParams, expand_set, expand_sets
+from clipcifar.prompts import expand_set, expand_sets
+from clipcifar.prompts_params import PromptsParams
 from clipcifar.templates import MAX_LENGTH, check_text, expand_alternatives
 from tests.import_closure import ROOT
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clipcifar import heads, metrics, results
+from clipcifar import heads, metrics
+from clipcifar.predictions import read_predictions
 from stages import linear_probe, mlp_probe, projection, prompt_sets, zero_shot
 from tests.made import NAMES, write_embeddings
 
@@ -92,7 +93,7 @@ def test_two_runs_give_the_same_bytes(finished: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_metrics_recompute_from_the_stored_predictions(finished: Path, method: str) -> None:
-    predictions = results.read_predictions(finished / f"{method}.pred.h5")
+    predictions = read_predictions(finished / f"{method}.pred.h5")
     scores, labels = predictions.scores, predictions.labels
     temperature = float(predictions.attributes["temperature"])
     again = metrics.summarise(scores, labels, class_names=NAMES)

@@ -12,7 +12,7 @@ from clipcifar import files, provenance
 from clipcifar.container import fingerprint_of
 from clipcifar.errors import DataError
 from clipcifar.files import Attribute
-from clipcifar.model import CONFIG_FILE, WEIGHTS_FILE, ModelDescription
+from clipcifar.model import CONFIG_FILE, WEIGHTS_FILE, ModelDescription, check_weights, config_sha256
 
 NAMES = ["cat", "dog"]
 
@@ -24,7 +24,7 @@ def _described(folder: Path) -> ModelDescription:
         source=str(folder),
         revision="",
         weights_sha256=files.file_sha256(folder / WEIGHTS_FILE),
-        config_sha256=provenance.config_sha256(folder),
+        config_sha256=config_sha256(folder),
         preprocess={"size": [32, 32]},
         context_length=32,
         logit_scale=14.25,
@@ -88,26 +88,26 @@ def test_another_version_of_a_library_changes_the_fingerprint(
 
 
 def test_the_config_digest_covers_names_contents_and_subfolders_but_not_the_weights(folder: Path) -> None:
-    seen = [provenance.config_sha256(folder)]
+    seen = [config_sha256(folder)]
     (folder / WEIGHTS_FILE).write_bytes(b"other")
-    assert provenance.config_sha256(folder) == seen[0]
+    assert config_sha256(folder) == seen[0]
 
     (folder / "merges.txt").write_text("a b")
-    seen.append(provenance.config_sha256(folder))
+    seen.append(config_sha256(folder))
     (folder / "merges.txt").write_text("a c")
-    seen.append(provenance.config_sha256(folder))
+    seen.append(config_sha256(folder))
     (folder / "merges.txt").rename(folder / "vocab.txt")
-    seen.append(provenance.config_sha256(folder))
+    seen.append(config_sha256(folder))
     (folder / "deep").mkdir()
     (folder / "vocab.txt").rename(folder / "deep" / "vocab.txt")
-    seen.append(provenance.config_sha256(folder))
+    seen.append(config_sha256(folder))
     (folder / CONFIG_FILE).unlink()
-    seen.append(provenance.config_sha256(folder))
+    seen.append(config_sha256(folder))
     assert len(set(seen)) == len(seen)
 
 
 def test_the_described_model_passes_the_check(folder: Path) -> None:
-    provenance.check_weights(_described(folder), folder)
+    check_weights(_described(folder), folder)
 
 
 def test_one_flipped_bit_in_the_weights_is_refused(folder: Path) -> None:
@@ -116,7 +116,7 @@ def test_one_flipped_bit_in_the_weights_is_refused(folder: Path) -> None:
     content[-1] ^= 1
     (folder / WEIGHTS_FILE).write_bytes(content)
     with pytest.raises(DataError, match="the weights have sha256") as caught:
-        provenance.check_weights(described, folder)
+        check_weights(described, folder)
     assert described.weights_sha256 in str(caught.value)
     assert caught.value.exit_code == 3
 
@@ -125,12 +125,12 @@ def test_another_config_is_refused(folder: Path) -> None:
     described = _described(folder)
     (folder / CONFIG_FILE).write_text((folder / CONFIG_FILE).read_text().replace("0.3", "0.4"))
     with pytest.raises(DataError, match="the config"):
-        provenance.check_weights(described, folder)
+        check_weights(described, folder)
 
 
 def test_missing_weights_are_named(folder: Path) -> None:
     described = _described(folder)
     (folder / WEIGHTS_FILE).unlink()
     with pytest.raises(DataError, match="missing") as caught:
-        provenance.check_weights(described, folder)
+        check_weights(described, folder)
     assert str(folder / WEIGHTS_FILE) in str(caught.value)

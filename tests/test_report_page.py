@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipcifar import compare, results
+from clipcifar import compare
 from clipcifar.dataset_file import PreparedSplit
 from clipcifar.errors import DataError
+from clipcifar.names import METHODS
+from clipcifar.predictions import read_predictions
 from clipcifar.report import cards, confusion, facts, page, sections, verdicts
 from clipcifar.report.pictures import Pictures
-from clipcifar.report.table import METHODS
 from tests import finished_run
 
 HOSTILE = "<script>alert(1)</script>\"'&{{7*7}}$x^2$"
@@ -200,7 +201,7 @@ def test_trained_methods_are_tested_against_zero_shot_and_corrected(folder: Path
     differences = found.trained_differences
     assert [item.name for item in differences] == ["linear_probe", "mlp_probe", "projection"]
     said = {
-        method: results.read_predictions(folder / "predictions" / f"{method}.h5").scores.argmax(axis=1)
+        method: read_predictions(folder / "predictions" / f"{method}.h5").scores.argmax(axis=1)
         for method in found.metrics
     }
     labels = found.sets.labels

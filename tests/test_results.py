@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from clipcifar import container, metrics, results
 from clipcifar.errors import DataError
+from clipcifar.fields import class_names_attribute
 from clipcifar.files import Attribute
-from clipcifar.store import ImageEmbeddings, Split, class_names_attribute
+from clipcifar.predictions import read_predictions
+from clipcifar.store import ImageEmbeddings, Split
 
 CLASSES = ["cat", "dog", "=frog"]
 N = 9
@@ -53,7 +55,7 @@ def write(folder: Path, scores: NDArray[Any] = SCORES, **changes: Any) -> dict[s
 
 def recomputed(path: Path) -> dict[str, Any]:
     """The common metrics from the stored predictions alone."""
-    found = results.read_predictions(path)
+    found = read_predictions(path)
     class_names = json.loads(str(found.attributes["class_names"]))
     summary = metrics.summarise(found.scores, found.labels, class_names=class_names)
     temperature = float(found.attributes["temperature"])
@@ -90,7 +92,7 @@ def test_the_metrics_are_those_of_a_naive_count(tmp_path: Path) -> None:
 
 def test_predictions_come_back_bit_for_bit_with_their_ids_and_origin(tmp_path: Path) -> None:
     write(tmp_path, extra_attributes={"C": 0.5})
-    found = results.read_predictions(tmp_path / "p.h5")
+    found = read_predictions(tmp_path / "p.h5")
     assert found.scores.tobytes() == SCORES.tobytes()
     np.testing.assert_array_equal(found.labels, TEST.labels)
     assert found.ids == TEST.ids
@@ -106,7 +108,7 @@ def test_the_origin_is_part_of_the_fingerprint(tmp_path: Path) -> None:
     write(tmp_path / "a")
     other = replace(IMAGES, attributes=ATTRIBUTES | {"fingerprint": "00" * 32})
     write(tmp_path / "b", images=other)
-    one, two = (results.read_predictions(tmp_path / name / "p.h5").attributes for name in "ab")
+    one, two = (read_predictions(tmp_path / name / "p.h5").attributes for name in "ab")
     assert one["fingerprint"] != two["fingerprint"]
 
 
@@ -175,11 +177,11 @@ def test_a_predictions_file_that_lacks_an_array_is_refused(name: str, tmp_path: 
     del arrays[name]
     container.write(tmp_path / "p.h5", kind="predictions", arrays=arrays, attributes=ATTRIBUTES)
     with pytest.raises(DataError, match=f"not predictions: .*{name}") as caught:
-        results.read_predictions(tmp_path / "p.h5")
+        read_predictions(tmp_path / "p.h5")
     assert (caught.value.exit_code, caught.value.where) == (3, str(tmp_path / "p.h5"))
 
 
 def test_another_kind_of_file_is_not_read_as_predictions(tmp_path: Path) -> None:
     container.write(tmp_path / "p.h5", kind="head", arrays={}, attributes={})
     with pytest.raises(DataError, match="expected predictions, schema 1; found head"):
-        results.read_predictions(tmp_path / "p.h5")
+        read_predictions(tmp_path / "p.h5")

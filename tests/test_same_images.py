@@ -9,7 +9,7 @@ import pytest
 
 from clipcifar import dataset_file, same_images, store
 from clipcifar.errors import DataError
-from clipcifar.report.table import METHODS
+from clipcifar.names import METHODS
 from tests import study_pages
 from tests.made import NAMES
 from tests.test_method_stages import rewrite

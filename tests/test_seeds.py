@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from clipcifar import heads, metrics, results, seeds
 from clipcifar.mlp_probe import MLPProbe
+from clipcifar.predictions import read_predictions
 from clipcifar.seeds import Outputs, arrays_of, best_run, curve_rows, seed_metrics
 from clipcifar.splits import TrainVal
 from clipcifar.store import ImageEmbeddings
@@ -178,7 +179,7 @@ def test_the_stored_head_gives_the_stored_predictions_bit_for_bit(
 ) -> None:
     folder, written = done
     arrays, attributes = heads.read(folder / "head.h5")
-    stored = results.read_predictions(folder / "p.h5")
+    stored = read_predictions(folder / "p.h5")
     torch.manual_seed(77)
     other_rows = torch.rand(9, images.train.embeddings.shape[1])  # everything must come from the file
     head = MLPProbe(

@@ -7,11 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clipcifar import device_kind, files, provenance
+from clipcifar import device_kind, files
 from clipcifar import sentences as sentences_module
 from clipcifar.backbone import Backbone
 from clipcifar.errors import DataError, EnvironmentFault
-from clipcifar.model import CONFIG_FILE, WEIGHTS_FILE, ModelDescription, check_described
+from clipcifar.model import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    ModelDescription,
+    check_described,
+    check_weights,
+    config_sha256,
+)
 from clipcifar.sentences import SentenceEmbedder
 
 SENTENCES = ["a cat", "a dog"]
@@ -19,7 +26,7 @@ SENTENCES = ["a cat", "a dog"]
 
 def _description(folder: Path) -> ModelDescription:
     weights = files.file_sha256(folder / WEIGHTS_FILE)
-    return ModelDescription("m", "", "x", "", weights, provenance.config_sha256(folder), {}, 32, 10.0)
+    return ModelDescription("m", "", "x", "", weights, config_sha256(folder), {}, 32, 10.0)
 
 
 def _embed(folder: Path, sentences: list[str]) -> tuple[dict[str, np.ndarray], int]:
@@ -53,13 +60,13 @@ def test_weights_or_config_changed_behind_the_description_are_refused(
 ) -> None:
     folder = shutil.copytree(tiny_clip, tmp_path / "copy")
     described = _description(folder)
-    provenance.check_weights(described, folder)
+    check_weights(described, folder)
     (folder / "tokenizer.json").write_text("{}")
     with pytest.raises(DataError, match="the config"):
-        provenance.check_weights(described, folder)
+        check_weights(described, folder)
     (folder / WEIGHTS_FILE).unlink()
     with pytest.raises(DataError, match="missing"):
-        provenance.check_weights(described, folder)
+        check_weights(described, folder)
 
 
 def test_an_embedding_that_is_no_unit_vector_is_not_remembered(

@@ -8,9 +8,10 @@ import pytest
 
 from clipcifar import results, revisions, sides, store, zero_shot
 from clipcifar.errors import ConfigError, DataError
+from clipcifar.fields import class_names_attribute
 from clipcifar.files import Attribute
-from clipcifar.results import Predictions
-from clipcifar.store import Split, class_names_attribute
+from clipcifar.predictions import Predictions, read_predictions
+from clipcifar.store import Split
 
 NAMES = ["cat", "dog", "eel"]
 
@@ -57,8 +58,8 @@ def repository(tmp_path: Path) -> Path:
 
 
 def test_the_workspace_and_a_method_are_read_from_their_files(repository: Path) -> None:
-    zero_shot_file = results.read_predictions(repository / sides.PREDICTIONS / "zero_shot.h5")
-    mlp_file = results.read_predictions(repository / sides.PREDICTIONS / "mlp_probe.h5")
+    zero_shot_file = read_predictions(repository / sides.PREDICTIONS / "zero_shot.h5")
+    mlp_file = read_predictions(repository / sides.PREDICTIONS / "mlp_probe.h5")
     found = sides.load("workspace", repository=repository, method="zero_shot")
     np.testing.assert_array_equal(found.scores, zero_shot_file.scores)
     for name in ("mlp_probe", "method:mlp_probe"):
@@ -87,7 +88,7 @@ def test_unknown_names_are_refused(repository: Path) -> None:
         sides.load("", repository=repository, method="zero_shot")
     subprocess.run(["git", "init", "--quiet"], cwd=repository, check=True)
     with pytest.raises(ConfigError, match="nope"):
-        revisions.read_predictions(repository, "nope", "data/predictions/zero_shot.h5")
+        revisions.predictions_at(repository, "nope", "data/predictions/zero_shot.h5")
     with pytest.raises(ConfigError) as caught:
         sides.load("phto", repository=repository, method="zero_shot")
     assert "prompt sets and methods here: photo, zero_shot" in caught.value.fix

@@ -16,7 +16,8 @@ import pytest
 import stages
 from clipcifar import params
 from clipcifar.errors import OUT_OF_MEMORY, ConfigError, DataError, EnvironmentFault
-from clipcifar.prompts import PromptsParams, expand_sets
+from clipcifar.prompts import expand_sets
+from clipcifar.prompts_params import PromptsParams
 from stages import prompts
 from tests.import_closure import ROOT
 

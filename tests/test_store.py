@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from clipcifar import container, store
 from clipcifar.errors import DataError
+from clipcifar.fields import class_names_attribute, class_names_of
 from clipcifar.files import Attribute
 
 ATTRIBUTES: dict[str, Attribute] = {
@@ -21,7 +22,7 @@ ATTRIBUTES: dict[str, Attribute] = {
     "weights_sha256": "ab" * 32,
     "config_sha256": "12" * 32,
     "preprocess": '{"size":224}',
-    "class_names": store.class_names_attribute(["cat", "dog", "frog"]),
+    "class_names": class_names_attribute(["cat", "dog", "frog"]),
     "logit_scale": 100.0,
     "dataset": "toy",
     "dataset_digest": "ef" * 32,
@@ -88,8 +89,8 @@ def test_text_embeddings_come_back_as_they_were(tmp_path: Path) -> None:
 @given(st.lists(st.text(min_size=1), min_size=1))
 @settings(max_examples=30)
 def test_class_names_survive_as_an_attribute(class_names: list[str]) -> None:
-    attribute = store.class_names_attribute(class_names)
-    assert store.class_names_of({"class_names": attribute}) == class_names
+    attribute = class_names_attribute(class_names)
+    assert class_names_of({"class_names": attribute}) == class_names
 
 
 def scaled(row: int, factor: float) -> NDArray[np.float32]:
@@ -208,7 +209,7 @@ OTHER: dict[str, Attribute] = {
     "weights_sha256": "cd" * 32,
     "config_sha256": "34" * 32,
     "preprocess": '{"size":336}',
-    "class_names": store.class_names_attribute(["dog", "cat", "frog"]),  # another order is another meaning
+    "class_names": class_names_attribute(["dog", "cat", "frog"]),  # another order is another meaning
     "logit_scale": 50.0,
 }
 

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from clipcifar import params, zero_shot
 from clipcifar.console import HELP, Console, interact
 from clipcifar.errors import ConfigError
+from clipcifar.fields import class_names_attribute
 from clipcifar.files import Attribute
 from clipcifar.params_edit import save_set
-from clipcifar.store import ImageEmbeddings, Split, TextEmbeddings, class_names_attribute
+from clipcifar.store import ImageEmbeddings, Split, TextEmbeddings
 from clipcifar.trial import Bench
 from tests.import_closure import ROOT
 

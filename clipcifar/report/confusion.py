@@ -8,9 +8,9 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from clipcifar.names import METHODS
 from clipcifar.report import charts
 from clipcifar.report.facts import Facts
-from clipcifar.report.table import METHODS
 
 NUMBERED = 12  # most classes whose cells have room for numbers
 NAMED = 30  # most classes whose cells have room at all

@@ -10,10 +10,11 @@ import numpy as np
 from clipcifar.corruption_store import GENERATED
 from clipcifar.corruption_study import REFERENCE, Outcome
 from clipcifar.dataset_file import PreparedSplit
+from clipcifar.names import METHODS
 from clipcifar.report import charts, naming, study
 from clipcifar.report.pictures import Card, Pictures
 from clipcifar.report.study import Chart, Gallery, Matrix, Section, Table
-from clipcifar.report.table import METHODS, p_text
+from clipcifar.report.table import p_text
 from clipcifar.robustness import CLEAN, Share
 from clipcifar.store import ImageEmbeddings
 from clipcifar.verdict import statement

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clipcifar.ensemble_scores import METHODS, Judged, verdicts
+from clipcifar.ensemble_scores import Judged, verdicts
 from clipcifar.files import Attribute
 from clipcifar.metrics import wilson_interval
+from clipcifar.names import METHODS, TRAINED
 from clipcifar.report import charts, study
 from clipcifar.report.study import Chart, Section, Table
 
@@ -96,7 +97,8 @@ def _results(judged: list[Judged], active: str, n_val: int, n_test: int) -> Sect
 
 def _curves(judged: list[Judged], curves: list[Rows], n_val: int, n_test: int) -> Section:
     drawn = []
-    for method, title in METHODS.items():
+    for method in TRAINED:
+        title = METHODS[method]
         series = {
             one.pair.how: rows for one, rows in zip(judged, curves, strict=True) if one.pair.method == method
         }

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from clipcifar import compare, dataset_file, files, results, set_predictions
+from clipcifar import compare, dataset_file, files, set_predictions
 from clipcifar.compare import NamedDifference
 from clipcifar.dataset_file import Prepared
 from clipcifar.errors import DataError
 from clipcifar.files import Attribute
 from clipcifar.metrics import metric_keys
 from clipcifar.model import ModelDescription
+from clipcifar.names import METHODS
+from clipcifar.predictions import Predictions, read_predictions
 from clipcifar.report import ranking as ranking_report
-from clipcifar.report.table import METHODS
-from clipcifar.results import Predictions
 from clipcifar.set_predictions import SetPredictions
 
 MAX_CLASSES = 20  # classes that get bars and galleries of their own
@@ -93,7 +93,7 @@ def read(
     facts = Facts(
         active=active,
         metrics={method: files.read_json(metrics / f"{method}.json") for method in METHODS},
-        predictions={method: results.read_predictions(predictions / f"{method}.h5") for method in METHODS},
+        predictions={method: read_predictions(predictions / f"{method}.h5") for method in METHODS},
         set_metrics=files.read_json(metrics / "prompt_sets.json"),
         sets=set_predictions.read(predictions / "prompt_sets.h5"),
         ranking=ranking_report.read(ranking),

@@ -10,10 +10,11 @@ import numpy as np
 from clipcifar.dataset_file import Prepared
 from clipcifar.duplicate_findings import MOST_CORRELATED, SAME_PICTURE, DuplicateFindings, curve_rows
 from clipcifar.files import Attribute
+from clipcifar.names import METHODS
 from clipcifar.report import charts, study
 from clipcifar.report.pictures import Card, Pictures
 from clipcifar.report.study import Chart, Gallery, Section, Table
-from clipcifar.report.table import METHODS, p_text
+from clipcifar.report.table import p_text
 
 LOOK_ALIKES = 0.1  # train images that a test image may find above the threshold by chance
 QUESTION = (

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from clipcifar.names import METHODS
 from clipcifar.report import cards, confusion, frame, sections, superclasses, verdicts
 from clipcifar.report.facts import Facts
 from clipcifar.report.pictures import SIDE, Pictures
-from clipcifar.report.table import METHODS
 
 SECTIONS = [
     ("verdicts", "Verdicts"),

@@ -6,16 +6,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from clipcifar.names import METHODS
+
 if TYPE_CHECKING:
     from clipcifar.compare import NamedDifference  # SciPy, which `clipcifar show` does not need
-
-METHODS = {
-    "zero_shot": "zero-shot",
-    "rank_prompts": "zero-shot, best prompts",
-    "linear_probe": "linear probe",
-    "mlp_probe": "MLP probe",
-    "projection": "projection heads",
-}
 
 
 def escape(text: str) -> str:

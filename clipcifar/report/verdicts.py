@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clipcifar.compare import LEVEL, NamedDifference
+from clipcifar.names import METHODS
 from clipcifar.report.ranking import gains_text
-from clipcifar.report.table import METHODS
 from clipcifar.verdict import statement
 
 MOST_NAMED = 6  # prompt sets named in one sentence

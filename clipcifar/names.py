@@ -1,0 +1,12 @@
+"""The methods of the main pipeline: their stage names, in the order to show, and what a person calls them."""
+
+from __future__ import annotations
+
+METHODS = {
+    "zero_shot": "zero-shot",
+    "rank_prompts": "zero-shot, best prompts",
+    "linear_probe": "linear probe",
+    "mlp_probe": "MLP probe",
+    "projection": "projection heads",
+}
+TRAINED = ("linear_probe", "mlp_probe", "projection")  # those with a head in data/heads
