@@ -39,13 +39,13 @@ lint: setup audit
 	$(BIN)/mypy
 
 soak: setup
-	$(BIN)/python -m pytest -s tests/test_soak.py --edits 50
+	$(BIN)/python -m pytest -s tests/pipeline/test_soak.py --edits 50
 
 faults: setup
-	CLIPCIFAR_TEST_DVC_KILLS=10 CLIPCIFAR_TEST_FLIPS=2000 $(BIN)/python -m pytest -s tests/test_faults_*.py
+	CLIPCIFAR_TEST_DVC_KILLS=10 CLIPCIFAR_TEST_FLIPS=2000 $(BIN)/python -m pytest -s tests/faults
 
 fuzz: setup
-	$(BIN)/python -m pytest -s tests/test_fuzz.py --fuzz-minutes 10
+	$(BIN)/python -m pytest -s tests/faults/test_fuzz.py --fuzz-minutes 10
 
 coverage: setup
 	$(BIN)/coverage run -m pytest; status=$$?; \

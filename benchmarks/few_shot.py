@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from common import CLASSES, ROOT, WORK, call, clip_like, peak_mb, row, timed, unit_rows
 
-from clipcifar import params, splits, store
-from clipcifar.fields import class_names_attribute
+from clipcifar.core import params
+from clipcifar.store import embeddings as store, splits
+from clipcifar.store.fields import class_names_attribute
 
 FOLDER = WORK / "few_shot"
 TRAIN, TEST = slice(0, 50_000), slice(50_000, 60_000)  # rows; a tenth of train is val
@@ -51,7 +52,7 @@ def write_inputs() -> None:
 
 def stage() -> dict[str, Any]:
     """The stage with the settings of params.yaml, from its files to its page."""
-    from stages import few_shot
+    from studies.few_shot import stage as few_shot
 
     settings = params.load(ROOT / "params.yaml")
     settings["model"] = {**settings["model"], "pretrained": None}

@@ -15,7 +15,7 @@ import yaml
 from common import ROOT, WORK, ahead, call, row, timed
 from workspace import command, made
 
-from clipcifar import params_edit
+from clipcifar.prompts import save as params_edit
 
 STAGES = [path.stem for path in sorted((ROOT / "stages").glob("[a-z]*.py"))]
 _numbers = itertools.count(1)

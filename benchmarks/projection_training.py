@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from clipcifar import params, seeds
+from clipcifar.core import params
+from clipcifar.methods.trained import seeds
 from stages import projection
 
 seconds: list[float] = []

@@ -26,7 +26,8 @@ from common import (
 )
 from sides import PAIRS
 
-from clipcifar import compare, ranking
+from clipcifar.evaluation import compare
+from clipcifar.search import ranking
 
 RANDOM = "random ViT-B-32 weights at full size"
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from common import CLASSES, WORK, call, peak_mb, row, unit_rows
 
-from clipcifar.fields import class_names_attribute
+from clipcifar.store.fields import class_names_attribute
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 LARGEST = {"linear probe": 100_000}
@@ -32,7 +32,7 @@ def made(n: int) -> tuple[Any, Any]:
 
 def store_round(n: int, folder: Path) -> dict[str, float]:
     """Write n test rows, then read and verify them."""
-    from clipcifar import store
+    from clipcifar.store import embeddings as store
 
     rows, labels = made(n)
     attributes = {
@@ -52,8 +52,8 @@ def store_round(n: int, folder: Path) -> dict[str, float]:
 
 def zero_shot(n: int, folder: Path) -> dict[str, float]:
     """Scores and metrics of n rows."""
-    from clipcifar import metrics
-    from clipcifar.zero_shot import logits
+    from clipcifar.evaluation import metrics
+    from clipcifar.methods.zero_shot import logits
 
     rows, labels = made(n)
     weights = unit_rows(np.random.default_rng(1).standard_normal((10, 512)))
@@ -64,7 +64,7 @@ def zero_shot(n: int, folder: Path) -> dict[str, float]:
 
 def ranking(n: int, folder: Path) -> dict[str, float]:
     """300 templates on n rows."""
-    from clipcifar.ranking import tally
+    from clipcifar.search.ranking import tally
 
     rows, labels = made(n)
     weights = unit_rows(np.random.default_rng(1).standard_normal((300, 10, 512), dtype=np.float32))
@@ -75,7 +75,7 @@ def ranking(n: int, folder: Path) -> dict[str, float]:
 
 def linear_probe(n: int, folder: Path) -> dict[str, float]:
     """One fit at C = 10."""
-    from clipcifar.linear_probe import fit
+    from clipcifar.methods.linear_probe import fit
 
     rows, labels = made(n)
     start = time.perf_counter()
@@ -87,8 +87,8 @@ def extraction(n: int, folder: Path) -> dict[str, float]:
     """n images through a stub that costs nothing, so that only our part is seen."""
     import torch
 
-    from clipcifar.extract import extract
-    from clipcifar.shards import ShardFolder
+    from clipcifar.embeddings.extract import extract
+    from clipcifar.embeddings.shards import ShardFolder
 
     class Images:
         def __len__(self) -> int:

@@ -36,7 +36,7 @@ def backbone() -> Any:
     """Our side of the same weights."""
     import torch
 
-    from clipcifar.backbone import Backbone
+    from clipcifar.backbone.towers import Backbone
 
     logging.disable(logging.CRITICAL)
     return Backbone.load(WEIGHTS, torch.device("cpu"))
@@ -44,9 +44,9 @@ def backbone() -> Any:
 
 def sentences(n: int) -> list[str]:
     """The n first sentences of the pool: 300 templates for each of ten classes."""
-    from clipcifar import prompt_pool
+    from clipcifar.prompts import pool
 
-    return list(dict.fromkeys(prompt_pool.expand(CLASSES, dataset="cifar10").sentences))[:n]
+    return list(dict.fromkeys(pool.expand(CLASSES, dataset="cifar10").sentences))[:n]
 
 
 def text_ours(n: str) -> dict[str, float]:
@@ -142,10 +142,11 @@ def loop_ours(n: str, folder: str = "") -> dict[str, float]:
 
     import torch
 
-    from clipcifar import files, kernels
-    from clipcifar.extract import extract
-    from clipcifar.shards import ShardFolder
-    from clipcifar.sources import ArraySource, FolderSource
+    from clipcifar.backbone import kernels
+    from clipcifar.core import files
+    from clipcifar.embeddings.extract import extract
+    from clipcifar.embeddings.shards import ShardFolder
+    from clipcifar.embeddings.sources import ArraySource, FolderSource
 
     tower, count = backbone(), int(n)
     source: Any
@@ -208,8 +209,8 @@ def preprocess_ours(n: str) -> dict[str, float]:
     torch.set_num_threads(1)
     from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
-    from clipcifar import device
-    from clipcifar.preprocess import Preprocess, model_input
+    from clipcifar.backbone import device
+    from clipcifar.backbone.preprocess import Preprocess, model_input
 
     device.keep_freed_memory(torch.device("cpu"))
     config = Preprocess((224, 224), OPENAI_DATASET_MEAN, OPENAI_DATASET_STD, "bicubic", "shortest", 0)
@@ -263,7 +264,7 @@ def logistic_theirs(out: str, tolerance: str = "1e-4") -> dict[str, Any]:
 
 def logistic_ours(out: str) -> dict[str, Any]:
     """Our validation curve and choice on the same rows."""
-    from clipcifar import linear_probe
+    from clipcifar.methods import linear_probe
 
     rows, labels, grid = probe_work()
     start = time.perf_counter()
@@ -330,8 +331,8 @@ def mlp_ours() -> dict[str, float]:
     """Our training of one seed to its early stop."""
     import torch
 
-    from clipcifar.mlp_probe import MLPProbe
-    from clipcifar.training import Labelled, TrainingParams, train
+    from clipcifar.methods.trained.mlp_probe import MLPProbe
+    from clipcifar.methods.trained.training import Labelled, TrainingParams, train
 
     rows, labels, _ = probe_work()
     cpu = torch.device("cpu")

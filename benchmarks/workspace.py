@@ -14,8 +14,11 @@ from typing import Any
 
 from common import CLASSES, ROOT, WORK, clip_like, photographs
 
-from clipcifar import dataset_file, files, params_edit, provenance, splits, store
-from clipcifar.model import ModelDescription
+from clipcifar.core import files
+from clipcifar.embeddings import provenance
+from clipcifar.prompts import save as params_edit
+from clipcifar.store import dataset as dataset_file, embeddings as store, splits
+from clipcifar.store.model import ModelDescription
 
 TRAIN, TEST = 50_000, 10_000
 OVERRIDES = {"model": {"pretrained": None, "path": "data/none"}}

@@ -12,8 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from clipcifar import params
-from clipcifar.errors import OUT_OF_MEMORY, ClipcifarError, ConfigError, exit_with_message, print_anything
+from clipcifar.core import params
+from clipcifar.core.errors import (
+    OUT_OF_MEMORY,
+    ClipcifarError,
+    ConfigError,
+    exit_with_message,
+    print_anything,
+)
 
 INTERRUPTED = 130
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clipcifar import download, files, params, photo_sets, plain_files
-from clipcifar.dataset_params import IMAGEFOLDER, DatasetParams
-from clipcifar.datasets import located, registered
-from clipcifar.errors import ConfigError
+from clipcifar.core import files, params
+from clipcifar.core.errors import ConfigError
+from clipcifar.datasets import download, photo_sets, plain_files
+from clipcifar.datasets.params import IMAGEFOLDER, DatasetParams
+from clipcifar.datasets.registry import located, registered
 from stages import run
 
 

@@ -6,15 +6,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from clipcifar import dataset_file, device, files, params, provenance, store
-from clipcifar.backbone import Backbone
-from clipcifar.container import fingerprint_of
-from clipcifar.dataset_params import DatasetParams, photograph_folder
-from clipcifar.embed_params import EmbedParams
-from clipcifar.extract import extract
-from clipcifar.model import ModelDescription, check_weights, embedding_dim
-from clipcifar.shards import ShardFolder, require_space
-from clipcifar.sources import source_of
+from clipcifar.backbone import device
+from clipcifar.backbone.params import EmbedParams
+from clipcifar.backbone.towers import Backbone
+from clipcifar.core import files, params
+from clipcifar.datasets.params import DatasetParams, photograph_folder
+from clipcifar.embeddings import provenance
+from clipcifar.embeddings.extract import extract
+from clipcifar.embeddings.shards import ShardFolder, require_space
+from clipcifar.embeddings.sources import source_of
+from clipcifar.store import dataset as dataset_file, embeddings as store
+from clipcifar.store.container import fingerprint_of
+from clipcifar.store.model import ModelDescription, check_weights, embedding_dim
 from stages import nobody_waits, run
 
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from clipcifar import class_list, files, params, prompt_pool, store
-from clipcifar.embed_params import EmbedParams
-from clipcifar.fields import class_names_attribute
-from clipcifar.model import ModelDescription
-from clipcifar.sentences import SentenceEmbedder
+from clipcifar.backbone.params import EmbedParams
+from clipcifar.core import files, params
+from clipcifar.embeddings.sentences import SentenceEmbedder
+from clipcifar.prompts import pool as prompt_pool
+from clipcifar.store import classes as class_list, embeddings as store
+from clipcifar.store.fields import class_names_attribute
+from clipcifar.store.model import ModelDescription
 from stages import run
 
 
@@ -25,7 +27,7 @@ def main(
     embedder = SentenceEmbedder(ModelDescription.read(model_path), weights, embed.device)
     offered = len(pool.templates)
     pool = pool.only(set(embedder.fitting(pool.sentences)))
-    embeddings, num_new = embedder.embed(dict.fromkeys(pool.sentences, "clipcifar/prompt_pool.py"))
+    embeddings, num_new = embedder.embed(dict.fromkeys(pool.sentences, "clipcifar/prompts/pool.py"))
     store.write_texts(
         pool_path,
         embeddings=embedder.stacked(embeddings, pool.sentences),

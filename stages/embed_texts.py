@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from clipcifar import files, params, store
-from clipcifar.embed_params import EmbedParams
-from clipcifar.fields import class_names_attribute
-from clipcifar.model import ModelDescription
-from clipcifar.sentences import SentenceEmbedder
+from clipcifar.backbone.params import EmbedParams
+from clipcifar.core import files, params
+from clipcifar.embeddings.sentences import SentenceEmbedder
+from clipcifar.store import embeddings as store
+from clipcifar.store.fields import class_names_attribute
+from clipcifar.store.model import ModelDescription
 from stages import run
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clipcifar import files, params, weights
-from clipcifar.describe import describe
-from clipcifar.model import ModelParams
+from clipcifar.core import files, params
+from clipcifar.store.model import ModelParams
+from clipcifar.weights import resolve
+from clipcifar.weights.describe import describe
 from stages import run
 
 
@@ -15,7 +16,7 @@ def main(settings: dict[str, Any], weights_folder: Path, model_path: Path) -> No
     model = params.read(settings, "model", ModelParams)
     files.require_writable(weights_folder)
     files.require_writable(model_path.parent)
-    resolved = weights.resolve(model, weights_folder)
+    resolved = resolve.resolve(model, weights_folder)
     describe(model, resolved, weights_folder).write(model_path)
     print(f"{model.name}: {resolved.source}")
 

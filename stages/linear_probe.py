@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clipcifar import heads, inputs, linear_probe, params, plots, results
-from clipcifar.linear_probe import LinearProbeParams
-from clipcifar.predictions import inherited
-from clipcifar.progress import progress
+from clipcifar.core import params
+from clipcifar.core.progress import progress
+from clipcifar.evaluation import plots, results
+from clipcifar.methods import linear_probe
+from clipcifar.methods.linear_probe import LinearProbeParams
+from clipcifar.store import heads, inputs
+from clipcifar.store.predictions import inherited
 from stages import run
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clipcifar import inputs, params, seeds
-from clipcifar.mlp_probe import MLPProbe
-from clipcifar.training import Labelled, TrainingParams
+from clipcifar.core import params
+from clipcifar.methods.trained import seeds
+from clipcifar.methods.trained.mlp_probe import MLPProbe
+from clipcifar.methods.trained.training import Labelled, TrainingParams
+from clipcifar.store import inputs
 from stages import run
 
 

@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from clipcifar import dataset_file, download, files, imagefolder, metrics, params, splits
-from clipcifar.dataset_file import PreparedSplit
-from clipcifar.dataset_params import DatasetParams, photograph_folder
-from clipcifar.datasets import located, registered
-from clipcifar.plain_files import shortened
-from clipcifar.splits import SplitParams, TrainVal
+from clipcifar.core import files, params
+from clipcifar.datasets import download, imagefolder
+from clipcifar.datasets.params import DatasetParams, photograph_folder
+from clipcifar.datasets.plain_files import shortened
+from clipcifar.datasets.registry import located, registered
+from clipcifar.evaluation import metrics
+from clipcifar.store import dataset as dataset_file, splits
+from clipcifar.store.dataset import PreparedSplit
+from clipcifar.store.splits import SplitParams, TrainVal
 from stages import run
 
 

@@ -7,10 +7,13 @@ from typing import Any
 
 import torch
 
-from clipcifar import inputs, params, seeds, zero_shot
-from clipcifar.projection import Projection
-from clipcifar.prompts_params import PromptsParams
-from clipcifar.training import Labelled, TrainingParams
+from clipcifar.core import params
+from clipcifar.methods import zero_shot
+from clipcifar.methods.trained import seeds
+from clipcifar.methods.trained.projection import Projection
+from clipcifar.methods.trained.training import Labelled, TrainingParams
+from clipcifar.prompts.params import PromptsParams
+from clipcifar.store import inputs
 from stages import run
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clipcifar import compare, files, inputs, metrics, params, set_predictions, zero_shot
-from clipcifar.calibration import fit_temperature
-from clipcifar.errors import DataError
-from clipcifar.prompts_params import PromptsParams
+from clipcifar.core import files, params
+from clipcifar.core.errors import DataError
+from clipcifar.evaluation import compare, metrics
+from clipcifar.evaluation.calibration import fit_temperature
+from clipcifar.methods import zero_shot
+from clipcifar.prompts.params import PromptsParams
+from clipcifar.store import inputs, set_predictions
 from stages import run
 
 

@@ -6,9 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from clipcifar import class_list, files, params
-from clipcifar.prompts import expand_sets
-from clipcifar.prompts_params import PromptsParams
+from clipcifar.core import files, params
+from clipcifar.prompts.params import PromptsParams
+from clipcifar.prompts.sets import expand_sets
+from clipcifar.store import classes as class_list
 from stages import run
 
 

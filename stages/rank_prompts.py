@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clipcifar import candidates, inputs, params, prompt_pool, prompt_search, ranking, results, store
-from clipcifar.files import read_json, write_json
-from clipcifar.plots import write_csv
-from clipcifar.prompt_set import PromptSet
-from clipcifar.prompts_params import PromptsParams
-from clipcifar.zero_shot import classifier
+from clipcifar.core import params
+from clipcifar.core.files import read_json, write_json
+from clipcifar.evaluation import results
+from clipcifar.evaluation.plots import write_csv
+from clipcifar.methods.zero_shot import classifier
+from clipcifar.prompts import pool
+from clipcifar.prompts.params import PromptsParams
+from clipcifar.search import candidates, outcome as prompt_search, ranking
+from clipcifar.store import embeddings as store, inputs
+from clipcifar.store.prompt_set import PromptSet
 from stages import run
 
 
@@ -36,7 +40,7 @@ def main(
         embedding_of.update(zip(found.sentences, found.embeddings, strict=True))
     names, dataset = images.class_names, str(images.attributes["dataset"])
     sets = [PromptSet.from_json(read_json(prompts / f"{name}.json")) for name in texts]
-    sets.append(prompt_pool.expand(names, dataset=dataset).only(embedding_of))
+    sets.append(pool.expand(names, dataset=dataset).only(embedding_of))
     offered = candidates.collect(sets, num_classes=len(names))
     reference = classifier(texts.get(active) or store.read_texts(texts_folder / f"{active}.h5"))
     train = images.train.part(ranking.by_class(images.train.labels, rows.train))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clipcifar import files, params
-from clipcifar.dataset_params import DatasetParams, photograph_folder
-from clipcifar.prompts_params import PromptsParams
-from clipcifar.report import facts, page, table
-from clipcifar.report.pictures import Pictures
-from clipcifar.splits import SplitParams
+from clipcifar.core import files, params
+from clipcifar.datasets.params import DatasetParams, photograph_folder
+from clipcifar.prompts.params import PromptsParams
+from clipcifar.render import table
+from clipcifar.render.pictures import Pictures
+from clipcifar.report import facts, page
+from clipcifar.store.splits import SplitParams
 from stages import run
 
 

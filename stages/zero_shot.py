@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clipcifar import inputs, params, results, zero_shot
-from clipcifar.calibration import fit_temperature
-from clipcifar.prompts_params import PromptsParams
+from clipcifar.core import params
+from clipcifar.evaluation import results
+from clipcifar.evaluation.calibration import fit_temperature
+from clipcifar.methods import zero_shot
+from clipcifar.prompts.params import PromptsParams
+from clipcifar.store import inputs
 from stages import run
 
 

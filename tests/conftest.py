@@ -10,7 +10,7 @@ os.environ.setdefault("DVC_NO_ANALYTICS", "1")
 
 import pytest
 
-from tests.workspace import Workspace, finished_workspace
+from tests.support.workspace import Workspace, finished_workspace
 
 TINY_CONFIG = {
     "model_cfg": {
@@ -28,9 +28,9 @@ TINY_CONFIG = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--edits", type=int, default=6, help="random edits of params.yaml in tests/test_soak.py")
+    parser.addoption("--edits", type=int, default=6, help="random edits of params.yaml in test_soak.py")
     parser.addoption(
-        "--fuzz-minutes", default=0, help="of each search in tests/test_fuzz.py; 0 is one short round"
+        "--fuzz-minutes", default=0, help="of each search in tests/faults/test_fuzz.py; 0 is one short round"
     )
 
 
@@ -85,7 +85,7 @@ LITTLE_STAGES = [
 @pytest.fixture(scope="session")
 def little(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """The same on six images a class and split, where every stage takes a fraction of a second."""
-    from tests import faults
+    from tests.support import faults
 
     workspace = finished.copy(tmp_path_factory.mktemp("little") / "w")
     workspace.edit(lambda settings: settings["dataset"].update(max_per_class=6))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from clipcifar import compare
+from clipcifar.evaluation import compare
+from clipcifar.evaluation.verdict import verdict
+from clipcifar.render.pictures import Card, Pictures
 from clipcifar.report import gallery
 from clipcifar.report.facts import Facts
 from clipcifar.report.gallery import Flip, Hard
-from clipcifar.report.pictures import Card, Pictures
 from clipcifar.report.verdicts import sentence
-from clipcifar.verdict import verdict
 
 FLIPS_SHOWN, HARD_SHOWN, SETS_SHOWN = 8, 5, 6
 

@@ -8,8 +8,8 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from clipcifar.names import METHODS
-from clipcifar.report import charts
+from clipcifar.evaluation.names import METHODS
+from clipcifar.render import charts
 from clipcifar.report.facts import Facts
 
 NUMBERED = 12  # most classes whose cells have room for numbers

@@ -10,17 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from clipcifar import compare, dataset_file, files, set_predictions
-from clipcifar.compare import NamedDifference
-from clipcifar.dataset_file import Prepared
-from clipcifar.errors import DataError
-from clipcifar.files import Attribute
-from clipcifar.metrics import metric_keys
-from clipcifar.model import ModelDescription
-from clipcifar.names import METHODS
-from clipcifar.predictions import Predictions, read_predictions
+from clipcifar.core import files
+from clipcifar.core.errors import DataError
+from clipcifar.core.files import Attribute
+from clipcifar.evaluation import compare
+from clipcifar.evaluation.compare import NamedDifference
+from clipcifar.evaluation.metrics import metric_keys
+from clipcifar.evaluation.names import METHODS
 from clipcifar.report import ranking as ranking_report
-from clipcifar.set_predictions import SetPredictions
+from clipcifar.store import dataset as dataset_file, set_predictions
+from clipcifar.store.dataset import Prepared
+from clipcifar.store.model import ModelDescription
+from clipcifar.store.predictions import Predictions, read_predictions
+from clipcifar.store.set_predictions import SetPredictions
 
 MAX_CLASSES = 20  # classes that get bars and galleries of their own
 ZERO_SHOT = ("zero_shot", "rank_prompts")  # no weight of these is trained

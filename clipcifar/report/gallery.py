@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar.calibration import log_softmax
+from clipcifar.evaluation.calibration import log_softmax
 
 
 @dataclass(frozen=True)

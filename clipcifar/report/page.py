@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from clipcifar.names import METHODS
-from clipcifar.report import cards, confusion, frame, sections, superclasses, verdicts
+from clipcifar.evaluation.names import METHODS
+from clipcifar.render import frame
+from clipcifar.render.pictures import SIDE, Pictures
+from clipcifar.report import cards, confusion, sections, superclasses, verdicts
 from clipcifar.report.facts import Facts
-from clipcifar.report.pictures import SIDE, Pictures
 
 SECTIONS = [
     ("verdicts", "Verdicts"),
@@ -35,6 +36,7 @@ def render(facts: Facts, pictures: Pictures, *, split: str) -> str:
     families = superclasses.section(facts)
     return frame.render(
         "page.html",
+        package="clipcifar.report",
         heading=f"{facts.dataset.name} with {facts.model.model} {facts.model.pretrained}".rstrip(),
         active=facts.active,
         compared=f"{_as_set(facts.active)} {_as_set(others[0])}" if others else "",

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from clipcifar.errors import DataError
-from clipcifar.files import read_json
-from clipcifar.report.table import markdown_table, p_text
+from clipcifar.core.errors import DataError
+from clipcifar.core.files import read_json
+from clipcifar.render.table import markdown_table, p_text
 
 _KEYS = ("active", "kind", "chosen", "verdict", "n", "gain", "val_accuracy", "set", "best", "candidates")
 _MEMBERS_SHOWN = 12

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from clipcifar import calibration
-from clipcifar.names import METHODS
-from clipcifar.report import charts
-from clipcifar.report.charts import shortened
+from clipcifar.evaluation import calibration
+from clipcifar.evaluation.names import METHODS
+from clipcifar.render import charts
+from clipcifar.render.charts import shortened
+from clipcifar.render.table import interval_text, p_text, seeds_text
 from clipcifar.report.facts import Facts
 from clipcifar.report.ranking import chosen_templates, gains_text, on_val_text, template_cells
-from clipcifar.report.table import interval_text, p_text, seeds_text
 
 TEMPLATES_SHOWN = 12
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from clipcifar.hierarchy import hierarchy_of
-from clipcifar.names import METHODS
-from clipcifar.report import charts
+from clipcifar.evaluation.hierarchy import hierarchy_of
+from clipcifar.evaluation.names import METHODS
+from clipcifar.render import charts
+from clipcifar.render.table import interval_text
 from clipcifar.report.confusion import NAMED, cell, largest
 from clipcifar.report.facts import Facts
-from clipcifar.report.table import interval_text
 
 
 def section(facts: Facts) -> dict[str, Any] | None:

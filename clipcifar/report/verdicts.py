@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clipcifar.compare import LEVEL, NamedDifference
-from clipcifar.names import METHODS
+from clipcifar.evaluation.compare import LEVEL, NamedDifference
+from clipcifar.evaluation.names import METHODS
+from clipcifar.evaluation.verdict import statement
 from clipcifar.report.ranking import gains_text
-from clipcifar.verdict import statement
 
 MOST_NAMED = 6  # prompt sets named in one sentence
 

@@ -1,7 +1,7 @@
 """Train the stand-in CLIP that the demo and the tests run the whole pipeline on.
 
 The model is a CLIP in miniature (`clip/open_clip_config.json`), trained from scratch with CLIP's
-contrastive loss on the 700 scans that `clipcifar.array_sets.load_digits` leaves out, so that none of
+contrastive loss on the 700 scans that `clipcifar.datasets.array_sets.load_digits` leaves out, so that none of
 the images that the pipeline sees was seen here. An image is shifted a little and altered in one of
 six ways. A caption is true of its image: it names the digit or, one time in four, a digit that the
 image does not show ("a scan of anything but three"), and may say how the image was altered. Every
@@ -39,7 +39,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from tqdm import trange
 
-from clipcifar.array_sets import DIGIT_NAMES, load_digits, reserved_digits
+from clipcifar.datasets.array_sets import DIGIT_NAMES, load_digits, reserved_digits
 
 FOLDER = Path(__file__).parent / "clip"
 SEED, STEPS, BATCH, WARMUP, PEAK_RATE, WEIGHT_DECAY = 0, 1800, 256, 100, 5e-3, 0.1

@@ -18,7 +18,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from clipcifar import params_edit
+from clipcifar.prompts import save as params_edit
 
 PROJECT = Path(__file__).resolve().parents[2]
 OVERRIDES = Path("data/demo/params.yaml")

@@ -1,0 +1,147 @@
+"""Everything that depends on the kind of device; the rest of the code is device-agnostic."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+
+from clipcifar.backbone.params import DeviceName, Precision
+from clipcifar.core.errors import ConfigError, EnvironmentFault
+
+# Torch's allocator on the host, C++, CUDA's runtime (pinned memory, too), cuBLAS, and oneDNN.
+_OUT_OF_MEMORY = (
+    "allocate memory",
+    "bad_alloc",
+    "out of memory",
+    "STATUS_ALLOC_FAILED",
+    "could not create a memory object",
+)
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
+
+# Before MKL is first called: left to itself it divides some sums among threads, and on processors without
+# AVX-512 their number then shows in the last digits.
+os.environ.setdefault("MKL_CBWR", "AUTO")
+
+
+def choose(name: DeviceName, *, key: str) -> torch.device:
+    """The device asked for; "auto" takes cuda, else mps, else cpu.
+
+    Args:
+        name: what params.yaml says.
+        key: where it says so, for the message.
+
+    Raises:
+        ConfigError: the device asked for by name is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, available in there.items() if available))
+    if not there[name]:
+        raise ConfigError(f"there is no {name} device here", where=f"params.yaml: {key}", fix="use auto")
+    return torch.device(name)
+
+
+def autocast(
+    device: torch.device, precision: Precision, *, key: str = "embed.precision"
+) -> AbstractContextManager[object]:
+    """Mixed precision where it is offered: bf16 and fp16 on cuda.
+
+    Args:
+        precision: what params.yaml says under `key`.
+
+    Raises:
+        ConfigError: mixed precision is asked for on another device.
+    """
+    if precision == "fp32":
+        return nullcontext()
+    if device.type != "cuda":
+        raise ConfigError(
+            f"precision {precision} is for cuda, the device is {device.type}",
+            where=f"params.yaml: {key}",
+            fix="use fp32",
+        )
+    return torch.autocast("cuda", dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[precision])
+
+
+def gradient_scaler(device: torch.device, precision: Precision) -> torch.amp.GradScaler:
+    """Loss scaling for fp16, whose smallest number many gradients fall below; elsewhere it does nothing."""
+    return torch.amp.GradScaler(device.type, enabled=precision == "fp16" and device.type == "cuda")
+
+
+def upload(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy a tensor to the device, on cuda through pinned memory so that the copy overlaps work."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+class Download:
+    """A tensor on its way to the host, started at once.
+
+    On cuda it is copied into pinned memory behind the work that makes it, and waiting for it does
+    not wait for work that was queued later; elsewhere it is copied when it is asked for.
+    """
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._tensor, self._done = tensor, None
+        if tensor.device.type == "cuda":
+            self._tensor = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            self._tensor.copy_(tensor, non_blocking=True)
+            self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._done.record()
+
+    def wait(self) -> torch.Tensor:
+        """The tensor on the host."""
+        if self._done is not None:
+            self._done.synchronize()
+        return self._tensor.cpu()
+
+
+def keep_freed_memory(device: torch.device) -> None:
+    """Let the process keep large blocks that it has freed, where the C library is glibc.
+
+    By default each activation of a CPU batch is mapped, zeroed by the kernel, used once and
+    unmapped, which costs the image tower up to a quarter of its time. Values are not touched.
+    """
+    if device.type == "cpu" and platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def make_deterministic(seed: int) -> None:
+    """Seed torch and ask for deterministic kernels, which on cuda need the cuBLAS workspace set."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms would import the compiler
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # NaN costs time
+    torch.manual_seed(seed)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says, in any of torch's ways, that the host or the device has no memory left."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+
+
+@contextmanager
+def out_of_memory_explained(setting: str, *, fix: str = "") -> Iterator[None]:
+    """Name a setting when memory runs out, on the host or on the device.
+
+    Args:
+        setting: its key in params.yaml.
+        fix: what to do; by default to lower the setting.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        if not is_out_of_memory(error):
+            raise
+        raise EnvironmentFault(
+            "out of memory", where=f"params.yaml: {setting}", fix=fix or f"lower {setting}"
+        ) from error

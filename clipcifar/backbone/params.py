@@ -1,0 +1,37 @@
+"""How to embed: the `embed` section of params.yaml, and the names of devices and precisions."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from clipcifar.core.params import Range
+
+DeviceName = Literal["auto", "cuda", "mps", "cpu"]
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True)
+class EmbedParams:
+    """The `embed` section.
+
+    Attributes:
+        device: where both towers run.
+        precision: of the image tower; sentences are always embedded in fp32.
+        batch_size: images per forward pass.
+        workers: processes that decode photographs; None for one per core.
+    """
+
+    device: DeviceName
+    precision: Precision
+    batch_size: Annotated[int, Range(1)]
+    workers: Annotated[int | None, Range(0)]
+
+    @property
+    def worker_count(self) -> int:
+        if self.workers is not None:
+            return self.workers
+        if hasattr(os, "sched_getaffinity"):  # a container may have fewer cores than the machine
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1

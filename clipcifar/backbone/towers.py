@@ -1,0 +1,162 @@
+"""The frozen CLIP: load it, encode images, encode sentences.
+
+Only this module and `clipcifar.weights.resolve` import open_clip. The weights come from a folder in
+open_clip's own format, which `clipcifar.weights.resolve` has filled; nothing here asks a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from clipcifar.backbone import device as devices, kernels, preprocess as preprocessing
+from clipcifar.backbone.params import Precision
+from clipcifar.core.errors import ConfigError, DataError, EnvironmentFault
+
+TEXT_ROWS = 16  # rows of every text batch; see `encode_sentences`
+
+
+class Backbone:
+    """A frozen CLIP in evaluation mode.
+
+    Attributes:
+        preprocess: what the checkpoint says about its input images.
+        context_length: the most tokens a sentence may have, start and end tokens included.
+        logit_scale: the learned factor on cosine similarities, a plain number.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, device: torch.device) -> None:
+        self._model = model.eval().requires_grad_(False)  # Any: open_clip has no types
+        kernels.replace_attention(model)
+        devices.keep_freed_memory(device)
+        self._tokenizer = tokenizer
+        self.device = device
+        config = open_clip.get_model_preprocess_cfg(model)
+        self.preprocess = preprocessing.Preprocess.from_config(config)
+        self.context_length: int = tokenizer.context_length
+        self.logit_scale = float(model.logit_scale.exp())
+        # A causal text tower that reads the end-of-text token cannot see what follows it.
+        self._cuttable = (
+            isinstance(model, open_clip.CLIP)
+            and model.attn_mask is not None
+            and model.text_pool_type == "argmax"
+        )
+
+    @classmethod
+    def load(cls, folder: Path, device: torch.device) -> Backbone:
+        """Load from a folder in open_clip's format.
+
+        Raises:
+            DataError: the weights are damaged or do not fit the architecture.
+            EnvironmentFault: there is not enough memory for it.
+        """
+        name = f"local-dir:{folder}"
+        try:
+            with kernels.Undrawn():  # open_clip loads strictly: what the file lacks is an error
+                model = open_clip.create_model(name, device=device, require_pretrained=True)
+            tokenizer = open_clip.get_tokenizer(name)
+        except ImportError as error:
+            raise ConfigError(
+                f"this model's tokenizer or text tower needs another package: {error}",
+                where=str(folder),
+                fix="pip install transformers sentencepiece",
+            ) from error
+        except Exception as error:  # open_clip, torch and safetensors raise many types
+            if devices.is_out_of_memory(error):
+                raise EnvironmentFault(
+                    "out of memory while the model was loaded",
+                    where=str(folder),
+                    fix="free some memory, choose another embed.device, or a smaller model",
+                ) from error
+            raise DataError(
+                f"the weights cannot be loaded: {error}",
+                where=str(folder),
+                fix="run `dvc repro -f fetch_model`",
+            ) from error
+        return cls(model, tokenizer, device)
+
+    @torch.inference_mode()
+    def encode_images(self, images: torch.Tensor, precision: Precision = "fp32") -> torch.Tensor:
+        """Embed a batch of images.
+
+        Args:
+            images: (B, 3, H, W) uint8 on the host, any size.
+            precision: of the image tower; the result is float32 in any case.
+
+        Returns:
+            (B, D) float32 unit rows, on the device and perhaps still being computed.
+        """
+        pixels = preprocessing.model_input(devices.upload(images, self.device), self.preprocess)
+        with devices.autocast(self.device, precision), kernels.fast_linear(self.device):
+            features = self._model.encode_image(pixels)
+        return F.normalize(features.float(), dim=-1)
+
+    def count_tokens(self, sentence: str) -> int:
+        """The number of tokens of a sentence before any cut, start and end tokens included."""
+        if hasattr(self._tokenizer, "encode"):
+            return len(self._tokenizer.encode(sentence)) + 2
+        cleaned = self._tokenizer.clean_fn(sentence)
+        return len(self._tokenizer.tokenizer(cleaned).input_ids)
+
+    def encode_sentences(self, sentences: list[str]) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
+        """Embed sentences, each alike whatever its neighbours.
+
+        Batches hold sentences of one token length, cut after the end-of-text token, and always
+        `TEXT_ROWS` rows (short ones padded by repetition). So every matrix product has a shape
+        that depends on the sentence alone, and with it every bit of the result.
+
+        Args:
+            sentences: S sentences, none over the context length (see `check_length`).
+
+        Yields:
+            Batch by batch, the positions of its sentences and their (rows, D) float32 unit rows.
+        """
+        lengths = [
+            self.count_tokens(sentence) if self._cuttable else self.context_length for sentence in sentences
+        ]
+        order = sorted(range(len(sentences)), key=lambda i: (lengths[i], sentences[i]))
+        start = 0
+        while start < len(order):
+            length = lengths[order[start]]
+            rows = [i for i in order[start : start + TEXT_ROWS] if lengths[i] == length]
+            padded = rows + [rows[-1]] * (TEXT_ROWS - len(rows))
+            tokens = self._tokenizer([sentences[i] for i in padded])[:, :length]
+            with kernels.fast_linear(self.device):
+                features = self._encode_tokens(tokens.to(self.device))
+            yield rows, F.normalize(features.float(), dim=-1)[: len(rows)].cpu().numpy()
+            start += len(rows)
+
+    @torch.inference_mode()
+    def _encode_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(B, L) token ids to (B, D) features; L is the context length or, where it is exact, less."""
+        length = tokens.shape[1]
+        if length == self.context_length:
+            features: torch.Tensor = self._model.encode_text(tokens)
+            return features
+        narrowed = {
+            "positional_embedding": self._model.positional_embedding[:length],
+            "attn_mask": self._model.attn_mask[:length, :length],
+        }
+        output = torch.func.functional_call(self._model, narrowed, args=(), kwargs={"text": tokens})
+        narrow: torch.Tensor = output["text_features"] if isinstance(output, dict) else output[1]
+        return narrow
+
+    def check_length(self, sentence: str, *, where: str) -> None:
+        """Raise ConfigError when a sentence does not fit the context.
+
+        CLIP's tokenizers cut over-long text without a word; here nothing is ever cut.
+        """
+        count = self.count_tokens(sentence)
+        if count > self.context_length:
+            raise ConfigError(
+                f"{sentence!r} has {count} tokens, the model reads {self.context_length}",
+                where=where,
+                fix="shorten the sentence",
+            )

@@ -1,0 +1,1 @@
+"""The door: `clipcifar` and its commands."""

@@ -1,0 +1,67 @@
+"""A comparison as tables in markdown, which read well in a terminal too, or as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from clipcifar.evaluation.compare import Comparison, Paired
+from clipcifar.evaluation.verdict import verdict
+from clipcifar.render.table import escape, markdown_table, p_text
+
+
+def _row(name: str, found: Paired, p_value: float) -> list[str]:
+    return [
+        name,
+        str(found.n),
+        f"{found.accuracy_a:.4f}",
+        f"{found.accuracy_b:.4f}",
+        f"{100 * found.difference:+.2f}",
+        f"{100 * found.low:+.2f} to {100 * found.high:+.2f}",
+        str(found.only_a),
+        str(found.only_b),
+        p_text(p_value),
+    ]
+
+
+def as_table(
+    comparison: Comparison, *, name_a: str, name_b: str, shown: Callable[[str], str] = escape
+) -> str:
+    """Verdict, the difference overall and per class, and the largest flows between classes.
+
+    Args:
+        comparison: of B with A.
+        name_a, name_b: what the two are called.
+        shown: how a name is written; `escape` for markdown, `str` for a terminal.
+    """
+    a, b = shown(name_a), shown(name_b)
+    header = ["", "images", "A", "B", "B - A (points)", "95 % interval", "only A right", "only B right", "p"]
+    rows = [_row("all", comparison.overall, comparison.overall.p_value)]
+    rows += [_row(shown(item.name), item.paired, item.p_holm) for item in comparison.per_class]
+    lines = [
+        f"A = {a}, B = {b}",
+        "",
+        verdict(comparison, name_a=a, name_b=b),
+        "",
+        *markdown_table(header, rows),
+        "",
+    ]
+    lines += [
+        "p: exact McNemar; of a class, Holm-corrected over the classes. The test decides: intervals are",
+        "paired bootstrap and not corrected, so one may leave out 0 where no difference is shown.",
+    ]
+    if comparison.flows:
+        flows = [[shown(f.label), shown(f.from_a), shown(f.to_b), str(f.n)] for f in comparison.flows]
+        lines += ["", *markdown_table(["images of", "A says", "B says", "images"], flows, text_columns=3)]
+    return "\n".join(lines)
+
+
+def as_data(comparison: Comparison, *, name_a: str, name_b: str) -> dict[str, Any]:
+    """Everything in plain dicts and lists."""
+    return {
+        "a": name_a,
+        "b": name_b,
+        "verdict": verdict(comparison, name_a=name_a, name_b=name_b),
+        **asdict(comparison),
+    }

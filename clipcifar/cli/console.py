@@ -1,0 +1,126 @@
+"""`clipcifar try` without a prompt: a line is a prompt, the answer comes at once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from clipcifar.cli.trial import Bench, SplitName, Trial
+from clipcifar.core.errors import ClipcifarError, ConfigError
+from clipcifar.core.files import cache_folder
+from clipcifar.evaluation.verdict import verdict
+from clipcifar.prompts.save import save_set
+from clipcifar.prompts.templates import PLACEHOLDER
+
+HELP = """\
+a photo of a {classname}.        try a template; [a|b] are alternatives; ; separates several
+horse: a horse in a field.       give one class its own sentences, on top of what was tried last
+:on test | :on train             which images to score on (train, so that the test set is not used up)
+:save NAME                       keep what was tried last as a prompt set in params.yaml
+:help  :quit"""
+
+
+def answer(trial: Trial, *, on: SplitName, active: str) -> str:
+    """What a trial amounts to, in two lines."""
+    overall = trial.comparison.overall
+    accuracies = f"top-1 {overall.accuracy_b:.4f}, {active} {overall.accuracy_a:.4f}"
+    said = verdict(trial.comparison, name_a=active, name_b="this prompt")
+    return f"{accuracies} ({overall.n:,} {on} images)\n{said}"
+
+
+class Console:
+    """The state of an interactive session: what was tried last, and on which images.
+
+    Args:
+        bench: what trials are made on.
+        active: name of the prompt set that trials are compared with.
+        params_path: where `:save` writes.
+        dataset: name for a saved per-class set.
+    """
+
+    def __init__(self, bench: Bench, *, active: str, params_path: Path, dataset: str) -> None:
+        self._bench, self._active = bench, active
+        self._params_path, self._dataset = params_path, dataset
+        self._on: SplitName = "train"
+        self._templates: list[str] | None = None
+        self._sentences = bench.active_sentences
+
+    def reply(self, line: str) -> str | None:
+        """The answer to one line, or None to end the session."""
+        try:
+            if line.startswith(":"):
+                return self._command(*line[1:].split())
+            return self._try(line)
+        except ClipcifarError as error:
+            return f"error: {error}"
+
+    def _try(self, line: str) -> str:
+        class_name, colon, rest = line.partition(":")
+        own = colon and (class_name.strip() in self._bench.class_names or PLACEHOLDER not in line)
+        texts = [text.strip() for text in (rest if own else line).split(";") if text.strip()]
+        if own and not texts:
+            raise ConfigError(f"no sentence for {class_name.strip()}", fix="write it after the colon")
+        if own:
+            sentences = self._bench.with_class_sentences(self._sentences, class_name.strip(), texts)
+        else:
+            sentences = self._bench.from_templates(texts)
+        trial = self._bench.run(sentences, on=self._on)
+        self._templates, self._sentences = (None if own else texts), sentences
+        return answer(trial, on=self._on, active=self._active)
+
+    def _command(self, name: str = "", *arguments: str) -> str | None:
+        match name, arguments:
+            case (("quit" | "q" | "exit"), ()):
+                return None
+            case "on", ("train" | "test" as split,):
+                self._on = split
+                return f"scoring on the {split} images"
+            case "save", (set_name,):
+                return self._save(set_name)
+            case (("help" | "h"), ()):
+                return HELP
+            case ("on", _):
+                return "error: it takes one of :on train and :on test"
+            case ("save", _):
+                return "error: it takes one name of letters, digits, _ and -, as in :save mine"
+            case _:
+                return f"error: unknown command :{name}\n{HELP}"
+
+    def _save(self, name: str) -> str:
+        if self._templates is None and self._sentences is self._bench.active_sentences:
+            raise ConfigError("nothing was tried yet", fix="type a prompt first")
+        if self._templates is not None:
+            values: dict[str, Any] = {"template_mode": "shared", "templates": self._templates}
+        else:
+            values = {"template_mode": "per_class", "dataset": self._dataset, "sentences": self._sentences}
+        return save_set(
+            self._params_path, name, values, class_names=self._bench.class_names, dataset=self._dataset
+        )
+
+
+def interact(
+    console: Console, *, read: Callable[[str], str] = input, write: Callable[[str], None] = print
+) -> None:
+    """Read and answer lines until the end of input, with history kept between sessions."""
+    history = cache_folder() / "try-history"
+    with contextlib.suppress(ImportError, OSError):  # no readline on some systems, no history at first
+        import readline
+
+        history.parent.mkdir(parents=True, exist_ok=True)
+        readline.read_history_file(history)
+    write(HELP)
+    while True:
+        try:
+            line = read("prompt> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            break
+        reply = console.reply(line) if line else ""
+        if reply is None:
+            break
+        write(reply)
+    with contextlib.suppress(ImportError, OSError):
+        import readline
+
+        readline.write_history_file(history)

@@ -1,0 +1,133 @@
+"""The two sides of a comparison: what a person names, as predictions on the test images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar.core.errors import ConfigError, DataError
+from clipcifar.core.params import nearest, suggestion
+from clipcifar.evaluation.names import METHODS
+from clipcifar.methods import zero_shot
+from clipcifar.project import revisions
+from clipcifar.store import embeddings as store
+from clipcifar.store.fields import class_names_of
+from clipcifar.store.predictions import Predictions, inherited, read_predictions
+
+Kind = Literal["workspace", "method", "set", "rev"]
+WORKSPACE = "workspace"
+PREDICTIONS, IMAGES, TEXTS = "data/predictions", "data/embeddings/images.h5", "data/embeddings/texts"
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """Two sets of predicted classes on the same images in the same order.
+
+    Attributes:
+        predicted_a, predicted_b: (N,) int64.
+        labels: (N,) int64.
+        class_names: C names in label order.
+    """
+
+    predicted_a: NDArray[np.int64]
+    predicted_b: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    class_names: list[str]
+
+
+def kind_of(name: str, repository: Path) -> tuple[Kind, str]:
+    """What a person means by a name, and the name without its prefix.
+
+    In this order: "workspace", a method of the workspace, a prompt set embedded in the workspace, a
+    git revision or DVC experiment. `method:`, `set:` and `rev:` before the name say which is meant.
+
+    Raises:
+        ConfigError: there is no name, or what the prefix says is not there.
+    """
+    prefix, _, rest = name.rpartition(":")
+    if prefix not in ("", "method", "set", "rev"):
+        prefix, rest = "", name
+    if not rest:
+        raise ConfigError(
+            "a side of the comparison has no name", fix="name a prompt set, a method or a commit"
+        )
+    if prefix == "rev":
+        return "rev", rest
+    if prefix == "method" and rest not in METHODS:
+        raise ConfigError(f"unknown method {rest!r}", fix=suggestion(rest, METHODS))
+    sets = _embedded_sets(repository)
+    if prefix == "set" and rest not in sets:
+        raise ConfigError(f"there is no embedded prompt set {rest!r}", fix=suggestion(rest, sets))
+    if not prefix and rest == WORKSPACE:
+        return "workspace", rest
+    if prefix == "method" or (not prefix and rest in METHODS):
+        return "method", rest
+    return ("set", rest) if rest in sets else ("rev", rest)
+
+
+def _embedded_sets(repository: Path) -> list[str]:
+    return sorted(path.stem for path in (repository / TEXTS).glob("*.h5"))
+
+
+def load(name: str, *, repository: Path, method: str) -> Predictions:
+    """Predictions of what a person named; see `kind_of`.
+
+    Args:
+        name: of the side.
+        repository: root of the git and DVC repository.
+        method: whose predictions are meant by the workspace or a revision.
+
+    Raises:
+        ConfigError: nothing of that name is there.
+        DataError: a file is damaged.
+    """
+    kind, rest = kind_of(name, repository)
+    if kind == "workspace":
+        return read_predictions(repository / PREDICTIONS / f"{method}.h5")
+    if kind == "method":
+        return read_predictions(repository / PREDICTIONS / f"{rest}.h5")
+    if kind == "set":
+        return _of_prompt_set(repository / IMAGES, repository / TEXTS / f"{rest}.h5")
+    try:
+        return revisions.predictions_at(repository, rest, f"{PREDICTIONS}/{method}.h5")
+    except ConfigError as error:
+        known = [*_embedded_sets(repository), *METHODS]
+        near = nearest(rest, [*known, WORKSPACE])
+        meant = f"did you mean {near}? Else " if near else ""
+        error.fix = f"{meant}{error.fix}; prompt sets and methods here: {', '.join(known)}"
+        raise
+
+
+def _of_prompt_set(images_path: Path, texts_path: Path) -> Predictions:
+    images, texts = store.read_images(images_path), store.read_texts(texts_path)
+    store.check_same_space(images, texts)
+    weights = zero_shot.classifier(texts)
+    scores = zero_shot.logits(images.test.embeddings, weights, logit_scale=images.logit_scale)
+    return Predictions(scores, images.test.labels, images.test.ids, inherited(images.attributes))
+
+
+def align(a: Predictions, b: Predictions) -> Aligned:
+    """Join two sides by sample id.
+
+    Raises:
+        DataError: they are of other images, labels or classes.
+    """
+    if a.attributes["class_names"] != b.attributes["class_names"] or set(a.ids) != set(b.ids):
+        raise DataError(
+            f"the two sides are of different images ({len(a.ids)} and {len(b.ids)}) or classes",
+            fix="compare runs of the same dataset and subset",
+        )
+    row_in_b = {sample_id: row for row, sample_id in enumerate(b.ids)}
+    rows = [row_in_b[sample_id] for sample_id in a.ids]
+    if (b.labels[rows] != a.labels).any():
+        raise DataError("the two sides give the same image different labels", fix="run `dvc repro` for both")
+    return Aligned(
+        a.predicted,
+        b.predicted[rows],
+        a.labels,
+        class_names_of(a.attributes),
+    )

@@ -1,0 +1,188 @@
+"""Bytes on disk: canonical JSON, digests, and writes that leave either the old file or the new one."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from math import ceil, floor
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import platformdirs
+
+from clipcifar.core.errors import DataError, EnvironmentFault
+
+_COPY_BYTES = 1 << 20
+Attribute = str | int | float | bool  # what a file of ours says about itself, one value a name
+CachePart = Literal["corruptions", "downloads", "embeddings", "extraction", "finetune", "models", "speeds"]
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no white space: equal values give equal text. NaN is a ValueError."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def sha256_of(value: Any) -> str:
+    """Hex sha256 of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Hex sha256 of a file, read in blocks."""
+    return file_digest(path, "sha256")
+
+
+def file_digest(path: Path, algorithm: Literal["sha256", "md5"]) -> str:
+    """Hex digest of a file, read in blocks."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, algorithm).hexdigest()
+
+
+def source_sha256(*paths: Path) -> str:
+    """Hex sha256 of source files, for fingerprints that must change with the code."""
+    return sha256_of([path.read_text(encoding="utf-8") for path in paths])
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn an OSError on `path` into an error that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentFault(
+            f"cannot use {path}: {error.strerror or error}",
+            where=str(path),
+            fix="check that the folder exists, can be written and has space left",
+        ) from error
+
+
+def write_atomically(path: Path, content: bytes | memoryview) -> None:
+    """Write a temporary file beside `path`, force it to disk, and give it its name.
+
+    Raises:
+        EnvironmentFault: the disk is full, read-only or broken; `path` is the whole old or whole new file.
+    """
+    with _placed(path, len(content)) as stream:
+        stream.write(content)
+
+
+@contextmanager
+def _placed(path: Path, num_bytes: int) -> Iterator[BinaryIO]:
+    """A stream whose bytes get the name `path` when all of them are on disk, and else leave nothing."""
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
+        require_space(path.parent, num_bytes)
+        prefix = f".{path.name}.{os.getpid()}."
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=".tmp")
+        try:
+            with open(handle, "wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.chmod(temporary, 0o644)  # mkstemp makes it private
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Delete temporary files that killed processes left beside `path`; those of living ones stay."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        if is_abandoned(leftover):
+            leftover.unlink(missing_ok=True)
+
+
+def is_abandoned(temporary: Path) -> bool:
+    """Whether a temporary file (.<name>.<process>.<random>.tmp) is of a process that has died."""
+    writer = temporary.name.split(".")[-3:-2]
+    return writer != [] and writer[0].isdecimal() and not is_running(int(writer[0]))
+
+
+def is_running(process: int) -> bool:
+    """Whether there is such a process; true on systems that cannot be asked."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)  # signal 0 only asks
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable; systems that cannot open a folder have nothing to sync."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def require_space(folder: Path, num_bytes: int) -> None:
+    """Raise EnvironmentFault when `folder` has less than `num_bytes` free."""
+    free = shutil.disk_usage(folder).free
+    if free < num_bytes:
+        raise EnvironmentFault(
+            f"needs {ceil(num_bytes / 1e5) / 10:,.1f} MB, has {floor(free / 1e5) / 10:,.1f} MB at {folder}",
+            where=str(folder),
+            fix="free some space; if it is the cache folder, CLIPCIFAR_CACHE may name another",
+        )
+
+
+def require_writable(folder: Path) -> None:
+    """Raise EnvironmentFault when no file can be made in `folder`, before any long work starts."""
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file as `write_atomically` would write it, and with the same errors."""
+    with explained(source):
+        num_bytes = source.stat().st_size
+    with _placed(target, num_bytes) as stream, open(source, "rb") as content:
+        shutil.copyfileobj(content, stream, _COPY_BYTES)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write readable JSON atomically, keys in the order given. NaN is a ValueError."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomically(path, (text + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of ours.
+
+    Raises:
+        DataError: it is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(
+            f"cannot read {path}: {error}", where=str(path), fix="run `dvc repro`, which makes it"
+        ) from error
+
+
+def cache_folder(name: CachePart | None = None) -> Path:
+    """Where work that may be deleted lives: `CLIPCIFAR_CACHE`, or the platform's user cache folder.
+
+    Args:
+        name: of a folder in it.
+    """
+    root = Path(os.environ.get("CLIPCIFAR_CACHE") or platformdirs.user_cache_dir("clipcifar"))
+    return root / name if name else root

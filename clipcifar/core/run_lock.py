@@ -1,0 +1,62 @@
+"""One run at a time on one piece of scratch work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import filelock
+
+from clipcifar.core.errors import EnvironmentFault
+from clipcifar.core.files import explained, is_running, require_writable
+
+
+@contextmanager
+def alone(folder: Path, *, doing: str) -> Iterator[None]:
+    """Hold a folder alone; the system frees the lock of a process that has died.
+
+    Args:
+        folder: of the work; the lock lies beside it.
+        doing: what another holder is at, for the message: "extracting the same embeddings".
+
+    Raises:
+        EnvironmentFault: another process holds it, or the folder cannot be written.
+    """
+    lock_file, holder_file = folder.with_name(f"{folder.name}.lock"), _holder_file(folder)
+    require_writable(folder)
+    lock = filelock.FileLock(lock_file)
+    with explained(lock_file):
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout as error:  # an OSError too, but one that says more
+            raise EnvironmentFault(
+                f"another run is {doing} (process {_noted(folder) or 'unknown'})",
+                where=str(folder),
+                fix="end it, which loses no finished work, or wait until it has ended; then run again",
+            ) from error
+    try:
+        with explained(holder_file):
+            holder_file.write_text(str(os.getpid()))
+        yield
+    finally:
+        with suppress(OSError):
+            holder_file.unlink(missing_ok=True)
+        lock.release()
+
+
+def holder(folder: Path) -> int | None:
+    """The process that holds a folder now, as far as its note tells; nothing is locked or changed."""
+    process = _noted(folder)
+    return process if process is not None and is_running(process) else None
+
+
+def _holder_file(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.holder")
+
+
+def _noted(folder: Path) -> int | None:
+    with suppress(OSError, ValueError):
+        return int(_holder_file(folder).read_text())
+    return None

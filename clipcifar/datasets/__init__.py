@@ -1,0 +1,1 @@
+"""Archives, folders and photographs: from what lies somewhere to labelled images."""

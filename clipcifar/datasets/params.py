@@ -1,0 +1,41 @@
+"""Which dataset: the `dataset` section of params.yaml. The registry that it chooses from is `datasets.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from clipcifar.core.params import MAX_SEED, Range
+
+IMAGEFOLDER = "imagefolder"
+
+
+@dataclass(frozen=True)
+class DatasetParams:
+    """The `dataset` section.
+
+    Attributes:
+        name: a row of `REGISTRY`.
+        path: the folder of photographs, or an archive placed by hand (of several, the folder that
+            holds them); `params.NO_PATH` for none.
+        max_per_class: at most so many images per class and split, or None for all.
+        seed: of that choice.
+        on_bad_image: what a photograph that cannot be decoded does.
+    """
+
+    name: str
+    path: str
+    max_per_class: Annotated[int | None, Range(1, 10**9)]
+    seed: Annotated[int, Range(0, MAX_SEED)]
+    on_bad_image: Literal["error", "skip"]
+
+
+def photograph_folder(dataset: DatasetParams, raw: Path) -> Path:
+    """The folder that the ids of photographs are relative to.
+
+    Args:
+        dataset: what params.yaml says.
+        raw: what the `download` stage makes.
+    """
+    return Path(dataset.path) if dataset.name == IMAGEFOLDER else raw

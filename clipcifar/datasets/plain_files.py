@@ -1,0 +1,64 @@
+"""What nobody can read in a folder of files, found before anybody waits for it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from clipcifar.core.errors import DataError
+from clipcifar.core.files import explained
+
+MAX_REPORTED = 20
+
+
+def printable(name: str) -> str:
+    """A file name for a message: bytes that are not UTF-8 shown by their number."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def shortened(lines: list[str]) -> list[str]:
+    """The first `MAX_REPORTED` lines, and how many more there are."""
+    more = len(lines) - MAX_REPORTED
+    return lines[:MAX_REPORTED] + ([f"and {more} more"] if more > 0 else [])
+
+
+def check_hashable(root: Path) -> None:
+    """Refuse a folder that DVC could not hash.
+
+    DVC opens everything under a dependency: at a pipe it would wait for ever, and at a dead link or a
+    name that is not UTF-8 it stops without saying what to do. Links to folders it does not follow.
+
+    Raises:
+        DataError: names every such file.
+        EnvironmentFault: a folder cannot be listed.
+    """
+    odd: list[str] = []
+    folders = [os.fspath(root)]
+    with explained(root):
+        while folders:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if problem := _problem(entry):
+                        odd.append(f"{printable(os.path.relpath(entry.path, root))}: {problem}")
+                    elif entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+    if odd:
+        raise DataError(
+            f"{len(odd)} files cannot be read by DVC:\n    " + "\n    ".join(shortened(sorted(odd))),
+            where=str(root),
+            fix="remove or rename them",
+        )
+
+
+def _problem(entry: os.DirEntry[str]) -> str:
+    """What keeps DVC from reading a directory entry; nothing for plain files and for folders."""
+    try:
+        entry.name.encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8"
+    try:
+        mode = entry.stat().st_mode
+    except OSError as error:
+        return f"a link that leads nowhere: {error.strerror}"
+    return "" if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else "not a file: a pipe, a socket or a device"

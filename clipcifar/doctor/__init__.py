@@ -1,0 +1,1 @@
+"""Is everything that results rest on there, and unharmed?"""

@@ -1,0 +1,202 @@
+"""`clipcifar doctor`: is everything that results rest on there, and unharmed?
+
+Every check yields what it found in one line, or an error that says what is wrong, where, and the
+command that mends it. Nothing is changed. What no stage has made yet is not an error.
+"""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+
+from clipcifar.backbone import device
+from clipcifar.backbone.params import EmbedParams
+from clipcifar.core import files, params
+from clipcifar.core.errors import ClipcifarError, ConfigError, DataError, EnvironmentFault
+from clipcifar.datasets.params import DatasetParams
+from clipcifar.doctor import cache_folder, files as doctor_files
+from clipcifar.doctor.files import Found
+from clipcifar.methods.linear_probe import LinearProbeParams
+from clipcifar.methods.trained.training import TrainingParams
+from clipcifar.project import dvc_cache, dvc_project, lockfile, outputs as dvc_outputs
+from clipcifar.prompts.params import PromptsParams
+from clipcifar.prompts.sets import expand_sets
+from clipcifar.store import classes as class_list
+from clipcifar.store.model import ModelParams
+from clipcifar.store.splits import SplitParams
+from clipcifar.studies.corruptions.params import CorruptionParams
+from clipcifar.studies.ensemble.params import EnsembleParams
+from clipcifar.studies.few_shot.methods import FewShotParams
+from clipcifar.studies.finetune.params import FinetuneParams
+from clipcifar.studies.label_errors.confident import LabelErrorsParams
+from clipcifar.studies.models.params import ModelsParams
+from clipcifar.studies.near_duplicates.nearest import NearDuplicatesParams
+
+ACTIVATE = "make setup && source .venv/bin/activate"
+ROOM = 2_000_000_000  # bytes: weights, dataset and embeddings, and DVC's copies of them
+CLASSES = Path("data/classes.json")
+_SECTIONS: dict[str, Any] = {
+    "dataset": DatasetParams,
+    "split": SplitParams,
+    "model": ModelParams,
+    "prompts": PromptsParams,
+    "embed": EmbedParams,
+    "linear_probe": LinearProbeParams,
+    "mlp_probe": TrainingParams,
+    "projection": TrainingParams,
+    "few_shot": FewShotParams,
+    "ensemble": EnsembleParams,
+    "models": ModelsParams,
+    "label_errors": LabelErrorsParams,
+    "near_duplicates": NearDuplicatesParams,
+    "corruptions": CorruptionParams,
+    "finetune": FinetuneParams,
+}
+Check = Callable[[Path, Mapping[str, Any]], Found]
+
+
+def examine(repository: Path) -> Iterator[tuple[str, str | ClipcifarError]]:
+    """Run every check on a project folder; yields its name with what it found.
+
+    An error that two checks run into is told once. Without a readable params.yaml there is no more
+    to check than that.
+    """
+    yield from (("environment", found) for found in _packages())
+    told: set[str] = set()
+    if not (repository / "params.yaml").is_file():
+        yield (
+            "params.yaml",
+            ConfigError(
+                "there is no params.yaml",
+                where=str(repository),
+                fix="go to the project's folder; if this is it: git checkout HEAD -- params.yaml",
+            ),
+        )
+        return
+    try:
+        settings = params.load(repository / "params.yaml")
+    except ClipcifarError as error:
+        yield "params.yaml", error
+        return
+    for name, check in _CHECKS.items():
+        for found in _guarded(check, repository, settings):
+            if isinstance(found, str) or str(found) not in told:
+                yield name, found
+            told.add(str(found))
+
+
+def _guarded(check: Check, repository: Path, settings: Mapping[str, Any]) -> Found:
+    try:
+        yield from check(repository, settings)
+    except ClipcifarError as error:
+        yield error
+
+
+def _packages() -> Found:
+    needed = [Requirement(line) for line in metadata.requires("clipcifar") or []]
+    needed = [
+        requirement for requirement in needed if not requirement.marker or requirement.marker.evaluate()
+    ]
+    for requirement in needed:
+        try:
+            installed = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            installed = "nothing"
+        if installed == "nothing" or installed not in requirement.specifier:
+            yield EnvironmentFault(
+                f"{requirement} is needed, {installed} is installed",
+                fix="pip install --constraint constraints.txt --editable .",
+            )
+    for command in ("dvc", "git"):
+        if shutil.which(command) is None:
+            yield EnvironmentFault(f"the command {command} is not found", fix=ACTIVATE)
+    python = shutil.which("python")  # what the stages are started with
+    if python is None or Path(python).parent.resolve() != Path(sys.executable).parent.resolve():
+        yield EnvironmentFault(
+            f"the command python is {python or 'not found'}, and this is {sys.executable}", fix=ACTIVATE
+        )
+    yield f"Python {platform.python_version()}, {len(needed)} packages needed"
+
+
+def _settings(repository: Path, settings: Mapping[str, Any]) -> Found:
+    for section, model in _SECTIONS.items():
+        try:
+            params.read(settings, section, model)
+        except ConfigError as error:
+            yield error
+    if (repository / CLASSES).is_file():
+        prompts = params.read(settings, "prompts", PromptsParams)
+        sets, _ = expand_sets(prompts, **class_list.read(repository / CLASSES))
+        yield f"{len(sets)} prompt sets, {prompts.active} active"
+    changed = lockfile.changed_keys(repository)
+    if changed:
+        yield f"changed since the last run, `dvc repro` brings the results up to date: {', '.join(changed)}"
+
+
+def _sources(repository: Path, settings: Mapping[str, Any]) -> Found:
+    """What stages need and none makes: modules, and the two paths of params.yaml."""
+    sources = dvc_project.read(repository).sources
+    sections = ("dataset", "model", "corruptions")
+    asked = {section: params.read(settings, section, _SECTIONS[section]).path for section in sections}
+    given = {repository / path: section for section, path in asked.items()}
+    lost = [path for path in sources if not path.exists()]
+    for path in lost:
+        if path in given and asked[given[path]] != params.NO_PATH:
+            key = f"{given[path]}.path"
+            yield ConfigError(
+                f"{key} does not exist: {path}",
+                where=f"params.yaml: {key}",
+                fix=f"put it there, or name another; {params.NO_PATH} stands for none",
+            )
+    ours = [path.relative_to(repository) for path in lost if path.is_relative_to(repository)]
+    ours = [path for path in ours if repository / path not in given or str(path) == params.NO_PATH]
+    if ours:
+        names = " ".join(shlex.quote(str(path)) for path in ours)
+        yield DataError(f"missing: {names}", where=str(repository), fix=f"git checkout HEAD -- {names}")
+    yield f"{len(sources)} files and folders that the stages need"
+
+
+def _device(repository: Path, settings: Mapping[str, Any]) -> Found:
+    import torch
+
+    chosen = device.choose(params.read(settings, "embed", EmbedParams).device, key="embed.device")
+    name = torch.cuda.get_device_name() if chosen.type == "cuda" else f"{torch.get_num_threads()} threads"
+    yield f"{chosen.type}, {name}"
+
+
+def _disk(repository: Path, settings: Mapping[str, Any]) -> Found:
+    for folder in (repository, files.cache_folder()):
+        try:
+            if folder.exists() and not folder.is_dir():
+                name = shlex.quote(str(folder))
+                raise EnvironmentFault(f"{folder} is not a folder", fix=f"mv {name} {name}.old")
+            files.require_writable(folder)
+            files.require_space(folder, ROOM)
+        except EnvironmentFault as error:
+            yield error
+        else:
+            yield f"{shutil.disk_usage(folder).free / 1e9:,.1f} GB free in {folder}"
+
+
+_CHECKS: dict[str, Check] = {
+    "params.yaml": _settings,
+    "device": _device,
+    "disk": _disk,
+    "sources": _sources,
+    "outputs": lambda repository, settings: dvc_outputs.check(repository),
+    "dataset": doctor_files.dataset,
+    "weights": doctor_files.weights,
+    "embeddings": doctor_files.embeddings,
+    "results": doctor_files.predictions,
+    "memo": doctor_files.remembered,
+    "scratch": cache_folder.scratch,
+    "DVC's cache": lambda repository, settings: dvc_cache.check(repository),
+}

@@ -1,0 +1,158 @@
+"""What `clipcifar doctor` reads of a run: every file against its digest, and that all belong together."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from clipcifar.core import files, params
+from clipcifar.core.errors import ClipcifarError, DataError
+from clipcifar.core.progress import progress
+from clipcifar.datasets import download, registry
+from clipcifar.datasets.params import DatasetParams, photograph_folder
+from clipcifar.embeddings import memo, sentences
+from clipcifar.evaluation.names import METHODS
+from clipcifar.store import (
+    container,
+    dataset as dataset_file,
+    embeddings as store,
+    heads,
+    set_predictions,
+    splits,
+)
+from clipcifar.store.model import (
+    ModelDescription,
+    ModelParams,
+    check_described,
+    check_requested,
+    check_weights,
+)
+from clipcifar.store.predictions import read_predictions
+
+Found = Iterator[str | ClipcifarError]
+RESULTS = ("data", "metrics", "plots", "report")
+NAMED = 5  # of many bad things, so many are named
+RAW, DATASET = Path("data/raw"), Path("data/dataset.h5")
+WEIGHTS, MODEL = Path("data/weights"), Path("data/model.json")
+IMAGES, TEXTS, POOL = (Path("data/embeddings", name) for name in ("images.h5", "texts", "pool.h5"))
+SPLITS, HEADS, PREDICTIONS = Path("data/splits.h5"), Path("data/heads"), Path("data/predictions")
+
+
+def dataset(repository: Path, settings: Mapping[str, Any]) -> Found:
+    """The archive, the prepared dataset, and of a folder every photograph."""
+    asked = params.read(settings, "dataset", DatasetParams)
+    entry = registry.registered(asked.name)
+    for known in entry.archives:
+        archive = repository / registry.located(known, asked, RAW)
+        if archive.exists():
+            download.check(archive, known)
+            yield f"{archive.name} has its known {known.algorithm}"
+    if not (repository / DATASET).is_file():
+        yield _not_made(DATASET)
+        return
+    found = dataset_file.read(repository / DATASET)
+    if dataset_file.digest_of(found.train, found.test, found.class_names) != found.digest:
+        raise DataError("the content is not what its digest says", where=str(DATASET), fix=_again(DATASET))
+    if not found.train.in_memory:
+        yield from _photographs(repository / photograph_folder(asked, RAW), found)
+    yield f"{found.name}, {len(found.train.ids):,} train and {len(found.test.ids):,} test images"
+
+
+def _photographs(root: Path, found: dataset_file.Prepared) -> Found:
+    listed = found.train + found.test
+    ids, digests = listed.ids, container.decode_strings(listed.content)
+    wrong = []
+    with progress(total=len(ids), unit="images", what="checking images") as bar:
+        for name, digest in zip(ids, digests, strict=True):
+            path = root / name
+            if not path.is_file() or files.file_sha256(path) != digest:
+                wrong.append(name)
+            bar.update()
+    if wrong:
+        yield DataError(
+            f"{len(wrong):,} images are missing or changed: {_some(wrong)}",
+            where=str(root),
+            fix="put them back, or run `dvc repro`, which lists the folder again",
+        )
+
+
+def weights(repository: Path, settings: Mapping[str, Any]) -> Found:
+    """The weights and the config against what was resolved."""
+    if not (repository / MODEL).is_file():
+        yield _not_made(MODEL)
+        return
+    described = ModelDescription.read(repository / MODEL)
+    check_weights(described, repository / WEIGHTS)
+    yield described.label
+
+
+def embeddings(repository: Path, settings: Mapping[str, Any]) -> Found:
+    """Every embeddings file, and that all belong together."""
+    if not (repository / IMAGES).is_file():
+        yield _not_made(IMAGES)
+        return
+    images = store.read_images(repository / IMAGES)
+    check_requested(images.attributes, params.read(settings, "model", ModelParams))
+    if (repository / MODEL).is_file():
+        check_described(images.attributes, ModelDescription.read(repository / MODEL))
+    count = 0
+    for path in sorted([*(repository / TEXTS).glob("*.h5"), *(repository / POOL.parent).glob(POOL.name)]):
+        try:
+            texts = store.read_texts(path)
+            store.check_same_space(images, texts)
+            count += len(texts.sentences)
+        except ClipcifarError as error:
+            error.where = error.where or str(path)
+            yield error
+    n = len(images.train.ids) + len(images.test.ids)
+    yield f"{n:,} images, {count:,} sentences"
+
+
+def predictions(repository: Path, settings: Mapping[str, Any]) -> Found:
+    """Splits, heads and predictions."""
+    readers: dict[Path, Callable[[Path], object]] = {
+        PREDICTIONS / "prompt_sets.h5": set_predictions.read,
+        **{PREDICTIONS / f"{method}.h5": read_predictions for method in METHODS},
+        **{path.relative_to(repository): heads.read for path in (repository / HEADS).glob("*.h5")},
+    }
+    made = [path for path in readers if (repository / path).is_file()]
+    for path in made:
+        try:
+            readers[path](repository / path)
+        except ClipcifarError as error:
+            yield error
+    if (repository / SPLITS).is_file() and (repository / IMAGES).is_file():
+        images = store.read_images(repository / IMAGES)
+        splits.read_splits(repository / SPLITS, images.train.ids, dataset_digest=images.dataset_digest)
+        made.append(SPLITS)
+    yield f"{len(made)} files of splits, heads and predictions" if made else _not_made(PREDICTIONS)
+
+
+def remembered(repository: Path, settings: Mapping[str, Any]) -> Found:
+    """The memo of sentences, row by row."""
+    path = files.cache_folder() / sentences.MEMO_FILE
+    if not path.is_file():
+        yield "empty"
+        return
+    good, damaged = memo.count(path)
+    if damaged:
+        yield DataError(
+            f"{damaged:,} of {good + damaged:,} sentences are damaged and will be embedded again",
+            where=str(path),
+            fix=f"rm {shlex.quote(str(path))}",
+        )
+    yield f"{good:,} sentences in {path}"
+
+
+def _not_made(path: Path) -> str:
+    return f"{path} is not made yet; `dvc repro` makes it"
+
+
+def _again(path: Path) -> str:
+    return f"rm {path} && dvc repro"
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(repr(name) for name in names[:NAMED]) + (" and more" if len(names) > NAMED else "")

@@ -1,0 +1,1 @@
+"""Every image and every sentence once: sources, shards, memo, provenance."""

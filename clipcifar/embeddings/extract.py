@@ -1,0 +1,107 @@
+"""Every image through the frozen tower once: resumable, checked batch by batch, memory-bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clipcifar.backbone.device import Download, out_of_memory_explained
+from clipcifar.core.errors import EnvironmentFault
+from clipcifar.core.progress import progress
+from clipcifar.embeddings.shards import ShardFolder
+from clipcifar.embeddings.sources import ImageSource
+from clipcifar.store.embeddings import check_embeddings
+
+SHARD_ROWS = 1024  # at least; a shard holds whole batches
+
+
+class _Encode(Protocol):
+    def __call__(self, images: torch.Tensor) -> torch.Tensor: ...
+
+
+def extract(
+    source: ImageSource, encode: _Encode, *, ids: list[str], batch_size: int, shards: ShardFolder
+) -> NDArray[np.float32]:
+    """Embed all images of `source`, going on from the shards of an earlier run.
+
+    A shard ends where a batch ends, so a resumed run computes the same batches as one that was
+    never stopped, and returns the same bits.
+
+    Args:
+        source: N images.
+        encode: (B, 3, H, W) uint8 -> (B, D) float32 unit rows on any device.
+        ids: N names, for messages.
+        batch_size: B; the last batch may be shorter.
+        shards: where finished rows are kept; the caller holds its lock.
+
+    Returns:
+        (N, D) float32, every row finite and of unit length.
+
+    Raises:
+        DataError: an embedding is not a unit vector; names the image.
+        EnvironmentFault: memory ran out, or the scratch folder cannot be written or read back.
+    """
+    shard_rows = batch_size * max(1, -(-SHARD_ROWS // batch_size))
+    bounds = [range(i, min(i + shard_rows, len(source))) for i in range(0, len(source), shard_rows)]
+    missing = [rows for rows in bounds if shards.read(rows.start, rows.stop) is None]
+    finished = len(source) - sum(len(rows) for rows in missing)
+    with progress(total=len(source), initial=finished, unit="images", what="embedding images") as bar:
+        for rows, embeddings in _shards_of(source, encode, missing, batch_size, ids, bar.update):
+            shards.write(rows.start, rows.stop, embeddings)
+    return _merged(shards, bounds, ids)
+
+
+def _merged(shards: ShardFolder, bounds: list[range], ids: list[str]) -> NDArray[np.float32]:
+    """All shards as one array, read back one by one: until here memory does not grow with N."""
+    merged = np.zeros((0, 0), np.float32)
+    for rows in bounds:
+        part = shards.read(rows.start, rows.stop)
+        if part is None:
+            raise EnvironmentFault(
+                f"the finished rows {rows.start} to {rows.stop} cannot be read back",
+                fix="run the same command again; check the disk if it happens twice",
+            )
+        if not rows.start:
+            merged = np.empty((len(ids), part.shape[1]), np.float32)
+        merged[rows.start : rows.stop] = part
+    check_embeddings(merged, ids, what="image")
+    return merged
+
+
+def _shards_of(
+    source: ImageSource,
+    encode: _Encode,
+    shards: list[range],
+    batch_size: int,
+    ids: list[str],
+    on_rows: Callable[[int], object],
+) -> Iterator[tuple[range, NDArray[np.float32]]]:
+    """Compute shards one by one. A batch is fetched and checked while the next one runs on the device."""
+    batches = [
+        range(i, min(i + batch_size, s.stop)) for s in shards for i in range(s.start, s.stop, batch_size)
+    ]
+    ends = {shard.stop: shard for shard in shards}
+    collected: list[NDArray[np.float32]] = []
+
+    def collect(rows: range, embeddings: Download) -> Iterator[tuple[range, NDArray[np.float32]]]:
+        batch = embeddings.wait().numpy()
+        check_embeddings(batch, ids[rows.start : rows.stop], what="image")
+        collected.append(batch)
+        on_rows(len(rows))
+        if rows.stop in ends:
+            yield ends[rows.stop], np.concatenate(collected)
+            collected.clear()
+
+    pending: tuple[range, Download] | None = None
+    with out_of_memory_explained("embed.batch_size"):
+        for rows, images in zip(batches, source.batches(batches), strict=True):
+            queued = Download(encode(images))
+            if pending is not None:
+                yield from collect(*pending)
+            pending = rows, queued
+        if pending is not None:
+            yield from collect(*pending)

@@ -1,0 +1,50 @@
+"""What determined an embedding: the attributes that its file's fingerprint is made of."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+from clipcifar.backbone.params import EmbedParams
+from clipcifar.core.files import Attribute, source_sha256
+from clipcifar.store.dataset import Prepared
+from clipcifar.store.fields import class_names_attribute
+from clipcifar.store.model import ModelDescription
+
+_PACKAGE = Path(__file__).parents[1]
+# The code and the libraries that turn pixels and sentences into numbers; read, not imported.
+_SOURCES = tuple(
+    _PACKAGE / name
+    for name in ("backbone/towers.py", "datasets/decode.py", "backbone/kernels.py", "backbone/preprocess.py")
+)
+_LIBRARIES = ("torch", "torchvision", "open_clip_torch", "numpy", "pillow")
+
+
+def embedding_attributes(
+    model: ModelDescription, class_names: list[str], device_kind: str
+) -> dict[str, Attribute]:
+    """What images and sentences have in common: model, classes, device kind, code and libraries."""
+    return {
+        **model.attributes(),
+        **versions(),
+        "class_names": class_names_attribute(class_names),
+        "device": device_kind,
+        "normalised": True,
+        "source_sha256": source_sha256(*_SOURCES),
+    }
+
+
+def image_attributes(dataset: Prepared, embed: EmbedParams) -> dict[str, Attribute]:
+    """What determined image embeddings besides that: the images, and how they were embedded."""
+    return {
+        "dataset": dataset.name,
+        "dataset_digest": dataset.digest,
+        "max_per_class": dataset.max_per_class,
+        "precision": embed.precision,
+        "batch_size": embed.batch_size,
+    }
+
+
+def versions() -> dict[str, Attribute]:
+    """The libraries that turn pixels and sentences into numbers, as attributes."""
+    return {f"version_{name}": version(name) for name in _LIBRARIES}

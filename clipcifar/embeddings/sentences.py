@@ -1,0 +1,144 @@
+"""Sentences to embeddings, each encoded once per model: from the memo, else by the text tower.
+
+The tower is loaded when the first new sentence comes, and then stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar.backbone.device_kind import device_kind, forget
+from clipcifar.backbone.params import DeviceName
+from clipcifar.core.errors import EnvironmentFault
+from clipcifar.core.files import cache_folder
+from clipcifar.core.progress import progress
+from clipcifar.embeddings import provenance
+from clipcifar.embeddings.memo import Memo
+from clipcifar.store.container import fingerprint_of
+from clipcifar.store.embeddings import check_embeddings
+from clipcifar.store.model import ModelDescription, check_weights
+
+if TYPE_CHECKING:
+    from clipcifar.backbone.towers import Backbone
+
+
+MEMO_FILE = "sentences.sqlite"
+KEPT_AT_ONCE = 1024  # new sentences; a run that is killed loses no more
+# Text batches have a fixed size, on which a sentence's bytes depend: there is none to lower.
+_TEXT_MEMORY = "free some memory and run again, what is embedded is kept; or set embed.device: cpu"
+
+
+class SentenceEmbedder:
+    """The text side of one model on one kind of device.
+
+    Args:
+        model: what was resolved.
+        weights: the folder that holds it.
+        device: as params.yaml has it.
+
+    Attributes:
+        kind: the kind of device that sentences are embedded on.
+        attributes: what determined an embedding besides its sentence; the class names are left empty.
+    """
+
+    def __init__(self, model: ModelDescription, weights: Path, device: DeviceName) -> None:
+        self._model, self._weights, self._device = model, weights, device
+        self.kind = device_kind(device)
+        # The memo outlives class lists and sets: its key leaves them out.
+        self.attributes = provenance.embedding_attributes(model, [], self.kind)
+        self._memo = Memo(cache_folder() / MEMO_FILE, fingerprint_of(self.attributes))
+        self._backbone: Backbone | None = None
+
+    def embed(self, origins: Mapping[str, str]) -> tuple[dict[str, NDArray[np.float32]], int]:
+        """Embed sentences.
+
+        Args:
+            origins: each sentence with where it is from, for messages.
+
+        Returns:
+            Each sentence's (D,) float32 unit vector, and how many had to be encoded now.
+
+        Raises:
+            ConfigError: a sentence does not fit the model's context.
+            DataError: the weights are not the ones that were described.
+            EnvironmentFault: memory ran out; sentences that were embedded before it did are kept.
+        """
+        known = self._memo.get(list(origins))
+        new = [sentence for sentence in origins if sentence not in known]
+        if new:
+            known.update(self._encode(new, origins))
+        return known, len(new)
+
+    def embed_rows(self, sentences: list[str]) -> NDArray[np.float32]:
+        """Embed S sentences of no particular origin, (S, D) float32 unit rows."""
+        embeddings, _ = self.embed(dict.fromkeys(sentences, "the prompt"))
+        return self.stacked(embeddings, sentences)
+
+    @staticmethod
+    def stacked(embeddings: Mapping[str, NDArray[np.float32]], sentences: list[str]) -> NDArray[np.float32]:
+        """The embeddings of S sentences as (S, D) float32 rows; of none, an array without a row."""
+        rows = [embeddings[sentence] for sentence in sentences]
+        return np.stack(rows) if rows else np.zeros((0, 1), dtype=np.float32)
+
+    def fitting(self, sentences: list[str]) -> list[str]:
+        """Those of the sentences that fit the model's context; what was embedded before does."""
+        known = self._memo.get(sentences)
+        if len(known) == len(sentences):
+            return sentences
+        backbone = self.load()
+        return [
+            text
+            for text in sentences
+            if text in known or backbone.count_tokens(text) <= backbone.context_length
+        ]
+
+    def _encode(self, sentences: list[str], origins: Mapping[str, str]) -> dict[str, NDArray[np.float32]]:
+        backbone = self.load()
+        from clipcifar.backbone.device import out_of_memory_explained
+
+        for sentence in sentences:
+            backbone.check_length(sentence, where=origins[sentence])
+        found: dict[str, NDArray[np.float32]] = {}
+        fresh: dict[str, NDArray[np.float32]] = {}
+        with (
+            progress(total=len(sentences), unit="sentences", what="embedding sentences") as bar,
+            out_of_memory_explained("embed.device", fix=_TEXT_MEMORY),
+        ):
+            try:
+                for rows, embeddings in backbone.encode_sentences(sentences):
+                    names = [sentences[row] for row in rows]
+                    check_embeddings(embeddings, names, what="sentence")
+                    fresh.update(zip(names, embeddings, strict=True))
+                    bar.update(len(rows))
+                    if len(fresh) >= KEPT_AT_ONCE:
+                        self._memo.put(fresh)
+                        found.update(fresh)
+                        fresh = {}
+            finally:
+                self._memo.put(fresh)
+        return {**found, **fresh}
+
+    def load(self) -> Backbone:
+        """The text tower, loaded once; called beforehand, the first new sentence waits for nothing."""
+        if self._backbone is None:
+            with ThreadPoolExecutor(1) as beside:  # hashing the weights while modules are imported
+                checked = beside.submit(check_weights, self._model, self._weights)
+                from clipcifar.backbone.device import choose
+                from clipcifar.backbone.towers import Backbone
+
+                device = choose(self._device, key="embed.device")
+                if device.type != self.kind:
+                    forget()
+                    raise EnvironmentFault(
+                        f"the device was {self.kind} and is {device.type} now",
+                        fix="run the same command again",
+                    )
+                checked.result()
+            self._backbone = Backbone.load(self._weights, device)
+        return self._backbone

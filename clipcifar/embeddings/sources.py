@@ -1,0 +1,177 @@
+"""Where the extraction gets its pixels: an array in memory, or a folder read by worker processes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from clipcifar.backbone.preprocess import Preprocess, fit
+from clipcifar.core.errors import ClipcifarError, DataError, EnvironmentFault
+from clipcifar.datasets.decode import decode
+from clipcifar.store.dataset import PreparedSplit
+
+_LIST_AGAIN = "run `dvc repro`, which lists the folder again"
+
+
+class ImageSource(Protocol):
+    """N images in a fixed order, handed out in batches of rows."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, rows: Sequence[range]) -> Iterator[torch.Tensor]:
+        """For each range of rows its images, (rows, 3, H, W) uint8 on the host."""
+        ...
+
+
+class ArraySource:
+    """Images of one size in memory, (N, H, W, 3) uint8."""
+
+    def __init__(self, images: NDArray[np.uint8]) -> None:
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def batches(self, rows: Sequence[range]) -> Iterator[torch.Tensor]:
+        for batch in rows:
+            yield torch.from_numpy(self._images[batch.start : batch.stop]).permute(0, 3, 1, 2)
+
+
+class ImageItems(Protocol):
+    """N images by row, each (3, H, W) uint8; an error that a person is meant to read is returned."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int) -> torch.Tensor | ClipcifarError: ...
+
+
+class WorkerSource:
+    """Images made one by one, by worker processes ahead of the model.
+
+    Args:
+        items: where they come from; within a batch all are of one size.
+        workers: number of processes; 0 works in this one.
+    """
+
+    def __init__(self, items: ImageItems, *, workers: int) -> None:
+        self._items, self._workers = items, workers
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def batches(self, rows: Sequence[range]) -> Iterator[torch.Tensor]:
+        loader: DataLoader[torch.Tensor | ClipcifarError] = DataLoader(
+            self._items,  # type: ignore[arg-type]
+            batch_sampler=list(rows),  # type: ignore[arg-type]
+            num_workers=self._workers,
+            collate_fn=_stack,
+        )
+        with _worker_failure_explained():
+            batches = iter(loader)
+        try:
+            while True:
+                with _worker_failure_explained():
+                    batch = next(batches, None)
+                if batch is None:
+                    return
+                if isinstance(batch, ClipcifarError):
+                    raise batch
+                yield batch
+        finally:
+            # The workers end with the iterator. Left to the garbage collector, which an error raised
+            # here would do, their queues may go first, and ending takes five seconds a worker.
+            del batches
+
+
+class FolderSource(WorkerSource):
+    """Image files, decoded and fitted to the model's input.
+
+    Args:
+        root: the folder that the ids are relative to.
+        ids: N relative paths.
+        digests: N hex sha256; a file that changed since it was listed is an error.
+        preprocess: gives the size to fit to.
+        workers: number of processes; 0 decodes in this one.
+    """
+
+    def __init__(
+        self, root: Path, ids: list[str], digests: list[str], *, preprocess: Preprocess, workers: int
+    ) -> None:
+        super().__init__(_DecodedFiles(root, ids, digests, preprocess), workers=workers)
+
+
+def source_of(split: PreparedSplit, folder: Path, *, preprocess: Preprocess, workers: int) -> ImageSource:
+    """The images of a prepared split: its pixels, or the files that it lists under `folder`."""
+    if split.in_memory:
+        return ArraySource(split.content)
+    digests = [digest.decode() for digest in split.content.tolist()]
+    return FolderSource(folder, split.ids, digests, preprocess=preprocess, workers=workers)
+
+
+@contextmanager
+def _worker_failure_explained() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, OSError) as error:  # a killed worker, no shared memory, no handles left
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise EnvironmentFault(
+            f"a decoding worker failed: {reason[-1]}",
+            where="params.yaml: embed.workers",
+            fix="lower embed.workers, 0 needs the least memory; finished work is kept",
+        ) from error.with_traceback(None)  # its frames hold the iterator; see above
+
+
+def _stack(items: list[torch.Tensor | ClipcifarError]) -> torch.Tensor | ClipcifarError:
+    """One batch, or the first error of its images.
+
+    Errors travel as values: raised in a worker, they would arrive as the text of its traceback.
+    """
+    tensors = []
+    for item in items:
+        if isinstance(item, ClipcifarError):
+            return item
+        tensors.append(item)
+    return torch.stack(tensors)
+
+
+def read_photograph(path: Path, digest: str) -> NDArray[np.uint8]:
+    """Decode an image file, (H, W, 3) uint8.
+
+    Raises:
+        DataError: it cannot be read, changed since it was listed, or is not an image.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(path), fix=_LIST_AGAIN) from error
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise DataError("changed since it was listed", where=str(path), fix=_LIST_AGAIN)
+    return decode(content, str(path))
+
+
+def fitted(pixels: NDArray[np.uint8], preprocess: Preprocess) -> torch.Tensor:
+    """One image, (H, W, 3) uint8, at the model's input size, (3, height, width) uint8."""
+    return fit(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None], preprocess)[0].contiguous()
+
+
+class _DecodedFiles:
+    def __init__(self, root: Path, ids: list[str], digests: list[str], preprocess: Preprocess) -> None:
+        self._root, self._ids, self._digests, self._preprocess = root, ids, digests, preprocess
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, row: int) -> torch.Tensor | ClipcifarError:
+        try:
+            pixels = read_photograph(self._root / self._ids[row], self._digests[row])
+        except ClipcifarError as error:
+            return error
+        return fitted(pixels, self._preprocess)

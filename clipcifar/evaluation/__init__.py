@@ -1,0 +1,1 @@
+"""Scores to numbers, numbers against numbers, and both in words."""

@@ -1,0 +1,71 @@
+"""The CSV files that `dvc plots` draws."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar.core.files import write_atomically
+from clipcifar.evaluation import calibration
+
+# What begins a formula, in some languages in full width (owasp.org, "CSV Injection"), and what another
+# spreadsheet may take for the end of the cell before it.
+_FORMULA = re.compile(r"(^|[;\t\r\n])(?=\s*[=+\-@＝＋－＠])")
+
+
+def cell(text: str) -> str:
+    """Text as a CSV cell that a spreadsheet shows instead of running, whatever it divides cells at."""
+    text = _FORMULA.sub(r"\1'", text)
+    return "'" + text if text.startswith(("\t", "\r", "\n")) else text
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows with a header line; text cells are made harmless, floats rounded to five digits."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: _harmless(value) for key, value in row.items()})
+    write_atomically(path, stream.getvalue().encode())
+
+
+def _harmless(value: Any) -> Any:
+    if isinstance(value, str):
+        return cell(value)
+    return round(value, 5) if isinstance(value, float) else value
+
+
+def write_confusion(
+    path: Path, *, labels: NDArray[np.int64], predicted: NDArray[np.int64], class_names: list[str]
+) -> None:
+    """One row per image, the form that DVC's confusion templates count themselves."""
+    rows = [
+        {"actual": class_names[label], "predicted": class_names[guess]}
+        for label, guess in zip(labels, predicted, strict=True)
+    ]
+    write_csv(path, rows)
+
+
+def write_reliability(
+    path: Path, *, scores: NDArray[np.float32], labels: NDArray[np.int64], temperature: float
+) -> None:
+    """The bins of the reliability diagram, as the method has it and after its temperature.
+
+    Args:
+        scores: (N, C) float32 logits.
+        labels: (N,) int64.
+        temperature: that val chose.
+    """
+    rows = []
+    for kind, logits in (("raw", scores), ("after temperature", scores / np.float32(temperature))):
+        for found in calibration.reliability(logits, labels):
+            rows.append({"calibration": kind, **asdict(found)})
+    write_csv(path, rows)

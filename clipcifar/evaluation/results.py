@@ -1,0 +1,85 @@
+"""What every method leaves behind: predictions, metrics, and the plots that all methods share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar.core.files import Attribute, write_json
+from clipcifar.evaluation import metrics, plots
+from clipcifar.evaluation.hierarchy import coarse_metrics, hierarchy_of
+from clipcifar.store import container
+from clipcifar.store.embeddings import ImageEmbeddings
+from clipcifar.store.fields import class_names_of
+from clipcifar.store.predictions import inherited
+
+
+def write(
+    method: str,
+    scores: NDArray[np.float32],
+    images: ImageEmbeddings,
+    *,
+    temperature: float,
+    predictions_path: Path,
+    metrics_path: Path,
+    plots_folder: Path,
+    extra_metrics: Mapping[str, Any] | None = None,
+    extra_attributes: Mapping[str, Attribute] | None = None,
+) -> dict[str, Any]:
+    """Score a finished method on the test images and write everything about it.
+
+    Test labels are read here, after every choice has been made.
+
+    Args:
+        method: its stage name.
+        scores: (N, C) float32 logits of the N test images.
+        images: the embeddings that the scores were computed from.
+        temperature: what val says the scores should be divided by.
+        extra_metrics: what the method adds to the common metrics.
+        extra_attributes: what else determined the scores.
+
+    Returns:
+        The metrics as written.
+    """
+    scores = scores.astype(np.float32)  # as stored, so that the metrics recompute from the file
+    labels, class_names = images.test.labels, class_names_of(images.attributes)
+    found = metrics.summarise(scores, labels, class_names=class_names)
+    found["calibrated"] = metrics.calibrated(scores, labels, temperature=temperature)
+    hierarchy = hierarchy_of(str(images.attributes["dataset"]), class_names)
+    if hierarchy is not None:
+        found["coarse"] = coarse_metrics(scores.argmax(axis=1), labels, hierarchy)
+    found["max_per_class"] = int(images.attributes["max_per_class"])
+    per_class = found.pop("per_class")
+    written = metrics.rounded({**found, **(extra_metrics or {}), "per_class": per_class})
+    container.write(
+        predictions_path,
+        kind="predictions",
+        arrays={
+            "scores": scores,
+            "labels": labels,
+            "ids": container.encode_strings(images.test.ids),
+        },
+        attributes={
+            **inherited(images.attributes),
+            "method": method,
+            "temperature": temperature,
+            **(extra_attributes or {}),
+        },
+    )
+    rows = metrics.class_rows(scores, labels, class_names=class_names)
+    plots.write_csv(plots_folder / "per_class.csv", rows)
+    plots.write_confusion(
+        plots_folder / "confusion.csv",
+        labels=labels,
+        predicted=scores.argmax(axis=1),
+        class_names=class_names,
+    )
+    plots.write_reliability(
+        plots_folder / "reliability.csv", scores=scores, labels=labels, temperature=temperature
+    )
+    write_json(metrics_path, written)
+    return written

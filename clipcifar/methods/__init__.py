@@ -1,0 +1,1 @@
+"""Classifiers on embeddings: zero-shot and the linear probe; the trained heads below."""

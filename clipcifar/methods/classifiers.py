@@ -1,0 +1,75 @@
+"""Trained heads read back: from embeddings to scores, as the stage that trained them had it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clipcifar.core.errors import DataError
+from clipcifar.core.files import Attribute
+from clipcifar.methods.linear_probe import LinearProbe
+from clipcifar.methods.trained.mlp_probe import MLPProbe
+from clipcifar.methods.trained.projection import Projection
+from clipcifar.methods.trained.training import scores
+from clipcifar.store import heads
+from clipcifar.store.embeddings import ImageEmbeddings
+
+Classifier = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # (N, D) unit rows to (N, C) logits
+_Arrays = Mapping[str, NDArray[Any]]
+
+
+def trained(folder: Path, images: ImageEmbeddings) -> dict[str, Classifier]:
+    """Every head that the methods left in `folder`, by method.
+
+    Raises:
+        DataError: a head is missing, damaged, or was trained on other embeddings than `images`.
+    """
+    found: dict[str, Classifier] = {}
+    for method, build in _BUILDERS.items():
+        path = folder / f"{method}.h5"
+        arrays, attributes = heads.read_for(path, images, method=method)
+        try:
+            found[method] = build(arrays, attributes, images)
+        except (KeyError, RuntimeError, ValueError, IndexError) as error:  # torch raises RuntimeError
+            raise DataError(
+                f"not a head of {method}: {error}", where=str(path), fix="run `dvc repro`"
+            ) from error
+    return found
+
+
+def _linear_probe(arrays: _Arrays, _: Mapping[str, Attribute], images: ImageEmbeddings) -> Classifier:
+    probe = LinearProbe(arrays["coefficients"], arrays["intercepts"])
+    expected = (len(images.class_names), images.test.embeddings.shape[1])
+    if probe.coefficients.shape != expected or probe.intercepts.shape != expected[:1]:
+        raise ValueError(f"coefficients {probe.coefficients.shape}, expected {expected}")
+    return probe.scores
+
+
+def _mlp_probe(arrays: _Arrays, attributes: Mapping[str, Attribute], images: ImageEmbeddings) -> Classifier:
+    nothing = torch.zeros((2, images.test.embeddings.shape[1]))  # its statistics come with the arrays
+    hidden, classes = int(attributes["hidden"]), len(images.class_names)
+    return _loaded(MLPProbe(nothing, num_classes=classes, hidden=hidden, dropout=0.0), arrays)
+
+
+def _projection(arrays: _Arrays, attributes: Mapping[str, Attribute], images: ImageEmbeddings) -> Classifier:
+    weights = torch.zeros((len(images.class_names), images.test.embeddings.shape[1]))
+    hidden = int(attributes["hidden"])
+    return _loaded(Projection(weights, logit_scale=1.0, hidden=hidden, dropout=0.0), arrays)
+
+
+def _loaded(head: torch.nn.Module, arrays: _Arrays) -> Classifier:
+    head.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
+    return partial(_scores, head)
+
+
+def _scores(head: torch.nn.Module, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(scores(head, torch.from_numpy(embeddings)).numpy(), dtype=np.float32)
+
+
+_BUILDERS = {"linear_probe": _linear_probe, "mlp_probe": _mlp_probe, "projection": _projection}

@@ -1,0 +1,166 @@
+"""Linear probe: multinomial logistic regression on frozen image embeddings.
+
+Protocol: C is chosen on val, the smallest one where several are equally good; then the classifier
+is refitted with that C on train and val together. Its temperature is that of the fit on train alone,
+since the refit has seen val. Test is not an argument of anything here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar.core.errors import ConfigError
+from clipcifar.core.params import Range, check_distinct
+from clipcifar.evaluation.calibration import fit_temperature
+from clipcifar.evaluation.metrics import accuracy
+from clipcifar.methods.logistic import Problem, Solution
+from clipcifar.store.splits import check_classes
+
+
+@dataclass(frozen=True)
+class LinearProbeParams:
+    """The `linear_probe` section: inverse regularisation strengths to try, and the iteration limit."""
+
+    c_grid: Annotated[tuple[float, ...], Range(1e-4, 1e8)]
+    max_iter: Annotated[int, Range(1)]
+
+    def __post_init__(self) -> None:
+        check_distinct(self.c_grid, "linear_probe.c_grid")
+
+
+@dataclass(frozen=True)
+class LinearProbe:
+    """A fitted probe.
+
+    Attributes:
+        coefficients: (C, D) float32.
+        intercepts: (C,) float32.
+    """
+
+    coefficients: NDArray[np.float32]
+    intercepts: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, found: Solution) -> LinearProbe:
+        return cls(found.coefficients.astype(np.float32), found.intercepts.astype(np.float32))
+
+    def scores(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits of (N, D) embeddings, (N, C) float32."""
+        return embeddings @ self.coefficients.T + self.intercepts
+
+
+@dataclass(frozen=True)
+class GridPoint:
+    """One C of the grid.
+
+    Attributes:
+        c: inverse regularisation strength.
+        train_accuracy, val_accuracy: in [0, 1].
+        temperature: that val says the logits should be divided by.
+        converged: whether the solver did.
+    """
+
+    c: float
+    train_accuracy: float
+    val_accuracy: float
+    temperature: float
+    converged: bool
+
+
+def fit(
+    embeddings: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    *,
+    c: float,
+    max_iter: int,
+    class_names: list[str],
+) -> tuple[LinearProbe, bool]:
+    """Fit one probe.
+
+    Args:
+        embeddings: (N, D) float32.
+        labels: (N,) int64; every class must occur.
+        c: inverse regularisation strength, as scikit-learn defines it (not divided by N).
+
+    Returns:
+        The probe, and whether the solver converged.
+
+    Raises:
+        DataError: there is one class only, or a class does not occur.
+    """
+    check_classes(labels, class_names=class_names, split="train")
+    found = Problem(embeddings, labels, num_classes=len(class_names)).fit(c, max_iter=max_iter)
+    return LinearProbe.of(found), found.converged
+
+
+def not_converged(count: int, max_iter: int) -> list[str]:
+    """A line that says so, where fits that are used ended before they converged; no line where none did."""
+    if not count:
+        return []
+    fits = "1 fit, used as it is" if count == 1 else f"{count} fits, used as they are"
+    return [f"Not converged in {max_iter} iterations: {fits}. Raise linear_probe.max_iter."]
+
+
+def choose(points: list[GridPoint]) -> GridPoint:
+    """The point with the best val accuracy among the converged, the smallest C of equals.
+
+    Raises:
+        ConfigError: no fit converged.
+    """
+    converged = [point for point in points if point.converged]
+    if not converged:
+        raise ConfigError(
+            "logistic regression converged for no C of the grid",
+            where="params.yaml: linear_probe",
+            fix="raise linear_probe.max_iter or lower the values of c_grid",
+        )
+    return min(converged, key=lambda point: (-point.val_accuracy, point.c))
+
+
+def validation_curve(
+    embeddings: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    val_embeddings: NDArray[np.float32],
+    val_labels: NDArray[np.int64],
+    *,
+    params: LinearProbeParams,
+    class_names: list[str],
+    on_fit: Callable[[], object] = lambda: None,
+) -> list[GridPoint]:
+    """Fit every C of the grid on train, each from the solution of the one before, and score it on val.
+
+    Args:
+        embeddings, labels: train, (N, D) float32 and (N,) int64.
+        val_embeddings, val_labels: val, shaped likewise.
+        on_fit: called after each fit.
+    """
+    check_classes(labels, class_names=class_names, split="train")
+    problem = Problem(embeddings, labels, num_classes=len(class_names))
+    points: list[GridPoint] = []
+    found: Solution | None = None
+    for c in sorted(params.c_grid):
+        found = problem.fit(c, max_iter=params.max_iter, start=found)
+        probe = LinearProbe.of(found)
+        val_scores = probe.scores(val_embeddings)
+        points.append(
+            GridPoint(
+                c,
+                accuracy(probe.scores(embeddings), labels),
+                accuracy(val_scores, val_labels),
+                fit_temperature(val_scores, val_labels),
+                found.converged,
+            )
+        )
+        on_fit()
+    return points
+
+
+def curve_rows(points: list[GridPoint]) -> list[dict[str, Any]]:
+    """The validation curve as plot rows, with log10(C) to draw it over."""
+    return [{"log10_c": math.log10(point.c), **asdict(point)} for point in points]

@@ -1,0 +1,1 @@
+"""The two heads that torch trains, and what trains them."""

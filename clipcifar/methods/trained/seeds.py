@@ -1,0 +1,162 @@
+"""Several seeds of one trained head: train all, choose one on val, report that one and the spread.
+
+The reported accuracy is that of one model, the seed that is best on val. Mean and deviation over
+seeds stand beside it and are never mistaken for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clipcifar.backbone import device as devices
+from clipcifar.core.files import Attribute
+from clipcifar.core.progress import progress
+from clipcifar.evaluation import plots, results
+from clipcifar.evaluation.calibration import fit_temperature
+from clipcifar.evaluation.metrics import accuracy
+from clipcifar.methods.trained.training import Labelled, Run, TrainingParams, better, scores, train
+from clipcifar.store import heads
+from clipcifar.store.embeddings import ImageEmbeddings
+from clipcifar.store.predictions import inherited
+from clipcifar.store.splits import TrainVal
+
+Build = Callable[[Labelled], torch.nn.Module]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where a trained method's files go."""
+
+    head: Path
+    predictions: Path
+    metrics: Path
+    plots: Path
+
+
+def best_run(runs: list[Run]) -> Run:
+    """The seed that is best on val; of equals, the first."""
+    chosen = runs[0]
+    for run in runs[1:]:
+        if better(run.best, chosen.best):
+            chosen = run
+    return chosen
+
+
+def curve_rows(runs: list[Run]) -> list[dict[str, Any]]:
+    """The training curves of all seeds as plot rows."""
+    return [
+        {
+            "seed": run.seed,
+            "epoch": point.epoch,
+            "train_loss": point.train_loss,
+            "val_loss": point.val_loss,
+            "val_accuracy": point.val_accuracy,
+        }
+        for run in runs
+        for point in run.curve
+    ]
+
+
+def seed_metrics(accuracies: list[float], chosen: Run) -> dict[str, Any]:
+    """Mean and deviation over seeds, and which seed and epoch the reported numbers are of.
+
+    Args:
+        accuracies: test accuracy of every seed's own selected epoch.
+        chosen: the run whose predictions are reported.
+    """
+    deviation = float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else 0.0
+    return {
+        "seeds": {
+            "n": len(accuracies),
+            "accuracy_mean": float(np.mean(accuracies)),
+            "accuracy_std": deviation,
+        },
+        "selected": {"seed": chosen.seed, "epoch": chosen.best.epoch},
+    }
+
+
+def arrays_of(state: dict[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
+    """A module's state as arrays by name."""
+    return {name: tensor.cpu().numpy() for name, tensor in state.items()}
+
+
+def train_and_report(
+    method: str,
+    build: Build,
+    images: ImageEmbeddings,
+    rows: TrainVal,
+    *,
+    params: TrainingParams,
+    outputs: Outputs,
+    attributes: dict[str, Attribute],
+) -> dict[str, Any]:
+    """Train every seed, write the chosen head, its predictions, metrics and plots.
+
+    Args:
+        method: its stage name.
+        build: makes an untrained head from the train rows, on their device.
+        images: the embeddings; test is read after all training.
+        rows: train and val among the official train rows.
+        attributes: what else than the images determined the head.
+
+    Returns:
+        The metrics as written.
+    """
+    target = devices.choose(params.device, key=f"{method}.device")
+    embeddings, labels = images.train.embeddings, images.train.labels
+    train_data = Labelled.on(target, embeddings[rows.train], labels[rows.train])
+    val_data = Labelled.on(target, embeddings[rows.val], labels[rows.val])
+    with (
+        devices.out_of_memory_explained(f"{method}.batch_size"),
+        progress(total=len(params.seeds) * params.max_epochs, unit="epochs", what=method) as bar,
+    ):
+        runs = []
+        for i, seed in enumerate(params.seeds, start=1):
+            runs.append(
+                train(
+                    lambda: build(train_data),
+                    train_data,
+                    val_data,
+                    params=params,
+                    seed=seed,
+                    on_epoch=bar.update,
+                )
+            )
+            bar.update(i * params.max_epochs - bar.n)  # epochs that early stopping saved
+
+    test_embeddings = torch.from_numpy(images.test.embeddings).to(target)
+    head, chosen = build(train_data), best_run(runs)
+    test_scores = {}
+    for run in runs:
+        head.load_state_dict(run.state)
+        test_scores[run.seed] = scores(head, test_embeddings).cpu().numpy()
+    head.load_state_dict(chosen.state)
+    val_scores = scores(head, val_data.embeddings).cpu().numpy()
+    temperature = fit_temperature(val_scores, labels[rows.val])
+    accuracies = [accuracy(found, images.test.labels) for found in test_scores.values()]
+    origin = {**inherited(images.attributes), **attributes}
+    heads.write(
+        outputs.head,
+        method,
+        arrays_of(chosen.state),
+        {**origin, "hidden": params.hidden, "seed": chosen.seed},
+    )
+    plots.write_csv(outputs.plots / "training.csv", curve_rows(runs))
+    return results.write(
+        method,
+        test_scores[chosen.seed],
+        images,
+        temperature=temperature,
+        predictions_path=outputs.predictions,
+        metrics_path=outputs.metrics,
+        plots_folder=outputs.plots,
+        extra_metrics=seed_metrics(accuracies, chosen),
+        extra_attributes=attributes,
+    )

@@ -1,0 +1,1 @@
+"""What DVC and git know of this project: its outputs, its lock, cached objects, revisions."""

@@ -1,0 +1,65 @@
+"""What DVC's cache holds of earlier runs, against the names of its objects: DVC hands them out unread."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from clipcifar.core import files
+from clipcifar.core.errors import ClipcifarError, DataError
+from clipcifar.core.progress import progress
+from clipcifar.project import dvc_project
+from clipcifar.project.dvc_project import FOLDER, Project
+
+
+def check(repository: Path) -> Iterator[str | ClipcifarError]:
+    """Read every object that the current run does not use, and compare it with its name.
+
+    Args:
+        repository: the root of the git and DVC repository.
+
+    Yields:
+        A DataError with the mending command where some are damaged, then the size of the cache.
+
+    Raises:
+        EnvironmentFault: nothing can be written into the cache.
+    """
+    project = dvc_project.read(repository)
+    if not project.cache.is_dir():
+        yield f"{project.cache} is not made yet"
+        return
+    files.require_writable(project.cache)
+    objects = sorted(path for path in project.cache.glob("[0-9a-f][0-9a-f]/*") if path.is_file())
+    total = sum(path.stat().st_size for path in objects)
+    used = set(_used(project))
+    earlier = [path for path in objects if _digest(path) not in used]
+    damaged = []
+    with progress(total=len(earlier), unit="objects", what="reading earlier runs") as bar:
+        for path in earlier:
+            if dvc_project.md5(path) != _digest(path).removesuffix(FOLDER):
+                damaged.append(path)
+            bar.update()
+    if damaged:
+        yield DataError(
+            f"{len(damaged):,} of {len(earlier):,} objects of earlier runs are damaged; what they held is "
+            "made anew when it is needed",
+            where=str(project.cache),
+            fix="rm -f " + " ".join(shlex.quote(str(path)) for path in damaged),
+        )
+    yield f"{len(objects):,} objects, {total / 1e6:,.0f} MB in {project.cache}"
+
+
+def _digest(path: Path) -> str:
+    return path.parent.name + path.name
+
+
+def _used(project: Project) -> Iterator[str]:
+    """The digests of the last run's outputs and, of folders, of their files."""
+    for output in project.outputs:
+        yield output.digest
+        if output.digest.endswith(FOLDER):
+            try:
+                yield from dvc_project.listing(project.object(output.digest)).values()
+            except DataError:
+                continue  # `dvc_outputs` has told of it

@@ -1,0 +1,53 @@
+"""What DVC recorded of the last run, for a word of warning where params.yaml has moved on since."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from clipcifar.core import params
+
+_ABSENT = object()
+
+
+def changed_keys(repository: Path) -> list[str]:
+    """The keys of params.yaml whose values are not those that the stages last ran with.
+
+    Args:
+        repository: the folder of params.yaml and dvc.lock.
+
+    Returns:
+        Dotted keys, as deep as the difference is; none where DVC has recorded nothing.
+
+    Raises:
+        ConfigError: params.yaml is not valid.
+    """
+    settings = params.load(repository / "params.yaml")
+    try:
+        stages = YAML(typ="safe").load((repository / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+        recorded = [stage.get("params", {}).get("params.yaml", {}) for stage in stages.values()]
+        pairs = [(key, value) for section in recorded for key, value in section.items()]
+    except (OSError, ValueError, YAMLError, KeyError, TypeError, AttributeError):
+        return []  # DVC itself says what is wrong with its file
+    found = [key for name, value in pairs for key in _differing(name, value, _value(settings, name))]
+    return list(dict.fromkeys(found))
+
+
+def _value(settings: Any, dotted: str) -> Any:
+    for key in dotted.split("."):
+        settings = settings.get(key, _ABSENT) if isinstance(settings, dict) else _ABSENT
+    return settings
+
+
+def _differing(name: str, recorded: Any, current: Any) -> list[str]:
+    if isinstance(recorded, dict) and isinstance(current, dict):
+        keys = [*recorded, *(key for key in current if key not in recorded)]
+        return [
+            found
+            for key in keys
+            for found in _differing(f"{name}.{key}", recorded.get(key, _ABSENT), current.get(key, _ABSENT))
+        ]
+    return [] if recorded == current else [name]

@@ -1,0 +1,128 @@
+"""Every output of the last run: is it what its stage made, in the workspace and in DVC's cache?
+
+One command has to mend both. DVC would restore a damaged file from a damaged object without a
+word, and would take a damaged file for the stage's own if it were told to commit it.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipcifar.core.errors import ClipcifarError, DataError
+from clipcifar.core.progress import progress
+from clipcifar.project import dvc_project
+from clipcifar.project.dvc_project import FOLDER, Output, Project
+
+NAMED = 5  # of many bad things, so many are named
+
+
+@dataclass(frozen=True)
+class _State:
+    """One output: which of its files are not whole in the workspace, and which not in the cache.
+
+    Attributes:
+        harmed: paths that are missing or hold something else.
+        unkept: paths whose object is missing or holds something else.
+        wrong: the objects of those that hold something else.
+    """
+
+    output: Output
+    harmed: list[str]
+    unkept: list[str]
+    wrong: list[Path]
+
+
+def check(repository: Path) -> Iterator[str | ClipcifarError]:
+    """Compare every output with what dvc.lock recorded.
+
+    Args:
+        repository: the root of the git and DVC repository.
+
+    Yields:
+        A DataError for what is harmed in the workspace, one for what only the cache has lost, each
+        with the command that mends it, then what was read.
+    """
+    project = dvc_project.read(repository)
+    found = []
+    with progress(total=len(project.outputs), unit="outputs", what="reading outputs") as bar:
+        for output in project.outputs:
+            found.append(_examined(output, repository, project))
+            bar.update()
+    harmed = [state for state in found if state.harmed]
+    unkept = [state for state in found if state.unkept and not state.harmed]
+    if harmed:
+        names = _some([name for state in harmed for name in state.harmed])
+        there = [path for state in harmed if os.path.lexists(repository / (path := state.output.path))]
+        yield DataError(
+            f"{names} missing or not what the stage made",
+            where=str(repository),
+            fix=f"{_without_wrong(harmed)}{_remove(there)}dvc repro {_stages(harmed)}",
+        )
+    # A stale stage must not be committed, which would record old results as those of the edit.
+    for states, command in (
+        ([state for state in unkept if state.output.stage not in project.stale], "dvc commit"),
+        ([state for state in unkept if state.output.stage in project.stale], "dvc repro"),
+    ):
+        if states:
+            names = _some([name for state in states for name in state.unkept])
+            yield DataError(
+                f"{names} missing or damaged in DVC's cache, and whole here",
+                where=str(project.cache),
+                fix=f"{_without_wrong(states)}{command} {_stages(states)}",
+            )
+    for lock in dict.fromkeys(output.lock for output in project.unrecorded):
+        lost = [output for output in project.unrecorded if output.lock == lock]
+        yield DataError(
+            f"{_some([str(output.path) for output in lost])} here, and no run is recorded that made them",
+            where=str(repository / lock),
+            fix=f"dvc repro {' '.join(dict.fromkeys(output.stage for output in lost))}",
+        )
+    count = len({output.stage for output in project.outputs})
+    yield f"{len(found)} files and folders made by {count} stages" if count else "no run is recorded yet"
+
+
+def _examined(output: Output, repository: Path, project: Project) -> _State:
+    path = repository / output.path
+    is_whole = dvc_project.digest_of(path) == output.digest
+    if not output.cached:
+        return _State(output, [] if is_whole else [str(output.path)], [], [])
+    objects = {str(output.path): output.digest}
+    harmed = [] if is_whole else [str(output.path)]
+    if output.digest.endswith(FOLDER):
+        try:
+            members = dvc_project.listing(project.object(output.digest))
+        except DataError:
+            members = {}
+        inside = {str(output.path / name): digest for name, digest in members.items()}
+        differing = [name for name, digest in inside.items() if _differs(repository / name, digest)]
+        harmed = (differing or harmed) if harmed else []
+        objects.update(inside)
+    kept = {name: project.object(digest) for name, digest in objects.items()}
+    unkept = [name for name, file in kept.items() if _differs(file, objects[name].removesuffix(FOLDER))]
+    return _State(output, harmed, unkept, [kept[name] for name in unkept if kept[name].exists()])
+
+
+def _differs(path: Path, digest: str) -> bool:
+    return not path.is_file() or dvc_project.md5(path) != digest
+
+
+def _some(names: Sequence[str]) -> str:
+    named = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else "")
+    return f"{named} {'is' if len(names) == 1 else 'are'}"
+
+
+def _without_wrong(states: Sequence[_State]) -> str:
+    return _remove([file for state in states for file in state.wrong])
+
+
+def _remove(paths: Sequence[Path]) -> str:
+    """The beginning of a command."""
+    return f"rm -rf {' '.join(shlex.quote(str(path)) for path in paths)} && " if paths else ""
+
+
+def _stages(states: Sequence[_State]) -> str:
+    return " ".join(dict.fromkeys(state.output.stage for state in states))

@@ -1,0 +1,1 @@
+"""Templates of params.yaml to one list of sentences per class."""

@@ -1,0 +1,81 @@
+"""Write a prompt set into params.yaml as a person would: comments and order stay."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from clipcifar.core import params
+from clipcifar.core.errors import ConfigError
+from clipcifar.core.files import write_atomically
+from clipcifar.prompts.params import PromptsParams
+from clipcifar.prompts.sets import expand_set
+
+
+def edit(path: Path, change: Callable[[Any], object]) -> None:
+    """Change params.yaml in place, atomically; what is not changed keeps its comments and its form.
+
+    Args:
+        path: of params.yaml.
+        change: edits the document, nested dicts and lists.
+    """
+    editor = YAML()
+    editor.preserve_quotes = True
+    editor.width = 4096  # never fold a sentence
+    editor.indent(mapping=2, sequence=4, offset=2)
+    editor.representer.add_representer(  # null stays "null", not nothing
+        type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    text = path.read_bytes().decode()
+    document = editor.load(text.replace("\r\n", "\n"))  # a comment would keep the \r
+    change(document)
+    stream = io.StringIO()
+    editor.dump(document, stream)
+    written = stream.getvalue()
+    write_atomically(path, (written.replace("\n", "\r\n") if "\r\n" in text else written).encode())
+
+
+def overlay(settings: Any, changes: Mapping[str, Any]) -> None:
+    """Lay nested mappings over each other in place, key by key."""
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(settings.get(key), Mapping):
+            overlay(settings[key], value)
+        else:
+            settings[key] = value
+
+
+def save_set(
+    path: Path, name: str, values: Mapping[str, Any], *, class_names: list[str], dataset: str
+) -> str:
+    """Add a prompt set; the active set stays.
+
+    Args:
+        path: of params.yaml.
+        name: letters, digits, _ and -.
+        values: the set as params.yaml holds it (template_mode, templates, …).
+        class_names: the dataset's C class names in label order.
+        dataset: its registry name.
+
+    Returns:
+        What to do next, for a person.
+
+    Raises:
+        ConfigError: the name is taken, or the name, the file or a sentence is not valid; the file is
+            left as it was.
+    """
+    for own in values.get("sentences", {}).values():
+        if any(set("[]{}") & set(sentence) for sentence in own):
+            raise ConfigError(
+                "a class name holds brackets or braces, which a saved set would read as its own",
+                where=str(path),
+            )
+    expand_set(name, dict(values), class_names=class_names, dataset=dataset)
+    if name in params.read(params.load(path), "prompts", PromptsParams).sets:
+        fix = "choose another name, or remove that set first"
+        raise ConfigError(f"there is a prompt set {name!r} already", where=str(path), fix=fix)
+    edit(path, lambda document: document["prompts"]["sets"].update({name: dict(values)}))
+    return f"saved in {path}; to use it set prompts.active: {name} and run `dvc repro`"

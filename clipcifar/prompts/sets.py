@@ -1,0 +1,235 @@
+"""Prompt sets: from templates in params.yaml to one list of sentences per class.
+
+Only one placeholder exists, `{classname}`, and it is replaced, never formatted. Square brackets
+hold alternatives: `a [good|bad] photo of [a|the] {classname}.` is four templates.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from clipcifar.core.errors import ConfigError
+from clipcifar.core.params import DATASETS, check_keys, suggestion
+from clipcifar.prompts.params import PromptsParams
+from clipcifar.prompts.templates import (
+    MAX_LENGTH,
+    MAX_SENTENCES,
+    PLACEHOLDER,
+    check_text,
+    expand,
+    normal_form,
+    spoken,
+)
+from clipcifar.store.prompt_set import OWN_SENTENCES, PromptSet
+
+_MARKS = ("<start_of_text>", "<end_of_text>")  # to CLIP's tokenizer; what follows an end is lost
+SET_NAME = re.compile(r"[A-Za-z0-9_-]+")  # a dot would be read as nesting by DVC
+
+
+class _Sentence(NamedTuple):
+    """A sentence on its way into a set; `origin` is where params.yaml has it."""
+
+    origin: str
+    label: int
+    template: str
+    text: str
+
+
+def _require_list(value: object, where: str) -> list[Any]:
+    if not isinstance(value, list) or not value:
+        raise ConfigError("expected a list with at least one entry", where=where, fix='write ["…", "…"]')
+    return value
+
+
+def _check_class(name: str, class_names: list[str], where: str) -> None:
+    if name not in class_names:
+        raise ConfigError(f"unknown class {name!r}", where=where, fix=suggestion(name, class_names))
+
+
+def _shared_sentences(values: Mapping[str, Any], class_names: list[str], where: str) -> list[_Sentence]:
+    """The sentences of a set whose templates serve every class."""
+    names = {name: [spoken(name)] for name in class_names}
+    other_names = values.get("class_names", {})
+    if not isinstance(other_names, dict):
+        raise ConfigError("expected a mapping of class to names", where=f"{where}.class_names")
+    for name, own in other_names.items():
+        _check_class(name, class_names, f"{where}.class_names")
+        own_where = f"{where}.class_names.{name}"
+        names[name] = [
+            check_text(item, f"{own_where}[{i}]") for i, item in enumerate(_require_list(own, own_where))
+        ]
+    found: list[_Sentence] = []
+    for i, template in enumerate(_require_list(values["templates"], f"{where}.templates")):
+        origin = f"{where}.templates[{i}]"
+        readings = expand(template, origin)
+        if any(PLACEHOLDER not in reading for reading in readings):
+            raise ConfigError(
+                f"the template {template!r} does not name the class",
+                where=origin,
+                fix=f"write {PLACEHOLDER} where the class name belongs, outside optional alternatives",
+            )
+        for c, class_name in enumerate(class_names):
+            _add(found, origin, c, readings, names[class_name], templates=readings)
+    return found
+
+
+def _add(
+    found: list[_Sentence],
+    origin: str,
+    label: int,
+    readings: list[str],
+    names: list[str],
+    *,
+    templates: list[str],
+) -> None:
+    """Add every reading, made from the template beside it, with every name, within bounds."""
+    name_length = max(len(name) for name in names)
+    if len(found) + len(readings) * len(names) > MAX_SENTENCES:
+        raise ConfigError(
+            f"more than {MAX_SENTENCES:,} sentences", where=origin, fix="use fewer alternatives"
+        )
+    if any(len(reading) + reading.count(PLACEHOLDER) * name_length > MAX_LENGTH for reading in readings):
+        raise ConfigError(f"a sentence of over {MAX_LENGTH:,} characters", where=origin, fix="shorten it")
+    found += [
+        _Sentence(origin, label, template, reading.replace(PLACEHOLDER, name))
+        for reading, template in zip(readings, templates, strict=True)
+        for name in names
+    ]
+
+
+def _per_class_sentences(values: Mapping[str, Any], class_names: list[str], where: str) -> list[_Sentence]:
+    """The sentences of a set in which each class has its own."""
+    sentences = values["sentences"]
+    if not isinstance(sentences, dict):
+        raise ConfigError("expected a mapping of class to sentences", where=f"{where}.sentences")
+    for name in sentences:
+        _check_class(name, class_names, f"{where}.sentences")
+    found: list[_Sentence] = []
+    for c, class_name in enumerate(class_names):
+        if class_name not in sentences:
+            raise ConfigError(
+                f"the class {class_name!r} has no sentences",
+                where=f"{where}.sentences",
+                fix=f"add {class_name}:",
+            )
+        own = f"{where}.sentences.{class_name}"
+        for i, sentence in enumerate(_require_list(sentences[class_name], own)):
+            readings = expand(sentence, f"{own}[{i}]")
+            templates = [OWN_SENTENCES] * len(readings)
+            _add(found, f"{own}[{i}]", c, readings, [spoken(class_name)], templates=templates)
+    return found
+
+
+_KEYS = {"shared": ("templates", ("class_names", "dataset")), "per_class": ("sentences", ())}
+
+
+def expand_set(name: str, values: object, *, class_names: list[str], dataset: str) -> PromptSet | None:
+    """Validate one set of params.yaml and expand it, sentences grouped by class.
+
+    Args:
+        name: the set's name.
+        values: its mapping as read from params.yaml.
+        class_names: the dataset's C class names in label order.
+        dataset: the dataset's registry name.
+
+    Returns:
+        The expanded set, or None when the set names another dataset.
+
+    Raises:
+        ConfigError: naming the set and the index of the offending entry.
+    """
+    where = f"params.yaml: prompts.sets.{name}"
+    if not SET_NAME.fullmatch(name):
+        raise ConfigError(
+            f"the set name {name!r} may hold only letters, digits, _ and -", where=where, fix="rename it"
+        )
+    if not isinstance(values, dict):
+        raise ConfigError("a prompt set is a mapping", where=where, fix="give it template_mode and sentences")
+    mode = values.get("template_mode")
+    if not isinstance(mode, str) or mode not in _KEYS:
+        raise ConfigError(f"template_mode is {mode!r}", where=where, fix="use shared or per_class")
+    key, optional = _KEYS[mode]
+    own_names = mode == "per_class" or "class_names" in values
+    if own_names and "dataset" not in values:
+        raise ConfigError(
+            "the key 'dataset' is missing: a set that speaks of classes is for one dataset",
+            where=where,
+            fix=f"add dataset: {dataset}",
+        )
+    required = ["template_mode", key] + (["dataset"] if own_names else [])
+    check_keys(values, required, where=where, optional=optional)
+    if "dataset" in values and values["dataset"] not in DATASETS:
+        raise ConfigError(
+            f"unknown dataset {values['dataset']!r}",
+            where=f"{where}.dataset",
+            fix=suggestion(str(values["dataset"]), DATASETS),
+        )
+    if values.get("dataset", dataset) != dataset:
+        return None
+    if mode == "shared":
+        found = _shared_sentences(values, class_names, where)
+    else:
+        found = _per_class_sentences(values, class_names, where)
+    _check_sentences(found)
+    found.sort(key=lambda item: item.label)  # stable: template order within a class
+    templates = list(dict.fromkeys(item.template for item in found))
+    index = {template: i for i, template in enumerate(templates)}
+    return PromptSet(
+        name,
+        class_index=[item.label for item in found],
+        sentences=[item.text for item in found],
+        template_index=[index[item.template] for item in found],
+        templates=templates,
+        origins=[item.origin.removeprefix(f"{where}.") for item in found],
+    )
+
+
+def _check_sentences(found: list[_Sentence]) -> None:
+    """Raise ConfigError when a sentence is blank, occurs twice or holds one of the tokenizer's marks."""
+    seen: dict[str, str] = {}
+    for origin, _, _, sentence in found:
+        if not sentence.strip():
+            raise ConfigError("one of the alternatives is empty", where=origin, fix="write a sentence")
+        if any(mark in sentence.lower() for mark in _MARKS):
+            raise ConfigError(f"{sentence!r} holds a mark of the tokenizer", where=origin, fix="remove it")
+        normal = normal_form(sentence)
+        if normal in seen:
+            first = "twice here" if seen[normal] == origin else f"here and in {seen[normal]}"
+            raise ConfigError(f"the sentence {sentence!r} occurs {first}", where=origin, fix="keep one")
+        seen[normal] = origin
+
+
+def expand_sets(
+    prompts: PromptsParams, *, class_names: list[str], dataset: str
+) -> tuple[list[PromptSet], list[str]]:
+    """Expand all sets of the `prompts` section.
+
+    Returns:
+        The sets that apply, and the names of those skipped because they name another dataset.
+
+    Raises:
+        ConfigError: a set is wrong, or the active one is unknown or names another dataset.
+    """
+    where = "params.yaml: prompts.active"
+    if prompts.active not in prompts.sets:
+        raise ConfigError(
+            f"there is no prompt set {prompts.active!r}",
+            where=where,
+            fix=suggestion(prompts.active, prompts.sets),
+        )
+    expanded, skipped = [], []
+    for name, values in prompts.sets.items():
+        prompt_set = expand_set(name, values, class_names=class_names, dataset=dataset)
+        if prompt_set is not None:
+            expanded.append(prompt_set)
+        elif name != prompts.active:
+            skipped.append(name)
+        else:
+            raise ConfigError(
+                f"the active set {name!r} was written for the dataset {values['dataset']!r}",
+                where=where,
+                fix=f"choose another set, or write one for {dataset}",
+            )
+    return expanded, skipped

@@ -1,0 +1,26 @@
+"""What all pages share: one HTML file with everything in it, no script, no network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+_HERE = "clipcifar.render"
+
+
+def render(template: str, *, package: str = _HERE, **fields: Any) -> str:
+    """Fill a template; text is escaped, a field that the template lacks is an error.
+
+    Args:
+        template: its file's name.
+        package: whose folder it lies in; what it extends and imports lies here.
+        fields: what it asks for.
+    """
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader(name, package_path="") for name in (package, _HERE)]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(template).render(**fields)

@@ -1,0 +1,54 @@
+"""Test images as small pictures inside the page, so that it needs no file beside it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from clipcifar.core.errors import DataError
+from clipcifar.datasets.decode import decode
+from clipcifar.store.dataset import PreparedSplit
+
+SIDE = 96  # pixels that a picture is shown at; a larger photograph is made smaller
+
+
+@dataclass(frozen=True)
+class Card:
+    """One picture of a gallery with what is said of it; an empty source where the picture is gone."""
+
+    source: str
+    alt: str
+    title: str
+    lines: list[str]
+
+
+class Pictures:
+    """The images of one split, each encoded when it is asked for.
+
+    Args:
+        split: pixels, or the ids of image files.
+        folder: where those files are.
+    """
+
+    def __init__(self, split: PreparedSplit, folder: Path) -> None:
+        self._split, self._folder = split, folder
+
+    def data_uri(self, row: int) -> str:
+        """One image as a data URI; the empty text where its file is gone."""
+        try:
+            pixels = (
+                self._split.content[row]
+                if self._split.in_memory
+                else decode((self._folder / self._split.ids[row]).read_bytes(), self._split.ids[row])
+            )
+        except (OSError, DataError):
+            return ""
+        image = Image.fromarray(pixels)
+        image.thumbnail((SIDE, SIDE))
+        stream = io.BytesIO()
+        image.save(stream, format="PNG", optimize=True)
+        return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

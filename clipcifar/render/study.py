@@ -1,0 +1,116 @@
+"""The page of a study: what it asks, what it found, and sections of tables, charts and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from markupsafe import Markup
+
+from clipcifar.core.files import Attribute
+from clipcifar.render import frame
+from clipcifar.render.pictures import SIDE, Card
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells; the first columns are text, the others numbers."""
+
+    caption: str
+    header: list[str]
+    rows: list[list[str]]
+    note: str = ""
+    text_columns: int = 1
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawing of `charts`, what it is called, and what is to be seen in it."""
+
+    title: str
+    svg: Markup
+    caption: str
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A heat map as a table: by row and column the shade, a number in 0..1, and what the cell says."""
+
+    title: str
+    row_names: list[str]
+    column_names: list[str]
+    rows: list[list[tuple[str, str]]]
+    caption: str
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures under a heading; `small` ones are enlarged without smoothing."""
+
+    title: str
+    cards: Sequence[Card]
+    small: bool
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section; `anchor` is its id within the page."""
+
+    anchor: str
+    title: str
+    paragraphs: list[str] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    charts: list[Chart] = field(default_factory=list)
+    matrices: list[Matrix] = field(default_factory=list)
+    galleries: list[Gallery] = field(default_factory=list)
+
+
+def render(
+    *,
+    title: str,
+    question: str,
+    verdicts: list[str],
+    sections: list[Section],
+    attributes: Mapping[str, Attribute],
+    commands: list[str],
+) -> str:
+    """The whole page as HTML.
+
+    Args:
+        title: of the study.
+        question: what it asks and how, in a sentence or two.
+        verdicts: what it found, a sentence each.
+        sections: in the order to show.
+        attributes: of the embeddings or results that it was made from (`results.inherited`).
+        commands: that make it again, or ask further.
+    """
+    model = f"{attributes['model']} {attributes['pretrained']}".rstrip()
+    anchors = [
+        ("verdicts", "Verdicts"),
+        *((s.anchor, s.title) for s in sections),
+        ("provenance", "Provenance"),
+    ]
+    return frame.render(
+        "study.html",
+        heading=title,
+        subtitle=f"{attributes['dataset']} with {model}",
+        sections=anchors,
+        question=question,
+        verdicts=verdicts,
+        parts=sections,
+        provenance=_provenance(attributes),
+        commands="\n".join(commands),
+        side=SIDE,
+    )
+
+
+def _provenance(attributes: Mapping[str, Attribute]) -> list[tuple[str, str]]:
+    versions = {key.removeprefix("version_"): attributes[key] for key in attributes if "version_" in key}
+    subset = attributes["max_per_class"]
+    return [
+        ("model", f"{attributes['model']} {attributes['pretrained']}".rstrip()),
+        ("weights sha256", str(attributes["weights_sha256"])),
+        ("dataset", f"{attributes['dataset']}" + (f", at most {subset} images per class" if subset else "")),
+        ("dataset digest", str(attributes["dataset_digest"])),
+        ("versions", ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))),
+    ]

@@ -1,0 +1,183 @@
+"""The table of all methods, as markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from clipcifar.evaluation.names import METHODS
+
+if TYPE_CHECKING:
+    from clipcifar.evaluation.compare import NamedDifference
+
+
+def escape(text: str) -> str:
+    """Text as it is in a markdown table cell: no markup, no cell border."""
+    for character in "\\`*{}[]<>()#+!|~":
+        text = text.replace(character, "\\" + character)
+    text = re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)  # within a word it is no markup
+    return " ".join(text.split())
+
+
+def markdown_table(header: list[str], rows: list[list[str]], *, text_columns: int = 1) -> list[str]:
+    """A markdown table whose columns line up in a terminal too; the first columns left, numbers right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+
+    def line(cells: list[str]) -> str:
+        padded = [
+            cell.ljust(width) if i < text_columns else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return "| " + " | ".join(padded) + " |"
+
+    rule = ["-" * (width + 1) + ("-" if i < text_columns else ":") for i, width in enumerate(widths)]
+    return [line(header), "|" + "|".join(rule) + "|", *(line(row) for row in rows)]
+
+
+def interval_text(metrics: Mapping[str, Any]) -> str:
+    """The 95 % interval of an accuracy."""
+    return f"{metrics['accuracy_ci95']['low']:.4f}–{metrics['accuracy_ci95']['high']:.4f}"
+
+
+def seeds_text(metrics: Mapping[str, Any]) -> str:
+    """Mean and standard deviation over seeds, empty for a method without."""
+    seeds = metrics.get("seeds")
+    return f"{seeds['accuracy_mean']:.4f} ± {seeds['accuracy_std']:.4f} ({seeds['n']})" if seeds else ""
+
+
+def _images(found: Mapping[str, Any]) -> str:
+    """The number of test images, and the subset that was asked for, if one was."""
+    limit = found["max_per_class"]
+    return f"{found['n']} (at most {limit} per class)" if limit else str(found["n"])
+
+
+def methods_table(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """One row per method: accuracy with its interval, seeds, mean over classes, calibration, test images."""
+    rows = []
+    for method, found in metrics.items():
+        rows.append(
+            [
+                METHODS[method],
+                f"{found['accuracy']:.4f}",
+                interval_text(found),
+                seeds_text(found),
+                f"{found['balanced_accuracy']:.4f}",
+                f"{found['ece']:.4f}",
+                f"{found['nll']:.4f}",
+                _images(found),
+            ]
+        )
+    header = ["method", "top-1", "95 % interval", "mean ± sd (seeds)", "balanced", "ECE", "NLL", "images"]
+    return markdown_table(header, rows)
+
+
+def per_class_table(
+    metrics: Mapping[str, Mapping[str, Any]],
+    *,
+    images: Mapping[str, int] | None = None,
+    shown: Callable[[str], str] = escape,
+) -> list[str]:
+    """One row per class, one column per method: top-1 accuracy within the class.
+
+    Args:
+        metrics: each method's metrics file.
+        images: test images by class, where they are known.
+        shown: how a name is written; `escape` for markdown, `str` for a terminal.
+    """
+    names = next(iter(metrics.values()))["per_class"]
+    rows = [
+        [
+            shown(name),
+            *([str(images[name])] if images else []),
+            *(f"{found['per_class'][name]:.4f}" for found in metrics.values()),
+        ]
+        for name in names
+    ]
+    return markdown_table(
+        ["class", *(["images"] if images else []), *(METHODS[method] for method in metrics)], rows
+    )
+
+
+def prompt_sets_table(prompt_sets: Mapping[str, Mapping[str, Any]], active: str) -> list[str]:
+    """One row per prompt set, the best on the train images first; the active one is marked."""
+    ranked = sorted(prompt_sets.items(), key=lambda item: -item[1]["train"]["accuracy"])
+    rows = [
+        [
+            escape(name) + (" (active)" if name == active else ""),
+            str(found["n_sentences"]),
+            f"{found['train']['accuracy']:.4f}",
+            f"{found['test']['accuracy']:.4f}",
+            interval_text(found["test"]),
+        ]
+        for name, found in ranked
+    ]
+    return markdown_table(
+        ["prompt set", "sentences", "train (choose by)", "test (report)", "95 % interval"], rows
+    )
+
+
+def differences_table(differences: Sequence[NamedDifference]) -> list[str]:
+    """One row per prompt set: points better than the active one, interval, discordant images, p."""
+    rows = [
+        [
+            escape(item.name),
+            f"{100 * item.paired.difference:+.2f}",
+            f"{100 * item.paired.low:+.2f} to {100 * item.paired.high:+.2f}",
+            str(item.paired.only_b),
+            str(item.paired.only_a),
+            p_text(item.p_holm),
+        ]
+        for item in sorted(differences, key=lambda item: -item.paired.difference)
+    ]
+    header = ["prompt set", "points", "95 % interval", "won", "lost", "p"]
+    return markdown_table(header, rows)
+
+
+def p_text(value: float) -> str:
+    """A p value for a person."""
+    return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
+
+
+def report(
+    metrics: Mapping[str, Mapping[str, Any]],
+    prompt_sets: Mapping[str, Mapping[str, Any]],
+    differences: Sequence[NamedDifference],
+    *,
+    active: str,
+    images: Mapping[str, int],
+    dataset: str,
+    model: str,
+) -> str:
+    """The whole report as markdown.
+
+    Args:
+        metrics: each method's metrics file by stage name, in the order to show.
+        prompt_sets: the prompt_sets metrics file.
+        differences: every other prompt set against the active one, on the test images.
+        active: the active prompt set.
+        images: test images by class, under the keys of `per_class`.
+        dataset, model: one line each on what the numbers are of.
+    """
+    lines = [
+        "# Methods",
+        "",
+        f"Dataset: {escape(dataset)}",
+        f"Model: {escape(model)}",
+        f"Prompt set: {escape(active)}",
+        "",
+        *methods_table(metrics),
+        "",
+        "## Per class (top-1)",
+        "",
+        *per_class_table(metrics, images=images),
+        "",
+        "## Prompt sets (zero-shot top-1)",
+        "",
+        *prompt_sets_table(prompt_sets, active),
+        "",
+        f"Against {escape(active)}, image by image on test (exact McNemar, Holm-corrected over the sets):",
+        "",
+        *differences_table(differences),
+    ]
+    return "\n".join(lines) + "\n"

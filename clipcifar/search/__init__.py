@@ -1,0 +1,1 @@
+"""Prompts chosen on train and val; test is asked once."""

@@ -1,0 +1,134 @@
+"""What a search for prompts chooses among: every single template of all sets and of the pool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar.core.errors import DataError
+from clipcifar.prompts.templates import PLACEHOLDER, normal_form, spoken
+from clipcifar.store.prompt_set import OWN_SENTENCES, PromptSet
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One template, or one whole set in which each class has its own sentences.
+
+    Attributes:
+        template: the text with its placeholder, or `OWN_SENTENCES`.
+        sets: the names of the sets that hold it.
+        sentences: for each class, in label order, what it says.
+    """
+
+    template: str
+    sets: list[str]
+    sentences: list[list[str]]
+
+    @property
+    def label(self) -> str:
+        """What a person calls it."""
+        return self.template if self.template != OWN_SENTENCES else f"all of {self.sets[0]}"
+
+    def is_plain(self, class_names: Sequence[str]) -> bool:
+        """Whether the template alone says it all: one sentence per class, with the class's own name."""
+        names = (spoken(name) for name in class_names)
+        return self.sentences == [[self.template.replace(PLACEHOLDER, name)] for name in names]
+
+
+def collect(sets: Sequence[PromptSet], *, num_classes: int) -> list[Candidate]:
+    """The candidates of all sets, each once however many sets hold it, in order of appearance."""
+    found: dict[tuple[tuple[str, ...], ...], Candidate] = {}
+    for prompt_set in sets:
+        sentences: list[list[list[str]]] = [[[] for _ in range(num_classes)] for _ in prompt_set.templates]
+        for label, template, sentence in zip(
+            prompt_set.class_index, prompt_set.template_index, prompt_set.sentences, strict=True
+        ):
+            sentences[template][label].append(sentence)
+        for template_text, by_class in zip(prompt_set.templates, sentences, strict=True):
+            key = tuple(tuple(normal_form(text) for text in own) for own in by_class)
+            if key in found:
+                found[key].sets.append(prompt_set.name)
+            else:
+                found[key] = Candidate(template_text, [prompt_set.name], by_class)
+    return list(found.values())
+
+
+def sums(
+    candidates: Sequence[Candidate], embedding_of: Mapping[str, NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """The sum of each candidate's sentence embeddings by class, not normalised.
+
+    Sums of candidates add up: normalised, they are the classifier of a set with all their sentences.
+
+    Args:
+        candidates: T candidates.
+        embedding_of: each sentence's (D,) float32 unit vector.
+
+    Returns:
+        (T, C, D) float32.
+
+    Raises:
+        DataError: a sentence was not embedded, or a class's sentences cancel out.
+    """
+    found = []
+    for candidate in candidates:
+        missing = [text for own in candidate.sentences for text in own if text not in embedding_of]
+        if missing:
+            raise DataError(f"the sentence {missing[0]!r} was not embedded", fix="run `dvc repro`")
+        rows = [np.sum([embedding_of[text] for text in own], axis=0) for own in candidate.sentences]
+        if not (np.linalg.norm(rows, axis=1) > 0).all():
+            raise DataError(f"the sentences of {candidate.label!r} cancel out", fix="check the prompt set")
+        found.append(rows)
+    return np.array(found, dtype=np.float32)
+
+
+def clashes(candidates: Sequence[Candidate]) -> dict[int, set[int]]:
+    """For each candidate that shares a sentence with others: those others.
+
+    Summed together they would use that sentence twice, which no prompt set may say.
+    """
+    holders: dict[str, set[int]] = {}
+    for i, candidate in enumerate(candidates):
+        for own in candidate.sentences:
+            for text in own:
+                holders.setdefault(normal_form(text), set()).add(i)
+    found: dict[int, set[int]] = {}
+    for together in holders.values():
+        for i in together if len(together) > 1 else ():
+            found.setdefault(i, set()).update(together - {i})
+    return found
+
+
+def averageable(
+    candidates: Sequence[Candidate], clashing: Mapping[int, set[int]], *, class_names: Sequence[str]
+) -> list[int]:
+    """The candidates that a plain average is made of: single templates, none clashing with one before."""
+    found: list[int] = []
+    for i, candidate in enumerate(candidates):
+        if candidate.is_plain(class_names) and not clashing.get(i, set()) & set(found):
+            found.append(i)
+    return found
+
+
+def as_set(chosen: Sequence[Candidate], *, class_names: list[str], dataset: str) -> dict[str, Any]:
+    """The chosen candidates as one prompt set in params.yaml's own form.
+
+    Args:
+        chosen: at least one candidate; no two of them clash.
+        class_names: C names in label order.
+        dataset: the dataset's registry name.
+
+    Returns:
+        A shared set where templates alone say it all, else every class's own sentences.
+    """
+    if all(candidate.is_plain(class_names) for candidate in chosen):
+        return {"template_mode": "shared", "templates": [candidate.template for candidate in chosen]}
+    sentences = {
+        name: [text for candidate in chosen for text in candidate.sentences[label]]
+        for label, name in enumerate(class_names)
+    }
+    return {"template_mode": "per_class", "dataset": dataset, "sentences": sentences}

@@ -1,0 +1,191 @@
+"""A checked HDF5 file: named arrays and scalar attributes that cannot change without being noticed.
+
+Two digests are stored with the data. The fingerprint is the sha256 of the attributes, that is of
+everything that determined the content; the content digest covers names, shapes, dtypes, bytes and
+attributes. A file carries no time stamp and no host name: equal input gives equal bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar.core.errors import ClipcifarError, DataError, EnvironmentFault
+from clipcifar.core.files import Attribute, canonical_json, sha256_of, write_atomically
+
+SCHEMA = 1
+CHUNK_ROWS = 1024
+MAX_ATTRIBUTE_BYTES = 60_000  # HDF5 keeps an attribute in one object header, 64 KiB at most
+_DIGESTS = ("fingerprint", "content_digest")
+
+
+@dataclass(frozen=True)
+class Container:
+    """What a file holds: arrays by path ("train/labels") and attributes, the digests among them."""
+
+    arrays: Mapping[str, NDArray[Any]]
+    attributes: Mapping[str, Attribute]
+
+
+def encode_strings(strings: list[str]) -> NDArray[np.bytes_]:
+    """Fixed-length UTF-8, the only string type a container holds."""
+    encoded = [text.encode() for text in strings]
+    width = max((len(item) for item in encoded), default=0) or 1
+    return np.array(encoded, dtype=f"S{width}")
+
+
+def decode_strings(array: NDArray[np.bytes_]) -> list[str]:
+    """The inverse of `encode_strings`; DataError when the array holds anything else."""
+    if array.ndim != 1 or array.dtype.kind != "S":
+        raise DataError(f"expected strings, found {array.dtype} {array.shape}")
+    try:
+        return [item.decode() for item in array.tolist()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"a string is not UTF-8: {error}") from error
+
+
+def require(attributes: Mapping[str, Attribute], *, texts: Collection[str], numbers: Collection[str]) -> None:
+    """Raise DataError unless the attributes named are there and are text, or numbers."""
+    for key in (*texts, *numbers):
+        value, expected = attributes.get(key), str if key in texts else (int, float)
+        if not isinstance(value, expected) or isinstance(value, bool):
+            kind = "text" if key in texts else "a number"
+            raise DataError(f"the attribute {key!r} is {value!r}, expected {kind}")
+
+
+def fingerprint_of(attributes: Mapping[str, Attribute]) -> str:
+    """Hex sha256 of the canonical JSON of the attributes, the two digests left out."""
+    return sha256_of({key: value for key, value in attributes.items() if key not in _DIGESTS})
+
+
+def _content_digest(arrays: Mapping[str, NDArray[Any]], attributes: Mapping[str, Attribute]) -> str:
+    described = {key: value for key, value in attributes.items() if key != "content_digest"}
+    digest = hashlib.sha256(canonical_json(described).encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(canonical_json([name, array.dtype.str, list(array.shape)]).encode())
+        digest.update(array.data if array.size else b"")
+    return digest.hexdigest()
+
+
+def write(
+    path: Path, *, kind: str, arrays: Mapping[str, NDArray[Any]], attributes: Mapping[str, Attribute]
+) -> None:
+    """Write a container atomically.
+
+    The file is built in memory and written with plain writes, because HDF5 reports a full disk
+    only on closing, and then by a crash.
+
+    Args:
+        kind: what the file is ("image embeddings"); a reader asks for the kind it expects.
+        arrays: by path, one level of groups at most; numbers, booleans or fixed-length strings.
+        attributes: scalars that determined the content.
+    """
+    described: dict[str, Attribute] = {**attributes, "kind": kind, "schema": SCHEMA}
+    described["fingerprint"] = fingerprint_of(described)
+    described["content_digest"] = _content_digest(arrays, described)
+    with h5py.File("container", "w", driver="core", backing_store=False, track_order=False) as file:
+        for name in sorted(arrays):
+            array = arrays[name]
+            chunks = (min(CHUNK_ROWS, len(array)), *array.shape[1:]) if array.ndim and array.size else None
+            file.create_dataset(name, data=array, chunks=chunks, track_times=False)
+        for key in sorted(described):
+            value = described[key]
+            if len(str(value).encode()) > MAX_ATTRIBUTE_BYTES:
+                raise DataError(
+                    f"the attribute {key!r} is too long for HDF5", fix="use fewer or shorter names"
+                )
+            stored = np.bytes_(value.encode() or b"\0") if isinstance(value, str) else value
+            file.attrs.create(key, stored)
+        file.flush()
+        image = file.id.get_file_image()
+    write_atomically(path, image)
+
+
+def read(path: Path, *, kind: str) -> Container:
+    """Read a container and verify it whole.
+
+    Raises:
+        DataError: the file is missing, of another kind, damaged, or built to mislead; nothing is
+            allocated for a dataset that the file does not store byte for byte.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            attributes = _read_attributes(file)
+            arrays = {  # asarray, because h5py hands out a scalar for an array without dimensions
+                name: np.asarray(dataset[()], dtype=dataset.dtype)
+                for name, dataset in _checked_datasets(file, path.stat().st_size)
+            }
+        fingerprint, digest = fingerprint_of(attributes), _content_digest(arrays, attributes)
+    except ClipcifarError as error:
+        error.where = str(path)
+        raise
+    except MemoryError as error:
+        raise EnvironmentFault("out of memory", where=str(path), fix="free some memory") from error
+    except FileNotFoundError as error:
+        raise DataError(f"there is no {kind} file", where=str(path), fix="run `dvc repro`") from error
+    except Exception as error:  # h5py raises many types on damaged input
+        raise DataError(f"not a readable HDF5 file: {error}", where=str(path), fix=_MEND) from error
+    if attributes.get("kind") != kind or attributes.get("schema") != SCHEMA:
+        raise DataError(
+            f"expected {kind}, schema {SCHEMA}; "
+            f"found {attributes.get('kind')}, schema {attributes.get('schema')}",
+            where=str(path),
+            fix=_MEND,
+        )
+    if attributes.get("fingerprint") != fingerprint:
+        raise DataError("the fingerprint does not match the attributes", where=str(path), fix=_MEND)
+    if attributes.get("content_digest") != digest:
+        raise DataError("the content does not match its digest", where=str(path), fix=_MEND)
+    return Container(arrays=arrays, attributes=attributes)
+
+
+_MEND = "delete the file and run `dvc repro`; if DVC restores the same file, also delete its cache object"
+
+
+def _read_attributes(file: h5py.File) -> dict[str, Attribute]:
+    attributes: dict[str, Attribute] = {}
+    for key in file.attrs:
+        stored = file.attrs.get_id(key)
+        if stored.shape != () or stored.dtype.kind not in "Sifb":
+            raise DataError(f"the attribute {key!r} is not a plain scalar", fix=_MEND)
+        value = file.attrs[key]
+        attributes[key] = value.decode() if isinstance(value, bytes) else value.item()
+    return attributes
+
+
+def _checked_datasets(file: h5py.File, file_size: int) -> list[tuple[str, h5py.Dataset]]:
+    """The datasets of a file, each a plain array whose bytes are all stored in this very file."""
+    found, total = [], 0
+    for name, item in _hard_linked(file, prefix="", depth=2):
+        unusual = item.is_virtual or item.external or item.compression or item.dtype.kind not in "Sifub"
+        if unusual or item.dtype.hasobject or item.id.get_create_plist().get_nfilters():
+            raise DataError(f"the dataset {name!r} is not a plain array", fix=_MEND)
+        total += item.nbytes  # one array under many names may not add up to more than the file
+        if total > file_size or item.id.get_storage_size() < item.nbytes:
+            raise DataError(f"the dataset {name!r} claims more data than the file holds", fix=_MEND)
+        found.append((name, item))
+    return found
+
+
+def _hard_linked(group: h5py.Group, *, prefix: str, depth: int) -> list[tuple[str, h5py.Dataset]]:
+    found: list[tuple[str, h5py.Dataset]] = []
+    for key in group:
+        name = prefix + key
+        if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+            raise DataError(f"{name!r} is a link to another place", fix=_MEND)
+        item = group[key]
+        if isinstance(item, h5py.Dataset):
+            found.append((name, item))
+        elif depth > 1 and isinstance(item, h5py.Group):
+            found += _hard_linked(item, prefix=name + "/", depth=depth - 1)
+        else:
+            raise DataError(f"{name!r} is neither an array nor a group of arrays", fix=_MEND)
+    return found

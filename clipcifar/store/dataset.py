@@ -1,0 +1,135 @@
+"""The prepared dataset: pixels, or for a folder the digests of its files, with labels, ids and classes."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar.core.errors import DataError
+from clipcifar.core.files import Attribute, canonical_json
+from clipcifar.store import container
+from clipcifar.store.fields import check_ids, check_index, class_names_attribute, class_names_of
+
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class PreparedSplit:
+    """One official split.
+
+    Attributes:
+        content: (N, H, W, 3) uint8 pixels, or (N,) hex sha256 of image files as fixed-length bytes.
+        labels: (N,) int64.
+        ids: N sample ids; for files, their paths relative to the folder.
+    """
+
+    content: NDArray[Any]
+    labels: NDArray[np.int64]
+    ids: list[str]
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether `content` is pixels."""
+        return self.content.dtype == np.uint8
+
+    def __add__(self, other: PreparedSplit) -> PreparedSplit:
+        return PreparedSplit(
+            np.concatenate([self.content, other.content]),
+            np.concatenate([self.labels, other.labels]),
+            self.ids + other.ids,
+        )
+
+    def take(self, rows: NDArray[np.int64]) -> PreparedSplit:
+        """The split with these rows only."""
+        return PreparedSplit(self.content[rows], self.labels[rows], [self.ids[row] for row in rows])
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Both official splits and the class names in label order; `digest` covers all of it."""
+
+    train: PreparedSplit
+    test: PreparedSplit
+    class_names: list[str]
+    name: str
+    max_per_class: int  # 0 for all
+    digest: str
+
+
+def digest_of(train: PreparedSplit, test: PreparedSplit, class_names: list[str]) -> str:
+    """Hex sha256 over pixels or file digests, labels, ids and class names, not over where they lie."""
+    digest = hashlib.sha256(canonical_json(class_names).encode())
+    for split in (train, test):
+        digest.update(canonical_json([split.ids, split.labels.tolist(), list(split.content.shape)]).encode())
+        digest.update(np.ascontiguousarray(split.content).tobytes())
+    return digest.hexdigest()
+
+
+def write(
+    path: Path,
+    train: PreparedSplit,
+    test: PreparedSplit,
+    *,
+    class_names: list[str],
+    name: str,
+    max_per_class: int,
+) -> str:
+    """Write the prepared dataset and return its digest."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for split_name, split in zip(SPLITS, (train, test), strict=True):
+        arrays[f"{split_name}/content"] = split.content
+        arrays[f"{split_name}/labels"] = split.labels
+        arrays[f"{split_name}/ids"] = container.encode_strings(split.ids)
+    attributes: dict[str, Attribute] = {
+        "dataset": name,
+        "max_per_class": max_per_class,
+        "class_names": class_names_attribute(class_names),
+        "dataset_digest": digest_of(train, test, class_names),
+    }
+    container.write(path, kind="dataset", arrays=arrays, attributes=attributes)
+    return str(attributes["dataset_digest"])
+
+
+def _check(part: PreparedSplit, *, num_classes: int) -> None:
+    """Raise DataError unless content, labels and ids are of the same images, and ids stay in their folder."""
+    pixels = part.in_memory and part.content.ndim == 4 and part.content.shape[3] == 3
+    digests = part.content.dtype == "S64" and part.content.ndim == 1
+    if not (pixels or digests) or len(part.content) != len(part.ids):
+        raise DataError(f"content {part.content.dtype} {part.content.shape} for {len(part.ids)} images")
+    check_index(part.labels, num_classes, len(part.ids))
+    check_ids(part.ids)
+    names = [PurePosixPath(sample_id) for sample_id in part.ids] if digests else []
+    if any(name.is_absolute() or ".." in name.parts for name in names):
+        raise DataError("an image lies outside the folder")
+
+
+def read(path: Path) -> Prepared:
+    """Read and verify a prepared dataset; DataError names what is wrong with the file."""
+    file = container.read(path, kind="dataset")
+    try:
+        train, test = (
+            PreparedSplit(
+                content=file.arrays[f"{split}/content"],
+                labels=file.arrays[f"{split}/labels"],
+                ids=container.decode_strings(file.arrays[f"{split}/ids"]),
+            )
+            for split in SPLITS
+        )
+        class_names = class_names_of(file.attributes)
+        for part in (train, test):
+            _check(part, num_classes=len(class_names))
+        return Prepared(
+            train,
+            test,
+            class_names,
+            name=str(file.attributes["dataset"]),
+            max_per_class=int(file.attributes["max_per_class"]),
+            digest=str(file.attributes["dataset_digest"]),
+        )
+    except (KeyError, ValueError, OverflowError, DataError) as error:
+        raise DataError(f"not a prepared dataset: {error}", where=str(path), fix="run `dvc repro`") from error

@@ -1,0 +1,196 @@
+"""The embeddings files: image embeddings by official split, sentence embeddings by prompt set.
+
+Every row is float32, finite and of unit length; both facts are checked on writing and on reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar.core.errors import DataError
+from clipcifar.core.files import Attribute
+from clipcifar.store import container
+from clipcifar.store.fields import INHERITED, check_ids, check_index, class_names_of
+
+UNIT_TOLERANCE = 1e-4  # float32 rows of 4,096 dimensions stay well inside it
+# What the two files, and params.yaml, must agree on before their rows may be multiplied.
+SHARED_FIELDS = (
+    "model",
+    "pretrained",
+    "preprocess",  # before the digests, because it says more
+    "class_names",
+    "logit_scale",
+    "weights_sha256",
+    "config_sha256",
+)
+
+
+@dataclass(frozen=True)
+class Split:
+    """One official split.
+
+    Attributes:
+        embeddings: (N, D) float32 unit rows.
+        labels: (N,) int64 indices into the class names.
+        ids: N unique sample ids.
+    """
+
+    embeddings: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    ids: list[str]
+
+    def part(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Embeddings and labels of some rows."""
+        return self.embeddings[rows], self.labels[rows]
+
+
+@dataclass(frozen=True)
+class ImageEmbeddings:
+    """The image file: official train (train and val together) and test."""
+
+    train: Split
+    test: Split
+    attributes: Mapping[str, Attribute]
+
+    @property
+    def class_names(self) -> list[str]:
+        return class_names_of(self.attributes)
+
+    @property
+    def logit_scale(self) -> float:
+        return float(self.attributes["logit_scale"])
+
+    @property
+    def dataset_digest(self) -> str:
+        return str(self.attributes["dataset_digest"])
+
+
+@dataclass(frozen=True)
+class TextEmbeddings:
+    """One prompt set.
+
+    Attributes:
+        embeddings: (S, D) float32 unit rows, one per sentence.
+        class_index: (S,) int64, the class that each sentence speaks for.
+        sentences: the S sentences.
+    """
+
+    embeddings: NDArray[np.float32]
+    class_index: NDArray[np.int64]
+    sentences: list[str]
+    attributes: Mapping[str, Attribute]
+
+    @property
+    def class_names(self) -> list[str]:
+        return class_names_of(self.attributes)
+
+
+def check_embeddings(embeddings: NDArray[np.float32], names: list[str], *, what: str) -> None:
+    """Raise DataError unless every row is float32, finite and of unit length.
+
+    Args:
+        embeddings: (N, D).
+        names: N names, for the message.
+        what: "image" or "sentence".
+    """
+    if embeddings.ndim != 2 or embeddings.dtype != np.float32 or len(embeddings) != len(names):
+        raise DataError(f"expected {len(names)} float32 rows, found {embeddings.dtype} {embeddings.shape}")
+    norms = np.sqrt(np.einsum("nd,nd->n", embeddings, embeddings))
+    wrong = np.flatnonzero(~(np.abs(norms - 1) <= UNIT_TOLERANCE))  # also true for NaN
+    if len(wrong):
+        raise DataError(
+            f"the embedding of {what} {names[wrong[0]]!r} is not a unit vector (norm {norms[wrong[0]]}); "
+            f"{len(wrong)} such rows",
+            fix=f"check the model's weights and this {what}",
+        )
+
+
+def _check_split(split: Split, num_classes: int) -> None:
+    check_embeddings(split.embeddings, split.ids, what="image")
+    check_index(split.labels, num_classes, len(split.ids))
+    check_ids(split.ids)
+
+
+def write_images(path: Path, *, train: Split, test: Split, attributes: Mapping[str, Attribute]) -> None:
+    """Write the image embeddings; `attributes` hold what determined them, class names included."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, split in (("train", train), ("test", test)):
+        _check_split(split, len(class_names_of(attributes)))
+        arrays[f"{name}/embeddings"] = split.embeddings
+        arrays[f"{name}/labels"] = split.labels
+        arrays[f"{name}/ids"] = container.encode_strings(split.ids)
+    container.write(path, kind="image embeddings", arrays=arrays, attributes=attributes)
+
+
+def read_images(path: Path) -> ImageEmbeddings:
+    """Read and verify image embeddings; DataError names the file and what is wrong with it."""
+    file = container.read(path, kind="image embeddings")
+    try:
+        splits = {
+            name: Split(
+                embeddings=file.arrays[f"{name}/embeddings"],
+                labels=file.arrays[f"{name}/labels"],
+                ids=container.decode_strings(file.arrays[f"{name}/ids"]),
+            )
+            for name in ("train", "test")
+        }
+        for split in splits.values():
+            _check_split(split, len(class_names_of(file.attributes)))
+        container.require(file.attributes, texts=INHERITED, numbers=("logit_scale", "max_per_class"))
+    except (KeyError, DataError) as error:
+        raise DataError(f"not image embeddings: {error}", where=str(path), fix="run `dvc repro`") from error
+    return ImageEmbeddings(splits["train"], splits["test"], file.attributes)
+
+
+def write_texts(
+    path: Path,
+    *,
+    embeddings: NDArray[np.float32],
+    class_index: NDArray[np.int64],
+    sentences: list[str],
+    attributes: Mapping[str, Attribute],
+) -> None:
+    """Write one prompt set's sentence embeddings, shapes as in `TextEmbeddings`."""
+    check_embeddings(embeddings, sentences, what="sentence")
+    check_index(class_index, len(class_names_of(attributes)), len(sentences))
+    arrays: dict[str, NDArray[Any]] = {
+        "embeddings": embeddings,
+        "class_index": class_index,
+        "sentences": container.encode_strings(sentences),
+    }
+    container.write(path, kind="text embeddings", arrays=arrays, attributes=attributes)
+
+
+def read_texts(path: Path) -> TextEmbeddings:
+    """Read and verify one prompt set; DataError names the file and what is wrong with it."""
+    file = container.read(path, kind="text embeddings")
+    try:
+        texts = TextEmbeddings(
+            embeddings=file.arrays["embeddings"],
+            class_index=file.arrays["class_index"],
+            sentences=container.decode_strings(file.arrays["sentences"]),
+            attributes=file.attributes,
+        )
+        check_embeddings(texts.embeddings, texts.sentences, what="sentence")
+        check_index(texts.class_index, len(texts.class_names), len(texts.sentences))
+    except (KeyError, DataError) as error:
+        raise DataError(f"not text embeddings: {error}", where=str(path), fix="run `dvc repro`") from error
+    return texts
+
+
+def check_same_space(images: ImageEmbeddings, texts: TextEmbeddings) -> None:
+    """Raise DataError naming the first field on which the two files differ."""
+    for field in SHARED_FIELDS:
+        left, right = images.attributes.get(field), texts.attributes.get(field)
+        if left != right:
+            raise DataError(
+                f"images and sentences do not belong together: {field} is {left!r} for the images and "
+                f"{right!r} for the sentences",
+                fix="run `dvc repro`, which embeds again what is stale",
+            )

@@ -1,0 +1,45 @@
+"""What files of ours have in common: class names, sample ids, class indices, and what results inherit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar.core.errors import DataError
+from clipcifar.core.files import Attribute, canonical_json
+
+# What says which model and data an image was embedded with; every result inherits it.
+INHERITED = ("model", "pretrained", "weights_sha256", "dataset", "dataset_digest", "class_names")
+
+
+def class_names_of(attributes: Mapping[str, Attribute]) -> list[str]:
+    """The class names, in label order, that a file of ours was written for."""
+    try:
+        names = json.loads(str(attributes["class_names"]))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"the class names cannot be read: {error}") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError("the class names are not a list of text")
+    return names
+
+
+def check_ids(ids: list[str]) -> None:
+    """Raise DataError when a sample id occurs twice."""
+    if len(set(ids)) != len(ids):
+        raise DataError("a sample id occurs twice")
+
+
+def check_index(index: NDArray[np.int64], num_classes: int, num_rows: int) -> None:
+    """Raise DataError unless the index is (num_rows,) int64 in 0 to num_classes - 1."""
+    if index.shape != (num_rows,) or index.dtype != np.int64:
+        raise DataError(f"expected {num_rows} int64 class indices, found {index.dtype} {index.shape}")
+    if num_rows and not (index.min() >= 0 and index.max() < num_classes):
+        raise DataError(f"class indices outside 0 to {num_classes - 1}")
+
+
+def class_names_attribute(class_names: list[str]) -> str:
+    """The class names as one attribute, the inverse of `class_names_of`."""
+    return canonical_json(class_names)

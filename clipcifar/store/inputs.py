@@ -1,0 +1,86 @@
+"""What a method starts from: embeddings, sentences and the split, checked to belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from clipcifar.core import params
+from clipcifar.core.errors import DataError
+from clipcifar.core.files import Attribute
+from clipcifar.store.dataset import Prepared
+from clipcifar.store.embeddings import (
+    ImageEmbeddings,
+    TextEmbeddings,
+    check_same_space,
+    read_images,
+    read_texts,
+)
+from clipcifar.store.fields import class_names_attribute
+from clipcifar.store.model import ModelParams, check_requested
+from clipcifar.store.splits import TrainVal, check_classes, read_splits
+
+
+def requested_images(path: Path, settings: Mapping[str, Any]) -> ImageEmbeddings:
+    """The image embeddings, made with the model that params.yaml asks for.
+
+    Args:
+        path: of the file.
+        settings: params.yaml.
+
+    Raises:
+        DataError: the file is damaged, or was made with another model.
+    """
+    images = read_images(path)
+    check_requested(images.attributes, params.read(settings, "model", ModelParams))
+    return images
+
+
+def matching_texts(path: Path, images: ImageEmbeddings) -> TextEmbeddings:
+    """The embeddings of one prompt set, in the space of these images.
+
+    Raises:
+        DataError: the file is damaged, or of another model or other classes.
+    """
+    texts = read_texts(path)
+    check_same_space(images, texts)
+    return texts
+
+
+def train_val_of(images: ImageEmbeddings, path: Path) -> TrainVal:
+    """The split of embedded images, for a method to learn and to choose by.
+
+    Raises:
+        DataError: see `read_splits`; or train lacks a class, or there is no val or test image.
+    """
+    rows = read_splits(path, images.train.ids, dataset_digest=images.dataset_digest)
+    check_classes(images.train.labels[rows.train], class_names=images.class_names, split="train")
+    for name, labels in (("val", images.train.labels[rows.val]), ("test", images.test.labels)):
+        if not len(labels):
+            raise DataError(
+                f"there are no {name} images", where=f"split {name}", fix="run `dvc repro prepare`"
+            )
+    return rows
+
+
+def check_embedded(dataset: Prepared, images: ImageEmbeddings, *, where: Path) -> None:
+    """Raise DataError naming the first field on which a dataset and embeddings differ.
+
+    Args:
+        where: the file to name, one of the two.
+    """
+    fields: dict[str, Attribute] = {  # what says more comes before the digest
+        "dataset": dataset.name,
+        "class_names": class_names_attribute(dataset.class_names),
+        "max_per_class": dataset.max_per_class,
+        "dataset_digest": dataset.digest,
+    }
+    for field, of_dataset in fields.items():
+        if images.attributes.get(field) != of_dataset:
+            raise DataError(
+                f"the embeddings are not of the prepared dataset: {field} is {of_dataset!r} for the dataset "
+                f"and {images.attributes.get(field)!r} for the embeddings",
+                where=str(where),
+                fix="run `dvc repro`, which embeds again what is stale",
+            )

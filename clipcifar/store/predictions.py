@@ -1,0 +1,93 @@
+"""Predictions on disk: the scores of one method on every test image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar.core.errors import DataError
+from clipcifar.core.files import Attribute
+from clipcifar.store import container
+from clipcifar.store.fields import INHERITED, check_ids, check_index, class_names_of
+
+_OPTIONAL = ("device", "precision")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The scores of one method on the test images.
+
+    Attributes:
+        scores: (N, C) float32 logits.
+        labels: (N,) int64.
+        ids: N sample ids.
+    """
+
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    ids: list[str]
+    attributes: Mapping[str, Attribute]
+
+    @cached_property
+    def predicted(self) -> NDArray[np.int64]:
+        """(N,) int64, the predicted classes."""
+        return np.asarray(self.scores.argmax(axis=1))
+
+
+def inherited(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
+    """The attributes that say which model, data and libraries a result belongs to."""
+    versions = [key for key in attributes if key in _OPTIONAL or key.startswith("version_")]
+    return {
+        **{key: attributes[key] for key in (*INHERITED, "max_per_class")},
+        **{key: attributes[key] for key in versions},
+        "images_fingerprint": attributes["fingerprint"],
+    }
+
+
+def check_scores(
+    scores: NDArray[np.float32], labels: NDArray[np.int64], ids: list[str], *, num_classes: int
+) -> None:
+    """Raise DataError unless these are finite float32 scores of N images with ids of their own.
+
+    Args:
+        scores: (N, C).
+        labels: (N,) int64.
+        ids: N.
+        num_classes: C.
+    """
+    if scores.dtype != np.float32 or scores.shape != (len(ids), num_classes) or not len(ids):
+        raise DataError(
+            f"expected float32 scores ({len(ids)}, {num_classes}), found {scores.dtype} {scores.shape}"
+        )
+    if not np.isfinite(scores).all():
+        raise DataError("a score is not finite")
+    check_index(labels, num_classes, len(ids))
+    check_ids(ids)
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read and verify a predictions file; DataError names what is wrong with it."""
+    file = container.read(path, kind="predictions")
+    try:
+        found = Predictions(
+            scores=file.arrays["scores"],
+            labels=file.arrays["labels"],
+            ids=container.decode_strings(file.arrays["ids"]),
+            attributes=file.attributes,
+        )
+        container.require(
+            file.attributes,
+            texts=(*INHERITED, "images_fingerprint"),
+            numbers=("max_per_class", "temperature"),
+        )
+        check_scores(found.scores, found.labels, found.ids, num_classes=len(class_names_of(file.attributes)))
+        if not float(file.attributes["temperature"]) > 0:
+            raise DataError(f"the temperature is {file.attributes['temperature']}")
+    except (KeyError, DataError) as error:
+        raise DataError(f"not predictions: {error}", where=str(path), fix="run `dvc repro`") from error
+    return found

@@ -1,0 +1,60 @@
+"""One expanded prompt set, as the `prompts` stage writes it and later stages read it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from clipcifar.core.errors import DataError
+
+OWN_SENTENCES = ""  # stands for the template of a set in which each class has its own sentences
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """One expanded set: S sentences.
+
+    Attributes:
+        name: of the set.
+        class_index: (S,) the class that each sentence speaks for.
+        sentences: the S sentences, grouped by class.
+        template_index: (S,) the template that each sentence was made from.
+        templates: the T templates, alternatives expanded; where each class has its own sentences,
+            there is one, `OWN_SENTENCES`.
+        origins: (S,) the entry of the set that each sentence is from, as in "templates[0]".
+    """
+
+    name: str
+    class_index: list[int]
+    sentences: list[str]
+    template_index: list[int]
+    templates: list[str]
+    origins: list[str]
+
+    def only(self, sentences: Collection[str]) -> PromptSet:
+        """The set without the templates of which any sentence is not among these."""
+        missing = {
+            template
+            for template, text in zip(self.template_index, self.sentences, strict=True)
+            if text not in sentences
+        }
+        kept = [i for i in range(len(self.templates)) if i not in missing]
+        position = {old: new for new, old in enumerate(kept)}
+        rows = [row for row, template in enumerate(self.template_index) if template not in missing]
+        return PromptSet(
+            self.name,
+            class_index=[self.class_index[row] for row in rows],
+            sentences=[self.sentences[row] for row in rows],
+            template_index=[position[self.template_index[row]] for row in rows],
+            templates=[self.templates[i] for i in kept],
+            origins=[self.origins[row] for row in rows],
+        )
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> PromptSet:
+        """The set that the `prompts` stage wrote; DataError when it is not one."""
+        try:
+            return cls(**{field.name: content[field.name] for field in fields(cls)})
+        except KeyError as error:
+            raise DataError(f"not a prompt set: {error} is missing", fix="run `dvc repro`") from error

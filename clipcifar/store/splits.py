@@ -1,0 +1,164 @@
+"""Seeded choices among samples: the train/val split and the small subset for a quick look.
+
+Both rank the samples of a class by the sha256 of seed and sample id. So they do not depend on the
+order of the samples, and adding or removing a sample moves at most a few of the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar.core.errors import DataError
+from clipcifar.core.files import Attribute
+from clipcifar.core.params import MAX_SEED, Range
+from clipcifar.store import container
+from clipcifar.store.fields import check_ids
+
+
+@dataclass(frozen=True)
+class SplitParams:
+    """The `split` section: the share of the official train split that becomes val, and the seed."""
+
+    val_fraction: Annotated[float, Range(0.001, 0.9)]
+    seed: Annotated[int, Range(0, MAX_SEED)]
+
+
+class TrainVal(NamedTuple):
+    """Row indices into the official train split, both ascending, disjoint and covering it."""
+
+    train: NDArray[np.int64]
+    val: NDArray[np.int64]
+
+
+def ranked(ids: list[str], rows: NDArray[np.int64], *, seed: int, purpose: str) -> NDArray[np.int64]:
+    """The rows of one class in a seeded order that depends on their ids alone."""
+    keys = [hashlib.sha256(f"{purpose}\0{seed}\0{ids[row]}".encode()).digest() for row in rows]
+    return rows[sorted(range(len(rows)), key=keys.__getitem__)]
+
+
+def stratified_split(
+    labels: NDArray[np.int64], ids: list[str], *, class_names: list[str], val_fraction: float, seed: int
+) -> TrainVal:
+    """Split the official train split into train and val, class by class.
+
+    Args:
+        labels: (N,) int64.
+        ids: N unique sample ids.
+        class_names: C names, for messages.
+        val_fraction: share of each class that goes to val, rounded, at least one sample.
+        seed: another seed gives another split.
+
+    Raises:
+        DataError: a class has fewer than two samples, or one of the two parts would lack it.
+    """
+    is_val = np.zeros(len(labels), dtype=bool)
+    for label, class_name in enumerate(class_names):
+        rows = np.flatnonzero(labels == label)
+        num_val = max(1, round(len(rows) * val_fraction))
+        if len(rows) - num_val < 1:
+            raise DataError(
+                f"the class {class_name!r} has {len(rows)} train images, too few for train and val",
+                where="split train",
+                fix="add images to the class, raise dataset.max_per_class or lower split.val_fraction",
+            )
+        is_val[ranked(ids, rows, seed=seed, purpose="val")[:num_val]] = True
+    return TrainVal(np.flatnonzero(~is_val), np.flatnonzero(is_val))
+
+
+def own_val(ids: list[str]) -> NDArray[np.bool_]:
+    """(N,) bool: which samples are of a val split of the user's own, as their ids say."""
+    return np.array([sample_id.startswith("val/") for sample_id in ids], dtype=bool)
+
+
+def seeded_subset(
+    labels: NDArray[np.int64], ids: list[str], *, max_per_class: int, seed: int
+) -> NDArray[np.int64]:
+    """At most `max_per_class` rows of every class, ascending; a larger subset holds the smaller.
+
+    A val split of the user's own (ids that begin with val/) counts apart.
+
+    Args:
+        labels: (N,) int64.
+        ids: N unique sample ids.
+    """
+    val = own_val(ids)
+    groups = [(labels == label) & part for label in np.unique(labels) for part in (val, ~val)]
+    chosen = [
+        ranked(ids, np.flatnonzero(group), seed=seed, purpose="subset")[:max_per_class] for group in groups
+    ]
+    return np.sort(np.concatenate(chosen)) if chosen else np.zeros(0, dtype=np.int64)
+
+
+def check_classes(labels: NDArray[np.int64], *, class_names: list[str], split: str) -> None:
+    """Raise DataError unless there are two classes at least, and images of every one.
+
+    Args:
+        labels: (N,) int64 in 0 to C - 1.
+        class_names: C names.
+        split: train, val or test, for the message.
+    """
+    counts = np.bincount(labels, minlength=len(class_names))
+    missing = [name for name, count in zip(class_names, counts, strict=True) if not count]
+    if not len(labels):
+        what = f"there are no {split} images"
+    elif missing:
+        what = f"no {split} images of {', '.join(missing)}"
+    elif len(class_names) < 2:
+        what = f"{class_names[0]} is the only class, and there is nothing to tell it from"
+    else:
+        return
+    raise DataError(
+        what, where=f"split {split}", fix=f"give every class {split} images, and at least two classes"
+    )
+
+
+def write_splits(path: Path, ids: list[str], rows: TrainVal, *, attributes: dict[str, Attribute]) -> None:
+    """Write which of the N train ids are val; `attributes` hold the dataset digest."""
+    is_val = np.zeros(len(ids), dtype=np.uint8)
+    is_val[rows.val] = 1
+    arrays = {"ids": container.encode_strings(ids), "is_val": is_val}
+    container.write(path, kind="splits", arrays=arrays, attributes=attributes)
+
+
+def read_splits(path: Path, ids: list[str], *, dataset_digest: str) -> TrainVal:
+    """Read the split and join it by id.
+
+    Args:
+        ids: the N sample ids of the rows to be split, in their order.
+        dataset_digest: of the dataset that those rows are from.
+
+    Raises:
+        DataError: the split is of another dataset, or some id is in one of the two only.
+    """
+    file = container.read(path, kind="splits")
+    try:
+        stored, flags = container.decode_strings(file.arrays["ids"]), file.arrays["is_val"]
+        if flags.shape != (len(stored),) or flags.dtype != np.uint8 or flags.max(initial=0) > 1:
+            raise DataError(f"is_val is {flags.dtype} {flags.shape} for {len(stored)} images")
+        check_ids(stored)
+    except (KeyError, DataError) as error:
+        raise DataError(f"not a split: {error}", where=str(path), fix="run `dvc repro`") from error
+    is_val = dict(zip(stored, flags.tolist(), strict=True))
+    found = file.attributes.get("dataset_digest")
+    if found != dataset_digest:
+        raise DataError(
+            "the split is of another dataset than the embeddings: dataset_digest is "
+            f"{found!r} for the split and {dataset_digest!r} for the embeddings",
+            where=str(path),
+            fix="run `dvc repro`",
+        )
+    if one_sided := sorted(set(is_val) ^ set(ids)):
+        raise DataError(
+            "the split is of another dataset than the embeddings: "
+            f"only one of them has {one_sided[0]!r}; {len(one_sided)} such ids",
+            where=str(path),
+            fix="run `dvc repro`",
+        )
+    val = np.array([is_val[sample_id] for sample_id in ids], dtype=bool)
+    return TrainVal(np.flatnonzero(~val), np.flatnonzero(val))

@@ -1,0 +1,1 @@
+"""Further questions on the same embeddings, a package each; none imports another."""

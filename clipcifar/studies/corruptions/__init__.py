@@ -1,0 +1,1 @@
+"""Robustness: every method on corrupted test images, and prompts that name the corruption."""

@@ -1,0 +1,1 @@
+"""Where corrupted images come from: generated here, or the published arrays."""

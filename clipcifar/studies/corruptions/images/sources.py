@@ -1,0 +1,142 @@
+"""The test images under one corruption, severity after severity: where the extraction gets their pixels.
+
+Of N images and S severities there are S N rows, the mildest severity first. An image is corrupted
+when its turn comes, so that no more of them are in memory than a few batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from clipcifar.backbone.preprocess import Preprocess
+from clipcifar.core.errors import ClipcifarError
+from clipcifar.embeddings.sources import ImageSource, WorkerSource, fitted, read_photograph
+from clipcifar.studies.corruptions.images.generated import corrupt
+
+_THUMBNAIL = 96  # pixels of the longer side of an example
+
+
+class CorruptedSource(ImageSource, Protocol):
+    """Images to extract, which can also be looked at."""
+
+    def pixels(self, row: int) -> NDArray[np.uint8]:
+        """One corrupted image, (H, W, 3) uint8."""
+        ...
+
+
+@dataclass(frozen=True)
+class Originals:
+    """The N uncorrupted images.
+
+    Attributes:
+        content: (N, H, W, 3) uint8 pixels, or N hex sha256 of image files.
+        ids: N sample ids; for files, their paths relative to `root`.
+        root: the folder that the files are in.
+        preprocess: what files are fitted to after they are corrupted; arrays of one size are left.
+    """
+
+    content: NDArray[np.uint8] | list[str]
+    ids: list[str]
+    root: Path
+    preprocess: Preprocess
+
+    def read(self, i: int) -> NDArray[np.uint8]:
+        """One image at its own size, (H, W, 3) uint8."""
+        if isinstance(self.content, list):
+            return read_photograph(self.root / self.ids[i], self.content[i])
+        return np.asarray(self.content[i], dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class _Generated:
+    originals: Originals
+    name: str
+    severities: tuple[int, ...]
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.severities) * len(self.originals.ids)
+
+    def corrupted(self, row: int) -> NDArray[np.uint8]:
+        step, i = divmod(row, len(self.originals.ids))
+        severity, sample_id = self.severities[step], self.originals.ids[i]
+        return corrupt(self.originals.read(i), self.name, severity, seed=self.seed, sample_id=sample_id)
+
+    def __getitem__(self, row: int) -> torch.Tensor | ClipcifarError:
+        try:
+            pixels = self.corrupted(row)
+        except ClipcifarError as error:
+            return error
+        if isinstance(self.originals.content, list):
+            return fitted(pixels, self.originals.preprocess)
+        return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+
+
+class GeneratedSource(WorkerSource):
+    """Images corrupted here, by worker processes ahead of the model.
+
+    Args:
+        originals: the N images.
+        name: a key of `corruptions.CORRUPTIONS`.
+        severities: S of 1 to 5.
+        seed: of their random numbers.
+        workers: number of processes; 0 works in this one.
+    """
+
+    def __init__(
+        self, originals: Originals, *, name: str, severities: tuple[int, ...], seed: int, workers: int
+    ) -> None:
+        self._made = _Generated(originals, name, severities, seed)
+        super().__init__(self._made, workers=workers)
+
+    def pixels(self, row: int) -> NDArray[np.uint8]:
+        """One corrupted image, (H, W, 3) uint8."""
+        return self._made.corrupted(row)
+
+
+class PublishedSource:
+    """Images of a published array, which holds five severities of all official test images.
+
+    Args:
+        images: (5 M, H, W, 3) uint8, mapped from disk.
+        rows: (N,) positions of the wanted among the M images.
+        severities: S of 1 to 5.
+    """
+
+    def __init__(
+        self, images: NDArray[np.uint8], rows: NDArray[np.int64], *, severities: tuple[int, ...]
+    ) -> None:
+        per_severity = len(images) // 5
+        self._images = images
+        self._rows = np.concatenate([(severity - 1) * per_severity + rows for severity in severities])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def batches(self, rows: Sequence[range]) -> Iterator[torch.Tensor]:
+        for batch in rows:
+            chosen = np.asarray(self._images[self._rows[batch.start : batch.stop]])
+            yield torch.from_numpy(chosen).permute(0, 3, 1, 2)
+
+    def pixels(self, row: int) -> NDArray[np.uint8]:
+        """One corrupted image, (H, W, 3) uint8."""
+        return np.array(self._images[self._rows[row]])
+
+
+def examples(source: CorruptedSource, num_severities: int) -> NDArray[np.uint8]:
+    """The first image at every severity, small: (S, H, W, 3) uint8."""
+    per_severity = len(source) // num_severities
+    pictures = []
+    for step in range(num_severities):
+        picture = Image.fromarray(source.pixels(step * per_severity))
+        picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
+        pictures.append(np.asarray(picture))
+    return np.stack(pictures)

@@ -1,0 +1,123 @@
+"""Every corruption of a run: the published arrays where the user has them, else generated ones.
+
+Generated corruptions are called so, with the library versions and the digest of the code that made
+them; they are never called CIFAR-10-C.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from clipcifar.backbone.preprocess import Preprocess
+from clipcifar.core.errors import ConfigError
+from clipcifar.core.files import Attribute, canonical_json, sha256_of, source_sha256
+from clipcifar.store import splits
+from clipcifar.store.dataset import PreparedSplit
+from clipcifar.store.model import ModelDescription
+from clipcifar.studies.corruptions.images import published as published_corruptions
+from clipcifar.studies.corruptions.images.generated import CORRUPTIONS
+from clipcifar.studies.corruptions.images.sources import (
+    CorruptedSource,
+    GeneratedSource,
+    Originals,
+    PublishedSource,
+)
+from clipcifar.studies.corruptions.params import CorruptionParams
+from clipcifar.studies.corruptions.store import GENERATED
+
+_CODE = Path(__file__).parent / "generated.py"  # read, for its digest
+_PUBLISHED_FOR = "cifar10"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One corruption: where its images come from, and what determined them."""
+
+    source: CorruptedSource
+    attributes: dict[str, Attribute]
+
+
+def chosen_images(test: PreparedSplit, asked: CorruptionParams) -> PreparedSplit:
+    """The test images that are looked at: all, or a seeded choice from each class."""
+    if asked.max_per_class is None:
+        return test
+    return test.take(
+        splits.seeded_subset(test.labels, test.ids, max_per_class=asked.max_per_class, seed=asked.seed)
+    )
+
+
+def described_preprocess(model: ModelDescription) -> Preprocess:
+    """What a model says about its input, from its description: the model need not be loaded for it.
+
+    Raises:
+        DataError: the description says something else than `describe` would.
+    """
+    found = model.preprocess
+    return Preprocess.from_config({**found, "fill_color": found.get("fill")})
+
+
+def open_suite(
+    test: PreparedSplit,
+    asked: CorruptionParams,
+    *,
+    dataset: str,
+    root: Path,
+    preprocess: Preprocess,
+    workers: int,
+    num_published: int = published_corruptions.TEST_IMAGES,
+) -> dict[str, Entry]:
+    """What was asked for, by name of the corruption, in the order to go through it.
+
+    Args:
+        test: the chosen test images.
+        asked: the `corruptions` section.
+        dataset: its name in the registry.
+        root: the folder of photographs.
+        preprocess: what photographs are fitted to once they are corrupted.
+        workers: processes that corrupt.
+        num_published: test images in the published arrays.
+
+    Raises:
+        ConfigError: a corruption that the source does not have, or published arrays for another dataset.
+        DataError: the published arrays are not what they should be.
+    """
+    common: dict[str, Attribute] = {
+        "corruption_severities": canonical_json(asked.severities),
+        "corruption_ids": sha256_of(test.ids),
+    }
+    if asked.published is None:
+        content = test.content if test.in_memory else [digest.decode() for digest in test.content.tolist()]
+        originals = Originals(content, test.ids, root, preprocess)
+        common |= {
+            "corruption_source": GENERATED,
+            "corruption_digest": source_sha256(_CODE),
+            "corruption_seed": asked.seed,
+            "version_scipy": version("scipy"),
+        }
+        return {
+            name: Entry(
+                GeneratedSource(
+                    originals, name=name, severities=asked.severities, seed=asked.seed, workers=workers
+                ),
+                {**common, "corruption": name},
+            )
+            for name in asked.generated_names(tuple(CORRUPTIONS))
+        }
+    if dataset != _PUBLISHED_FOR:
+        raise ConfigError(
+            f"{published_corruptions.NAME} is of {_PUBLISHED_FOR}, the dataset is {dataset}",
+            where="params.yaml: corruptions.path",
+            fix="set corruptions.path to data/none, which generates corruptions of any dataset",
+        )
+    found = published_corruptions.open_published(asked.published, asked.names, num_images=num_published)
+    rows = published_corruptions.official_rows(test.ids, test.labels, found)
+    common["corruption_source"] = published_corruptions.NAME
+    return {
+        name: Entry(
+            PublishedSource(images, rows, severities=asked.severities),
+            {**common, "corruption": name, "corruption_digest": found.digests[name]},
+        )
+        for name, images in found.images.items()
+    }

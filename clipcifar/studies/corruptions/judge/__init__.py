@@ -1,0 +1,1 @@
+"""What is left of each method on them, and the page that says it."""

@@ -1,0 +1,111 @@
+"""Prompts that name a corruption ("a blurry photo of a ..."), against the active set on its images.
+
+Nothing is chosen here: the templates are written before any image is seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar.core.errors import ConfigError, DataError
+from clipcifar.core.params import suggestion
+from clipcifar.evaluation.compare import Paired, holm, paired as paired_once
+from clipcifar.prompts.sets import expand_set
+from clipcifar.store.prompt_set import PromptSet
+from clipcifar.studies.corruptions.images.generated import CORRUPTIONS
+from clipcifar.studies.corruptions.images.published import NAMES
+from clipcifar.studies.corruptions.judge.repeated import paired
+
+KNOWN = tuple(dict.fromkeys((*CORRUPTIONS, *NAMES)))  # in the order to show them
+
+
+def expand(
+    naming: Mapping[str, object], names: Iterable[str], *, class_names: list[str], dataset: str
+) -> dict[str, PromptSet]:
+    """The naming sets of those corruptions that have one, in the order of `names`.
+
+    Args:
+        naming: templates by corruption, as params.yaml has them.
+        names: of the corruptions that were embedded.
+
+    Raises:
+        ConfigError: names the corruption and the index of the offending template.
+    """
+    for name in naming:
+        if name not in KNOWN:
+            raise ConfigError(
+                f"unknown corruption {name!r}",
+                where="params.yaml: corruptions.naming",
+                fix=suggestion(name, KNOWN),
+            )
+    found = {}
+    for name in names:
+        if name in naming:
+            values = {"template_mode": "shared", "templates": naming[name]}
+            try:
+                expanded = expand_set(name, values, class_names=class_names, dataset=dataset)
+            except ConfigError as error:
+                error.where = error.where.replace(
+                    f"prompts.sets.{name}.templates", f"corruptions.naming.{name}", 1
+                )
+                raise
+            assert expanded is not None  # the set names no other dataset
+            found[name] = expanded
+    return found
+
+
+def searched(values: Mapping[str, object], *, class_names: list[str], dataset: str) -> PromptSet:
+    """The set that the search for prompts chose, from `data/ranking.json`, expanded."""
+    expanded = expand_set("searched", values, class_names=class_names, dataset=dataset)
+    if expanded is None:
+        raise DataError("the ranking is of another dataset", fix="run `dvc repro rank_prompts`")
+    return expanded
+
+
+def origins(naming: Mapping[str, PromptSet], best: PromptSet) -> dict[str, str]:
+    """Every sentence to embed, with where it is from."""
+    found = dict.fromkeys(best.sentences, "data/ranking.json")
+    for name, prompts in naming.items():
+        found |= dict.fromkeys(prompts.sentences, f"params.yaml: corruptions.naming.{name}")
+    return found
+
+
+@dataclass(frozen=True)
+class Naming:
+    """One naming set against the active set.
+
+    Attributes:
+        name: of the corruption.
+        num_sentences: of the naming set.
+        corrupted: naming set minus active set on the corruption's images, all severities.
+        p_holm: its p value, corrected over the corruptions.
+        clean: the same on the uncorrupted images, where the sentences say what is not so.
+    """
+
+    name: str
+    num_sentences: int
+    corrupted: Paired
+    p_holm: float
+    clean: Paired
+
+
+@dataclass(frozen=True)
+class Right:
+    """Whether a classifier was right about N images, (N,) when clean and (S, N) when corrupted."""
+
+    clean: NDArray[np.bool_]
+    corrupted: NDArray[np.bool_]
+
+
+def judge(active: Mapping[str, Right], naming: Mapping[str, tuple[int, Right]]) -> list[Naming]:
+    """Compare every naming set, given with its number of sentences, with the active set."""
+    found = {name: paired(active[name].corrupted, right.corrupted) for name, (_, right) in naming.items()}
+    corrected = holm([item.p_value for item in found.values()])
+    return [
+        Naming(name, sentences, found[name], p, paired_once(active[name].clean, right.clean))
+        for (name, (sentences, right)), p in zip(naming.items(), corrected, strict=True)
+    ]

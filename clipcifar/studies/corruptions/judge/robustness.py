@@ -1,0 +1,135 @@
+"""How much of a classifier's accuracy is left under corruption.
+
+The mean corruption accuracy is the mean over corruptions of the mean over severities (of the
+accuracy; Hendrycks and Dietterich 2019 average the error likewise). The relative drop is the share
+of the clean accuracy that is lost. The same images recur in every corruption, so intervals of
+means resample images, each with all its answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar.evaluation.compare import NamedDifference, as_metrics, holm
+from clipcifar.evaluation.metrics import wilson_interval
+from clipcifar.studies.corruptions.judge.repeated import bootstrap_means, interval, paired
+
+CLEAN = "clean"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Whether one classifier was right.
+
+    Attributes:
+        clean: (N,) bool, on the uncorrupted images.
+        corrupted: (K, S, N) bool, by corruption and severity.
+    """
+
+    clean: NDArray[np.bool_]
+    corrupted: NDArray[np.bool_]
+
+    @property
+    def repeated(self) -> NDArray[np.bool_]:
+        """(K S, N) bool, every answer about a corrupted image."""
+        return self.corrupted.reshape(-1, len(self.clean))
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share in 0..1 with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """What one classifier keeps.
+
+    Attributes:
+        clean: accuracy on the uncorrupted images.
+        mean: mean corruption accuracy.
+        drop: relative drop; 0 where nothing was right on clean images.
+        accuracy: (K, S) by corruption and severity.
+        by_severity: the mean over corruptions at each of the S severities.
+    """
+
+    clean: Share
+    mean: Share
+    drop: Share
+    accuracy: NDArray[np.float64]
+    by_severity: list[Share]
+
+
+def robustness(answers: Answers, *, seed: int = 0) -> Robustness:
+    """What a classifier keeps under corruption; `seed` is that of the bootstrap."""
+    per_image = answers.repeated.mean(axis=0)
+    draws = bootstrap_means(np.stack([answers.clean, per_image], axis=1), seed=seed)
+    clean, mean = float(answers.clean.mean()), float(per_image.mean())
+    return Robustness(
+        clean=Share(clean, *wilson_interval(int(answers.clean.sum()), len(answers.clean))),
+        mean=Share(mean, *interval(draws[:, 1])),
+        drop=Share(float(_drop(np.array(clean), np.array(mean))), *interval(_drop(draws[:, 0], draws[:, 1]))),
+        accuracy=answers.corrupted.mean(axis=2),
+        by_severity=[
+            Share(float(found.mean()), *interval(bootstrap_means(found[:, None], seed=seed)[:, 0]))
+            for found in answers.corrupted.mean(axis=0)
+        ],
+    )
+
+
+def _drop(clean: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(clean > 0, 1 - mean / np.where(clean > 0, clean, 1), 0.0)
+
+
+def against(reference: Answers, others: Mapping[str, Answers]) -> list[NamedDifference]:
+    """Every other classifier minus the reference in mean corruption accuracy, Holm over them."""
+    found = {name: paired(reference.repeated, answers.repeated) for name, answers in others.items()}
+    corrected = holm([item.p_value for item in found.values()])
+    return [NamedDifference(*item, p) for item, p in zip(found.items(), corrected, strict=True)]
+
+
+def as_nested(
+    found: Robustness, *, names: Sequence[str], severities: Sequence[int]
+) -> dict[str, float | dict[str, Any]]:
+    """The metrics of one classifier, the same keys for every one."""
+    return {
+        CLEAN: found.clean.value,
+        "mean": found.mean.value,
+        "mean_ci95": {"low": found.mean.low, "high": found.mean.high},
+        "relative_drop": found.drop.value,
+        "relative_drop_ci95": {"low": found.drop.low, "high": found.drop.high},
+        "severity": {
+            str(severity): share.value for severity, share in zip(severities, found.by_severity, strict=True)
+        },
+        "corruption": dict(zip(names, found.accuracy.mean(axis=1).tolist(), strict=True)),
+    }
+
+
+def difference_metrics(item: NamedDifference) -> dict[str, float]:
+    """A paired difference and its corrected p value under the keys of the metrics files."""
+    return {**as_metrics(item.paired), "p_holm": item.p_holm}
+
+
+def accuracy_rows(
+    answers: Mapping[str, Answers], *, names: Sequence[str], severities: Sequence[int]
+) -> list[dict[str, Any]]:
+    """One CSV row for each classifier, corruption and severity; clean images are severity 0."""
+    rows = []
+    for method, found in answers.items():
+        cells = [(CLEAN, 0, found.clean)]
+        for name, by_severity in zip(names, found.corrupted, strict=True):
+            cells += [(name, *cell) for cell in zip(severities, by_severity, strict=True)]
+        for name, severity, correct in cells:
+            n, n_correct = len(correct), int(correct.sum())
+            low, high = wilson_interval(n_correct, n)
+            share = {"accuracy": n_correct / n, "low": low, "high": high, "n": n, "n_correct": n_correct}
+            rows.append({"method": method, "corruption": name, "severity": severity, **share})
+    return rows

@@ -1,0 +1,204 @@
+"""Every classifier on every corruption: one corruption in memory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar.core.errors import DataError
+from clipcifar.core.files import Attribute, write_json
+from clipcifar.evaluation import plots
+from clipcifar.evaluation.compare import NamedDifference
+from clipcifar.evaluation.metrics import rounded
+from clipcifar.methods import zero_shot
+from clipcifar.methods.classifiers import Classifier
+from clipcifar.store import container
+from clipcifar.store.embeddings import ImageEmbeddings
+from clipcifar.store.predictions import inherited
+from clipcifar.store.prompt_set import PromptSet
+from clipcifar.studies.corruptions.judge import naming as naming_prompts, robustness
+from clipcifar.studies.corruptions.judge.naming import Naming, Right
+from clipcifar.studies.corruptions.judge.robustness import Answers, Robustness
+from clipcifar.studies.corruptions.store import AGAIN, Corrupted, clean_rows
+
+REFERENCE = "zero_shot"
+_SAME = ("corruption_source", "corruption_severities", "corruption_ids")  # in every file of a run
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was found.
+
+    Attributes:
+        source: what the images are called: generated, or by the name of what was published.
+        names: the K corruptions.
+        severities: the S severities.
+        rows: (N,) the test rows that were looked at.
+        predicted: by classifier, (K, S, N) predicted classes.
+        answers: by classifier, whether it was right.
+        examples: by corruption, (S, H, W, 3) uint8, one image at every severity.
+        naming: the prompts that name a corruption, where there are any.
+        attributes: of the corrupted embeddings.
+    """
+
+    source: str
+    names: list[str]
+    severities: list[int]
+    rows: NDArray[np.int64]
+    predicted: dict[str, NDArray[np.int64]]
+    answers: dict[str, Answers]
+    examples: dict[str, NDArray[np.uint8]]
+    naming: list[Naming]
+    attributes: Mapping[str, Attribute]
+
+    @cached_property
+    def robustness(self) -> dict[str, Robustness]:
+        """By classifier, what it keeps."""
+        return {method: robustness.robustness(answers) for method, answers in self.answers.items()}
+
+    @cached_property
+    def versus(self) -> list[NamedDifference]:
+        """Every other classifier minus the reference."""
+        others = {name: answers for name, answers in self.answers.items() if name != REFERENCE}
+        return robustness.against(self.answers[REFERENCE], others)
+
+
+def text_classifier(weights: NDArray[np.float32], images: ImageEmbeddings) -> Classifier:
+    """The zero-shot classifier of (C, D) float32 unit rows."""
+    return partial(zero_shot.logits, weights=weights, logit_scale=images.logit_scale)
+
+
+def prompt_classifier(
+    prompts: PromptSet, embeddings: Mapping[str, NDArray[np.float32]], images: ImageEmbeddings
+) -> Classifier:
+    """The zero-shot classifier of an expanded set whose sentences are embedded."""
+    rows = np.stack([embeddings[sentence] for sentence in prompts.sentences])
+    index = np.array(prompts.class_index, dtype=np.int64)
+    return text_classifier(zero_shot.class_weights(rows, index, class_names=images.class_names), images)
+
+
+def examine(
+    corruptions: Iterable[Corrupted],
+    images: ImageEmbeddings,
+    classifiers: Mapping[str, Classifier],
+    naming: Mapping[str, tuple[int, Classifier]],
+) -> Outcome:
+    """Score every classifier on clean and corrupted test images.
+
+    Test labels are read here; nothing is chosen by what is found.
+
+    Args:
+        corruptions: read one after another, each dropped before the next.
+        images: the uncorrupted embeddings.
+        classifiers: by method, `REFERENCE` among them.
+        naming: by corruption, the number of sentences and the classifier that names it.
+
+    Raises:
+        DataError: the corruptions are not of one run, or there is none.
+    """
+    same: dict[str, Attribute | None] = {}
+    attributes: Mapping[str, Attribute] = {}
+    predicted: dict[str, list[NDArray[np.int64]]] = {method: [] for method in classifiers}
+    examples, rights, severities = {}, {}, []
+    rows = np.zeros(0, dtype=np.int64)
+    for found in corruptions:
+        about = {key: found.attributes.get(key) for key in _SAME}
+        if same and about != same:
+            raise DataError(f"{found.name} is not of the same run as the others", fix=AGAIN)
+        if not same:
+            same, severities, rows = about, found.severities, clean_rows(images, found.ids)
+            (clean, labels), attributes = images.test.part(rows), found.attributes
+        examples[found.name] = found.examples
+        for method, classifier in classifiers.items():
+            predicted[method].append(_said(classifier, found.embeddings))
+        if found.name in naming:
+            count, classifier = naming[found.name]
+            said = classifier(clean).argmax(axis=1), _said(classifier, found.embeddings)
+            rights[found.name] = count, Right(*(answer == labels for answer in said))
+    if not same:
+        raise DataError("there is no corruption to look at", fix=AGAIN)
+    stacked = {method: np.stack(said) for method, said in predicted.items()}
+    answers = {
+        method: Answers(classifier(clean).argmax(axis=1) == labels, stacked[method] == labels)
+        for method, classifier in classifiers.items()
+    }
+    active = {
+        name: Right(answers[REFERENCE].clean, right)
+        for name, right in zip(examples, answers[REFERENCE].corrupted, strict=True)
+    }
+    return Outcome(
+        source=str(same["corruption_source"]),
+        names=list(examples),
+        severities=severities,
+        rows=rows,
+        predicted=stacked,
+        answers=answers,
+        examples=examples,
+        naming=naming_prompts.judge(active, rights),
+        attributes=attributes,
+    )
+
+
+def _said(classifier: Classifier, embeddings: NDArray[np.float32]) -> NDArray[np.int64]:
+    """(S, N) predicted classes of (S, N, D) embeddings."""
+    return np.stack([classifier(rows).argmax(axis=1) for rows in embeddings])
+
+
+def as_metrics(outcome: Outcome) -> dict[str, Any]:
+    """`metrics.json`, before rounding."""
+    options: dict[str, Any] = {"names": outcome.names, "severities": outcome.severities}
+    versus = {item.name: robustness.difference_metrics(item) for item in outcome.versus}
+    return {
+        "n": len(outcome.rows),
+        "n_corruptions": len(outcome.names),
+        **{
+            method: {
+                **robustness.as_nested(found, **options),
+                **({"vs_zero_shot": versus[method]} if method in versus else {}),
+            }
+            for method, found in outcome.robustness.items()
+        },
+        "naming": {
+            item.name: {
+                "active": item.corrupted.accuracy_a,
+                "naming": item.corrupted.accuracy_b,
+                **robustness.difference_metrics(NamedDifference(item.name, item.corrupted, item.p_holm)),
+                "clean_difference": item.clean.difference,
+            }
+            for item in outcome.naming
+        },
+    }
+
+
+def write(folder: Path, outcome: Outcome, images: ImageEmbeddings) -> None:
+    """Write metrics.json, the CSV files of the plots, and every answer.
+
+    predictions.h5 holds `<method>/<corruption>`, (S, N) int64 classes, with labels and ids of the N
+    images. accuracy.csv has a row for each method, corruption and severity, zero_shot.csv the mean
+    over severities by corruption.
+    """
+    options: dict[str, Any] = {"names": outcome.names, "severities": outcome.severities}
+    plots.write_csv(folder / "accuracy.csv", robustness.accuracy_rows(outcome.answers, **options))
+    means = outcome.robustness[REFERENCE].accuracy.mean(axis=1).tolist()
+    by_name = zip(outcome.names, means, strict=True)
+    plots.write_csv(
+        folder / "zero_shot.csv", [{"corruption": name, "accuracy": mean} for name, mean in by_name]
+    )
+    arrays: dict[str, NDArray[Any]] = {
+        f"{method}/{name}": said
+        for method, by_corruption in outcome.predicted.items()
+        for name, said in zip(outcome.names, by_corruption, strict=True)
+    }
+    arrays["labels"] = images.test.labels[outcome.rows]
+    arrays["ids"] = container.encode_strings([images.test.ids[row] for row in outcome.rows.tolist()])
+    attributes = {**inherited(images.attributes), "corruption_source": outcome.source}
+    container.write(
+        folder / "predictions.h5", kind="corruption predictions", arrays=arrays, attributes=attributes
+    )
+    write_json(folder / "metrics.json", rounded(as_metrics(outcome)))

@@ -1,0 +1,117 @@
+"""The embeddings of one corruption: every test image of a choice at every severity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar.core.errors import DataError, made_by
+from clipcifar.core.files import Attribute
+from clipcifar.store import container
+from clipcifar.store.embeddings import SHARED_FIELDS, ImageEmbeddings, check_embeddings
+from clipcifar.store.fields import check_ids
+
+GENERATED = "generated"  # what corruptions are called that are not the published ones
+KIND = "corrupted image embeddings"
+STUDY = "corruptions"
+AGAIN = f"run `dvc repro studies/{STUDY}/dvc.yaml`"
+
+
+@dataclass(frozen=True)
+class Corrupted:
+    """One corruption.
+
+    Attributes:
+        name: of the corruption.
+        embeddings: (S, N, D) float32 unit rows.
+        severities: the S severities.
+        ids: N sample ids.
+        examples: (S, H, W, 3) uint8, the first image at every severity, small.
+        attributes: what determined the embeddings.
+    """
+
+    name: str
+    embeddings: NDArray[np.float32]
+    severities: list[int]
+    ids: list[str]
+    examples: NDArray[np.uint8]
+    attributes: Mapping[str, Attribute]
+
+    @property
+    def source(self) -> str:
+        """What the images are called: published or generated."""
+        return str(self.attributes["corruption_source"])
+
+
+def write(
+    path: Path,
+    embeddings: NDArray[np.float32],
+    *,
+    severities: tuple[int, ...],
+    ids: list[str],
+    examples: NDArray[np.uint8],
+    attributes: Mapping[str, Attribute],
+) -> None:
+    """Write S N rows, (S N, D) float32, the N images of the mildest severity first."""
+    arrays: dict[str, NDArray[Any]] = {
+        "embeddings": embeddings,
+        "severities": np.array(severities, dtype=np.int64),
+        "ids": container.encode_strings(ids),
+        "examples": examples,
+    }
+    container.write(path, kind=KIND, arrays=arrays, attributes=attributes)
+
+
+def read(path: Path, images: ImageEmbeddings) -> Corrupted:
+    """Read and verify the embeddings of one corruption.
+
+    Raises:
+        DataError: the file is damaged, or is not of the images, weights and dataset of `images`.
+    """
+    with made_by(STUDY):
+        return _read(path, images)
+
+
+def _read(path: Path, images: ImageEmbeddings) -> Corrupted:
+    file = container.read(path, kind=KIND)
+    try:
+        container.require(file.attributes, texts=("corruption", "corruption_source"), numbers=())
+        severities = file.arrays["severities"].tolist()
+        ids = container.decode_strings(file.arrays["ids"])
+        flat, shown = file.arrays["embeddings"], file.arrays["examples"]
+        check_ids(ids)
+        check_embeddings(flat, ids * len(severities), what="image")
+        if shown.dtype != np.uint8 or shown.ndim != 4 or shown.shape[::3] != (len(severities), 3):
+            raise DataError(f"examples {shown.dtype} {shown.shape} for {len(severities)} severities")
+        found = Corrupted(
+            str(file.attributes["corruption"]),
+            flat.reshape(len(severities), len(ids), -1),
+            severities,
+            ids,
+            shown,
+            file.attributes,
+        )
+    except (KeyError, ValueError, TypeError, DataError) as error:
+        raise DataError(f"not corrupted images: {error}", where=str(path), fix="run `dvc repro`") from error
+    for field in (*SHARED_FIELDS, "dataset_digest", "precision"):
+        if file.attributes.get(field) != images.attributes.get(field):
+            raise DataError(
+                f"the corrupted images and the clean ones do not belong together: they differ in {field}",
+                where=str(path),
+                fix="run `dvc repro`, which embeds again what is stale",
+            )
+    return found
+
+
+def clean_rows(images: ImageEmbeddings, ids: list[str]) -> NDArray[np.int64]:
+    """The test rows of some ids, in their order; DataError for an id that is no test image."""
+    position = {sample_id: row for row, sample_id in enumerate(images.test.ids)}
+    unknown = [sample_id for sample_id in ids if sample_id not in position]
+    if unknown:
+        raise DataError(f"{unknown[0]!r} is not a test image", fix=AGAIN)
+    return np.array([position[sample_id] for sample_id in ids], dtype=np.int64)

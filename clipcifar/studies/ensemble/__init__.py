@@ -1,0 +1,1 @@
+"""Zero-shot mixed with each trained method."""

@@ -1,0 +1,1 @@
+"""What a few labelled images a class are worth."""

@@ -1,0 +1,146 @@
+"""All draws of the few-shot study: every number of images per class, every seed, every method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar.methods.zero_shot import logits
+from clipcifar.store.embeddings import ImageEmbeddings
+from clipcifar.store.splits import TrainVal
+from clipcifar.studies.few_shot.methods import FewShotParams, Outcome, learn
+from clipcifar.studies.few_shot.shots import Examples, check_shots, draw
+
+ALL = 0  # stands for all images per class
+_CHOICES = ("c", "alpha", "sharpness", "weight", "epoch", "n_not_converged")
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What every method makes of one draw.
+
+    Attributes:
+        shots: images per class, or `ALL`.
+        n_train, n_val: images learnt from and chosen by.
+        outcomes: by method.
+    """
+
+    shots: int
+    seed: int
+    n_train: int
+    n_val: int
+    outcomes: Mapping[str, Outcome]
+
+
+@dataclass(frozen=True)
+class Study:
+    """All draws, those of more images later, and (N,) int32 what zero-shot says of the test images."""
+
+    draws: list[Draw]
+    zero_shot: NDArray[np.int32]
+
+    @property
+    def shots(self) -> list[int]:
+        """The numbers of images per class in the order of the draws, each once."""
+        return list(dict.fromkeys(draw.shots for draw in self.draws))
+
+    def of(self, shots: int) -> list[Draw]:
+        """The draws of so many images per class."""
+        return [draw for draw in self.draws if draw.shots == shots]
+
+
+def label(shots: int) -> str:
+    """The number of images per class as a person reads it."""
+    return "all" if shots == ALL else str(shots)
+
+
+def num_draws(params: FewShotParams) -> int:
+    """How many draws `run` makes."""
+    return len(params.shots) * len(params.seeds) + 1
+
+
+def run(
+    images: ImageEmbeddings,
+    rows: TrainVal,
+    weights: NDArray[np.float32],
+    *,
+    params: FewShotParams,
+    on_draw: Callable[[], object] = lambda: None,
+) -> Study:
+    """Make every draw and let every method learn from it; test labels are not read.
+
+    Args:
+        rows: train and val among the official train rows.
+        weights: (C, D) float32 unit rows, the zero-shot classifier.
+        on_draw: called after each draw.
+
+    Raises:
+        DataError: a class has fewer images than the largest draw wants.
+    """
+    split, scale = images.train, images.logit_scale
+    check_shots(split.labels, rows, shots=max(params.shots), class_names=images.class_names)
+    zero_shot = logits(split.embeddings, weights, logit_scale=scale)
+    everything = Examples(split.embeddings, zero_shot, split.labels)
+    of_test = logits(images.test.embeddings, weights, logit_scale=scale)
+    bound = params.val_per_class
+    wanted = [(shots, seed) for shots in sorted(params.shots) for seed in params.seeds]
+    draws = []
+    for shots, seed in [*wanted, (ALL, params.seeds[0])]:
+        val_per_class = None if bound is None else min(shots, bound)
+        drawn = rows
+        if shots != ALL:
+            drawn = draw(split, rows, shots=shots, val_per_class=val_per_class, seed=seed)
+        outcomes = learn(
+            everything.part(drawn.train),
+            everything.part(drawn.val),
+            images.test.embeddings,
+            of_test,
+            logit_scale=scale,
+            params=params,
+            class_names=images.class_names,
+            seed=seed,
+        )
+        draws.append(Draw(shots, seed, len(drawn.train), len(drawn.val), outcomes))
+        on_draw()
+    return Study(draws, of_test.argmax(axis=1).astype(np.int32))
+
+
+def num_not_converged(study: Study) -> int:
+    """How many fits of all draws did not converge, and so were left out of the choice."""
+    return sum(
+        int(outcome.chosen.get("n_not_converged", 0))
+        for draw in study.draws
+        for outcome in draw.outcomes.values()
+    )
+
+
+def choice_rows(study: Study) -> list[dict[str, Any]]:
+    """What val chose for every method on every draw, as CSV rows; what a method lacks is empty."""
+    return [
+        {
+            "shots": label(draw.shots),
+            "seed": draw.seed,
+            "method": method,
+            "n_train": draw.n_train,
+            "n_val": draw.n_val,
+            "val_accuracy": outcome.standing.accuracy,
+            "val_nll": outcome.standing.nll,
+            **{name: outcome.chosen.get(name, "") for name in _CHOICES},
+        }
+        for draw in study.draws
+        for method, outcome in draw.outcomes.items()
+    ]
+
+
+def prediction_arrays(study: Study) -> dict[str, NDArray[np.int32]]:
+    """What every method says of every test image: `<shots>/<method>`, (R, N), one row per draw."""
+    found = {"zero_shot": study.zero_shot}
+    for shots in study.shots:
+        draws = study.of(shots)
+        for method in draws[0].outcomes:
+            found[f"{label(shots)}/{method}"] = np.stack([draw.outcomes[method].predicted for draw in draws])
+    return found

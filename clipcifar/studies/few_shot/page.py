@@ -1,0 +1,181 @@
+"""The page of the few-shot study."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from markupsafe import Markup
+
+from clipcifar.core.files import Attribute
+from clipcifar.render import charts, study
+from clipcifar.render.study import Chart, Section, Table
+from clipcifar.studies.few_shot.methods import METHODS, FewShotParams
+from clipcifar.studies.few_shot.scores import Point, Scores, p_said, said, verdicts
+
+_QUESTION = (
+    "How many labelled images per class does each method need to beat zero-shot? Every draw "
+    "takes k images per "
+    "class to learn from and a few more to choose hyper-parameters by; test only scores what was chosen."
+)
+_COMMANDS = [
+    "dvc repro studies/few_shot/dvc.yaml",
+    "dvc metrics diff --targets data/studies/few_shot/metrics.json",
+    "dvc plots show data/studies/few_shot/curves.csv -x log2_images_per_class -y accuracy --template methods",
+]
+
+
+def render(
+    scores: Scores,
+    params: FewShotParams,
+    *,
+    attributes: Mapping[str, Attribute],
+    active: str,
+    notes: Sequence[str] = (),
+) -> str:
+    """The whole page as HTML.
+
+    Args:
+        attributes: of the embeddings.
+        active: the prompt set that zero-shot uses.
+        notes: said before what was found.
+    """
+    return study.render(
+        title="Few-shot learning",
+        question=_QUESTION,
+        verdicts=[*notes, *verdicts(scores)],
+        sections=[_curves(scores, active), _differences(scores), _protocol(scores, params)],
+        attributes=attributes,
+        commands=_COMMANDS,
+    )
+
+
+def _chart(scores: Scores) -> Markup:
+    places = {point.shots: math.log2(point.n_train / scores.num_classes) for point in scores.points}
+    series = {}
+    for method, title in METHODS.items():
+        points = scores.of(method)
+        series[title] = (
+            [places[point.shots] for point in points],
+            [point.accuracy.mean for point in points],
+            [max(0.0, point.accuracy.low) for point in points],
+            [min(1.0, point.accuracy.high) for point in points],
+        )
+    return charts.curves(
+        series,
+        name="few-shot-curves",
+        description="Lines: test accuracy by number of labelled images per class, one per method",
+        x_label="labelled images per class (logarithmic)",
+        y_label="test accuracy",
+        x_ticks={place: shots for shots, place in places.items()},
+        line=("zero-shot", scores.zero_shot),
+    )
+
+
+def _curves(scores: Scores, active: str) -> Section:
+    shots = [point.shots for point in scores.of("class_mean")]
+    rows = [[title, *(_cell(point) for point in scores.of(method))] for method, title in METHODS.items()]
+    rows.append(["zero-shot", *(f"{scores.zero_shot:.4f}" for _ in shots)])
+    rows.append(["val images that choose", *(f"{point.n_val:,}" for point in scores.of("class_mean"))])
+    return Section(
+        "curves",
+        "Curves",
+        paragraphs=[f"Zero-shot is the prompt set {active}, on {scores.n:,} test images."],
+        charts=[
+            Chart(
+                "Accuracy by images per class",
+                _chart(scores),
+                "Mean over draws; bands are 95 % t intervals of that mean over draws, on these test images. "
+                "With all images there is one draw and no band.",
+            )
+        ],
+        tables=[
+            Table(
+                "test accuracy by images per class",
+                ["method", *shots],
+                rows,
+                note="Mean ± standard deviation over draws.",
+            )
+        ],
+    )
+
+
+def _cell(point: Point) -> str:
+    spread = point.accuracy
+    return f"{spread.mean:.4f}" + (f" ± {spread.deviation:.4f}" if spread.n > 1 else "")
+
+
+def _differences(scores: Scores) -> Section:
+    rows = [
+        [
+            METHODS[point.method],
+            point.shots,
+            said(point.versus).replace(" points", ""),
+            p_said(point.p_holm).removeprefix("p = ").removeprefix("p "),
+            point.outcome,
+        ]
+        for method in METHODS
+        for point in scores.of(method)
+    ]
+    return Section(
+        "differences",
+        "Against zero-shot",
+        paragraphs=[
+            "Every draw is tested on the same images, so differences vary by draw and by image. "
+            "The intervals "
+            "cover both, other draws and other test images; with all images there is one draw, "
+            "and only images "
+            f"vary. P values are Holm-corrected over all {len(rows)} comparisons. Methods are compared with "
+            "zero-shot here, not with one another."
+        ],
+        tables=[
+            Table(
+                "difference from zero-shot",
+                ["method", "images per class", "points", "p", "outcome"],
+                rows,
+            )
+        ],
+    )
+
+
+def _protocol(scores: Scores, params: FewShotParams) -> Section:
+    if params.val_per_class is None:
+        bound = (
+            "Every draw chooses on all of val, far more labels than it learns from: these curves are better "
+            "than what so few labels can give. Set few_shot.val_per_class to bound it."
+        )
+    else:
+        bound = (
+            "Val has far more images than a small draw. Choosing on all of them would be "
+            "learning from labels "
+            f"that the k leaves out, so a draw of k chooses on min(k, {params.val_per_class}) val "
+            "images per class, "
+            "as CoOp does; the labels it costs are both together. With all images, all of val chooses."
+        )
+    return Section(
+        "protocol",
+        "How it is done",
+        paragraphs=[
+            f"{len(params.seeds)} draws for each number of images. A draw ranks the train part of "
+            "the split by the "
+            "sha256 of its seed and sample id, so draws of one seed are nested.",
+            bound,
+            "The choice is by likelihood, because the accuracy of a few dozen images is too coarse. With all "
+            "images no method is fitted again on train and val together, so the linear probe can differ from "
+            "that of the main page.",
+            "Nearest class mean: cosine with the normalised mean embedding of each class; nothing to choose.",
+            "Linear probe: multinomial logistic regression from scratch, C chosen.",
+            "Linear probe beside text, after LP++ (Huang et al., CVPR 2024): logits x·w plus α "
+            "times the zero-shot "
+            "logits, w penalised and without intercepts, solved to its optimum; α and C chosen, "
+            "one α for all "
+            "classes. LP++ learns one α per class in a few steps instead.",
+            "Tip-Adapter (Zhang et al., ECCV 2022): zero-shot logits plus α times votes exp(−β(1 "
+            "− cosine)) of the "
+            "labelled images, averaged per class; α and β chosen, α = 0 among them.",
+            "Tip-Adapter-F: its keys learnt by Adam at the best α above 0; epoch, then α and β "
+            "again, chosen. "
+            "Embeddings are cached, so images are not augmented. At most "
+            f"{params.finetuned_per_class} keys per class are learnt, from all images of the draw.",
+        ],
+    )

@@ -1,0 +1,184 @@
+"""What the draws of the few-shot study amount to on test, each method against zero-shot.
+
+Test labels are read here, after every draw is finished. A difference from zero-shot is that of a draw
+and a test image; its interval covers other draws and other test images (`crossed`). P values are
+Holm-corrected over all methods and numbers of images.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar.evaluation.compare import LEVEL, holm
+from clipcifar.evaluation.metrics import wilson_interval
+from clipcifar.studies.few_shot.crossed import Crossed, Spread, crossed, spread
+from clipcifar.studies.few_shot.draws import Study, label
+from clipcifar.studies.few_shot.methods import METHODS
+
+
+@dataclass(frozen=True)
+class Point:
+    """One method at one number of images per class.
+
+    Attributes:
+        shots: as a person reads it.
+        n_train, n_val: images of one draw.
+        accuracy: on test, over draws.
+        versus: zero-shot, this method minus it.
+        p_holm: corrected over all points.
+    """
+
+    shots: str
+    method: str
+    n_train: int
+    n_val: int
+    accuracy: Spread
+    versus: Crossed
+    p_holm: float
+
+    @property
+    def outcome(self) -> str:
+        """better, worse, or no difference shown."""
+        if self.p_holm >= LEVEL:
+            return "no difference shown"
+        return "better" if self.versus.difference > 0 else "worse"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Every point, methods within numbers of images, and zero-shot on the same n test images."""
+
+    points: list[Point]
+    n_correct: int
+    n: int
+    num_classes: int
+
+    @property
+    def zero_shot(self) -> float:
+        """Top-1 accuracy in [0, 1]."""
+        return self.n_correct / self.n
+
+    def of(self, method: str) -> list[Point]:
+        """One method's points, by rising number of images."""
+        return [point for point in self.points if point.method == method]
+
+
+def score(study: Study, labels: NDArray[np.int64], *, num_classes: int) -> Scores:
+    """Score all draws on (N,) test labels."""
+    right = (study.zero_shot == labels).astype(np.float64)
+    keys, found = [], []
+    for shots in study.shots:
+        draws = study.of(shots)
+        for method in METHODS:
+            correct = np.stack([draw.outcomes[method].predicted == labels for draw in draws])
+            keys.append((label(shots), method, draws[0].n_train, draws[0].n_val))
+            found.append((spread(correct.mean(axis=1)), crossed(correct - right)))
+    corrected = holm([versus.p_value for _, versus in found])
+    points = [Point(*key, *one, p) for key, one, p in zip(keys, found, corrected, strict=True)]
+    return Scores(points, int(right.sum()), len(labels), num_classes)
+
+
+def as_metrics(scores: Scores) -> dict[str, Any]:
+    """The metrics file: by number of images, by method."""
+    low, high = wilson_interval(scores.n_correct, scores.n)
+    found: dict[str, Any] = {
+        "n": scores.n,
+        "zero_shot": {
+            "accuracy": scores.zero_shot,
+            "accuracy_ci95": {"low": low, "high": high},
+            "n_correct": scores.n_correct,
+        },
+    }
+    for point in scores.points:
+        key = "all" if point.shots == "all" else f"k{point.shots}"
+        counts = {"n_train": point.n_train, "n_val": point.n_val, "n_draws": point.accuracy.n}
+        found.setdefault(key, counts)[point.method] = {
+            "accuracy_mean": point.accuracy.mean,
+            "accuracy_std": point.accuracy.deviation,
+            "accuracy_ci95": {"low": max(0.0, point.accuracy.low), "high": min(1.0, point.accuracy.high)},
+            "vs_zero_shot": {
+                "difference": point.versus.difference,
+                "low": point.versus.low,
+                "high": point.versus.high,
+                "p_holm": point.p_holm,
+            },
+        }
+    return found
+
+
+def curve_rows(scores: Scores) -> list[dict[str, Any]]:
+    """The curves as CSV rows, zero-shot among them; the x axis is log2 of the images per class."""
+    rows = []
+    for point in scores.points:
+        per_class = point.n_train / scores.num_classes
+        place = {"images_per_class": per_class, "log2_images_per_class": math.log2(per_class)}
+        values = {
+            "accuracy": point.accuracy.mean,
+            "low": max(0.0, point.accuracy.low),
+            "high": min(1.0, point.accuracy.high),
+            "std": point.accuracy.deviation,
+            "n_draws": point.accuracy.n,
+            "n_val": point.n_val,
+        }
+        if point.method == next(iter(METHODS)):
+            level = {"accuracy": scores.zero_shot, "low": scores.zero_shot, "high": scores.zero_shot}
+            own = {**values, **level, "std": 0.0, "n_val": 0}
+            rows.append({"shots": point.shots, **place, "method": "zero_shot", **own})
+        rows.append({"shots": point.shots, **place, "method": point.method, **values})
+    return rows
+
+
+def first_better(points: list[Point]) -> str | None:
+    """The smallest number of images from which on a method is shown to be better at every larger one too."""
+    found = None
+    for point in reversed(points):
+        if point.outcome != "better":
+            break
+        found = point.shots
+    return found
+
+
+def verdicts(scores: Scores) -> list[str]:
+    """One sentence per method: from how many images per class on it beats zero-shot, and where not."""
+    return [_verdict(title, scores.of(method)) for method, title in METHODS.items()]
+
+
+def _verdict(title: str, points: list[Point]) -> str:
+    by_outcome: Mapping[str, list[str]] = {
+        outcome: [point.shots for point in points if point.outcome == outcome]
+        for outcome in ("better", "no difference shown", "worse")
+    }
+    start = first_better(points)
+    if start is None:
+        some = "beats zero-shot at some numbers of images per class, but not from one on"
+        head = f"{title}: {some if by_outcome['better'] else 'nowhere shown to beat zero-shot'}"
+    else:
+        versus = next(point for point in points if point.shots == start)
+        head = (
+            f"{title}: beats zero-shot {_from(start)} "
+            f"({said(versus.versus)} there, {p_said(versus.p_holm)} after Holm's correction)"
+        )
+    parts = [f"{outcome} at {', '.join(shots)}" for outcome, shots in by_outcome.items() if shots]
+    return f"{head[0].upper()}{head[1:]}; {'; '.join(parts)}."
+
+
+def _from(shots: str) -> str:
+    if shots == "all":
+        return "with all images"
+    return f"from {shots} image{'s' if shots != '1' else ''} per class on"
+
+
+def said(versus: Crossed) -> str:
+    """A difference and its interval in points."""
+    return f"{100 * versus.difference:+.1f} points [{100 * versus.low:+.1f}, {100 * versus.high:+.1f}]"
+
+
+def p_said(p_value: float) -> str:
+    """A p value as the other pages write it."""
+    return "p < 0.0001" if p_value < 1e-4 else f"p = {p_value:.4f}"

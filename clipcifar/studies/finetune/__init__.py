@@ -1,0 +1,1 @@
+"""The image tower unfrozen, against the frozen probe."""

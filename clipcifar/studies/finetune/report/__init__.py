@@ -1,0 +1,1 @@
+"""The fine-tuned tower judged on test; a change here trains nothing."""

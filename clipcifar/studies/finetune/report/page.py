@@ -1,0 +1,197 @@
+"""The page of fine-tuning: the verdict, the training curve, classes, and what was trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from clipcifar.evaluation.verdict import verdict
+from clipcifar.render import charts, study
+from clipcifar.render.study import Chart, Section, Table
+from clipcifar.studies.finetune.report.result import Result
+from clipcifar.studies.finetune.scores import FinetuneScores
+
+FROZEN, TUNED = "the MLP probe on the frozen tower", "the fine-tuned tower"
+_QUESTION = (
+    "Does it pay to train the image tower itself? The MLP probe's head is trained on with the tower, "
+    "from where the frozen probe ended; val chooses the epoch, and both are asked about the same test images."
+)
+_COMMANDS = [
+    "dvc repro studies/finetune/dvc.yaml",
+    "dvc metrics diff --targets data/studies/finetune/metrics.json",
+    "dvc plots show data/studies/finetune/training.csv -x epoch -y val_accuracy",
+]
+_SHOWN = {
+    "epochs": "epochs at most",
+    "patience": "patience in epochs",
+    "learning_rate": "learning rate",
+    "layer_decay": "layer decay",
+    "warmup_epochs": "epochs of warm-up",
+    "weight_decay": "weight decay",
+    "dropout": "dropout of the head",
+    "batch_size": "images per pass",
+    "accumulate": "passes per step",
+    "crop": "crop",
+    "smallest_crop": "smallest crop",
+    "flip": "flip",
+    "precision": "precision",
+    "seed": "seed",
+}
+
+
+def render(
+    result: Result,
+    tuned: FinetuneScores,
+    metrics: Mapping[str, Any],
+    frozen_metrics: Mapping[str, Any],
+    curve: Sequence[Mapping[str, str]],
+    layers: Sequence[Mapping[str, str]],
+) -> str:
+    """The page.
+
+    Args:
+        metrics, frozen_metrics: of the two on test, as `metrics.summarise` has them, in the keys of
+            the metrics files.
+        curve: rows of training.csv.
+        layers: rows of layers.csv.
+    """
+    sentence = verdict(result.comparison, name_a=FROZEN, name_b=TUNED)
+    return study.render(
+        title="Fine-tuning the image tower",
+        question=_QUESTION,
+        verdicts=[sentence[0].upper() + sentence[1:], *_caveats(tuned)],
+        sections=[
+            _numbers(metrics, frozen_metrics),
+            _training(curve, int(tuned.attributes["epoch"])),
+            _classes(result),
+            _what_was_trained(tuned, layers),
+            _recipe(tuned),
+        ],
+        attributes=tuned.attributes,
+        commands=_COMMANDS,
+    )
+
+
+def _caveats(tuned: FinetuneScores) -> list[str]:
+    epoch, epochs = int(tuned.attributes["epoch"]), int(tuned.attributes["epochs"])
+    chosen = f"Val chose epoch {epoch} of the {epochs} that were trained."
+    if epoch == 0:
+        chosen = f"No epoch of {epochs} was better on val than the frozen probe, so that is what was chosen."
+    elif epoch == epochs and epochs == json.loads(str(tuned.attributes["params"]))["epochs"]:
+        chosen += " It is the last that was allowed: more epochs may bring more."
+    return [
+        chosen,
+        "This is one seed: the interval covers the choice of test images, not the luck of a training run. "
+        "Augmentation and further epochs are part of what is compared; finetune.unfrozen_blocks: 0 shows "
+        "what they bring by themselves.",
+    ]
+
+
+def _numbers(metrics: Mapping[str, Any], frozen: Mapping[str, Any]) -> Section:
+    rows = []
+    for name, found in ((FROZEN, frozen), (TUNED, metrics)):
+        interval = found["accuracy_ci95"]
+        rows.append(
+            [
+                name,
+                f"{found['accuracy']:.4f}",
+                f"{interval['low']:.4f}–{interval['high']:.4f}",
+                f"{found['balanced_accuracy']:.4f}",
+                f"{found['ece']:.4f}",
+                f"{found['nll']:.4f}",
+            ]
+        )
+    header = ["tower", "top-1", "95 % interval", "balanced", "ECE", "NLL"]
+    return Section(
+        "numbers",
+        "In numbers",
+        tables=[Table(f"On {metrics['n']:,} test images, as they are, before any temperature", header, rows)],
+    )
+
+
+def _training(curve: Sequence[Mapping[str, str]], chosen: int) -> Section:
+    epochs = [int(row["epoch"]) for row in curve]
+    columns = {key: [float(row[key]) for row in curve] for key in ("train_loss", "val_loss", "val_accuracy")}
+
+    def line(key: str) -> tuple[list[float], list[float], list[float], list[float]]:
+        values = columns[key]
+        return [float(epoch) for epoch in epochs], values, values, values
+
+    step = max(1, len(epochs) // 8)
+    ticks = {float(epoch): str(epoch) for epoch in epochs[::step]}
+    accuracy = charts.curves(
+        {"fine-tuned": line("val_accuracy")},
+        name="val",
+        description=f"Line: accuracy on val by epoch, from {columns['val_accuracy'][0]:.4f} at epoch 0",
+        x_label="epoch",
+        y_label="accuracy on val",
+        x_ticks=ticks,
+        line=("frozen probe", columns["val_accuracy"][0]),
+    )
+    losses = charts.curves(
+        {"train, augmented": line("train_loss"), "val": line("val_loss")},
+        name="loss",
+        description="Lines: cross-entropy on train and val by epoch",
+        x_label="epoch",
+        y_label="cross-entropy, nats",
+        x_ticks=ticks,
+    )
+    return Section(
+        "training",
+        "Training",
+        charts=[
+            Chart("Accuracy on val", accuracy, f"Epoch 0 is the frozen probe; val chose epoch {chosen}."),
+            Chart(
+                "Cross-entropy",
+                losses,
+                "On train it is met on the way, on augmented images and with dropout; at epoch 0 it is that "
+                "of the images as they are.",
+            ),
+        ],
+    )
+
+
+def _classes(result: Result) -> Section:
+    rows = [
+        [
+            item.name,
+            str(item.paired.n),
+            f"{item.paired.accuracy_a:.4f}",
+            f"{item.paired.accuracy_b:.4f}",
+            f"{100 * item.paired.difference:+.1f}",
+            f"{100 * item.paired.low:+.1f} to {100 * item.paired.high:+.1f}",
+            f"{item.p_holm:.4f}",
+        ]
+        for item in result.comparison.per_class
+    ]
+    header = ["class", "images", "frozen", "fine-tuned", "points", "95 % interval", "p, Holm"]
+    note = "Paired on the same images; p by McNemar's exact test, corrected over the classes."
+    flows = [[flow.label, flow.from_a, flow.to_b, str(flow.n)] for flow in result.comparison.flows]
+    tables = [Table("Accuracy within each class", header, rows, note=note)]
+    if flows:
+        caption = "The most frequent changes of mind"
+        tables.append(Table(caption, ["class", "frozen", "fine-tuned", "images"], flows, text_columns=3))
+    return Section("classes", "Class by class", tables=tables)
+
+
+def _what_was_trained(tuned: FinetuneScores, layers: Sequence[Mapping[str, str]]) -> Section:
+    trained, everything = int(tuned.attributes["n_trained"]), int(tuned.attributes["n_parameters"])
+    settings = json.loads(str(tuned.attributes["params"]))
+    rate = settings["learning_rate"]
+    rows = [
+        [row["layer"], f"{int(row['parameters']):,}", f"{rate * float(row['share_of_rate']):.2g}"]
+        for row in layers
+    ]
+    return Section(
+        "trained",
+        "What was trained",
+        paragraphs=[f"{trained:,} of {everything:,} parameters of tower and head."],
+        tables=[Table("Layers from the input on", ["layer", "parameters", "full learning rate"], rows)],
+    )
+
+
+def _recipe(tuned: FinetuneScores) -> Section:
+    settings = json.loads(str(tuned.attributes["params"]))
+    rows = [[_SHOWN[key], str(settings[key])] for key in _SHOWN]
+    return Section("recipe", "The recipe", tables=[Table("From params.yaml", ["parameter", "value"], rows)])

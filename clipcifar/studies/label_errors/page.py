@@ -1,0 +1,141 @@
+"""The page of the study label_errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from clipcifar.core.files import Attribute
+from clipcifar.render import study
+from clipcifar.render.pictures import Card, Pictures
+from clipcifar.render.study import Gallery, Matrix, Section, Table
+from clipcifar.store.dataset import Prepared
+from clipcifar.studies.label_errors import findings
+from clipcifar.studies.label_errors.findings import Planted, SplitFindings
+
+MOST_CLASSES = 20  # that get a matrix
+QUESTION = (
+    "Which labels does no method believe? Train images are judged by zero-shot, which never saw a label, "
+    "and by linear probes that were fitted without the image; test images by all methods, calibrated on "
+    "val. Confident learning (Northcutt, Jiang and Chuang 2021) estimates how many labels are wrong."
+)
+CAUTION = (
+    "A disputed label is a reason to look, not an error: a weak model disputes what it cannot see, and its "
+    "own confident mistakes count in the estimate as wrong labels do."
+)
+
+
+def verdicts(found: Mapping[str, SplitFindings], planted: Planted) -> list[str]:
+    """What was found, a sentence each."""
+    sentences = []
+    for name, split in found.items():
+        n, methods = len(split.labels), len(split.methods)
+        asked = "both methods" if methods == 2 else f"all {methods} methods"
+        sentences.append(
+            f"{name.capitalize()}: {asked} dispute {len(split.disputes):,} of {n:,} "
+            f"labels ({100 * len(split.disputes) / n:.2f} %); the confident joint puts wrong labels and "
+            f"confident mistakes of the methods together at {split.estimated:,.0f} "
+            f"({100 * split.estimated / n:.2f} %)."
+        )
+    sentences.append(
+        f"Of {planted.n:,} train labels that were flipped on purpose to a random class, all methods dispute "
+        f"{planted.disputed:,} ({100 * planted.disputed / planted.n:.0f} %), and {planted.first:,} are among "
+        f"the first {planted.n:,} of the ranking. Real errors are between similar classes, and harder."
+    )
+    return [*sentences, CAUTION]
+
+
+def render(
+    found: Mapping[str, SplitFindings],
+    planted: Planted,
+    dataset: Prepared,
+    *,
+    folder: Path,
+    shown: int,
+    attributes: Mapping[str, Attribute],
+    notes: Sequence[str] = (),
+) -> str:
+    """The whole page as HTML.
+
+    Args:
+        found: by split.
+        planted: what became of the flipped labels.
+        dataset: the prepared images.
+        folder: where its files are, if it is of files.
+        shown: pictures of either split.
+        attributes: of the embeddings.
+        notes: said before what was found.
+    """
+    sections = [
+        _section(
+            name,
+            found[name],
+            Pictures(part, folder),
+            dataset.class_names,
+            shown=shown,
+            small=part.in_memory,
+        )
+        for name, part in (("train", dataset.train), ("test", dataset.test))
+    ]
+    return study.render(
+        title="Label errors",
+        question=QUESTION,
+        verdicts=[*notes, *verdicts(found, planted)],
+        sections=sections,
+        attributes=attributes,
+        commands=[
+            "dvc repro studies/label_errors/dvc.yaml",
+            "column -s, -t data/studies/label_errors/ranking.csv | less -S",
+        ],
+    )
+
+
+def _section(
+    name: str, split: SplitFindings, pictures: Pictures, class_names: list[str], *, shown: int, small: bool
+) -> Section:
+    cards = [
+        Card(
+            source=pictures.data_uri(item.row),
+            alt=f"{name} image {split.ids[item.row]}, labelled {class_names[item.given]}",
+            title=f"{class_names[item.given]} → {class_names[item.suggested]}?",
+            lines=[
+                f"p {item.p_given:.2f} → {item.p_suggested:.2f}",
+                f"{item.agreeing} of {len(split.methods)} agree",
+                split.ids[item.row],
+            ],
+        )
+        for item in split.disputes[:shown]
+    ]
+    rows = [
+        [
+            str(row["class"]),
+            str(row["mostly"]),
+            f"{row['n']:,}",
+            f"{row['disputed']:,}",
+            f"{row['estimated']:.1f}",
+        ]
+        for row in findings.class_rows({name: split}, class_names=class_names)
+    ]
+    header = ["label", "most often suggested", "images", "disputed by all", "estimated wrong"]
+    table = Table(f"Labels of {name} images, by class", header, rows, text_columns=2)
+    galleries = [Gallery(f"The most disputed {name} images", cards, small)] if cards else []
+    return Section(
+        name,
+        f"{name.capitalize()} images",
+        tables=[table],
+        matrices=[_matrix(name, split, class_names)] if len(class_names) <= MOST_CLASSES else [],
+        galleries=galleries,
+    )
+
+
+def _matrix(name: str, split: SplitFindings, class_names: list[str]) -> Matrix:
+    """Off the diagonal, where the errors are; shaded by the largest of them."""
+    off = split.joint.copy()
+    off.flat[:: len(off) + 1] = 0
+    top = max(float(off.max()), 1e-9)
+    cells = [
+        [("0", "·") if i == j else (f"{value / top:.2f}", f"{value:.0f}") for j, value in enumerate(row)]
+        for i, row in enumerate(off.tolist())
+    ]
+    caption = "Estimated images by given label (row) and true class (column); the diagonal is left out."
+    return Matrix(f"Confident joint of {name} images", class_names, class_names, cells, caption)

@@ -1,0 +1,1 @@
+"""Several backbones on the same images."""

@@ -1,0 +1,214 @@
+"""Several backbones on the same images: what each is worth zero-shot and under a linear probe.
+
+Protocol: the linear probe's C is chosen on val for each backbone by itself. Between backbones one
+chooses by accuracy on train (zero-shot) or val (linear probe); test is for the report. Test labels
+are read by the scoring of finished classifiers and by the paired comparison alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar.backbone.params import EmbedParams
+from clipcifar.core.progress import progress
+from clipcifar.evaluation import compare, metrics
+from clipcifar.methods import linear_probe, zero_shot
+from clipcifar.methods.linear_probe import LinearProbeParams
+from clipcifar.store import container
+from clipcifar.store.embeddings import ImageEmbeddings
+from clipcifar.store.model import ModelDescription, check_described
+from clipcifar.store.predictions import inherited
+from clipcifar.store.prompt_set import PromptSet
+from clipcifar.store.splits import TrainVal
+from clipcifar.studies.models import cache as backbone_cache, cost as backbone_cost
+from clipcifar.studies.models.params import OWN
+
+METHODS = ("zero_shot", "linear_probe")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One backbone.
+
+    Attributes:
+        metrics: by method.
+        predicted: by method, (N,) int64 classes of the N test images.
+    """
+
+    metrics: Mapping[str, Any]
+    predicted: Mapping[str, NDArray[np.int64]]
+
+
+def evaluate(
+    images: ImageEmbeddings,
+    classifier: NDArray[np.float32],
+    rows: TrainVal,
+    *,
+    probe: LinearProbeParams,
+    on_fit: Callable[[], object] = lambda: None,
+) -> Outcome:
+    """Score one backbone with both methods.
+
+    Args:
+        images: its embeddings.
+        classifier: (C, D) float32 unit rows, the zero-shot classifier.
+        rows: of train and val.
+        probe: the grid to choose C from.
+        on_fit: called after each fit, one more than the grid has points.
+    """
+    names, scale = images.class_names, images.logit_scale
+    train, test = (
+        zero_shot.logits(split.embeddings, classifier, logit_scale=scale)
+        for split in (images.train, images.test)
+    )
+    points = linear_probe.validation_curve(
+        *images.train.part(rows.train),
+        *images.train.part(rows.val),
+        params=probe,
+        class_names=names,
+        on_fit=on_fit,
+    )
+    chosen = linear_probe.choose(points)
+    fitted, converged = linear_probe.fit(
+        images.train.embeddings,
+        images.train.labels,
+        c=chosen.c,
+        max_iter=probe.max_iter,
+        class_names=names,
+    )
+    on_fit()
+    probed = fitted.scores(images.test.embeddings)
+    return Outcome(
+        {
+            "zero_shot": {
+                "train": {"accuracy": metrics.accuracy(train, images.train.labels)},
+                "test": _scored(test, images),
+            },
+            "linear_probe": {
+                "val": {"accuracy": chosen.val_accuracy},
+                "test": _scored(probed, images),
+                "selected": {"c": chosen.c},
+                "converged": {
+                    "n": sum(point.converged for point in points),
+                    "n_not": sum(not point.converged for point in points),
+                    "refit": int(converged),
+                },
+            },
+        },
+        {"zero_shot": test.argmax(axis=1), "linear_probe": probed.argmax(axis=1)},
+    )
+
+
+def _scored(scores: NDArray[np.float32], images: ImageEmbeddings) -> dict[str, Any]:
+    found = metrics.summarise(scores, images.test.labels, class_names=images.class_names)
+    del found["per_class"]
+    return found
+
+
+class Study:
+    """The backbones of one run, added one by one so that the embeddings of one are held at a time.
+
+    Args:
+        said: the prompt set of zero-shot.
+        rows: of train and val.
+        probe: the grid of the linear probe.
+        embed: how to embed.
+
+    Attributes:
+        outcomes, sizes, descriptions: by label.
+    """
+
+    def __init__(
+        self, said: PromptSet, rows: TrainVal, *, probe: LinearProbeParams, embed: EmbedParams
+    ) -> None:
+        self._said, self._rows, self._probe, self._embed = said, rows, probe, embed
+        self._speeds: dict[str, float] = {}
+        self.outcomes: dict[str, Outcome] = {}
+        self.sizes: dict[str, dict[str, int]] = {}
+        self.descriptions: dict[str, str] = {}
+
+    def add(self, label: str, model: ModelDescription, folder: Path, images: ImageEmbeddings) -> None:
+        """Score one backbone; `folder` holds its weights, `images` are its embeddings.
+
+        Raises:
+            DataError: the embeddings are not this model's.
+        """
+        check_described(images.attributes, model)
+        embed = self._embed
+        classifier = backbone_cache.zero_shot_classifier(
+            self._said, model, folder, class_names=images.class_names, device_name=embed.device
+        )
+        fits = len(self._probe.c_grid) + 1
+        with progress(total=fits, unit="fits", what=f"linear probe, {label}") as bar:
+            self.outcomes[label] = evaluate(
+                images, classifier, self._rows, probe=self._probe, on_fit=bar.update
+            )
+        dimension = images.train.embeddings.shape[1]
+        self.sizes[label] = backbone_cost.size(model, folder, dimension=dimension)
+        self._speeds[label] = backbone_cost.images_per_second(model, folder, embed=embed)
+        self.descriptions[label] = model.label
+
+    def timing(self, *, device: str) -> dict[str, Any]:
+        """What was measured rather than computed, and on what kind of device."""
+        return {
+            "device": device,
+            "precision": self._embed.precision,
+            "batch_size": self._embed.batch_size,
+            "images_per_s": self._speeds,
+        }
+
+
+def all_differences(
+    outcomes: Mapping[str, Outcome], labels: NDArray[np.int64]
+) -> dict[str, list[compare.NamedDifference]]:
+    """By method every other backbone against the project's own on test, Holm-corrected over them."""
+    found = {}
+    for method in METHODS:
+        others = {label: one.predicted[method] for label, one in outcomes.items() if label != OWN}
+        found[method] = compare.against(outcomes[OWN].predicted[method], others, labels)
+    return found
+
+
+def as_metrics(
+    outcomes: Mapping[str, Outcome], sizes: Mapping[str, Mapping[str, int]], labels: NDArray[np.int64]
+) -> dict[str, Any]:
+    """The metrics file: by label and method, with the difference from the own model, and the sizes."""
+    found = {label: {**outcome.metrics, "size": dict(sizes[label])} for label, outcome in outcomes.items()}
+    for method, items in all_differences(outcomes, labels).items():
+        for item in items:
+            against = {**compare.as_metrics(item.paired), "p_holm": item.p_holm}
+            found[item.name][method] = {**found[item.name][method], "vs_own": against}
+    return metrics.rounded(found)
+
+
+def rows_for_plots(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The metrics as rows of model, method, accuracy on test, and its interval."""
+    return [
+        {
+            "model": label,
+            "method": method,
+            "accuracy": entry[method]["test"]["accuracy"],
+            **entry[method]["test"]["accuracy_ci95"],
+        }
+        for label, entry in found.items()
+        for method in METHODS
+    ]
+
+
+def write_predictions(path: Path, outcomes: Mapping[str, Outcome], images: ImageEmbeddings) -> None:
+    """Write what every backbone says of every test image; `images` are those of the own model."""
+    arrays: dict[str, NDArray[Any]] = {
+        f"{method}/{label}": found.predicted[method]
+        for label, found in outcomes.items()
+        for method in METHODS
+    }
+    arrays["labels"] = images.test.labels
+    arrays["ids"] = container.encode_strings(images.test.ids)
+    attributes = inherited(images.attributes)
+    container.write(path, kind="model predictions", arrays=arrays, attributes=attributes)

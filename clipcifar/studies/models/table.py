@@ -1,0 +1,83 @@
+"""The tables of the study `models`, for a terminal and for its page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from clipcifar.render.table import escape, interval_text, markdown_table, p_text
+
+ACCURACY = ["model", "train (choose by)", "test", "95 % interval", "points", "p"]
+PROBE = ["model", "val (choose by)", "test", "95 % interval", "points", "p"]
+COST = ["model", "images/s", "image tower, M", "whole, M", "file, MB", "input", "dimension"]
+_CHOSEN_ON = {"zero_shot": "train", "linear_probe": "val"}
+
+
+def accuracy_rows(found: Mapping[str, Any], *, method: str) -> list[list[str]]:
+    """One row per backbone, the best on what one chooses by first."""
+    split = _CHOSEN_ON[method]
+    ranked = sorted(found.items(), key=lambda item: -item[1][method][split]["accuracy"])
+    rows = []
+    for label, entry in ranked:
+        against = entry[method].get("vs_own")
+        rows.append(
+            [
+                label,
+                f"{entry[method][split]['accuracy']:.4f}",
+                f"{entry[method]['test']['accuracy']:.4f}",
+                interval_text(entry[method]["test"]),
+                f"{100 * against['difference']:+.2f}" if against else "–",
+                p_text(against["p_holm"]) if against else "–",
+            ]
+        )
+    return rows
+
+
+def cost_rows(found: Mapping[str, Any], speeds: Mapping[str, float]) -> list[list[str]]:
+    """One row per backbone, the fastest first: speed of its image tower here, and size."""
+    ranked = sorted(found.items(), key=lambda item: -speeds[item[0]])
+    return [
+        [
+            label,
+            f"{speeds[label]:,.3g}" if speeds[label] < 1000 else f"{speeds[label]:,.0f}",
+            f"{entry['size']['n_image_parameters'] / 1e6:,.2f}",
+            f"{entry['size']['n_parameters'] / 1e6:,.2f}",
+            f"{entry['size']['n_bytes'] / 1e6:,.1f}",
+            f"{entry['size']['input_height']} × {entry['size']['input_width']}",
+            str(entry["size"]["dimension"]),
+        ]
+        for label, entry in ranked
+    ]
+
+
+def as_text(found: Mapping[str, Any], timing: Mapping[str, Any]) -> str:
+    """All tables as markdown that lines up in a terminal."""
+    tables = [
+        ("zero-shot", ACCURACY, accuracy_rows(found, method="zero_shot")),
+        ("linear probe", PROBE, accuracy_rows(found, method="linear_probe")),
+        (f"cost, on {timing['device']}", COST, cost_rows(found, timing["images_per_s"])),
+    ]
+    parts = []
+    for title, header, rows in tables:
+        shown = [[escape(row[0]), *row[1:]] for row in rows]
+        parts.append("\n".join([f"{title}:", "", *markdown_table(header, shown)]))
+    return "\n\n".join(parts)
+
+
+def undominated(found: Mapping[str, Any], speeds: Mapping[str, float], *, method: str) -> list[str]:
+    """The labels than which no other is both at least as fast and as accurate, and better in one.
+
+    Accuracy is that on what one chooses by, so that test plays no part.
+    """
+    score = {label: entry[method][_CHOSEN_ON[method]]["accuracy"] for label, entry in found.items()}
+
+    def beats(a: str, b: str) -> bool:
+        both = score[a] >= score[b] and speeds[a] >= speeds[b]
+        return both and (score[a] > score[b] or speeds[a] > speeds[b])
+
+    return [label for label in found if not any(beats(other, label) for other in found)]
+
+
+def best(found: Mapping[str, Any], *, method: str) -> str:
+    """The label of the best backbone on what one chooses by, the first of equals."""
+    return max(found, key=lambda label: found[label][method][_CHOSEN_ON[method]]["accuracy"])

@@ -1,0 +1,1 @@
+"""Test images with a twin among the train images."""

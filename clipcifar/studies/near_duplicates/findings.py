@@ -1,0 +1,181 @@
+"""What `near_duplicates` finds in a run, as numbers and rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar.core import files
+from clipcifar.core.errors import ConfigError
+from clipcifar.evaluation import compare, metrics, plots
+from clipcifar.evaluation.compare import NamedDifference
+from clipcifar.store.dataset import Prepared
+from clipcifar.studies.near_duplicates.nearest import Without, without
+from clipcifar.studies.near_duplicates.pictures import correlations
+
+THRESHOLDS = np.append(np.round(np.arange(0.80, 1.0, 0.01), 2), [0.995, 0.999])  # of the curve
+SAME_PICTURE = 0.9  # correlation of small grey copies
+MOST_CORRELATED = 2_000  # pairs whose pictures are compared, the closest first
+
+
+@dataclass(frozen=True)
+class DuplicateFindings:
+    """A finished search.
+
+    Attributes:
+        threshold: the cosine from which a pair counts.
+        twins, cosines: (M,) int64 and float32, of every test image the most similar train image.
+        order: (P,) int64 test rows of the pairs that count, the closest first.
+        correlation: of the pictures of the first of them.
+        same_label: (M,) bool, whether image and twin are labelled alike.
+        background: (B,) float32 cosines of random pairs of one class.
+        partners: train images of a class, the mean.
+        methods: accuracy with and without the images that have a twin.
+        gains, gains_rest: every other method against zero-shot on all test images, and on the rest.
+    """
+
+    threshold: float
+    twins: NDArray[np.int64]
+    cosines: NDArray[np.float32]
+    order: NDArray[np.int64]
+    correlation: list[float]
+    same_label: NDArray[np.bool_]
+    background: NDArray[np.float32]
+    partners: float
+    methods: dict[str, Without]
+    gains: list[NamedDifference]
+    gains_rest: list[NamedDifference]
+
+    @property
+    def by_chance(self) -> float:
+        """Train images of its class that a test image would have above the threshold, were pairs random."""
+        return float((self.background >= self.threshold).mean()) * self.partners
+
+
+def find(
+    twins: NDArray[np.int64],
+    cosines: NDArray[np.float32],
+    background: NDArray[np.float32],
+    predicted: Mapping[str, NDArray[np.int64]],
+    dataset: Prepared,
+    *,
+    folder: Path,
+    threshold: float,
+) -> DuplicateFindings:
+    """Judge the nearest pairs, and every method with and without them.
+
+    Args:
+        twins, cosines: (M,) of every test image the most similar train image.
+        background: (B,) cosines of random pairs of one class.
+        predicted: by method, zero_shot among them, (M,) int64.
+        dataset: the prepared images.
+        folder: where its files are, if it is of files.
+        threshold: the cosine from which a pair counts.
+
+    Raises:
+        ConfigError: every test image would count, so that none is left to score.
+    """
+    labels, left_out = dataset.test.labels, cosines >= threshold
+    if left_out.all():
+        raise ConfigError(
+            f"every test image has a train image at a cosine of {threshold:g} or more: nothing is left",
+            where="params.yaml: near_duplicates.threshold",
+            fix=f"raise it; the median of the nearest is {float(np.median(cosines)):.4f}",
+        )
+    rows = np.flatnonzero(left_out)
+    order = rows[np.argsort(-cosines[rows], kind="stable")]
+    pairs = [(int(row), int(twins[row])) for row in order[:MOST_CORRELATED]]
+    others = {name: said for name, said in predicted.items() if name != "zero_shot"}
+    zero_shot, rest = predicted["zero_shot"], ~left_out
+    return DuplicateFindings(
+        threshold=threshold,
+        twins=twins,
+        cosines=cosines,
+        order=order,
+        correlation=correlations(dataset.test, dataset.train, pairs, folder),
+        same_label=labels == dataset.train.labels[twins],
+        background=background,
+        partners=len(dataset.train.labels) / len(np.unique(dataset.train.labels)),
+        methods={name: without(said == labels, left_out) for name, said in predicted.items()},
+        gains=compare.against(zero_shot, others, labels),
+        gains_rest=compare.against(
+            zero_shot[rest], {name: said[rest] for name, said in others.items()}, labels[rest]
+        ),
+    )
+
+
+def curve_rows(found: DuplicateFindings) -> list[dict[str, Any]]:
+    """By threshold, the share of test images with a twin, and of random pairs of one class."""
+    return [
+        {
+            "threshold": float(threshold),
+            "share": float((found.cosines >= threshold).mean()),
+            "random_pairs": float((found.background >= threshold).mean()),
+        }
+        for threshold in THRESHOLDS
+    ]
+
+
+def pair_rows(found: DuplicateFindings, dataset: Prepared) -> list[dict[str, Any]]:
+    """Every pair that counts, the closest first; without a correlation where pictures were not compared."""
+    names, test, train = dataset.class_names, dataset.test, dataset.train
+    correlation: list[float | str] = [*found.correlation]
+    correlation += [""] * (len(found.order) - len(correlation))
+    return [
+        {
+            "test": test.ids[row],
+            "train": train.ids[found.twins[row]],
+            "cosine": float(found.cosines[row]),
+            "picture_correlation": same,
+            "test_label": names[test.labels[row]],
+            "train_label": names[train.labels[found.twins[row]]],
+        }
+        for row, same in zip(found.order.tolist(), correlation, strict=True)
+    ]
+
+
+def as_metrics(found: DuplicateFindings) -> dict[str, Any]:
+    """Counts and shares, and every method without the images that have a twin."""
+    n, pairs = len(found.cosines), len(found.order)
+    shares = {}
+    if pairs:
+        shares = {
+            "same_label": float(found.same_label[found.order].mean()),
+            "same_picture": float(np.mean(np.array(found.correlation) >= SAME_PICTURE)),
+        }
+    gains = {item.name: item.paired for item in found.gains_rest}
+    return {
+        "n": n,
+        "n_duplicates": pairs,
+        "duplicates": pairs / n,
+        **shares,
+        "random_pairs": float((found.background >= found.threshold).mean()),
+        "cosine": {
+            "nearest_median": float(np.median(found.cosines)),
+            "random_pairs_median": float(np.median(found.background)),
+        },
+        "without": {
+            name: {
+                "accuracy": item.rest,
+                "n": item.n,
+                "n_correct": item.n_correct,
+                "vs_all": {"difference": item.difference, "low": item.low, "high": item.high},
+                **({"vs_zero_shot": compare.as_metrics(gains[name])} if name in gains else {}),
+            }
+            for name, item in found.methods.items()
+        },
+    }
+
+
+def write(folder: Path, found: DuplicateFindings, dataset: Prepared) -> None:
+    """Write metrics.json, curve.csv and, where there is any, pairs.csv."""
+    files.write_json(folder / "metrics.json", metrics.rounded(as_metrics(found)))
+    plots.write_csv(folder / "curve.csv", curve_rows(found))
+    pairs = pair_rows(found, dataset)
+    if pairs:
+        plots.write_csv(folder / "pairs.csv", pairs)

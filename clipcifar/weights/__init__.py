@@ -1,0 +1,1 @@
+"""Any source of weights to one folder in open_clip's format, described."""

@@ -1,0 +1,66 @@
+"""The config of a model in open_clip's format, written by somebody else: what it must and must not say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from clipcifar.core.errors import DataError
+from clipcifar.core.files import canonical_json, read_json, write_json
+from clipcifar.store.model import CONFIG_FILE
+
+TEXT_CONFIG = "text_config"  # folder beside the config, for a text tower of another library
+# What open_clip's own configs pass on. The rest would reach transformers, `trust_remote_code` among it.
+TOKENIZER_OPTIONS = {"clean", "language", "strip_sep_token"}
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a config.
+
+    Raises:
+        DataError: it is not one, or it would have a library fetch or run something that we have not seen.
+    """
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        text, vision = config["model_cfg"]["text_cfg"], config["model_cfg"]["vision_cfg"]
+        options, image_tower = set(text.get("tokenizer_kwargs", {})), vision.get("timm_model_name") or ""
+        names = (image_tower, text.get("hf_model_name") or "", text.get("hf_tokenizer_name") or "")
+        canonical_json(config)  # refuses NaN
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
+        raise DataError(f"not an open_clip config: {error}", where=str(path)) from error
+    if not all(isinstance(name, str) for name in names):
+        raise DataError("not an open_clip config: the name of a tower is not text", where=str(path))
+    if ":" in image_tower or "/" in image_tower:  # timm would fetch that repository
+        raise DataError(
+            f"timm_model_name is {image_tower!r}, which is not an architecture of timm but a place",
+            where=str(path),
+            fix="use another model, or name an architecture in a copy of your own",
+        )
+    if not options <= TOKENIZER_OPTIONS:
+        raise DataError(
+            f"tokenizer_kwargs sets {', '.join(sorted(options - TOKENIZER_OPTIONS))}",
+            where=str(path),
+            fix="use another model, or take that out of a copy of your own, if you trust the rest",
+        )
+    return config
+
+
+def at_home(folder: Path) -> bool:
+    """Whether the config of a folder of ours names the text tower's config that lies beside it, or none."""
+    named = _text(read_json(folder / CONFIG_FILE)).get("hf_model_name")
+    return not named or Path(named) == folder / TEXT_CONFIG
+
+
+def rehome(folder: Path, home: Path) -> None:
+    """Before `folder` is renamed to `home`: name the text tower's config by the path that it will have."""
+    config = read_json(folder / CONFIG_FILE)
+    text = _text(config)
+    if text.get("hf_model_name"):
+        text["hf_model_name"] = str(home / TEXT_CONFIG)
+        write_json(folder / CONFIG_FILE, config)
+
+
+def _text(config: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = config["model_cfg"]["text_cfg"]
+    return found

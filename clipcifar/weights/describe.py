@@ -1,0 +1,39 @@
+"""What was resolved, in the words of `data/model.json`; the model is loaded to be sure that it can be."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from clipcifar.backbone.towers import Backbone
+from clipcifar.core import files
+from clipcifar.core.errors import DataError
+from clipcifar.store.model import WEIGHTS_FILE, ModelDescription, ModelParams, config_sha256, pretrained_label
+from clipcifar.weights.resolve import Resolved
+
+
+def describe(model: ModelParams, resolved: Resolved, folder: Path) -> ModelDescription:
+    """Describe the model that `weights.resolve` has put into `folder`.
+
+    Raises:
+        DataError: its weights are damaged or do not fit the architecture.
+    """
+    try:
+        backbone = Backbone.load(folder, torch.device("cpu"))
+    except DataError as error:
+        error.where = "params.yaml: model"
+        error.fix = f"check that the weights of {resolved.source} are whole and were made for {model.name}"
+        raise
+    return ModelDescription(
+        model=model.name,
+        pretrained=pretrained_label(model.pretrained),
+        source=resolved.source,
+        revision=resolved.revision,
+        weights_sha256=files.file_sha256(folder / WEIGHTS_FILE),
+        config_sha256=config_sha256(folder),
+        preprocess=asdict(backbone.preprocess),
+        context_length=backbone.context_length,
+        logit_scale=backbone.logit_scale,
+    )

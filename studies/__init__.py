@@ -1,0 +1,1 @@
+"""The scripts of the studies, beside the pipeline that runs them."""

@@ -1,0 +1,66 @@
+"""Every method on the corrupted test images, and prompts that name the corruption."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from clipcifar.backbone.params import EmbedParams
+from clipcifar.core import files, params
+from clipcifar.embeddings.sentences import SentenceEmbedder
+from clipcifar.methods import classifiers, zero_shot
+from clipcifar.prompts.params import PromptsParams
+from clipcifar.report import ranking
+from clipcifar.store import inputs, model
+from clipcifar.studies.corruptions import store as corruption_store
+from clipcifar.studies.corruptions.judge import naming, page, study as corruption_study
+from clipcifar.studies.corruptions.judge.study import prompt_classifier
+from clipcifar.studies.corruptions.params import CorruptionParams
+from stages import run
+
+
+def main(
+    settings: dict[str, Any],
+    corrupted: Path,
+    images_path: Path,
+    texts_folder: Path,
+    heads: Path,
+    ranking_path: Path,
+    weights: Path,
+    model_path: Path,
+    folder: Path,
+    page_path: Path,
+) -> None:
+    asked = params.read(settings, "corruptions", CorruptionParams)
+    active = params.read(settings, "prompts", PromptsParams).active
+    images = inputs.requested_images(images_path, settings)
+    texts = inputs.matching_texts(texts_folder / f"{active}.h5", images)
+    described = model.ModelDescription.read(model_path)
+    model.check_described(images.attributes, described)
+    names = [name for name in naming.KNOWN if (corrupted / f"{name}.h5").is_file()]
+    about: dict[str, Any] = {"class_names": images.class_names, "dataset": str(images.attributes["dataset"])}
+    sets = naming.expand(asked.naming, names, **about)
+    best = naming.searched(ranking.read(ranking_path)["set"], **about)
+    embedder = SentenceEmbedder(described, weights, params.read(settings, "embed", EmbedParams).device)
+    embeddings, _ = embedder.embed(naming.origins(sets, best))
+    outcome = corruption_study.examine(
+        (corruption_store.read(corrupted / f"{name}.h5", images) for name in names),
+        images,
+        {
+            "zero_shot": corruption_study.text_classifier(zero_shot.classifier(texts), images),
+            "rank_prompts": prompt_classifier(best, embeddings, images),
+            **classifiers.trained(heads, images),
+        },
+        {
+            name: (len(found.sentences), prompt_classifier(found, embeddings, images))
+            for name, found in sets.items()
+        },
+    )
+    corruption_study.write(folder, outcome, images)
+    files.write_atomically(page_path, page.render(outcome, images, active=active).encode())
+    kept = outcome.robustness["zero_shot"]
+    print(f"{outcome.source}: zero-shot {kept.clean.value:.4f} clean, {kept.mean.value:.4f} corrupted")
+
+
+if __name__ == "__main__":
+    run(main)

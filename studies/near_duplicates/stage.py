@@ -1,0 +1,50 @@
+"""Which test images have a twin among the train images, and what is each method's accuracy without them?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from clipcifar.core import files, params
+from clipcifar.core.progress import progress
+from clipcifar.datasets.params import DatasetParams, photograph_folder
+from clipcifar.store import inputs
+from clipcifar.studies import same_images
+from clipcifar.studies.near_duplicates import findings, nearest, page
+from clipcifar.studies.near_duplicates.nearest import NearDuplicatesParams
+from stages import run
+
+
+def main(
+    settings: dict[str, Any],
+    raw: Path,
+    images_path: Path,
+    predictions: Path,
+    dataset_path: Path,
+    out: Path,
+    page_path: Path,
+) -> None:
+    asked = params.read(settings, "near_duplicates", NearDuplicatesParams)
+    folder = photograph_folder(params.read(settings, "dataset", DatasetParams), raw)
+    images = inputs.requested_images(images_path, settings)
+    dataset, said = same_images.read(images, dataset_path, predictions)
+    train, test = images.train, images.test
+    with progress(total=len(test.ids), unit="images", what="nearest train images") as bar:
+        twins, cosines = nearest.nearest(test.embeddings, train.embeddings, on_rows=bar.update)
+    found = findings.find(
+        twins,
+        cosines,
+        nearest.background(test.embeddings, test.labels, train.embeddings, train.labels),
+        {name: one.predicted for name, one in said.items()},
+        dataset,
+        folder=folder,
+        threshold=asked.threshold,
+    )
+    findings.write(out, found, dataset)
+    html = page.render(found, dataset, folder=folder, shown=asked.shown, attributes=images.attributes)
+    files.write_atomically(page_path, html.encode())
+    print("\n".join(page.verdicts(found)[:2]))
+
+
+if __name__ == "__main__":
+    run(main)

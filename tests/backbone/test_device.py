@@ -1,0 +1,181 @@
+"""Devices: which one is taken, what each offers, and what running out of memory says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import pytest
+import torch
+
+from clipcifar.backbone import device
+from clipcifar.core.errors import ConfigError, EnvironmentFault
+from tests.support.import_closure import ROOT
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no cuda device here")
+
+
+def _there(monkeypatch: pytest.MonkeyPatch, *, cuda: bool, mps: bool) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "taken"),
+    [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_auto_takes_cuda_then_mps_then_cpu(
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, taken: str
+) -> None:
+    _there(monkeypatch, cuda=cuda, mps=mps)
+    assert device.choose("auto", key="embed.device") == torch.device(taken)
+
+
+@pytest.mark.parametrize("name", ["cuda", "mps", "cpu"])
+def test_a_device_that_is_there_is_taken_by_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    _there(monkeypatch, cuda=True, mps=True)
+    assert device.choose(name, key="embed.device").type == name  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_refused_with_its_key(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    _there(monkeypatch, cuda=False, mps=False)
+    with pytest.raises(ConfigError, match=f"no {name} device") as caught:
+        device.choose(name, key="mlp_probe.device")  # type: ignore[arg-type]
+    assert caught.value.where == "params.yaml: mlp_probe.device"
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("kind", ["cpu", "mps", "cuda"])
+def test_fp32_is_offered_everywhere(kind: str) -> None:
+    assert isinstance(device.autocast(torch.device(kind), "fp32"), nullcontext)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("kind", ["cpu", "mps"])
+def test_mixed_precision_away_from_cuda_is_refused(kind: str, precision: str) -> None:
+    with pytest.raises(ConfigError, match=f"{precision} is for cuda, the device is {kind}"):
+        device.autocast(torch.device(kind), precision)  # type: ignore[arg-type]
+
+
+@needs_cuda
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
+def test_mixed_precision_on_cuda_is_the_one_asked_for(precision: str, dtype: torch.dtype) -> None:
+    matrix = torch.eye(4, device="cuda")
+    with device.autocast(torch.device("cuda"), precision):  # type: ignore[arg-type]
+        assert (matrix @ matrix).dtype == dtype
+
+
+def test_an_upload_keeps_every_value() -> None:
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, 5, 7)).astype(np.uint8))
+    assert torch.equal(device.upload(images, torch.device("cpu")), images)
+
+
+@needs_cuda
+def test_an_upload_to_cuda_keeps_every_value() -> None:
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, 5, 7)).astype(np.uint8))
+    on_card = device.upload(images, torch.device("cuda"))
+    assert on_card.device.type == "cuda"
+    assert torch.equal(on_card.cpu(), images)
+
+
+def test_a_seed_decides_the_random_numbers_and_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    before = torch.are_deterministic_algorithms_enabled()
+    try:
+        drawn = []
+        for seed in (3, 3, 4):
+            device.make_deterministic(seed)
+            drawn.append(torch.rand(5))
+        assert torch.are_deterministic_algorithms_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    finally:
+        torch.use_deterministic_algorithms(before)
+        monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: x"),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("could not create a memory object"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_running_out_of_memory_names_the_setting_to_lower(error: Exception) -> None:
+    with pytest.raises(EnvironmentFault, match="out of memory") as caught, _explained():
+        raise error
+    assert (caught.value.where, caught.value.fix) == (
+        "params.yaml: embed.batch_size",
+        "lower embed.batch_size",
+    )
+    assert caught.value.exit_code == 4
+
+
+def test_a_real_allocation_that_fails_is_recognised() -> None:
+    with pytest.raises(EnvironmentFault, match="out of memory"), _explained():
+        torch.empty(1 << 50, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes cannot be multiplied"), ValueError("x"), OSError(5)])
+def test_other_errors_are_not_taken_for_a_full_memory(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught, _explained():
+        raise error
+    assert caught.value is error
+
+
+def _explained() -> AbstractContextManager[None]:
+    return device.out_of_memory_explained("embed.batch_size")
+
+
+@pytest.mark.parametrize("kind", ["cpu", pytest.param("cuda", marks=needs_cuda)])
+def test_a_download_brings_every_value(kind: str) -> None:
+    values = torch.randn(7, 5)
+    on_device = values.to(kind)
+    started = device.Download(on_device)
+    assert torch.equal(started.wait(), values)
+    assert started.wait().device.type == "cpu"
+
+
+def test_keeping_freed_memory_is_asked_of_glibc_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, int]] = []
+
+    class Library:
+        def mallopt(self, option: int, value: int) -> None:
+            calls.append((option, value))
+
+    monkeypatch.setattr(device.ctypes, "CDLL", lambda _: Library())
+    monkeypatch.setattr(device.platform, "libc_ver", lambda: ("glibc", "2.36"))
+    device.keep_freed_memory(torch.device("cpu"))
+    assert calls == [(-4, 0), (-1, 2**31 - 1)]
+    device.keep_freed_memory(torch.device("cuda"))
+    monkeypatch.setattr(device.platform, "libc_ver", lambda: ("", ""))
+    device.keep_freed_memory(torch.device("cpu"))
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "AUTO"), ("COMPATIBLE", "COMPATIBLE")])
+def test_the_number_of_threads_is_kept_out_of_products_unless_the_user_has_said_otherwise(
+    given: str | None, expected: str
+) -> None:
+    """What that does shows in tests/pipeline/test_determinism.py, on processors without AVX-512."""
+    environment = {name: value for name, value in os.environ.items() if name != "MKL_CBWR"}
+    if given is not None:
+        environment["MKL_CBWR"] = given
+    code = "import os, clipcifar.backbone.device; print(os.environ['MKL_CBWR'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{expected}\n"

@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
+
+from clipcifar.backbone.towers import TEXT_ROWS, Backbone
+from clipcifar.core import files
+from clipcifar.core.errors import ConfigError, DataError, EnvironmentFault
+from clipcifar.core.params import NO_PATH
+from clipcifar.methods import zero_shot
+from clipcifar.store.model import CONFIG_FILE, WEIGHTS_FILE, ModelParams
+from clipcifar.weights import resolve
+from tests.conftest import TINY_CONFIG
+
+CPU = torch.device("cpu")
+SENTENCES = [
+    "a cat",
+    "a photo of a dog.",
+    "a very small photo of the eel in the dark water",
+    "a cat.",
+    "the cat, seen from above, on a red and blue carpet",
+]
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_clip: Path) -> Backbone:
+    return Backbone.load(tiny_clip, CPU)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_clip: Path) -> torch.nn.Module:
+    return open_clip.create_model(f"local-dir:{tiny_clip}", require_pretrained=True).eval()
+
+
+def _embed(backbone: Backbone, sentences: list[str]) -> dict[str, NDArray[np.float32]]:
+    found = {}
+    for rows, embeddings in backbone.encode_sentences(sentences):
+        assert len(rows) <= TEXT_ROWS
+        found.update(zip((sentences[row] for row in rows), embeddings, strict=True))
+    assert sorted(found) == sorted(set(sentences))
+    return found
+
+
+def test_what_is_loaded_is_the_file_to_the_last_bit(
+    tiny_clip: Path, tmp_path: Path, model: torch.nn.Module
+) -> None:
+    loaded = Backbone.load(tiny_clip, CPU)._model
+    saved = safetensors.torch.load_file(tiny_clip / WEIGHTS_FILE)
+    parameters = dict(loaded.named_parameters())
+    assert parameters.keys() <= saved.keys()
+    assert all(torch.equal(value, saved[name]) for name, value in parameters.items())
+    buffers = dict(model.named_buffers())
+    assert all(torch.equal(value, buffers[name]) for name, value in loaded.named_buffers())
+    for name in parameters:  # a parameter that the file lacks would stay undrawn, so it is refused
+        shutil.copytree(tiny_clip, tmp_path, dirs_exist_ok=True)
+        rest = {key: value for key, value in saved.items() if key != name}
+        safetensors.torch.save_file(rest, tmp_path / WEIGHTS_FILE)
+        with pytest.raises(DataError, match="cannot be loaded"):
+            Backbone.load(tmp_path, CPU)
+
+
+def test_images_are_embedded_as_open_clip_would(tiny: Backbone, model: torch.nn.Module) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (5, 40, 56, 3)).astype(np.uint8)
+    config = PreprocessCfg(size=32, **TINY_CONFIG["preprocess_cfg"])  # type: ignore[arg-type]
+    transform = image_transform_v2(config, is_train=False)
+    inputs = torch.stack([transform(Image.fromarray(image)) for image in pixels])
+    with torch.no_grad():
+        expected = model.encode_image(inputs, normalize=True).numpy()  # type: ignore[operator]
+    found = tiny.encode_images(torch.from_numpy(pixels).permute(0, 3, 1, 2)).numpy()
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
+    assert ((found * expected).sum(axis=1) >= 0.99999).all()
+
+
+def test_sentences_cut_after_their_end_are_embedded_as_whole_ones(
+    tiny: Backbone, model: torch.nn.Module
+) -> None:
+    with torch.no_grad():
+        tokens = open_clip.get_tokenizer("ViT-B-32", context_length=32)(SENTENCES)
+        expected = model.encode_text(tokens, normalize=True).numpy()  # type: ignore[operator]
+    found = _embed(tiny, SENTENCES)
+    for sentence, row in zip(SENTENCES, expected, strict=True):
+        np.testing.assert_allclose(found[sentence], row, atol=1e-6)
+
+
+def test_the_text_batches_are_cut(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control of the test above: the lengths that the tower sees are the sentences' own."""
+    seen = []
+    encode = tiny._encode_tokens
+    monkeypatch.setattr(
+        tiny, "_encode_tokens", lambda tokens: seen.append(tuple(tokens.shape)) or encode(tokens)
+    )
+    _embed(tiny, ["a cat", "a dog"])
+    assert seen == [(TEXT_ROWS, 4)]
+
+
+@pytest.mark.parametrize("custom", [False, True], ids=["CLIP", "CustomTextCLIP"])
+@pytest.mark.parametrize(
+    "change", [{"no_causal_mask": True}, {"pool_type": "last"}, {"pool_type": "first"}], ids=str
+)
+def test_a_text_tower_that_reads_past_the_end_is_not_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], custom: bool
+) -> None:
+    config = copy.deepcopy(TINY_CONFIG)
+    config["model_cfg"]["text_cfg"].update(change)  # type: ignore[attr-defined]
+    torch.manual_seed(1)
+    made = (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**config["model_cfg"])
+    config["model_cfg"]["custom_text"] = custom
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(config))
+    safetensors.torch.save_file(
+        {name: tensor.contiguous() for name, tensor in made.state_dict().items()}, tmp_path / WEIGHTS_FILE
+    )
+    backbone = Backbone.load(tmp_path, CPU)
+    with torch.no_grad():
+        tokens = open_clip.get_tokenizer("ViT-B-32", context_length=32)(SENTENCES)
+        expected = backbone._model.encode_text(tokens, normalize=True).numpy()
+    found = _embed(backbone, SENTENCES)
+    for sentence, row in zip(SENTENCES, expected, strict=True):
+        np.testing.assert_allclose(found[sentence], row, atol=1e-6)
+    if not custom and "first" not in change.values():  # negative control: a cut would have shown
+        monkeypatch.setattr(backbone, "_cuttable", True)
+        if backbone._model.attn_mask is None:
+            backbone._model.attn_mask = torch.zeros(32, 32)
+        cut = _embed(backbone, SENTENCES)
+        assert np.abs(cut[SENTENCES[0]] - expected[0]).max() > 1e-3
+
+
+def _bytes_do_not_depend_on_neighbours(backbone: Backbone) -> None:
+    together = _embed(backbone, SENTENCES)
+    backwards = _embed(backbone, SENTENCES[::-1])
+    crowd = [f"a cat{mark}" for mark in ("", ".", "!", "?", ",", ";", ":", "-")] + [
+        f"the {n}" for n in range(9)
+    ]
+    crowded = _embed(backbone, crowd + [s for s in SENTENCES if s not in crowd])
+    for sentence in SENTENCES:
+        alone = _embed(backbone, [sentence])[sentence].tobytes()
+        assert (
+            alone
+            == together[sentence].tobytes()
+            == backwards[sentence].tobytes()
+            == crowded[sentence].tobytes()
+        )
+
+
+def test_a_sentences_bytes_do_not_depend_on_its_neighbours(tiny: Backbone) -> None:
+    _bytes_do_not_depend_on_neighbours(tiny)
+
+
+def test_a_sentence_that_does_not_fit_is_named_and_never_cut(tiny: Backbone) -> None:
+    fits, long = "cat " * 30, "cat " * 31
+    assert (tiny.context_length, tiny.count_tokens(fits)) == (32, 32)
+    tiny.check_length(fits, where="x")
+    with pytest.raises(ConfigError, match="33 tokens, the model reads 32") as caught:
+        tiny.check_length(long, where="prompts.sets.photo")
+    assert "prompts.sets.photo" in str(caught.value)
+
+
+def test_the_model_is_frozen_and_in_evaluation_mode(tiny: Backbone) -> None:
+    assert not tiny._model.training
+    assert not any(parameter.requires_grad for parameter in tiny._model.parameters())
+
+
+def _clip_benchmark_classifier(
+    model: torch.nn.Module,
+    tokenizer: Callable[[list[str]], torch.Tensor],
+    names: list[str],
+    templates: list[str],
+) -> NDArray[np.float32]:
+    """The algorithm of clip-benchmark's zero_shot_classifier, written again: one class at a time."""
+    columns = []
+    with torch.no_grad():
+        for name in names:
+            embeddings = model.encode_text(tokenizer([t.replace("{c}", name) for t in templates]))  # type: ignore[operator]
+            mean = torch.nn.functional.normalize(embeddings, dim=-1).mean(dim=0)
+            columns.append(mean / mean.norm())
+    return torch.stack(columns, dim=1).numpy()
+
+
+def test_class_weights_are_those_of_open_clip_and_of_clip_benchmark(
+    tiny: Backbone, model: torch.nn.Module
+) -> None:
+    names, templates = ["cat", "dog", "sea eel"], ["a photo of a {c}.", "the {c}", "a small {c} at night"]
+    sentences = [template.replace("{c}", name) for name in names for template in templates]
+    embeddings = _embed(tiny, sentences)
+    ours = zero_shot.class_weights(
+        np.stack([embeddings[s] for s in sentences]), np.repeat(np.arange(3), 3), class_names=names
+    )
+    tokenizer = open_clip.get_tokenizer("ViT-B-32", context_length=32)
+    functions = [lambda c, t=template: t.replace("{c}", c) for template in templates]
+    theirs = open_clip.build_zero_shot_classifier(model, tokenizer, names, functions).numpy()
+    np.testing.assert_allclose(ours.T, theirs, atol=1e-6)
+    np.testing.assert_allclose(
+        ours.T, _clip_benchmark_classifier(model, tokenizer, names, templates), atol=1e-6
+    )
+
+
+def test_weights_that_do_not_fit_are_refused(tiny_clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "open_clip_config.json").write_text((tiny_clip / "open_clip_config.json").read_text())
+    (tmp_path / WEIGHTS_FILE).write_bytes((tiny_clip / WEIGHTS_FILE).read_bytes()[:-100])
+    with pytest.raises(DataError, match="cannot be loaded"):
+        Backbone.load(tmp_path, CPU)
+    text = (tiny_clip / "open_clip_config.json").read_text().replace('"embed_dim": 32', '"embed_dim": 16')
+    (tmp_path / "open_clip_config.json").write_text(text)
+    (tmp_path / WEIGHTS_FILE).write_bytes((tiny_clip / WEIGHTS_FILE).read_bytes())
+    with pytest.raises(DataError, match="cannot be loaded"):
+        Backbone.load(tmp_path, CPU)
+
+
+def test_the_full_size_model_with_random_weights(tmp_path: Path) -> None:
+    """The real architecture once: its sizes, its determinism, and the text side's exactness at 77 tokens."""
+    params = ModelParams("ViT-B-32", None, NO_PATH, seed=3, allow_pickle=False)
+    assert "seed 3" in resolve.resolve(params, tmp_path / "a").source
+    backbone = Backbone.load(tmp_path / "a", CPU)
+    assert (backbone.preprocess.size, backbone.context_length) == ((224, 224), 77)
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, 3, 32, 32)).astype(np.uint8))
+    embeddings = backbone.encode_images(images)
+    assert embeddings.shape == (4, 512)
+    torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(4))
+    with torch.no_grad():
+        whole = backbone._model.encode_text(
+            open_clip.get_tokenizer("ViT-B-32")(SENTENCES), normalize=True
+        ).numpy()
+    found = _embed(backbone, SENTENCES)
+    for sentence, row in zip(SENTENCES, whole, strict=True):
+        np.testing.assert_allclose(found[sentence], row, atol=1e-6)
+    _bytes_do_not_depend_on_neighbours(backbone)
+    resolve.resolve(params, tmp_path / "b")
+    assert files.file_sha256(tmp_path / "a" / WEIGHTS_FILE) == files.file_sha256(
+        tmp_path / "b" / WEIGHTS_FILE
+    )
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no cuda device here")
+@pytest.mark.parametrize(("precision", "least"), [("fp32", 0.9999), ("bf16", 0.99), ("fp16", 0.999)])
+def test_cuda_embeds_as_the_cpu_does(tiny_clip: Path, tiny: Backbone, precision: str, least: float) -> None:
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (8, 3, 48, 48)).astype(np.uint8))
+    on_card = Backbone.load(tiny_clip, torch.device("cuda")).encode_images(images, precision).cpu()  # type: ignore[arg-type]
+    assert ((on_card * tiny.encode_images(images)).sum(dim=1) >= least).all()
+
+
+def test_a_tokenizer_of_a_package_that_is_not_installed_is_named(
+    tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(_: str) -> None:
+        raise ModuleNotFoundError("No module named 'transformers'")
+
+    monkeypatch.setattr(open_clip, "get_tokenizer", missing)
+    with pytest.raises(ConfigError, match="needs another package: No module named 'transformers'") as caught:
+        Backbone.load(tiny_clip, CPU)
+    assert caught.value.fix == "pip install transformers sentencepiece"
+
+
+def test_memory_that_runs_out_while_the_model_is_loaded_is_an_environment_fault(
+    tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(open_clip, "create_model", fail)
+    with pytest.raises(EnvironmentFault, match="out of memory while the model was loaded"):
+        Backbone.load(tiny_clip, CPU)
+
+
+class _OtherTokenizer:
+    """As open_clip wraps those of transformers: no `encode`, and the marks are already counted."""
+
+    context_length = 77
+
+    def clean_fn(self, text: str) -> str:
+        return " ".join(text.lower().split())
+
+    def tokenizer(self, text: str) -> SimpleNamespace:
+        return SimpleNamespace(input_ids=[0, *range(len(text.split(" "))), 1])
+
+
+def test_tokens_of_another_librarys_tokenizer_are_counted_uncut_and_after_cleaning(tiny: Backbone) -> None:
+    other = Backbone(tiny._model, _OtherTokenizer(), CPU)
+    assert other.count_tokens("A   photo of\na cat") == 5 + 2

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clipcifar.cli import sides
+from clipcifar.core.errors import ConfigError, DataError
+from clipcifar.core.files import Attribute
+from clipcifar.evaluation import results
+from clipcifar.methods import zero_shot
+from clipcifar.project import revisions
+from clipcifar.store import embeddings as store
+from clipcifar.store.embeddings import Split
+from clipcifar.store.fields import class_names_attribute
+from clipcifar.store.predictions import Predictions, read_predictions
+
+NAMES = ["cat", "dog", "eel"]
+
+
+def _unit(rng: np.random.Generator, n: int) -> np.ndarray:
+    rows = rng.normal(size=(n, 8)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A folder with embeddings, one prompt set and the predictions of one method."""
+    rng = np.random.default_rng(0)
+    attributes: dict[str, Attribute] = {
+        "model": "m",
+        "pretrained": "",
+        "weights_sha256": "0",
+        "preprocess": "{}",
+        "logit_scale": 50.0,
+        "class_names": class_names_attribute(NAMES),
+        "dataset": "d",
+        "dataset_digest": "1",
+        "max_per_class": 0,
+    }
+    labels = rng.integers(0, 3, 20)
+    split = Split(_unit(rng, 20), labels, [f"test/{i}" for i in range(20)])
+    store.write_images(tmp_path / sides.IMAGES, train=split, test=split, attributes=attributes)
+    store.write_texts(
+        tmp_path / sides.TEXTS / "photo.h5",
+        embeddings=_unit(rng, 3), class_index=np.arange(3), sentences=["a", "b", "c"], attributes=attributes,
+    )  # fmt: skip
+    images = store.read_images(tmp_path / sides.IMAGES)
+    for method in ("zero_shot", "mlp_probe"):
+        results.write(
+            method,
+            rng.normal(size=(20, 3)).astype(np.float32),
+            images,
+            temperature=1.0,
+            predictions_path=tmp_path / sides.PREDICTIONS / f"{method}.h5",
+            metrics_path=tmp_path / "m.json",
+            plots_folder=tmp_path / "plots",
+        )
+    return tmp_path
+
+
+def test_the_workspace_and_a_method_are_read_from_their_files(repository: Path) -> None:
+    zero_shot_file = read_predictions(repository / sides.PREDICTIONS / "zero_shot.h5")
+    mlp_file = read_predictions(repository / sides.PREDICTIONS / "mlp_probe.h5")
+    found = sides.load("workspace", repository=repository, method="zero_shot")
+    np.testing.assert_array_equal(found.scores, zero_shot_file.scores)
+    for name in ("mlp_probe", "method:mlp_probe"):
+        np.testing.assert_array_equal(
+            sides.load(name, repository=repository, method="zero_shot").scores, mlp_file.scores
+        )
+
+
+def test_a_prompt_set_is_scored_from_the_cache(repository: Path) -> None:
+    images = store.read_images(repository / sides.IMAGES)
+    texts = store.read_texts(repository / sides.TEXTS / "photo.h5")
+    weights = zero_shot.class_weights(texts.embeddings, texts.class_index, class_names=NAMES)
+    for name in ("photo", "set:photo"):
+        found = sides.load(name, repository=repository, method="linear_probe")
+        np.testing.assert_array_equal(
+            found.scores, zero_shot.logits(images.test.embeddings, weights, logit_scale=50.0)
+        )
+
+
+def test_unknown_names_are_refused(repository: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown method"):
+        sides.load("method:nope", repository=repository, method="zero_shot")
+    with pytest.raises(ConfigError, match="no embedded prompt set 'nope'"):
+        sides.load("set:nope", repository=repository, method="zero_shot")
+    with pytest.raises(ConfigError, match="has no name"):
+        sides.load("", repository=repository, method="zero_shot")
+    subprocess.run(["git", "init", "--quiet"], cwd=repository, check=True)
+    with pytest.raises(ConfigError, match="nope"):
+        revisions.predictions_at(repository, "nope", "data/predictions/zero_shot.h5")
+    with pytest.raises(ConfigError) as caught:
+        sides.load("phto", repository=repository, method="zero_shot")
+    assert "prompt sets and methods here: photo, zero_shot" in caught.value.fix
+    assert caught.value.fix.startswith("did you mean photo? Else run `dvc repro`")
+    with pytest.raises(ConfigError) as far:
+        sides.load("v1.2", repository=repository, method="zero_shot")
+    assert "did you mean" not in far.value.fix
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("workspace", ("workspace", "workspace")),
+        ("photo", ("set", "photo")),
+        ("set:photo", ("set", "photo")),
+        ("rev:photo", ("rev", "photo")),
+        ("zero_shot", ("method", "zero_shot")),
+        ("HEAD~1", ("rev", "HEAD~1")),
+        ("feature:x", ("rev", "feature:x")),
+        ("../texts/photo", ("rev", "../texts/photo")),
+    ],
+)
+def test_what_a_name_means(repository: Path, name: str, kind: tuple[str, str]) -> None:
+    assert sides.kind_of(name, repository) == kind
+
+
+def _predictions(ids: list[str], guesses: list[int], labels: list[int]) -> Predictions:
+    scores = np.eye(3, dtype=np.float32)[guesses]
+    return Predictions(scores, np.array(labels), ids, {"class_names": class_names_attribute(NAMES)})
+
+
+def test_sides_are_joined_by_id() -> None:
+    a = _predictions(["x", "y", "z"], [0, 1, 2], [0, 1, 1])
+    b = _predictions(["z", "x", "y"], [1, 0, 2], [1, 0, 1])
+    pair = sides.align(a, b)
+    assert pair.predicted_a.tolist() == [0, 1, 2]
+    assert pair.predicted_b.tolist() == [0, 2, 1]
+    assert pair.labels.tolist() == [0, 1, 1]
+
+
+def test_other_images_labels_or_classes_are_refused() -> None:
+    a = _predictions(["x", "y"], [0, 1], [0, 1])
+    with pytest.raises(DataError, match="different images"):
+        sides.align(a, _predictions(["x", "w"], [0, 1], [0, 1]))
+    with pytest.raises(DataError, match="different labels"):
+        sides.align(a, _predictions(["x", "y"], [0, 1], [0, 2]))
+    other = Predictions(a.scores, a.labels, a.ids, {"class_names": class_names_attribute(["a", "b", "c"])})
+    with pytest.raises(DataError, match="classes"):
+        sides.align(a, other)

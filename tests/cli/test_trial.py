@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from clipcifar.cli.console import HELP, Console, interact
+from clipcifar.cli.trial import Bench
+from clipcifar.core import params
+from clipcifar.core.errors import ConfigError
+from clipcifar.core.files import Attribute
+from clipcifar.methods import zero_shot
+from clipcifar.prompts.save import save_set
+from clipcifar.store.embeddings import ImageEmbeddings, Split, TextEmbeddings
+from clipcifar.store.fields import class_names_attribute
+from tests.support.import_closure import ROOT
+
+NAMES = ["cat", "dog", "eel"]
+DIM = 6
+
+
+def _embed(sentences: list[str]) -> NDArray[np.float32]:
+    """A sentence that names a class points at it; a "blurry" cat points exactly where dogs do."""
+    rows = np.full((len(sentences), DIM), 0.1, dtype=np.float32)
+    for row, sentence in zip(rows, sentences, strict=True):
+        for label, name in enumerate(NAMES):
+            if name in sentence:
+                row[1 if name == "cat" and "blurry" in sentence else label] += 2
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """40 train and 10 test images of each class, each pointing at its class."""
+    attributes: dict[str, Attribute] = {
+        "class_names": class_names_attribute(NAMES),
+        "dataset": "cifar10",
+        "logit_scale": 10.0,
+    }
+
+    def split(n: int) -> Split:
+        labels = np.repeat(np.arange(3), n)
+        return Split(_embed([NAMES[label] for label in labels]), labels, [str(i) for i in range(3 * n)])
+
+    sentences = [f"a photo of a {name}." for name in NAMES]
+    active = TextEmbeddings(_embed(sentences), np.arange(3), sentences, attributes)
+    return Bench(ImageEmbeddings(split(40), split(10), attributes), active, _embed)
+
+
+def test_a_trial_is_compared_with_the_active_set_on_the_split_asked_for(bench: Bench) -> None:
+    sentences = bench.from_templates(["a blurry photo of a {classname}."])
+    assert sentences == {name: [f"a blurry photo of a {name}."] for name in NAMES}
+    for on, n in (("train", 120), ("test", 30)):
+        overall = bench.run(sentences, on=on).comparison.overall  # type: ignore[arg-type]
+        assert (overall.n, overall.accuracy_a) == (n, 1.0)
+        assert overall.accuracy_b == pytest.approx(1 - n / 3 / n, abs=1e-9)
+        assert overall.only_a == n // 3
+
+
+def test_the_active_set_itself_differs_nowhere(bench: Bench) -> None:
+    overall = bench.run(bench.active_sentences, on="train").comparison.overall
+    assert (overall.only_a, overall.only_b, overall.p_value) == (0, 0, 1.0)
+
+
+def test_one_classes_sentences_replace_its_own_alone(bench: Bench) -> None:
+    changed = bench.with_class_sentences(bench.active_sentences, "cat", ["a blurry cat"])
+    assert changed["cat"] == ["a blurry cat"]
+    assert changed["dog"] == bench.active_sentences["dog"]
+    per_class = bench.run(changed, on="test").comparison.per_class
+    # Cats and dogs now tie, and a tie goes to the first class: every dog is called a cat.
+    assert [item.paired.difference for item in per_class] == [0.0, -1.0, 0.0]
+    literal = {**bench.active_sentences, "dog": ["a [crane] {x}"]}
+    assert bench.with_class_sentences(literal, "cat", ["[a|b] cat"]) == {
+        **literal,
+        "cat": ["a cat", "b cat"],
+    }
+    with pytest.raises(ConfigError, match="unknown class 'cta'"):
+        bench.with_class_sentences(bench.active_sentences, "cta", ["x"])
+
+
+def test_several_templates_are_averaged_as_a_set_would_be(bench: Bench) -> None:
+    sentences = bench.from_templates(["a {classname}", "a blurry {classname}", "the {classname}"])
+    flat = [sentence for name in NAMES for sentence in sentences[name]]
+    weights = zero_shot.class_weights(_embed(flat), np.repeat(np.arange(3), 3), class_names=NAMES)
+    assert weights[0, 0] > weights[0, 1]  # two of three cat sentences point at cat
+    assert bench.run(sentences, on="train").comparison.overall.accuracy_b == 1.0
+
+
+@pytest.fixture
+def console(bench: Bench, tmp_path: Path) -> Console:
+    path = tmp_path / "params.yaml"
+    path.write_text((ROOT / "params.yaml").read_text())
+    return Console(bench, active="photo", params_path=path, dataset="cifar10")
+
+
+def test_the_console_answers_prompts_and_class_sentences(console: Console) -> None:
+    reply = console.reply("a blurry photo of a {classname}.")
+    assert reply is not None
+    assert reply.startswith(
+        "top-1 0.6667, photo 1.0000 (120 train images)\nthis prompt is worse than photo: -33.3"
+    )
+    again = console.reply("cat: a cat; one cat")
+    assert again is not None
+    assert again.startswith("top-1 1.0000")
+    assert console.reply(":on test") == "scoring on the test images"
+    third = console.reply("the {classname}")
+    assert third is not None
+    assert "(30 test images)" in third
+
+
+@pytest.mark.parametrize("line", ["a {classnam}", "no class here", "cat: ", "cat: a {x}", ":save bad.name"])
+def test_the_console_survives_mistakes(console: Console, line: str) -> None:
+    console.reply("the {classname}")
+    reply = console.reply(line)
+    assert reply is not None
+    assert reply.startswith("error: ")
+    assert console.reply("the {classname}") is not None
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a {classnam}", "where: the prompt"),
+        ("elephant: an elephant.", "unknown class 'elephant'"),
+        ("cta: a cat.", "did you mean cat?"),
+        ("cat: ", "no sentence for cat"),
+        (":on val", "error: it takes one of :on train and :on test"),
+        (":save", "error: it takes one name"),
+        (":save two names", "error: it takes one name"),
+        (":foo", "unknown command :foo"),
+    ],
+)
+def test_a_mistake_is_named_where_it_was_made(console: Console, line: str, message: str) -> None:
+    reply = console.reply(line)
+    assert reply is not None
+    assert message in reply
+    assert "params.yaml" not in reply.replace(HELP, "")
+
+
+def test_no_set_is_written_over(console: Console, tmp_path: Path) -> None:
+    before = (tmp_path / "params.yaml").read_text()
+    console.reply("the {classname}")
+    assert "there is a prompt set 'photo' already" in (console.reply(":save photo") or "")
+    assert (tmp_path / "params.yaml").read_text() == before
+
+
+def test_a_set_that_prompts_would_refuse_is_not_saved(console: Console, tmp_path: Path) -> None:
+    before = (tmp_path / "params.yaml").read_text()
+    console.reply("cat: a photo of a dog.")  # which dog says already
+    assert "occurs here and in" in (console.reply(":save mine") or "")
+    assert (tmp_path / "params.yaml").read_text() == before
+
+
+def test_a_file_of_windows_lines_stays_one(console: Console, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    before = path.read_bytes()
+    console.reply("the {classname}")
+    assert (console.reply(":save mine") or "").startswith("saved")
+    after = path.read_bytes()
+    assert after.count(b"\n") == after.count(b"\r\n") == before.count(b"\n") + 4
+
+
+def test_nothing_is_saved_before_a_trial(console: Console) -> None:
+    assert (console.reply(":save mine") or "").startswith("error: nothing was tried")
+
+
+def test_saved_sets_are_what_was_tried_and_leave_the_rest_of_the_file(
+    console: Console, tmp_path: Path
+) -> None:
+    path = tmp_path / "params.yaml"
+    before = path.read_text()
+    console.reply("a [good|bad] photo of a {classname}.; no: {classname}")
+    console.reply(":save mine")
+    console.reply("cat: a cat")
+    console.reply(":save own_sentences")
+    after = path.read_text()
+    added = set(after.splitlines()) - set(before.splitlines())
+    assert [line for line in before.splitlines() if line not in after.splitlines()] == []
+    assert len(added) > 5
+    sets = params.load(path)["prompts"]["sets"]
+    assert sets["mine"] == {
+        "template_mode": "shared",
+        "templates": ["a [good|bad] photo of a {classname}.", "no: {classname}"],
+    }
+    assert sets["own_sentences"]["sentences"]["cat"] == ["a cat"]
+    assert sets["own_sentences"]["sentences"]["dog"] == [
+        "a good photo of a dog.",
+        "a bad photo of a dog.",
+        "no: dog",
+    ]
+    assert sets["own_sentences"]["dataset"] == "cifar10"
+
+
+def _lines(*lines: str) -> Callable[[str], str]:
+    remaining = iter(lines)
+
+    def read(prompt: str) -> str:
+        try:
+            return next(remaining)
+        except StopIteration:
+            raise EOFError from None
+
+    return read
+
+
+def test_a_session_ends_at_quit_and_at_the_end_of_input(console: Console) -> None:
+    for lines in ((":quit", "the {classname}"), ("",)):
+        written: list[str] = []
+        interact(console, read=_lines(*lines), write=written.append)
+        assert written[0] == HELP
+        assert not any("top-1" in text for text in written)
+
+
+@pytest.mark.parametrize("line", [":help", ":h"])
+def test_help_is_what_the_session_began_with(console: Console, line: str) -> None:
+    assert console.reply(line) == HELP
+
+
+def test_a_class_whose_name_holds_braces_is_not_saved_as_what_it_does_not_mean(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text((ROOT / "params.yaml").read_text())
+    before = path.read_text()
+    values = {"template_mode": "per_class", "dataset": "digits", "sentences": {"a": ["a [b]"], "b": ["{x}"]}}
+    with pytest.raises(ConfigError, match="a class name holds brackets or braces"):
+        save_set(path, "mine", values, class_names=["a", "b"], dataset="digits")
+    assert path.read_text() == before

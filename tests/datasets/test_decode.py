@@ -1,0 +1,309 @@
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+from PIL import Image
+
+from clipcifar.core.errors import DataError, EnvironmentFault
+from clipcifar.datasets import decode as images
+from clipcifar.datasets.decode import MAX_PIXELS, SUFFIXES, decode
+
+
+def encoded(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, format, **options)
+    return stream.getvalue()
+
+
+def from_array(array: NDArray[Any], mode: str | None = None) -> Image.Image:
+    image = Image.fromarray(array)
+    return image if mode is None else image.convert(mode)
+
+
+def gray(levels: list[int]) -> list[list[int]]:
+    """What gray levels are as RGB."""
+    return [[level] * 3 for level in levels]
+
+
+@given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 8), st.integers(1, 8), st.just(3))))
+@settings(max_examples=30)
+def test_lossless_rgb_comes_back_pixel_by_pixel(pixels: NDArray[np.uint8]) -> None:
+    for format in ("PNG", "BMP", "TIFF", "PPM"):
+        found = decode(encoded(Image.fromarray(pixels), format), "x")
+        assert found.dtype == np.uint8
+        np.testing.assert_array_equal(found, pixels)
+
+
+def test_a_jpeg_and_a_webp_are_read_as_pillow_reads_them() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 12, 3), dtype=np.uint8)
+    for format in ("JPEG", "WEBP"):
+        content = encoded(Image.fromarray(pixels), format)
+        expected = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+        np.testing.assert_array_equal(decode(content, "x"), expected)
+
+
+def test_gray_becomes_three_equal_channels() -> None:
+    found = decode(encoded(from_array(np.array([[0, 100, 255]], np.uint8))), "x")
+    assert found.tolist() == [gray([0, 100, 255])]
+
+
+def test_black_and_white_becomes_0_and_255() -> None:
+    image = from_array(np.array([[0, 255, 0]], np.uint8)).convert("1")
+    assert decode(encoded(image), "x").tolist() == [gray([0, 255, 0])]
+
+
+def test_gray_with_transparency_is_laid_on_white() -> None:
+    levels = np.array([[[100, 255], [100, 0], [0, 51]]], np.uint8)
+    # 51 of 255 is one fifth of black on four fifths of white.
+    assert decode(encoded(Image.fromarray(levels, "LA")), "x").tolist() == [gray([100, 255, 204])]
+
+
+def test_colour_with_transparency_is_laid_on_white() -> None:
+    pixels = np.array([[[200, 0, 100, 255], [200, 0, 100, 0], [200, 0, 100, 51]]], np.uint8)
+    for format in ("PNG", "TIFF"):
+        found = decode(encoded(Image.fromarray(pixels), format), "x")
+        assert found.tolist() == [[[200, 0, 100], [255, 255, 255], [244, 204, 224]]]
+
+
+def palette_image() -> Image.Image:
+    image = Image.new("P", (3, 1))
+    image.putpalette([200, 0, 0, 0, 200, 0, 0, 0, 200])
+    image.putdata([0, 1, 2])
+    return image
+
+
+@pytest.mark.parametrize(
+    ("transparency", "expected"),
+    [
+        (None, [[200, 0, 0], [0, 200, 0], [0, 0, 200]]),
+        (1, [[200, 0, 0], [255, 255, 255], [0, 0, 200]]),
+        (bytes([255, 0, 51]), [[200, 0, 0], [255, 255, 255], [204, 204, 244]]),
+    ],
+)
+def test_a_palette_is_looked_up_and_its_transparency_laid_on_white(
+    transparency: int | bytes | None, expected: list[list[int]]
+) -> None:
+    options = {} if transparency is None else {"transparency": transparency}
+    assert decode(encoded(palette_image(), "PNG", **options), "x").tolist() == [expected]
+
+
+def test_a_transparent_colour_of_an_opaque_image_is_laid_on_white() -> None:
+    pixels = np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8)
+    content = encoded(Image.fromarray(pixels), "PNG", transparency=(4, 5, 6))
+    assert decode(content, "x").tolist() == [[[1, 2, 3], [255, 255, 255]]]
+    content = encoded(from_array(np.array([[7, 9]], np.uint8)), "PNG", transparency=9)
+    assert decode(content, "x").tolist() == [gray([7, 255])]
+
+
+def test_cmyk_is_converted_as_pillow_converts_it() -> None:
+    image = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
+    found = decode(encoded(image, "TIFF"), "x")
+    assert found.shape == (8, 8, 3)
+    np.testing.assert_array_equal(found[0, 0], [255, 0, 0])
+    jpeg = decode(encoded(image, "JPEG"), "x")
+    assert np.abs(jpeg.astype(int) - [255, 0, 0]).max() <= 3
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_16_bit_levels_are_scaled_not_clipped(format: str) -> None:
+    levels = np.array([[0, 257, 300, 128 * 257, 65535]], np.uint16)
+    # 65535 / 257 is 255; 300 / 257 rounds to 1.
+    assert decode(encoded(Image.fromarray(levels), format), "x").tolist() == [gray([0, 1, 1, 128, 255])]
+
+
+def test_16_bit_levels_are_scaled_in_a_portable_graymap() -> None:
+    content = b"P5 3 1 65535\n" + np.array([0, 128 * 257, 65535], ">u2").tobytes()
+    assert decode(content, "x").tolist() == [gray([0, 128, 255])]
+
+
+def test_16_bit_levels_opened_as_32_bit_are_scaled() -> None:
+    image = Image.fromarray(np.array([[0, 128 * 257, 65535]], np.int32))
+    assert image.mode == "I"
+    assert decode(encoded(image, "TIFF"), "x").tolist() == [gray([0, 128, 255])]
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [
+        ([0.0, 0.5, 1.0], [0, 128, 255]),
+        ([0.0, 0.5, 1.5], [0, 0, 2]),
+        ([0.0, 128.4, 255.0], [0, 128, 255]),
+        ([-5.0, 0.25, 1.0], [0, 64, 255]),
+        ([-5.0, 10.0, 1e30], [0, 10, 255]),
+    ],
+)
+def test_float_levels_are_0_to_1_when_none_is_above_else_0_to_255(
+    levels: list[float], expected: list[int]
+) -> None:
+    image = Image.fromarray(np.array([levels], np.float32))
+    assert decode(encoded(image, "TIFF"), "x").tolist() == [gray(expected)]
+
+
+@pytest.mark.parametrize("level", [float("nan"), float("inf"), float("-inf")])
+def test_float_levels_that_are_not_finite_are_refused_by_name(level: float) -> None:
+    image = Image.fromarray(np.array([[0, level]], np.float32))
+    with pytest.raises(DataError, match="NaN or infinite") as caught:
+        decode(encoded(image, "TIFF"), "the/name.tif")
+    assert caught.value.where == "the/name.tif"
+
+
+# What each EXIF orientation says that must be done to see the image upright.
+UPRIGHT = {
+    1: lambda a: a,
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: np.transpose(a, (1, 0, 2)),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(np.transpose(a, (1, 0, 2)), 2),
+    8: np.rot90,
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_exif_rotation_is_applied(orientation: int) -> None:
+    pixels = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for format in ("PNG", "TIFF"):
+        found = decode(encoded(Image.fromarray(pixels), format, exif=exif), "x")
+        np.testing.assert_array_equal(found, UPRIGHT[orientation](pixels))
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 77])
+def test_an_orientation_without_meaning_is_ignored(orientation: int) -> None:
+    pixels = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    np.testing.assert_array_equal(decode(encoded(Image.fromarray(pixels), exif=exif), "x"), pixels)
+
+
+@pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_of_an_animation_the_first_frame_counts(format: str) -> None:
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "lime", "blue")]
+    options: dict[str, Any] = {"lossless": True} if format == "WEBP" else {}
+    content = encoded(frames[0], format, save_all=True, append_images=frames[1:], **options)
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.n_frames == 3  # type: ignore[attr-defined]
+    found = decode(content, "x")
+    np.testing.assert_array_equal(found, np.broadcast_to(np.uint8([255, 0, 0]), (4, 4, 3)))
+
+
+def test_transparent_pixels_of_a_gif_are_laid_on_white() -> None:
+    content = encoded(palette_image(), "GIF", transparency=0)
+    assert decode(content, "x").tolist() == [[[255, 255, 255], [0, 200, 0], [0, 0, 200]]]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\0",
+        b"<!doctype html><title>404</title>",
+        b"%PDF-1.7",
+        b"\x89PNG\r\n\x1a\n",
+        b"\xff\xd8\xff\xe0",
+    ],
+)
+def test_what_is_no_image_is_refused_by_name_whatever_it_is_called(content: bytes) -> None:
+    with pytest.raises(DataError) as caught:
+        decode(content, "photos/cat.jpg")
+    assert (caught.value.exit_code, caught.value.where) == (3, "photos/cat.jpg")
+
+
+def test_a_format_that_is_not_on_the_list_is_refused() -> None:
+    content = encoded(Image.new("RGB", (8, 8)), "ICO", sizes=[(8, 8)])
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.format == "ICO"  # Pillow could read it
+    with pytest.raises(DataError, match="not an image of a known format"):
+        decode(content, "x.png")
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM"])
+def test_a_truncated_image_is_refused_and_never_filled_up(format: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    content = encoded(Image.fromarray(pixels), format)
+    assert decode(content, "x").shape == (40, 40, 3)
+    for length in range(0, len(content), max(1, len(content) // 60)):
+        if length > len(content) * 0.98:
+            break  # some formats end in bytes that carry no pixels
+        with pytest.raises(DataError) as caught:
+            decode(content[:length], "cut.img")
+        assert caught.value.where == "cut.img"
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    data = zlib.compress(bytes(1000))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("size", [(20_000, 20_000), (10_001, 10_000), (2**31 - 1, 2**31 - 1)])
+def test_a_bomb_is_refused_before_it_is_decoded(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = png_claiming(*size)
+    assert len(content) < 1100
+    monkeypatch.setattr(images, "_to_rgb", lambda image: pytest.fail("it was decoded"))
+    with pytest.raises(DataError) as caught:
+        decode(content, "bomb.png")
+    assert caught.value.where == "bomb.png"
+
+
+def test_the_pixel_limit_is_named_and_is_the_last_size_that_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match=r"10001 x 10000 pixels, more than 100,000,000"):
+        decode(png_claiming(10_001, 10_000), "x")
+    assert MAX_PIXELS == 100_000_000
+    monkeypatch.setattr(images, "MAX_PIXELS", 12)
+    assert decode(encoded(Image.new("RGB", (4, 3))), "x").shape == (3, 4, 3)
+    with pytest.raises(DataError, match="13 x 1 pixels"):
+        decode(encoded(Image.new("RGB", (13, 1))), "x")
+
+
+def test_memory_that_ran_out_is_not_blamed_on_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(images, "_to_rgb", exhausted)
+    with pytest.raises(EnvironmentFault, match="out of memory") as caught:
+        decode(encoded(Image.new("RGB", (4, 3))), "x.png")
+    assert (caught.value.exit_code, caught.value.where) == (4, "x.png")
+
+
+def test_no_warning_of_pillow_leaks_and_the_filters_stay_as_they_were() -> None:
+    exif = b"Exif\0\0II*\0\x08\0\0\0\xff\xff"  # claims 65,535 entries that are not there
+    odd = encoded(Image.new("RGB", (8, 8)), "JPEG", exif=exif)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        Image.open(io.BytesIO(odd)).close()
+    assert caught, "this image is meant to make Pillow warn"
+    before = list(warnings.filters)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert decode(odd, "x").shape == (8, 8, 3)
+        with pytest.raises(DataError, match="cannot be decoded"):
+            decode(png_claiming(9_500, 9_500), "x")  # Pillow warns from 89 million pixels on
+    assert list(warnings.filters) == before
+
+
+def test_every_suffix_belongs_to_a_format_that_is_read() -> None:
+    registered = Image.registered_extensions()
+    assert {registered[suffix] for suffix in SUFFIXES} == set(images.FORMATS)
+
+
+def test_a_sliver_is_refused_before_it_is_decoded() -> None:
+    with pytest.raises(DataError, match="over 100 times"):
+        decode(encoded(Image.new("RGB", (1, 101)), "PNG"), "sliver.png")
+    assert decode(encoded(Image.new("RGB", (1, 100)), "PNG"), "narrow.png").shape == (100, 1, 3)

@@ -1,0 +1,277 @@
+"""`clipcifar doctor` on a finished run that is harmed in one way at a time, and mended as it says."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from clipcifar.core import files
+from clipcifar.core.errors import ClipcifarError, DataError
+from clipcifar.datasets import registry
+from clipcifar.doctor import checks as doctor, files as doctor_files
+from clipcifar.store import container, dataset as dataset_file
+from clipcifar.store.dataset import PreparedSplit
+from tests.support.harmed import flip, follow, problems
+from tests.support.workspace import ROOT, Workspace
+
+pytestmark = pytest.mark.pipeline
+CHECKS = [
+    "environment",
+    "params.yaml",
+    "device",
+    "disk",
+    "sources",
+    "outputs",
+    "dataset",
+    "weights",
+    "embeddings",
+    "results",
+    "memo",
+    "scratch",
+    "DVC's cache",
+]
+
+
+def test_a_finished_run_has_no_problem(at: Workspace) -> None:
+    found = list(doctor.examine(at.folder))
+    assert [said for _, said in found if isinstance(said, ClipcifarError)] == []
+    assert list(dict.fromkeys(name for name, _ in found)) == CHECKS
+    text = "\n".join(str(said) for _, said in found)
+    for part in ("digits, ", "2 prompt sets, photo active", "GB free", "objects"):
+        assert part in text
+    before = at.read("params.yaml")
+    done = at.command("clipcifar", "doctor")
+    assert done.stdout.splitlines()[-1] == "No problem found."
+    assert at.read("params.yaml") == before
+    assert at.command("git", "status", "--porcelain").stdout == ""  # it changes nothing
+
+
+def test_before_the_first_run_there_is_nothing_to_complain_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace.create(tmp_path / "w", {})
+    monkeypatch.setenv("PATH", workspace.environment["PATH"])
+    assert problems(workspace) == []
+    said = [said for _, said in doctor.examine(workspace.folder)]
+    assert "data/dataset.h5 is not made yet; `dvc repro` makes it" in said
+
+
+def test_a_flipped_bit_is_found_in_every_file_that_numbers_rest_on(at: Workspace) -> None:
+    settings = at.settings()
+    for path, check, part in (
+        ("data/dataset.h5", doctor_files.dataset, "data/dataset.h5"),
+        ("data/weights/open_clip_model.safetensors", doctor_files.weights, "data/model.json says"),
+        ("data/embeddings/images.h5", doctor_files.embeddings, "images.h5"),
+        ("data/embeddings/texts/digits.h5", doctor_files.embeddings, "digits.h5"),
+        ("data/embeddings/pool.h5", doctor_files.embeddings, "pool.h5"),
+        ("data/splits.h5", doctor_files.predictions, "splits.h5"),
+        ("data/heads/mlp_probe.h5", doctor_files.predictions, "mlp_probe.h5"),
+        ("data/predictions/projection.h5", doctor_files.predictions, "projection.h5"),
+        ("data/predictions/prompt_sets.h5", doctor_files.predictions, "prompt_sets.h5"),
+    ):
+        whole = at.read(path)
+        flip(at.folder / path)
+        found = []
+        try:
+            found += [said for said in check(at.folder, settings) if isinstance(said, ClipcifarError)]
+        except ClipcifarError as error:
+            found.append(error)
+        assert [error.exit_code for error in found] == [3], path
+        assert part in str(found[0])
+        assert found[0].fix
+        (at.folder / path).write_bytes(whole)
+    assert problems(at) == []
+
+
+def test_files_of_another_model_are_told_from_the_runs_own(at: Workspace) -> None:
+    described = json.loads(at.read("data/model.json"))
+    files.write_json(at.folder / "data/model.json", {**described, "weights_sha256": "0" * 64})
+    names = [name for name, _ in problems(at)]
+    assert names == ["outputs", "weights", "embeddings"]
+    at.edit(lambda settings: settings["model"].update(pretrained="openai"))
+    asked = [error.what for name, error in problems(at) if name == "embeddings"]
+    assert "params.yaml asks for 'openai'" in asked[0]
+
+
+def test_a_damaged_memo_row_is_counted(at: Workspace) -> None:
+    memo = Path(at.environment["CLIPCIFAR_CACHE"], "sentences.sqlite")
+    with closing(sqlite3.connect(memo)) as connection, connection:
+        connection.execute("UPDATE memo SET row = zeroblob(128) WHERE rowid = 1")
+    ((name, error),) = problems(at)
+    assert (name, error.what.split(" of ")[0]) == ("memo", "1")
+    follow(at, error.fix)
+    assert problems(at) == []
+    memo.write_bytes(b"no database " * 100)
+    ((_, error),) = problems(at)
+    assert "cannot be read" in error.what
+
+
+def _typo(settings: Any) -> None:
+    settings["linear_probe"]["max_iterr"] = 3
+
+
+def test_a_broken_params_yaml_is_told_once_and_with_its_exit_code(at: Workspace) -> None:
+    at.edit(_typo)
+    found = problems(at)
+    assert [name for name, _ in found] == ["params.yaml"]
+    assert "max_iterr" in str(found[0][1])
+    done = at.command("clipcifar", "doctor", check=False)
+    assert done.returncode == 2
+    assert "PROBLEM  params.yaml: " in done.stdout
+    assert done.stdout.splitlines()[-1] == "1 problem."
+    (at.folder / "params.yaml").write_text("[")
+    assert [name for name, _ in problems(at)] == ["params.yaml"]
+
+
+def _old_package(patch: pytest.MonkeyPatch) -> None:
+    real = doctor.metadata.version
+    patch.setattr(doctor.metadata, "version", lambda name: "0.0.1" if name == "h5py" else real(name))
+
+
+def _no_package(patch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        raise doctor.metadata.PackageNotFoundError(name)
+
+    patch.setattr(doctor.metadata, "version", version)
+
+
+def _full_disk(patch: pytest.MonkeyPatch) -> None:
+    usage = doctor.shutil.disk_usage("/")
+    patch.setattr("shutil.disk_usage", lambda folder: usage._replace(free=5_000_000))
+
+
+def _no_dvc(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("shutil.which", lambda command: None)
+
+
+def _other_python(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("shutil.which", lambda command: f"/usr/bin/{command}")
+
+
+def _cache_is_a_file(patch: pytest.MonkeyPatch) -> None:
+    file = Path(os.environ["CLIPCIFAR_CACHE"], "file")
+    file.write_text("")
+    patch.setenv("CLIPCIFAR_CACHE", str(file))
+
+
+@pytest.mark.parametrize(
+    ("harm", "check", "part"),
+    [
+        (_old_package, "environment", "h5py>=3.16 is needed, 0.0.1 is installed"),
+        (_no_package, "environment", "nothing is installed"),
+        (_no_dvc, "environment", "the command dvc is not found"),
+        (_other_python, "environment", "the command python is /usr/bin/python"),
+        (_cache_is_a_file, "disk", "is not a folder"),
+        (_full_disk, "disk", "needs 2,000.0 MB, has 5.0 MB"),
+    ],
+)
+def test_the_surroundings_are_looked_at(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    harm: Callable[[pytest.MonkeyPatch], None],
+    check: str,
+    part: str,
+) -> None:
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    harm(monkeypatch)
+    found = []
+    for name, said in doctor.examine(tmp_path):
+        if name == "sources":  # this is no project that DVC knows
+            break
+        if isinstance(said, ClipcifarError):
+            found.append((name, said))
+    assert {name for name, _ in found} == {check}
+    assert part in found[0][1].what
+    assert {error.exit_code for _, error in found} == {4}
+    assert all(error.fix for _, error in found)
+
+
+def test_an_archive_that_is_there_is_checked_and_one_that_is_not_is_no_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = registry.registered("cifar10").archives[0]
+    monkeypatch.setitem(
+        registry.REGISTRY,
+        "cifar10",
+        replace(
+            registry.registered("cifar10"),
+            archives=(replace(archive, digest=hashlib.sha256(b"the archive").hexdigest()),),
+        ),
+    )
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    nothing_made = "data/dataset.h5 is not made yet; `dvc repro` makes it"
+    assert list(doctor_files.dataset(tmp_path, settings)) == [nothing_made]
+    path = tmp_path / "data/raw" / archive.filename
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"the archive")
+    assert list(doctor_files.dataset(tmp_path, settings)) == [
+        f"{archive.filename} has its known sha256",
+        nothing_made,
+    ]
+    path.write_bytes(b"the arch")
+    with pytest.raises(DataError, match="has sha256") as caught:
+        list(doctor_files.dataset(tmp_path, settings))
+    assert (caught.value.where, caught.value.fix) == (str(path), "download it again")
+
+
+def test_a_dataset_whose_digest_is_not_its_own_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = PreparedSplit(np.zeros((2, 2, 2, 3), np.uint8), np.zeros(2, np.int64), ["a", "b"])
+    (tmp_path / "data").mkdir()
+    path = tmp_path / doctor_files.DATASET
+    dataset_file.write(path, split, split, class_names=["c"], name="digits", max_per_class=0)
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    settings["dataset"]["name"] = "digits"
+    assert list(doctor_files.dataset(tmp_path, settings)) == ["digits, 2 train and 2 test images"]
+    file = container.read(path, kind="dataset")
+    own = {key: value for key, value in file.attributes.items() if key not in container._DIGESTS}
+    attributes = {**own, "dataset_digest": "0" * 64}
+    container.write(path, kind="dataset", arrays=file.arrays, attributes=attributes)
+    with pytest.raises(DataError, match="the content is not what its digest says") as caught:
+        list(doctor_files.dataset(tmp_path, settings))
+    assert caught.value.fix == "rm data/dataset.h5 && dvc repro"
+
+
+def test_photographs_that_changed_or_went_are_named(tmp_path: Path) -> None:
+    ids = [f"train/cat/{i}.jpg" for i in range(9)]
+    for name in ids:
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photos" / name).write_bytes(name.encode())
+    digests = [files.file_sha256(tmp_path / "photos" / name) for name in ids]
+    split = PreparedSplit(np.array(digests, dtype="S64"), np.zeros(9, dtype=np.int64), ids)
+    dataset_file.write(
+        tmp_path / doctor_files.DATASET,
+        split,
+        split.take(np.arange(1)),
+        class_names=["cat"],
+        name="imagefolder",
+        max_per_class=0,
+    )
+    settings = {
+        "dataset": {
+            "name": "imagefolder",
+            "path": "photos",
+            "max_per_class": None,
+            "seed": 0,
+            "on_bad_image": "error",
+        }
+    }
+    assert not [x for x in doctor_files.dataset(tmp_path, settings) if isinstance(x, ClipcifarError)]
+    for name in ids[2:9]:
+        (tmp_path / "photos" / name).write_bytes(b"other")
+    (tmp_path / "photos" / ids[1]).unlink()
+    (error,) = [x for x in doctor_files.dataset(tmp_path, settings) if isinstance(x, ClipcifarError)]
+    assert error.what.startswith("8 images are missing or changed: 'train/cat/1.jpg', 'train/cat/2.jpg'")
+    assert error.what.endswith("and more")

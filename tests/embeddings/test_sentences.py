@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clipcifar.backbone import device_kind
+from clipcifar.backbone.towers import Backbone
+from clipcifar.core import files
+from clipcifar.core.errors import DataError, EnvironmentFault
+from clipcifar.embeddings import sentences as sentences_module
+from clipcifar.embeddings.sentences import SentenceEmbedder
+from clipcifar.store.model import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    ModelDescription,
+    check_described,
+    check_weights,
+    config_sha256,
+)
+
+SENTENCES = ["a cat", "a dog"]
+
+
+def _description(folder: Path) -> ModelDescription:
+    weights = files.file_sha256(folder / WEIGHTS_FILE)
+    return ModelDescription("m", "", "x", "", weights, config_sha256(folder), {}, 32, 10.0)
+
+
+def _embed(folder: Path, sentences: list[str]) -> tuple[dict[str, np.ndarray], int]:
+    embedder = SentenceEmbedder(_description(folder), folder, "cpu")
+    return embedder.embed(dict.fromkeys(sentences, "here"))
+
+
+def test_a_sentence_is_encoded_once_and_comes_back_the_same(tiny_clip: Path) -> None:
+    first, new = _embed(tiny_clip, SENTENCES)
+    again, none = _embed(tiny_clip, [*SENTENCES, "an eel"])
+    assert (new, none) == (2, 1)
+    for sentence in SENTENCES:
+        assert again[sentence].tobytes() == first[sentence].tobytes()
+
+
+def test_another_config_with_the_same_weights_is_another_model(tiny_clip: Path, tmp_path: Path) -> None:
+    first, _ = _embed(tiny_clip, SENTENCES)
+    folder = shutil.copytree(tiny_clip, tmp_path / "quick")
+    config = json.loads((folder / CONFIG_FILE).read_text())
+    config["model_cfg"]["quick_gelu"] = True
+    (folder / CONFIG_FILE).write_text(json.dumps(config))
+    second, new = _embed(folder, SENTENCES)
+    assert new == 2
+    assert first["a cat"].tobytes() != second["a cat"].tobytes()
+    with pytest.raises(DataError, match="config_sha256"):
+        check_described(_description(tiny_clip).attributes(), _description(folder))
+
+
+def test_weights_or_config_changed_behind_the_description_are_refused(
+    tiny_clip: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_clip, tmp_path / "copy")
+    described = _description(folder)
+    check_weights(described, folder)
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(DataError, match="the config"):
+        check_weights(described, folder)
+    (folder / WEIGHTS_FILE).unlink()
+    with pytest.raises(DataError, match="missing"):
+        check_weights(described, folder)
+
+
+def test_an_embedding_that_is_no_unit_vector_is_not_remembered(
+    tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = Backbone.encode_sentences
+
+    def broken(self: Backbone, sentences: list[str]):  # type: ignore[no-untyped-def]
+        for rows, embeddings in encode(self, sentences):
+            yield rows, embeddings * np.float32("nan")
+
+    monkeypatch.setattr(Backbone, "encode_sentences", broken)
+    with pytest.raises(DataError, match="'a cat' is not a unit vector"):
+        _embed(tiny_clip, ["a cat"])
+    monkeypatch.setattr(Backbone, "encode_sentences", encode)
+    found, new = _embed(tiny_clip, ["a cat"])
+    assert new == 1
+    assert np.isfinite(found["a cat"]).all()
+
+
+def test_a_device_that_went_away_is_said_and_the_kept_answer_dropped(tiny_clip: Path) -> None:
+    files.write_json(device_kind._known(), {"kind": "cuda"})
+    embedder = SentenceEmbedder(_description(tiny_clip), tiny_clip, "auto")
+    if Path("/proc/driver/nvidia/version").exists():
+        pytest.skip("there is a card here")
+    assert embedder.kind == "cuda"
+    with pytest.raises(EnvironmentFault, match="was cuda and is cpu now"):
+        embedder.embed({"a cat": "here"})
+    assert device_kind.device_kind("auto") == "cpu"
+
+
+def test_sentences_over_the_context_do_not_fit_and_known_ones_need_no_tower(
+    tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = "a cat " + "and a dog " * 20
+    embedder = SentenceEmbedder(_description(tiny_clip), tiny_clip, "cpu")
+    assert embedder.fitting([*SENTENCES, long]) == SENTENCES
+    embedder.embed(dict.fromkeys(SENTENCES, "here"))
+    again = SentenceEmbedder(_description(tiny_clip), tiny_clip, "cpu")
+    monkeypatch.setattr(SentenceEmbedder, "load", lambda self: pytest.fail("the tower was loaded"))
+    assert again.fitting(SENTENCES) == SENTENCES
+
+
+def test_what_was_embedded_before_a_run_ended_is_known_to_the_next(
+    tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches are of one length each; the run is stopped at the third, and its second was still unwritten."""
+    encode, told = Backbone.encode_sentences, ["cat", "a cat", "such a cat"]
+
+    def stopped(self: Backbone, sentences: list[str]):  # type: ignore[no-untyped-def]
+        for number, batch in enumerate(encode(self, sentences)):
+            if number == 2:
+                raise MemoryError
+            yield batch
+
+    monkeypatch.setattr(sentences_module, "KEPT_AT_ONCE", 1)
+    monkeypatch.setattr(Backbone, "encode_sentences", stopped)
+    with pytest.raises(EnvironmentFault, match="out of memory") as caught:
+        _embed(tiny_clip, told)
+    assert (caught.value.exit_code, caught.value.where) == (4, "params.yaml: embed.device")
+    assert "free some memory" in caught.value.fix
+    monkeypatch.setattr(Backbone, "encode_sentences", encode)
+    found, new = _embed(tiny_clip, told)
+    assert new == 1
+    monkeypatch.setenv("CLIPCIFAR_CACHE", str(tmp_path))
+    again, new = _embed(tiny_clip, told)
+    assert new == 3
+    assert {text: row.tobytes() for text, row in found.items()} == {
+        text: row.tobytes() for text, row in again.items()
+    }

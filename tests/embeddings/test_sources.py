@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import gc
+import hashlib
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from clipcifar.backbone.params import EmbedParams
+from clipcifar.backbone.preprocess import Preprocess, fit
+from clipcifar.core.errors import DataError, EnvironmentFault
+from clipcifar.datasets.decode import decode
+from clipcifar.embeddings import sources
+from clipcifar.embeddings.sources import ArraySource, FolderSource
+
+PREPROCESS = Preprocess(
+    size=(8, 8), mean=(0.5,) * 3, std=(0.25,) * 3, interpolation="bicubic", resize_mode="shortest", fill=0
+)
+ROWS = [range(0, 3), range(3, 6), range(6, 7)]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Seven images of different sizes."""
+    rng = np.random.default_rng(0)
+    for i in range(7):
+        pixels = rng.integers(0, 256, (8 + 3 * i, 20 - i, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    return tmp_path
+
+
+def folder_source(root: Path, workers: int) -> FolderSource:
+    ids = sorted(path.name for path in root.glob("*.png"))
+    digests = [hashlib.sha256((root / name).read_bytes()).hexdigest() for name in ids]
+    return FolderSource(root, ids, digests, preprocess=PREPROCESS, workers=workers)
+
+
+def test_an_array_is_handed_out_by_rows_with_channels_first() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (7, 4, 5, 3), dtype=np.uint8)
+    source = ArraySource(images)
+    batches = list(source.batches(ROWS))
+    assert (len(source), [tuple(batch.shape) for batch in batches]) == (
+        7,
+        [(3, 3, 4, 5), (3, 3, 4, 5), (1, 3, 4, 5)],
+    )
+    np.testing.assert_array_equal(torch.cat(batches).numpy(), np.moveaxis(images, 3, 1))
+    assert batches[0].dtype == torch.uint8
+    (only,) = source.batches([range(5, 6)])
+    np.testing.assert_array_equal(only[0].numpy(), np.moveaxis(images[5], 2, 0))
+
+
+def test_files_are_decoded_and_fitted_in_the_order_of_the_ids_with_or_without_workers(photos: Path) -> None:
+    expected = torch.cat(
+        [
+            fit(
+                torch.from_numpy(decode((photos / f"{i}.png").read_bytes(), "").copy()).permute(2, 0, 1)[
+                    None
+                ],
+                PREPROCESS,
+            )
+            for i in range(7)
+        ]
+    )
+    for workers in (0, 2):
+        source = folder_source(photos, workers)
+        batches = list(source.batches(ROWS))
+        assert len(source) == 7
+        assert [len(batch) for batch in batches] == [3, 3, 1]
+        assert torch.equal(torch.cat(batches), expected)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_no_batches_of_no_files_are_no_fault(workers: int, tmp_path: Path) -> None:
+    assert list(folder_source(tmp_path, workers).batches([])) == []
+
+
+FAULTS = {
+    "changed": (lambda path: Image.new("RGB", (9, 9)).save(path), "changed since it was listed"),
+    "cut": (lambda path: path.write_bytes(path.read_bytes()[:-9]), "changed since it was listed"),
+    "deleted": (lambda path: path.unlink(), "cannot be read: No such file"),
+    "a folder now": (lambda path: (path.unlink(), path.mkdir()), "cannot be read: Is a directory"),
+}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_file_that_is_not_what_was_listed_is_refused_by_path_in_one_line(
+    fault: str, workers: int, photos: Path
+) -> None:
+    source = folder_source(photos, workers)
+    change, reason = FAULTS[fault]
+    change(photos / "4.png")
+    batches = source.batches(ROWS)
+    assert len(next(batches)) == 3  # what comes before it is not lost
+    with pytest.raises(DataError) as caught:
+        list(batches)
+    error = caught.value
+    assert (error.exit_code, error.where) == (3, str(photos / "4.png"))
+    assert reason in error.what
+    assert "\n" not in error.what
+    assert "Traceback" not in str(error)
+    assert "dvc repro" in error.fix
+
+
+def test_the_workers_are_gone_with_the_error(photos: Path) -> None:
+    source = folder_source(photos, 2)
+    (photos / "4.png").unlink()
+    start = time.monotonic()
+    with pytest.raises(DataError):
+        list(source.batches(ROWS))
+    gc.collect()  # an iterator left to the collector takes five seconds a worker to end
+    assert time.monotonic() - start < 4
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_listed_file_that_is_no_image_is_refused_by_path(workers: int, photos: Path) -> None:
+    (photos / "4.png").write_bytes(b"<html>")
+    with pytest.raises(DataError, match="not an image of a known format") as caught:
+        list(folder_source(photos, workers).batches(ROWS))
+    assert caught.value.where == str(photos / "4.png")
+
+
+def test_the_first_of_several_faults_of_a_batch_is_reported(photos: Path) -> None:
+    source = folder_source(photos, 0)
+    (photos / "4.png").unlink()
+    (photos / "5.png").unlink()
+    with pytest.raises(DataError) as caught:
+        list(source.batches(ROWS))
+    assert caught.value.where == str(photos / "4.png")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_memory_that_ran_out_while_decoding_is_the_environments_fault(
+    workers: int, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("clipcifar.datasets.decode._to_rgb", exhausted)
+    with pytest.raises(EnvironmentFault, match="out of memory") as caught:
+        list(folder_source(photos, workers).batches(ROWS))
+    assert caught.value.exit_code == 4
+    assert "Traceback" not in str(caught.value)
+
+
+def test_a_killed_worker_is_reported_in_one_line(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parent = os.getpid()
+
+    def killed(content: bytes, name: str) -> None:
+        assert os.getpid() != parent
+        os.kill(os.getpid(), signal.SIGKILL)  # as the system does when memory runs out
+
+    monkeypatch.setattr(sources, "decode", killed)
+    with pytest.raises(EnvironmentFault, match=r"a decoding worker failed: .*worker") as caught:
+        list(folder_source(photos, 1).batches(ROWS))
+    assert caught.value.exit_code == 4
+    assert "\n" not in caught.value.what
+    assert "embed.workers" in caught.value.where
+
+
+def test_an_unforeseen_error_in_a_worker_is_its_last_line(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(content: bytes, name: str) -> None:
+        raise RuntimeError("no space left\non the shared memory")
+
+    monkeypatch.setattr(sources, "decode", broken)
+    for workers in (0, 1):
+        reason = ""
+        try:  # pytest.raises would keep the frames, and with them the worker, alive
+            list(folder_source(photos, workers).batches(ROWS))
+        except EnvironmentFault as error:
+            reason = error.what
+        assert reason == "a decoding worker failed: on the shared memory"
+        assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("asked", [None, 3])
+def test_workers_are_as_many_as_asked_for_or_as_there_are_cores(
+    asked: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed = EmbedParams("cpu", "fp32", 16, asked)
+    assert embed.worker_count == (asked or len(os.sched_getaffinity(0)))
+    monkeypatch.delattr(os, "sched_getaffinity")  # which only Linux has
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    assert embed.worker_count == (asked or 7)
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert embed.worker_count == (asked or 1)

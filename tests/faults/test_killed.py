@@ -1,0 +1,142 @@
+"""`dvc repro` killed at random moments, alone and with its stage; the next ones end in the same bytes."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support import faults
+from tests.support.workspace import ALL, Workspace, outputs
+
+pytestmark = pytest.mark.pipeline
+
+# The published bar is 10 for each kind, as `make faults` has it.
+KILLS = int(os.environ.get("CLIPCIFAR_TEST_DVC_KILLS", "2"))
+RWLOCK = ".dvc/tmp/rwlock"
+# DVC writes these two in place; killed just then, it leaves a file that it cannot read.
+DAMAGED = {
+    "Unable to read RWLock-file": RWLOCK,
+    "'./dvc.lock' validation failed": "dvc.lock",
+    "'./dvc.lock' is invalid": "dvc.lock",
+    "unable to read: './dvc.lock'": "dvc.lock",
+}
+
+
+def living(workspace: Workspace) -> list[int]:
+    """The processes whose current folder is the workspace."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            if path.resolve(strict=True) == workspace.folder and faults.is_running(int(path.parent.name)):
+                found.append(int(path.parent.name))
+        except OSError:  # has ended, or is somebody else's
+            continue
+    return found
+
+
+def out_of_the_way(workspace: Workspace, said: str) -> None:
+    """Do what a user is told when `dvc repro` fails after a kill; no other failure is right."""
+    assert "Traceback" not in said
+    for words, damaged in DAMAGED.items():  # as README says
+        if words in said:
+            (workspace.folder / damaged).unlink()
+            return
+    assert "another run is extracting the same embeddings (process " in said, said
+    faults.wait_for(lambda: not living(workspace), what="the orphan")
+
+
+def started(workspace: Workspace, log: Path) -> subprocess.Popen[bytes]:
+    with open(log, "w") as stream:
+        return subprocess.Popen(
+            ["dvc", "repro"],
+            cwd=workspace.folder,
+            env=workspace.environment,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+@pytest.mark.parametrize("target", ["dvc", "group"])
+def test_a_repro_killed_at_random_moments_is_completed_by_the_next_with_the_same_bytes(
+    finished: Workspace, tmp_path: Path, target: str
+) -> None:
+    workspace, log = Workspace.create(tmp_path / "w", {}), tmp_path / "log"
+    shutil.copyfile(finished.folder / "params.yaml", workspace.folder / "params.yaml")
+    rng = random.Random(target)
+    # Kills fall into stages chosen at random, in their order, since what is finished is not run again.
+    moments = sorted(rng.sample(range(1, len(ALL)), KILLS))
+    kills, faster, busy = 0, 0, 0
+    while kills < KILLS:
+        process = started(workspace, log)
+        while process.poll() is None and len(set(workspace.executed())) < moments[kills]:
+            time.sleep(0.005)
+        deadline = time.monotonic() + rng.uniform(0, 1.0)
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        if process.poll() is None and target == "dvc":
+            process.kill()
+        elif process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            faults.wait_for(lambda: not living(workspace), what="the whole group")
+        if process.wait() == -signal.SIGKILL:
+            kills += 1
+        elif process.returncode:
+            out_of_the_way(workspace, log.read_text())
+            busy += 1
+        else:  # too late: begin again from nothing
+            faster += 1
+            (workspace.folder / "dvc.lock").unlink()
+            shutil.rmtree(workspace.folder / ".dvc" / "cache")
+    for _ in range(3):
+        if started(workspace, log).wait() == 0:
+            break
+        out_of_the_way(workspace, log.read_text())
+        busy += 1
+    faults.wait_for(lambda: not living(workspace), what="orphans")
+    assert outputs(workspace) == outputs(finished)
+    assert faults.litter(workspace.folder, faults.cache_of(workspace)) == []
+    workspace.repro()
+    assert workspace.executed() == []
+    print(f"{kills} kills of {target}, {faster} runs were faster, {busy} found something in their way")
+
+
+def test_a_lock_file_that_dvc_was_killed_over_is_removed_by_hand(workspace: Workspace) -> None:
+    """DVC writes this one in place, and what is left of it can stop every later command; README says so."""
+    workspace.repro()
+    (workspace.folder / RWLOCK).write_text("")
+    failed = workspace.repro(check=False)
+    assert failed.returncode != 0
+    assert "Unable to read RWLock-file '.dvc/tmp/rwlock'" in failed.stderr
+    (workspace.folder / RWLOCK).unlink()
+    workspace.repro()
+    # The file of a process that is gone is no obstacle.
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    entry = f'{{"write": {{"data/dataset.h5": {{"pid": {gone.pid}, "cmd": "dvc repro"}}}}, "read": {{}}}}'
+    (workspace.folder / RWLOCK).write_text(entry.replace("data/", f"{workspace.folder}/data/"))
+    workspace.repro()
+
+
+@pytest.mark.parametrize("last", ["", "path: clipcifar/er", "    md"])
+def test_a_dvc_lock_that_was_half_written_costs_no_run(workspace: Workspace, last: str) -> None:
+    """DVC goes on from what it can read, or says that it cannot; README says to remove the file then."""
+    before, lock = outputs(workspace), workspace.folder / "dvc.lock"
+    content = lock.read_text()
+    lock.write_text(content[: content.index(last) + len(last)])
+    done = workspace.repro(check=False)
+    if done.returncode:
+        out_of_the_way(workspace, done.stdout + done.stderr)
+        assert not lock.exists()
+        workspace.repro()
+    else:
+        assert last.startswith("path")
+    assert workspace.executed() == []
+    assert outputs(workspace) == before

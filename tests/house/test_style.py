@@ -1,0 +1,192 @@
+"""What the source itself promises: sizes, who may import what, and nothing dynamic."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterable, Set
+from pathlib import Path
+
+import pytest
+import yaml
+
+from clipcifar.prompts.save import overlay
+from tests.support.import_closure import ROOT
+from tests.support.made import write_embeddings
+
+LIBRARY = sorted((ROOT / "clipcifar").rglob("*.py"))
+SCRIPTS = [*sorted((ROOT / "stages").glob("*.py")), *sorted((ROOT / "studies").rglob("*.py"))]
+SOURCES = [*LIBRARY, *SCRIPTS]
+MAX_LINES = 250  # a library file this long is two ideas; a stage has no room for one
+MAX_SCRIPT_LINES = 64  # besides its imports
+DOOR = ROOT / "clipcifar" / "cli"  # knows its arguments and the current folder; the rest is told
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
+def names_used(path: Path) -> set[str]:
+    """Names, dotted names such as `os.getcwd`, and names imported from elsewhere likewise dotted."""
+    found = set()
+    for node in nodes(path):
+        if isinstance(node, ast.Name):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            found.add(f"{node.value.id}.{node.attr}")
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def offenders(paths: Iterable[Path], forbidden: Set[str]) -> dict[str, set[str]]:
+    """The files that use a forbidden name, or anything of a forbidden module, with what they use."""
+    used = {
+        name(path): {
+            each for each in names_used(path) if each in forbidden or each.split(".")[0] in forbidden
+        }
+        for path in paths
+    }
+    return {path: found for path, found in used.items() if found}
+
+
+AMBIENT = {"sys.argv", "os.getcwd", "os.chdir", "Path.cwd", "argparse"}
+DYNAMIC = {
+    "__import__",
+    "builtins.eval",
+    "compile",
+    "eval",
+    "exec",
+    "importlib.import_module",
+    "importlib.util",
+    "marshal",
+    "npy.read_array",  # numpy.lib.format, of which the library reads headers alone
+    "numpy.lib.format.read_array",
+    "numpy.load",
+    "np.load",
+    "os.popen",
+    "os.system",
+    "pickle",
+    "shelve",
+    "yaml.load",
+    "yaml.unsafe_load",
+}
+
+
+def lines_without_imports(path: Path) -> int:
+    imports = [node for node in nodes(path) if isinstance(node, ast.Import | ast.ImportFrom)]
+    return len(path.read_text().splitlines()) - sum(node.end_lineno - node.lineno + 1 for node in imports)
+
+
+def test_a_file_can_be_read_without_getting_lost() -> None:
+    assert [name(path) for path in LIBRARY if len(path.read_text().splitlines()) > MAX_LINES] == []
+    assert [name(path) for path in SCRIPTS if lines_without_imports(path) > MAX_SCRIPT_LINES] == []
+
+
+def test_imports_are_absolute_and_by_name() -> None:
+    """What dvc.yaml lists as dependencies is read off the import statements."""
+    found = [
+        (name(path), node) for path in SOURCES for node in nodes(path) if isinstance(node, ast.ImportFrom)
+    ]
+    assert [
+        (path, node.lineno) for path, node in found if node.level or [a.name for a in node.names] == ["*"]
+    ] == []
+
+
+def test_the_library_knows_neither_its_arguments_nor_the_current_directory() -> None:
+    assert offenders([path for path in LIBRARY if DOOR not in path.parents], AMBIENT) == {}
+    assert offenders(LIBRARY, {"argparse"})  # negative control: the door does
+
+
+def test_only_three_modules_import_open_clip() -> None:
+    assert set(offenders(SOURCES, {"open_clip"})) == {
+        "clipcifar/backbone/towers.py",
+        "clipcifar/studies/finetune/train/tower.py",
+        "clipcifar/weights/resolve.py",
+    }
+
+
+def test_only_project_imports_dvc_and_inside_functions() -> None:
+    assert {Path(path).parent.as_posix() for path in offenders(SOURCES, {"dvc"})} == {"clipcifar/project"}
+    for path in (ROOT / "clipcifar" / "project").glob("*.py"):
+        top = [
+            node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)
+        ]
+        assert not any("dvc" in ast.unparse(node).split()[1].split(".") for node in top), path
+
+
+def test_nothing_is_loaded_or_run_that_the_source_does_not_name() -> None:
+    assert offenders(SOURCES, DYNAMIC | {"subprocess"}) == {}
+    calls = [(name(path), node) for path in SOURCES for node in nodes(path) if isinstance(node, ast.Call)]
+    wrong = []
+    for path, call in calls:
+        keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        unsafe = ast.unparse(call.func) == "torch.load" and keywords.get("weights_only") != "True"
+        formats = isinstance(call.func, ast.Attribute) and call.func.attr == "format"
+        if unsafe or formats or {"shell", "allow_pickle"} & set(keywords):
+            wrong.append((path, call.lineno))
+    assert wrong == []
+
+
+def test_the_checks_above_would_see_what_they_look_for(tmp_path: Path) -> None:
+    source = tmp_path / "bad.py"
+    source.write_text("from sys import argv\nimport os, pickle\nos.getcwd()\nexec('1')\n")
+    assert names_used(source) & AMBIENT == {"sys.argv", "os.getcwd"}
+    assert names_used(source) & DYNAMIC == {"exec", "pickle"}
+
+
+BLOCKED = (
+    "torch",
+    "open_clip",
+    "sklearn",
+    "scipy",
+    "torchvision",
+    "PIL",
+    "pandas",
+    "dvc",
+    "tqdm",
+    "requests",
+)
+RUN = """
+import sys
+for blocked in {blocked!r}:
+    sys.modules[blocked] = None  # importing it now fails
+sys.argv = {argv!r}
+import runpy
+runpy.run_module("stages.{stage}", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("stage", "outputs", "works"),
+    [
+        ("zero_shot", ["p.h5", "m.json", "plots"], True),
+        ("mlp_probe", ["head.h5", "p.h5", "m.json", "plots"], False),
+    ],
+)
+def test_zero_shot_runs_to_its_end_without_torch_and_the_like(
+    stage: str, outputs: list[str], works: bool, tmp_path: Path
+) -> None:
+    write_embeddings(tmp_path)
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    overlay(settings, {"model": {"name": "tiny", "pretrained": None}, "prompts": {"active": "photo"}})
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings))
+    argv = [stage, "images.h5", *(["texts"] if works else []), "splits.h5", *outputs]
+    code = RUN.format(blocked=BLOCKED, argv=argv, stage=stage)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode == 0) == works, done.stderr
+    assert (tmp_path / "m.json").exists() == works
+    assert works or "import of torch halted" in done.stderr

@@ -1,0 +1,97 @@
+"""`clipcifar try` and `compare` on a finished run, their numbers against those that the stages wrote."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from typing import Any
+
+import pytest
+
+from clipcifar.cli import main as cli
+from tests.support.workspace import SETS, Workspace
+
+pytestmark = pytest.mark.pipeline
+DIGITS = SETS["digits"]["templates"][0]
+
+
+@pytest.fixture
+def run(at: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """The command line in the run's folder: exit code, what is printed, and what is said beside it."""
+    monkeypatch.chdir(at.folder)
+    monkeypatch.delenv("CLIPCIFAR_TRACEBACK", raising=False)
+
+    def run(*arguments: str, typed: str = "") -> tuple[object, str, str]:
+        monkeypatch.setattr(sys, "argv", ["clipcifar", *arguments])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+        code: object = 0
+        try:
+            cli.main()
+        except SystemExit as ended:
+            code = ended.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def accuracies(at: Workspace, split: str) -> tuple[float, float]:
+    """What the stage prompt_sets wrote of the active set and of the other one."""
+    written = json.loads(at.read("metrics/prompt_sets.json"))
+    return written["photo"][split]["accuracy"], written["digits"][split]["accuracy"]
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_prompt_that_is_tried_has_the_accuracy_that_its_set_has(
+    at: Workspace, run: Any, split: str
+) -> None:
+    photo, digits = accuracies(at, split)
+    assert photo != digits
+    code, said, beside = run("try", DIGITS, *(["--on", "test"] if split == "test" else []))
+    assert (code, beside) == (0, "")
+    assert said.startswith(f"top-1 {digits:.4f}, photo {photo:.4f} (")
+    assert f" {split} images)\n" in said
+
+
+def test_a_session_answers_line_by_line_and_keeps_what_was_tried(at: Workspace, run: Any) -> None:
+    photo, digits = accuracies(at, "test")
+    lines = [DIGITS, ":save kept", "no class", ":quit", "never read"]
+    code, said, beside = run("try", "--on", "test", typed="\n".join(lines))
+    assert code == 0
+    assert beside == "loading the text tower …\n"
+    assert f"top-1 {digits:.4f}, photo {photo:.4f} (" in said
+    assert "error: the template 'no class' does not name the class" in said
+    assert at.settings()["prompts"]["sets"]["kept"]["templates"] == [DIGITS]
+
+
+def test_what_params_yaml_asks_for_is_what_is_tried(at: Workspace, run: Any) -> None:
+    at.edit(lambda settings: settings["prompts"].update(active="digits"))
+    code, said, beside = run("try", DIGITS)
+    assert code == 0
+    assert "right on exactly the same images" in said
+    assert beside == "note: changed since the last `dvc repro`, and not in these numbers: prompts.active\n"
+    at.edit(lambda settings: settings["model"].update(pretrained="openai"))
+    code, said, beside = run("try", DIGITS)
+    assert (code, said) == (3, "")
+    assert "params.yaml asks for 'openai'" in beside
+
+
+@pytest.mark.parametrize("form", [[], ["--md"]])
+def test_two_sets_are_compared_as_a_table(at: Workspace, run: Any, form: list[str]) -> None:
+    photo, digits = accuracies(at, "test")
+    at.edit(lambda settings: settings["prompts"].update(active="digits"))
+    code, said, beside = run("compare", "photo", "digits", *form)
+    assert code == 0
+    (row,) = [line for line in said.splitlines() if line.startswith("| all")]
+    shown = [cell.strip() for cell in row.strip("|").split("|")]
+    assert f"{photo:.4f}" in shown
+    assert f"{digits:.4f}" in shown
+    assert said.startswith("A = photo, B = digits\n")
+    assert "not in these numbers: prompts.active" in beside
+
+
+def test_of_two_commits_nothing_of_params_yaml_is_said(at: Workspace, run: Any) -> None:
+    at.edit(lambda settings: settings["prompts"].update(active="digits"))
+    code, said, beside = run("compare", "HEAD", "HEAD")
+    assert (code, beside) == (0, "")
+    assert "right on exactly the same images" in said

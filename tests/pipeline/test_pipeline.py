@@ -1,0 +1,315 @@
+"""The pipeline as a user runs it: real DVC, real open_clip, the embedded data, in a git repository."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from clipcifar.prompts.save import overlay
+from tests.support.workspace import ALL, TEXT_SIDE, Workspace, digits_params, outputs
+
+pytestmark = pytest.mark.pipeline
+
+
+def _reword(settings: Any) -> None:
+    settings["prompts"]["sets"]["photo"]["templates"] = ["the digit {classname}."]
+
+
+def test_a_second_repro_runs_nothing(workspace: Workspace) -> None:
+    workspace.repro()
+    assert workspace.executed() == []
+
+
+def test_an_edited_prompt_runs_the_text_side_alone_and_reverting_runs_nothing(workspace: Workspace) -> None:
+    before, params = outputs(workspace), workspace.read("params.yaml")
+    workspace.edit(_reword)
+    workspace.repro()
+    assert sorted(workspace.executed()) == sorted(TEXT_SIDE)
+    after = outputs(workspace)
+    assert after["metrics/zero_shot.json"] != before["metrics/zero_shot.json"]
+    assert after["metrics/linear_probe.json"] == before["metrics/linear_probe.json"]
+
+    shown = json.loads(workspace.command("dvc", "metrics", "diff", "--json").stdout)
+    change = shown["metrics/zero_shot.json"]["accuracy"]
+    assert change["old"] == json.loads(before["metrics/zero_shot.json"])["accuracy"]
+    assert change["new"] == json.loads(after["metrics/zero_shot.json"])["accuracy"]
+    assert change["diff"] != 0
+    assert "metrics/linear_probe.json" not in shown
+
+    compared = json.loads(workspace.command("clipcifar", "compare", "--json").stdout)
+    assert (compared["a"], compared["b"]) == ("HEAD", "workspace")
+    assert compared["overall"]["accuracy_a"] == pytest.approx(change["old"], abs=1e-5)
+    assert compared["overall"]["accuracy_b"] == pytest.approx(change["new"], abs=1e-5)
+    assert outputs(workspace) == after
+
+    (workspace.folder / "params.yaml").write_bytes(params)
+    workspace.repro()
+    assert workspace.executed() == []
+    assert outputs(workspace) == before
+
+
+def test_another_active_set_embeds_nothing(workspace: Workspace) -> None:
+    workspace.edit(lambda settings: settings["prompts"].update(active="digits"))
+    workspace.repro()
+    assert sorted(workspace.executed()) == [
+        "projection",
+        "prompt_sets",
+        "prompts",
+        "rank_prompts",
+        "report",
+        "zero_shot",
+    ]
+
+
+def test_an_edit_of_an_inactive_set_leaves_the_active_ones_results_alone(workspace: Workspace) -> None:
+    workspace.edit(
+        lambda settings: settings["prompts"]["sets"]["digits"].update(templates=["digit {classname}"])
+    )
+    workspace.repro()
+    assert sorted(workspace.executed()) == ["embed_texts", "prompt_sets", "prompts", "rank_prompts", "report"]
+
+
+def test_comments_and_key_order_run_nothing(workspace: Workspace) -> None:
+    reordered = dict(reversed(workspace.settings().items()))
+    text = "# a comment\n" + yaml.safe_dump(reordered, sort_keys=False)
+    (workspace.folder / "params.yaml").write_text(text)
+    workspace.repro()
+    assert workspace.executed() == []
+
+
+def test_another_model_embeds_again_and_leaves_the_dataset_alone(
+    workspace: Workspace, tiny_clip: Path
+) -> None:
+    before = outputs(workspace)
+    model = {"name": f"local-dir:{tiny_clip}", "path": str(tiny_clip)}
+    workspace.edit(lambda settings: settings["model"].update(model))
+    workspace.repro()
+    assert set(workspace.executed()) == ALL - {"download", "prepare", "prompts"}
+    assert outputs(workspace)["data/embeddings/images.h5"] != before["data/embeddings/images.h5"]
+
+
+def test_another_split_seed_embeds_nothing(workspace: Workspace) -> None:
+    workspace.edit(lambda settings: settings["split"].update(seed=1))
+    workspace.repro()
+    assert set(workspace.executed()) == ALL - {
+        "download",
+        "prompts",
+        "fetch_model",
+        "embed_images",
+        "embed_texts",
+        "embed_pool",
+    }
+
+
+def test_a_change_to_the_report_runs_the_report_alone_and_from_the_workspace(workspace: Workspace) -> None:
+    source = workspace.folder / "clipcifar" / "report" / "table.py"
+    source.write_text(source.read_text().replace('"# Methods"', '"# Of the workspace"'))
+    workspace.repro()
+    assert workspace.executed() == ["report"]
+    assert workspace.read("report/methods.md").startswith(b"# Of the workspace")
+
+
+def test_two_runs_from_nothing_give_the_same_bytes(finished: Workspace, tmp_path: Path) -> None:
+    other = Workspace.create(tmp_path / "other", {})
+    shutil.copyfile(finished.folder / "params.yaml", other.folder / "params.yaml")
+    other.repro()
+    assert set(other.executed()) == ALL
+    assert outputs(other) == outputs(finished)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            lambda s: s["prompts"]["sets"]["photo"].update(templates=["a photo of a {classnam}."]),
+            "prompts.sets.photo.templates[0]",
+        ),
+        (lambda s: s["prompts"].update(active="foto"), "did you mean photo?"),
+        (lambda s: s.update(promts={}) or _reword(s), "did you mean prompts?"),
+        (lambda s: s["prompts"].update(actve="photo"), "did you mean active?"),
+    ],
+)
+def test_a_bad_edit_costs_no_embeddings_and_reverting_runs_nothing(
+    workspace: Workspace, change: Any, expected: str
+) -> None:
+    before, params = outputs(workspace), workspace.read("params.yaml")
+    workspace.edit(change)
+    failed = workspace.repro(check=False)
+    assert failed.returncode != 0
+    assert expected in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert workspace.executed() == ["prompts"]
+    (workspace.folder / "params.yaml").write_bytes(params)
+    workspace.repro()
+    assert workspace.executed() == []
+    assert outputs(workspace) == before
+
+
+def test_experiments_sweep_the_prompt_sets(workspace: Workspace) -> None:
+    before = json.loads(workspace.read("metrics/zero_shot.json"))["accuracy"]
+    workspace.command("dvc", "exp", "run", "--queue", "-S", "prompts.active=photo,digits")
+    workspace.command("dvc", "exp", "run", "--run-all")
+    rows = json.loads(workspace.command("dvc", "exp", "show", "--json").stdout)
+    found = {}
+    for experiment in rows[-1]["experiments"] or []:
+        data = experiment["revs"][0]["data"]
+        active = data["params"]["params.yaml"]["data"]["prompts"]["active"]
+        found[active] = data["metrics"]["metrics/zero_shot.json"]["data"]["accuracy"]
+    assert set(found) >= {"digits"}
+    assert found["digits"] != before
+    assert found.get("photo", before) == before
+
+
+def test_one_experiment_overrides_a_template(workspace: Workspace) -> None:
+    override = 'prompts.sets.photo.templates=["the digit {classname}."]'
+    workspace.command("dvc", "exp", "run", "-S", override)
+    assert workspace.settings()["prompts"]["sets"]["photo"]["templates"] == ["the digit {classname}."]
+    assert sorted(set(workspace.executed())) == sorted(TEXT_SIDE)
+
+
+def test_the_prompts_that_the_search_found_do_as_it_said(workspace: Workspace) -> None:
+    """Kept as a set and made active, they are the very classifier that was asked on test."""
+    said = json.loads(workspace.read("metrics/rank_prompts.json"))
+    printed = workspace.command("clipcifar", "search", "--write", "best").stdout
+    assert f"Gain over photo: {100 * said['gain']['train']:+.2f} points" in printed
+    assert workspace.settings()["prompts"]["active"] == "photo"
+    workspace.edit(lambda settings: settings["prompts"].update(active="best"))
+    workspace.repro("zero_shot")
+    found = json.loads(workspace.read("metrics/zero_shot.json"))
+    common = ("accuracy", "n_correct", "ece", "nll", "calibrated", "per_class")
+    assert {key: found[key] for key in common} == {key: said[key] for key in common}
+
+
+def test_the_report_is_a_page_with_the_runs_numbers_and_pictures(workspace: Workspace) -> None:
+    html = workspace.read("report/index.html").decode()
+    for method in ("zero_shot", "rank_prompts", "linear_probe", "mlp_probe", "projection"):
+        accuracy = json.loads(workspace.read(f"metrics/{method}.json"))["accuracy"]
+        assert f"{accuracy:.4f}" in html
+    assert html.count("data:image/png;base64,") > 40
+
+
+def test_every_plot_renders(workspace: Workspace) -> None:
+    workspace.command("dvc", "plots", "show", "--out", "shown")
+    html = workspace.read("shown/index.html").decode()
+    stages = yaml.safe_load(workspace.read("dvc.yaml"))["stages"].values()
+    declared = [options for stage in stages for entry in stage.get("plots", []) for options in entry.values()]
+    assert len(declared) == 19
+    for options in declared:
+        assert options["title"] in html
+    for value in ("seven", "val_accuracy", "predicted"):
+        assert value in html
+    workspace.edit(_reword)
+    workspace.repro("zero_shot")
+    workspace.command("dvc", "plots", "diff", "HEAD", "--out", "both", "--targets", "plots/zero_shot")
+    both = workspace.read("both/index.html").decode()
+    assert "HEAD" in both
+    assert "workspace" in both
+
+
+def _photograph(seed: int, size: tuple[int, int], tint: int) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 120, (*size, 3)).astype(np.uint8)
+    pixels[..., tint] += 100
+    return Image.fromarray(pixels)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of photographs of odd sizes and formats."""
+    root = tmp_path_factory.mktemp("photos")
+    for split, count in (("train", 6), ("test", 3)):
+        for tint, class_name in enumerate(("brick", "leaf", "sky")):
+            folder = root / split / class_name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                name = f"{i}.{'png' if i % 2 else 'jpg'}"
+                _photograph(100 * tint + i + 50 * (split == "test"), (40 + 7 * i, 60 - 3 * i), tint).save(
+                    folder / name
+                )
+    return root
+
+
+@pytest.fixture(scope="module")
+def finished_photos(tmp_path_factory: pytest.TempPathFactory, photos: Path, tiny_clip: Path) -> Workspace:
+    workspace = Workspace.create(tmp_path_factory.mktemp("photos-run") / "w", {})
+    workspace.edit(lambda settings: settings["prompts"].update(sets={}))
+    params = {
+        **digits_params(),
+        "dataset": {"name": "imagefolder", "path": str(photos)},
+        "model": {"name": f"local-dir:{tiny_clip}", "pretrained": None, "path": str(tiny_clip)},
+        "split": {"val_fraction": 0.3},
+    }
+    workspace.edit(lambda settings: overlay(settings, params))
+    workspace.commit("params")
+    workspace.repro()
+    assert set(workspace.executed()) == ALL
+    return workspace
+
+
+def test_three_classes_of_photographs_give_three_classes_of_metrics(finished_photos: Workspace) -> None:
+    for method in ("zero_shot", "linear_probe", "mlp_probe", "projection"):
+        metrics = json.loads(finished_photos.read(f"metrics/{method}.json"))
+        assert list(metrics["per_class"]) == ["brick", "leaf", "sky"]
+        assert metrics["n"] == 9
+
+
+@pytest.mark.parametrize("kind", ["added", "changed", "removed"])
+def test_a_photograph_added_changed_or_removed_is_noticed(
+    finished_photos: Workspace, photos: Path, tmp_path: Path, kind: str
+) -> None:
+    workspace = finished_photos.copy(tmp_path / "w")
+    target = photos / "train" / "leaf" / ("new.jpg" if kind == "added" else "0.jpg")
+    original = target.read_bytes() if target.exists() else None
+    try:
+        if kind == "removed":
+            target.unlink()
+        else:
+            _photograph(7, (33, 44), 1).save(target)
+        workspace.repro()
+        # The class names are the same, so nothing on the text side runs; weights stay too.
+        assert set(workspace.executed()) == ALL - {
+            "download",
+            "prompts",
+            "fetch_model",
+            "embed_texts",
+            "embed_pool",
+        }
+        counts = {"added": 19, "changed": 18, "removed": 17}
+        sets = json.loads(workspace.read("metrics/prompt_sets.json"))
+        assert sets["photo"]["train"]["n"] == counts[kind]
+    finally:
+        target.unlink(missing_ok=True)
+        if original is not None:
+            target.write_bytes(original)
+
+
+def test_without_a_network_the_message_says_what_to_do(tmp_path: Path) -> None:
+    """The committed params.yaml, that is the real run, where nothing can be reached."""
+    workspace = Workspace.create(tmp_path / "w", {})
+    nowhere = "http://127.0.0.1:9"
+    workspace.environment.update(
+        HTTP_PROXY=nowhere, HTTPS_PROXY=nowhere, http_proxy=nowhere, https_proxy=nowhere
+    )
+    workspace.environment.update(HF_HOME=str(tmp_path / "hub"), NO_PROXY="", no_proxy="")
+    failed = workspace.repro("download", check=False)
+    assert failed.returncode != 0
+    for part in (
+        "cifar-10-python.tar.gz",
+        "dataset.path",
+        "make demo",
+        workspace.environment["CLIPCIFAR_CACHE"],
+    ):
+        assert part in failed.stderr
+    assert "Traceback" not in failed.stderr
+    failed = workspace.repro("fetch_model", check=False)
+    assert failed.returncode != 0
+    for part in ("open_clip_model.safetensors", "model.path", "make demo"):
+        assert part in failed.stderr
+    assert "Traceback" not in failed.stderr

@@ -1,0 +1,94 @@
+"""The page that every study shares, with text that would like to be markup."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+from jinja2 import UndefinedError
+from markupsafe import Markup
+
+from clipcifar.render import charts, frame, study
+from clipcifar.render.pictures import Card
+from clipcifar.render.study import Chart, Gallery, Matrix, Section, Table
+from tests.support import synthetic
+
+HOSTILE = "<script>alert(1)</script>\"'&{{7*7}}$x^2$"
+
+
+def _page(text: str) -> str:
+    section = Section(
+        "curves",
+        f"On {text}",
+        paragraphs=[text],
+        tables=[Table(text, ["method", text], [[text, "0.5"]], note=text)],
+        charts=[Chart(text, Markup("<svg></svg>"), text)],
+        matrices=[Matrix(text, [text], ["x", text], [[("0.25", "25"), ("0.75", text)]], text)],
+        galleries=[Gallery(text, [Card("data:,", text, text, [text])], small=True)],
+    )
+    attributes = {**synthetic.ATTRIBUTES, "model": text, "version_torch": "2"}
+    return study.render(
+        title=text,
+        question=text,
+        verdicts=[text],
+        sections=[section],
+        attributes=attributes,
+        commands=["dvc repro", text],
+    )
+
+
+class _Tags(HTMLParser):
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, list[str]]] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, [name for name, _ in attrs]))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_markup_in_names_is_text() -> None:
+    hostile, benign = _Tags(_page(HOSTILE)), _Tags(_page("benign"))
+    assert hostile.tags == benign.tags
+    assert "script" not in {tag for tag, _ in hostile.tags}
+    # heading, subtitle, nav, question, verdict, section (h2, p, th, th, note, ...): all of it is shown
+    assert hostile.text.count(HOSTILE) == benign.text.count("benign") > 15
+
+
+def test_what_is_given_is_shown_where_it_belongs() -> None:
+    html = _page("benign")
+    assert '<a href="#curves">On benign</a>' in html
+    assert '<td style="--shade: 0.25">25</td>' in html
+    assert '<pre tabindex="0">dvc repro\nbenign</pre>' in html
+    assert "synthetic with benign a-tag" in html
+    assert "<dd>torch 2</dd>" in html
+
+
+def test_a_field_that_the_template_lacks_is_an_error() -> None:
+    with pytest.raises(UndefinedError):
+        frame.render("study.html", heading="x")
+
+
+def test_a_curve_goes_through_its_points() -> None:
+    series = {
+        "a": ([0, 1, 2], [0.0, 0.5, 0.5], [0, 0.4, 0.4], [0.1, 0.6, 0.6]),
+        "b<": ([0, 2], [1, 1], [1, 1], [1, 1]),
+    }
+    options = {"name": "c", "description": "d", "x_label": "k", "y_label": "accuracy"}
+    drawn = charts.curves(series, **options, x_ticks={0: "none", 2: "all"}, line=("zero-shot", 0.25))
+    points = re.search(r'<path d="([^"]*)" clip-path[^>]*stroke: var\(--series-1\)', drawn)
+    assert points is not None
+    found = [tuple(map(float, pair.split())) for pair in re.split("[ML]", points[1]) if pair.strip()]
+    assert len(found) == 3
+    (x0, y0), (x1, y1), (x2, y2) = found
+    assert x2 - x1 == pytest.approx(x1 - x0)
+    assert y1 == pytest.approx(y2)
+    assert y1 < y0  # upwards is up
+    for text in ("none", "all", "zero-shot", "b&lt;"):
+        assert f">{text}</text>" in drawn
+    assert "zero-shot" not in charts.curves(series, **options)

@@ -1,0 +1,314 @@
+"""The page: what it says, that names stay text, and that it needs nothing beside itself."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipcifar.core.errors import DataError
+from clipcifar.evaluation import compare
+from clipcifar.evaluation.names import METHODS
+from clipcifar.render.pictures import Pictures
+from clipcifar.report import cards, confusion, facts, page, sections, verdicts
+from clipcifar.store.dataset import PreparedSplit
+from clipcifar.store.predictions import read_predictions
+from tests.support import finished_run
+
+HOSTILE = "<script>alert(1)</script>\"'&{{7*7}}$x^2$"
+
+
+class Tags(HTMLParser):
+    """The elements of a page with their attributes' names, and its text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: Counter[tuple[str, tuple[str, ...]]] = Counter()
+        self.text: list[str] = []
+        self.values: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found[tag, tuple(sorted(name for name, _ in attrs))] += 1
+        self.values += [value or "" for _, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def html_of(folder: Path, *, active: str = "photo") -> str:
+    found = finished_run.read(folder, active=active)
+    return page.render(found, Pictures(found.dataset.test, folder), split="10 % val, seed 0")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    finished_run.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def html(folder: Path) -> str:
+    return html_of(folder)
+
+
+def test_the_page_has_the_numbers_of_the_files(folder: Path, html: str) -> None:
+    text, found = " ".join(Tags(html).text), finished_run.read(folder)
+    for method, metrics in found.metrics.items():
+        assert f"{metrics['accuracy']:.4f}" in text, method
+        calibrated = metrics["calibrated"]
+        assert f"ECE {metrics['ece']:.3f} → {calibrated['ece']:.3f}" in text
+    for item in found.set_differences:
+        assert f"{100 * item.paired.difference:+.2f}" in text
+        assert f"{item.name} instead of photo: {item.paired.only_b} won, {item.paired.only_a} lost" in text
+    for part in (
+        "ab" * 32,
+        found.dataset.digest,
+        "numpy 1.2.3",
+        "10 % val, seed 0",
+        "Gain over photo: +2.00",
+    ):
+        assert part in text
+
+
+def test_every_section_of_the_contents_is_there_once(html: str) -> None:
+    ids = re.findall(r'<h2 id="([^"]+)"', html)
+    assert ids == [anchor for anchor, _ in page.SECTIONS if anchor != "superclasses"]
+    assert re.findall(r'<a href="#([^"]+)"', html) == ids
+
+
+def test_no_script_and_nothing_from_elsewhere(html: str) -> None:
+    parsed = Tags(html)
+    assert not [tag for tag, _ in parsed.found if tag in ("script", "iframe", "object", "form", "base")]
+    assert not [names for _, names in parsed.found if any(name.startswith("on") for name in names)]
+    links = re.findall(r'(?:src|href)="([^"]*)"', html)
+    assert links
+    assert all(link.startswith(("#", "data:")) for link in links)
+    assert "default-src 'none'" in html
+
+
+def test_the_foot_says_where_study_pages_are_without_a_link_to_one_that_may_not_be(html: str) -> None:
+    assert "beside this one, report/&lt;study&gt;.html" in html
+    assert 'href="report' not in html
+
+
+def test_ids_are_unique_and_references_resolve(html: str) -> None:
+    ids = re.findall(r'\sid="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+    used = re.findall(r"url\(#([^)]+)\)", html) + re.findall(r'href="#([^"]+)"', html)
+    assert used
+    assert set(used) <= set(ids)
+
+
+def test_no_stand_in_colour_is_left(html: str) -> None:
+    from clipcifar.render import charts
+
+    assert "var(--accent)" in html
+    assert not [colour for colour in charts._VARIABLES if f": {colour}" in html]
+    declared = set(re.findall(r"(--[a-z0-9-]+):", html))
+    assert set(re.findall(r"var\((--[a-z0-9-]+)\)", html)) <= declared
+
+
+def test_markup_in_names_and_prompts_stays_text(tmp_path: Path) -> None:
+    """The parsed page of a hostile run has the elements of a benign one, and the names as text."""
+    plain = {"class_names": ["cat" * 8, "dog"], "sets": ["photo", "other"], "templates": ["p" * 40, "q" * 40]}
+    hostile = {
+        "class_names": [HOSTILE, "dog"],
+        "sets": ["photo", "other"],
+        "templates": [HOSTILE, "$\\frac{1}{0}$ =cmd() 😀 \u202e"],
+    }
+    for name, values in (("plain", plain), ("hostile", hostile)):
+        finished_run.write(tmp_path / name, **values)  # type: ignore[arg-type]
+    benign, odd = (Tags(html_of(tmp_path / name)) for name in ("plain", "hostile"))
+    glyphs = ("path", "use", "g", "defs")  # a longer name makes another layout, not another element
+    assert {key: n for key, n in odd.found.items() if key[0] not in glyphs} == {
+        key: n for key, n in benign.found.items() if key[0] not in glyphs
+    }
+    assert HOSTILE in odd.text
+    assert any(HOSTILE in value for value in odd.values)
+
+
+def test_pictures_are_those_of_the_rows(folder: Path) -> None:
+    found = finished_run.read(folder)
+    pictures = Pictures(found.dataset.test, folder)
+    for row in (0, 7):
+        encoded = pictures.data_uri(row).removeprefix("data:image/png;base64,")
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))))
+        np.testing.assert_array_equal(pixels, found.dataset.test.content[row])
+
+
+def test_a_photograph_is_made_small_and_a_missing_one_is_said_to_be_gone(tmp_path: Path) -> None:
+    Image.new("RGB", (400, 200), (255, 0, 0)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_text("no image")
+    split = PreparedSplit(np.array([b"0"] * 3), np.zeros(3, np.int64), ["a.png", "b.png", "c.png"])
+    pictures = Pictures(split, tmp_path)
+    encoded = pictures.data_uri(0).removeprefix("data:image/png;base64,")
+    assert Image.open(io.BytesIO(base64.b64decode(encoded))).size == (96, 48)
+    assert pictures.data_uri(1) == pictures.data_uri(2) == ""
+
+
+def test_the_page_says_where_a_picture_is_gone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pictures, "data_uri", lambda self, row: "")
+    parsed = Tags(html_of(folder))
+    assert "picture gone" in parsed.text
+    assert not [tag for tag, _ in parsed.found if tag == "img"]
+
+
+def test_equal_runs_give_equal_pages(folder: Path, html: str) -> None:
+    assert html_of(folder) == html
+
+
+def test_one_prompt_set_alone_is_no_error(tmp_path: Path) -> None:
+    finished_run.write(tmp_path, sets=["photo"])
+    text = " ".join(Tags(html_of(tmp_path)).text)
+    assert "There is one prompt set only" in text
+    assert "instead of photo" not in text
+
+
+def test_of_very_many_classes_the_least_accurate_are_shown(tmp_path: Path) -> None:
+    names = [f"class{i:03d}" for i in range(30)]
+    finished_run.write(tmp_path, class_names=names, n=180)
+    found = finished_run.read(tmp_path)
+    shown = found.shown_classes()
+    said = found.predictions["zero_shot"].scores.argmax(axis=1)
+    accuracy = np.array([(said[found.sets.labels == c] == c).mean() for c in range(30)])
+    assert len(shown) == facts.MAX_CLASSES
+    assert shown == sorted(shown)
+    assert accuracy[shown].max() <= np.delete(accuracy, shown).min()
+    assert f"The {len(shown)} classes on which" in sections.classes(found)["note"]
+
+
+def test_predictions_of_other_images_are_refused(folder: Path, tmp_path: Path) -> None:
+    finished_run.write(tmp_path)
+    finished_run.write(tmp_path / "more", n=30)
+    (tmp_path / "predictions" / "projection.h5").write_bytes(
+        (tmp_path / "more" / "predictions" / "projection.h5").read_bytes()
+    )
+    with pytest.raises(DataError, match="predictions of projection were made with dataset_digest"):
+        finished_run.read(tmp_path)
+
+
+def test_trained_methods_are_tested_against_zero_shot_and_corrected(folder: Path) -> None:
+    found = finished_run.read(folder)
+    differences = found.trained_differences
+    assert [item.name for item in differences] == ["linear_probe", "mlp_probe", "projection"]
+    said = {
+        method: read_predictions(folder / "predictions" / f"{method}.h5").scores.argmax(axis=1)
+        for method in found.metrics
+    }
+    labels = found.sets.labels
+    plain = [compare.paired(said["zero_shot"] == labels, said[item.name] == labels) for item in differences]
+    assert [item.paired for item in differences] == plain
+    assert [item.p_holm for item in differences] == compare.holm([item.p_value for item in plain])
+
+
+def test_a_card_says_what_both_sets_said(folder: Path) -> None:
+    found = finished_run.read(folder)
+    change = cards.changes(found, Pictures(found.dataset.test, folder))[0]
+    name, card = change["name"], change["won"][0]
+    row = found.dataset.test.ids.index(card.alt.split()[2].rstrip(","))
+    for set_name, line in zip(("photo", name), card.lines, strict=True):
+        scores = found.sets.scores[set_name][row].astype(float)
+        share = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
+        assert line == f"{set_name}: {finished_run.NAMES[int(scores.argmax())]} {share.max():.2f}"
+    assert card.title == finished_run.NAMES[found.sets.labels[row]]
+
+
+def test_only_the_sets_that_differ_beyond_chance_are_said_to(folder: Path) -> None:
+    def difference(name: str, only_a: int, only_b: int, p: float) -> compare.NamedDifference:
+        found = compare.from_counts(1000, n_correct_a=500, only_a=only_a, only_b=only_b)
+        return compare.NamedDifference(name, found, p)
+
+    said = verdicts.of_sets(
+        [difference("a", 90, 30, 0.001), difference("b", 5, 6, 1.0), difference("c", 20, 80, 0.002)],
+        active="photo",
+    )
+    assert [sentence.split(":")[0] for sentence in said] == [
+        "c is better than photo",
+        "a is worse than photo",
+        "No difference shown between photo and b.",
+    ]
+
+
+def test_a_confusion_matrix_is_a_table_of_what_each_class_was_called(folder: Path, html: str) -> None:
+    found = finished_run.read(folder)
+    labels, said = found.sets.labels, found.predictions["linear_probe"].predicted
+    title = METHODS["linear_probe"]
+    table = html.split(f'aria-label="Confusion matrix of {title}"')[1].split("</table>")[0]
+    cells = [
+        re.findall(r'<td style="--shade: ([0-9.]+)">(\d*)</td>', row) for row in table.split("</tr>")[1:-1]
+    ]
+    assert [len(row) for row in cells] == [3, 3, 3]
+    for actual, row in enumerate(cells):
+        for predicted, (shade, text) in enumerate(row):
+            share = float((said[labels == actual] == predicted).mean())
+            assert text == (f"{100 * share:.0f}" if share >= 0.005 else "")
+            assert shade == f"{max(share, 0.03) if share else 0:.2f}"
+    assert len({text for row in cells for _, text in row}) > 2  # negative control: they differ
+
+
+def test_the_cells_of_many_classes_have_no_numbers() -> None:
+    assert confusion.cell(0.25, confusion.NUMBERED) == ("0.25", "25")
+    assert confusion.cell(0.25, confusion.NUMBERED + 1) == ("0.25", "")
+    assert confusion.cell(0.004, 3) == ("0.03", "")
+    assert confusion.cell(0.0, 3) == ("0.00", "")
+
+
+def test_a_matrix_of_very_many_classes_is_a_picture_and_says_its_largest_confusions(tmp_path: Path) -> None:
+    names = [f"class{i:03d}" for i in range(40)]
+    finished_run.write(tmp_path, class_names=names, n=400)
+    found = finished_run.read(tmp_path)
+    shown = confusion.confusions(found)[0]
+    assert shown.title == "zero-shot"
+    assert shown.picture is not None
+    assert "<image" in shown.picture
+    assert len(shown.picture) < 50_000
+    assert shown.rows == []
+    labels, said = found.sets.labels, found.predictions["zero_shot"].predicted
+    (share,) = re.findall(r"called class\d+ (\d+) %", shown.caption)[:1]
+    most = max(((said == b) & (labels == a)).sum() for a in range(40) for b in range(40) if a != b)
+    assert int(share) == round(100 * most / 10)
+
+
+def test_a_perfect_method_confuses_nothing() -> None:
+    names = ["a", "b"]
+    assert confusion.largest(np.eye(2), names) == "No image is confused."
+    assert confusion.largest(np.array([[0.75, 0.25], [0, 1]]), names) == "Most often: a called b 25 %."
+
+
+@pytest.mark.parametrize("what", ["active", "ranking", "sets"])
+def test_results_of_another_active_set_are_refused(tmp_path: Path, what: str) -> None:
+    finished_run.write(tmp_path)
+    if what == "ranking":
+        path = tmp_path / "ranking.json"
+        path.write_text(path.read_text().replace('"active": "photo"', '"active": "wide"'))
+    if what == "sets":
+        path = tmp_path / "metrics" / "prompt_sets.json"
+        path.write_text(path.read_text().replace('"scenes"', '"seens"'))
+    with pytest.raises(DataError, match="not those of the active set"):
+        finished_run.read(tmp_path, active="absent" if what == "active" else "photo")
+
+
+def test_a_colour_in_a_prompt_is_text(tmp_path: Path) -> None:
+    said = 'fill: #010101; style="fill: #010101" {classname}'
+    finished_run.write(tmp_path, templates=[said, "a {classname}"])
+    assert Tags(html_of(tmp_path)).text.count(said) == 3  # in the table, among the chosen, in the chart
+
+
+def test_a_set_that_is_called_like_a_method_is_compared_as_a_set(tmp_path: Path) -> None:
+    finished_run.write(tmp_path, sets=["projection", "other"])
+    assert "clipcifar compare set:projection other " in html_of(tmp_path, active="projection")
+
+
+def test_very_many_sets_are_counted_not_named() -> None:
+    found = compare.from_counts(1000, n_correct_a=500, only_a=5, only_b=5)
+    same = [compare.NamedDifference(f"set{i}", found, 1.0) for i in range(60)]
+    assert verdicts.of_sets(same, active="photo") == ["No difference shown between photo and 60 other sets."]

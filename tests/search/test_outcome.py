@@ -1,0 +1,665 @@
+"""What a search for prompts found: counted, written by its stage, and told to a person."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+from numpy.typing import NDArray
+
+from clipcifar.core import files
+from clipcifar.core.errors import DataError
+from clipcifar.embeddings.sentences import SentenceEmbedder
+from clipcifar.evaluation import compare
+from clipcifar.evaluation.verdict import verdict
+from clipcifar.methods import zero_shot
+from clipcifar.prompts import pool as prompt_pool
+from clipcifar.prompts.sets import expand_set
+from clipcifar.report.ranking import chosen_templates, gains_text, summary
+from clipcifar.search import candidates, outcome as search, ranking
+from clipcifar.search.candidates import Candidate
+from clipcifar.store import container, embeddings as store, splits
+from clipcifar.store.model import WEIGHTS_FILE, ModelDescription, config_sha256
+from clipcifar.store.predictions import read_predictions
+from clipcifar.store.prompt_set import OWN_SENTENCES, PromptSet
+from stages import embed_pool, rank_prompts, zero_shot as zero_shot_stage
+from tests.support.made import DIM, NAMES, prototypes, write_embeddings
+from tests.support.synthetic import unit
+
+# --- from_counts ---------------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 60), st.integers(0, 30), st.integers(0, 5))
+def test_counted_images_compare_as_the_images_do(
+    only_a: int, only_b: int, both: int, neither: int, seed: int
+) -> None:
+    n = only_a + only_b + both + neither
+    if not n:
+        return
+    kinds = np.random.default_rng(seed).permutation(np.repeat(range(4), [only_a, only_b, both, neither]))
+    a, b = (kinds == 0) | (kinds == 2), (kinds == 1) | (kinds == 2)
+    found = compare.from_counts(n, n_correct_a=only_a + both, only_a=only_a, only_b=only_b, seed=seed)
+    assert found == compare.paired(a, b, seed=seed)
+    assert found.accuracy_a == pytest.approx(a.mean())
+    assert found.accuracy_b == pytest.approx(b.mean())
+
+
+def test_a_comparison_of_counts_by_hand() -> None:
+    found = compare.from_counts(200, n_correct_a=120, only_a=0, only_b=6)
+    assert (found.n, found.only_a, found.only_b) == (200, 0, 6)
+    assert (found.accuracy_a, found.accuracy_b) == (0.6, 0.63)
+    assert found.difference == 0.03
+    assert found.p_value == pytest.approx(2 / 64)
+    assert 0 < found.low < 0.03 < found.high < 0.06
+    assert compare.from_counts(200, n_correct_a=120, only_a=0, only_b=6, seed=1).difference == 0.03
+
+
+def test_nothing_discordant_is_no_difference_and_no_doubt() -> None:
+    found = compare.from_counts(50, n_correct_a=20, only_a=0, only_b=0)
+    assert (found.difference, found.low, found.high, found.p_value) == (0, 0, 0, 1)
+    assert found.accuracy_a == found.accuracy_b == 0.4
+
+
+# --- rows, names and gains -----------------------------------------------------------------------
+
+
+def selected(**values: Any) -> ranking.Selection:
+    """Three candidates on 100 images of which the reference gets 50 right; the second is the best."""
+    whole = ranking.Selection(
+        singles=ranking.Tally(100, np.array([50, 62, 40]), np.array([1, 0, 15]), np.array([1, 12, 5])),
+        order=np.array([1, 0, 2]),
+        ensemble=[1, 2],
+        averaged=[0, 2],
+        train_accuracy=[0.62, 0.7],
+        val_accuracy={"ensemble": 0.6, "average": 0.5, "active": 0.4},
+        kind="ensemble",
+        weights=np.eye(3, dtype=np.float32),
+    )
+    return replace(whole, **values)
+
+
+OFFERED = [
+    Candidate("a {classname}.", ["photo", "more"], [["a x."]]),
+    Candidate(OWN_SENTENCES, ["scenes"], [["x!"]]),
+    Candidate("the {classname}.", ["more"], [["the x."]]),
+]
+
+
+def test_candidates_are_listed_best_first_with_p_values_corrected_over_all_of_them() -> None:
+    rows = search.candidate_rows(OFFERED, selected())
+    assert [(row["template"], row["sets"]) for row in rows] == [
+        ("all of scenes", ["scenes"]),
+        ("a {classname}.", ["photo", "more"]),
+        ("the {classname}.", ["more"]),
+    ]
+    assert [row["accuracy"] for row in rows] == [0.62, 0.5, 0.4]
+    assert [row["difference"] for row in rows] == pytest.approx([0.12, 0, -0.1])
+    alone = [compare.mcnemar_exact(0, 12), 1.0, compare.mcnemar_exact(15, 5)]
+    assert [row["p_holm"] for row in rows] == pytest.approx([3 * alone[0], 1.0, 2 * alone[2]])
+
+
+def test_the_bars_are_the_best_candidates_in_points_with_their_interval(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(search, "SHOWN", 2)
+    rows = search.plot_rows(OFFERED, selected())
+    assert [(row["template"], row["set"]) for row in rows] == [
+        ("all of scenes", "scenes"),
+        ("a {classname}.", "photo"),
+    ]
+    assert [row["accuracy"] for row in rows] == [0.62, 0.5]
+    assert [row["points"] for row in rows] == pytest.approx([12, 0])
+    expected = compare.paired(np.arange(100) < 50, np.arange(100) < 62)
+    assert (rows[0]["low"], rows[0]["high"]) == pytest.approx((100 * expected.low, 100 * expected.high))
+    assert 0 < rows[0]["low"] < 12 < rows[0]["high"]
+
+
+def test_the_gain_of_one_of_several_candidates_is_a_share_of_the_images() -> None:
+    found = selected().singles
+    assert [search.gain(found, row) for row in range(3)] == pytest.approx([0, 0.12, -0.1])
+    assert search.gain(found) == 0
+
+
+def test_optimism_is_what_train_promised_and_test_did_not_keep() -> None:
+    assert search.Gains(train=0.05, val=0.04, test=0.02).optimism == pytest.approx(0.03)
+    assert search.Gains(train=0.01, val=0.0, test=0.02).optimism == pytest.approx(-0.01)
+
+
+def test_the_chosen_classifier_has_a_name_and_members() -> None:
+    assert search.name_of(selected()) == "the ensemble of 2 templates"
+    assert selected().members == [1, 2]
+    assert search.name_of(selected(ensemble=[1])) == "the best single template"
+    assert search.name_of(selected(kind="average")) == "the plain average of 2 templates"
+    assert selected(kind="average").members == [0, 2]
+
+
+# --- the stage -----------------------------------------------------------------------------------
+
+SETTINGS: dict[str, Any] = {
+    "model": {"name": "tiny", "pretrained": None, "path": "data/none", "seed": 0, "allow_pickle": False},
+    "prompts": {"active": "photo", "sets": {}},
+}
+# How much of the next class the sentences of most of the pool's templates mean: of an average of
+# templates most of which are wrong val thinks little.
+ASTRAY = {"ensemble": 1.2, "average": 0.0}
+
+
+def pool() -> PromptSet:
+    return prompt_pool.expand(NAMES, dataset="made")
+
+
+def write_search(folder: Path, *, kind: str = "ensemble", permute_test_labels: bool = False) -> None:
+    """All that the stage reads: the files of `made`, prompts/photo.json, prompts/other.json and pool.h5."""
+    write_embeddings(folder, permute_test_labels=permute_test_labels)
+    for name in ("photo", "other"):
+        values = {"template_mode": "shared", "templates": [f"{name} {{classname}}"]}
+        found = expand_set(name, values, class_names=NAMES, dataset="made")
+        assert found is not None
+        assert found.sentences == store.read_texts(folder / "texts" / f"{name}.h5").sentences
+        files.write_json(folder / "prompts" / f"{name}.json", {**asdict(found), "class_names": NAMES})
+    attributes = store.read_images(folder / "images.h5").attributes
+    found = pool()
+    rng = np.random.default_rng(12)
+    centres, labels = prototypes(), np.array(found.class_index, dtype=np.int64)
+    astray = ASTRAY[kind] * (np.array(found.template_index) >= 20)[:, None]
+    rows = centres[labels] + astray * centres[(labels + 1) % 3]
+    store.write_texts(
+        folder / "pool.h5",
+        embeddings=unit(rows + 2 * rng.standard_normal(rows.shape) / np.sqrt(DIM)),
+        class_index=labels,
+        sentences=found.sentences,
+        attributes={key: attributes[key] for key in store.SHARED_FIELDS if key in attributes},
+    )
+
+
+def run(folder: Path, values: dict[str, Any] = SETTINGS) -> Path:
+    """Run the stage on the files in `folder`; what it writes is under the folder returned."""
+    inputs = ("images.h5", "prompts", "texts", "pool.h5", "splits.h5")
+    outputs = ("ranking.json", "p.h5", "m.json", "plots")
+    rank_prompts.main(
+        values, *(folder / name for name in inputs), *(folder / "out" / name for name in outputs)
+    )
+    return folder / "out"
+
+
+def read(folder: Path, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "out" / name).read_text())
+    return found
+
+
+def kind_of(folder: Path) -> str:
+    """Which of the two val preferred."""
+    accuracies = read(folder, "ranking.json")["val_accuracy"]
+    return "ensemble" if accuracies["ensemble"] > accuracies["average"] else "average"
+
+
+@pytest.fixture(scope="module", params=list(ASTRAY))
+def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp(request.param)
+    write_search(folder, kind=request.param)
+    run(folder)
+    assert kind_of(folder) == request.param
+    return folder
+
+
+class Naive:
+    """The search's files by hand: embeddings looked up by sentence, classifiers of the sets as written."""
+
+    def __init__(self, folder: Path) -> None:
+        self.dataset = str(store.read_images(folder / "images.h5").attributes["dataset"])
+        self.images = store.read_images(folder / "images.h5")
+        rows = splits.read_splits(folder / "splits.h5", self.images.train.ids, dataset_digest="1")
+        self.parts = {
+            "train": self.images.train.part(rows.train),
+            "val": self.images.train.part(rows.val),
+            "test": (self.images.test.embeddings, self.images.test.labels),
+        }
+        self.embedding_of: dict[str, NDArray[np.float32]] = {}
+        for path in (*sorted((folder / "texts").glob("*.h5")), folder / "pool.h5"):
+            texts = store.read_texts(path)
+            self.embedding_of.update(zip(texts.sentences, texts.embeddings, strict=True))
+        self.reference = self.weights({"template_mode": "shared", "templates": ["photo {classname}"]})
+
+    def weights(self, values: dict[str, Any]) -> NDArray[np.float32]:
+        """The zero-shot classifier of a set in params.yaml's form."""
+        found = expand_set("again", values, class_names=NAMES, dataset=self.dataset)
+        assert found is not None
+        rows = np.stack([self.embedding_of[text] for text in found.sentences])
+        return zero_shot.class_weights(rows, np.array(found.class_index), class_names=NAMES)
+
+    def predicted(self, part: str, weights: NDArray[np.float32]) -> NDArray[np.int64]:
+        return np.asarray((self.parts[part][0] @ weights.T).argmax(axis=1))
+
+    def right(self, part: str, weights: NDArray[np.float32]) -> NDArray[np.bool_]:
+        return self.predicted(part, weights) == self.parts[part][1]
+
+    def gain(self, part: str, weights: NDArray[np.float32]) -> float:
+        return float(self.right(part, weights).mean() - self.right(part, self.reference).mean())
+
+
+def test_the_metrics_are_those_of_every_method_and_more(finished: Path, tmp_path: Path) -> None:
+    outputs = [tmp_path / name for name in ("p.h5", "m.json", "plots")]
+    zero_shot_stage.main(
+        SETTINGS, finished / "images.h5", finished / "texts", finished / "splits.h5", *outputs
+    )
+    common, found = json.loads(outputs[1].read_text()), read(finished, "m.json")
+    assert set(found) - set(common) == {"selected", "gain", "vs_active"}
+    assert set(common) <= set(found)
+    assert set(found["per_class"]) == set(NAMES)
+    written = read_predictions(finished / "out" / "p.h5")
+    assert written.attributes["method"] == "rank_prompts"
+    assert found["accuracy"] == round(float((written.scores.argmax(axis=1) == written.labels).mean()), 5)
+
+
+def test_the_set_as_written_is_the_classifier_that_was_measured(finished: Path) -> None:
+    naive, data, found = Naive(finished), read(finished, "ranking.json"), read(finished, "m.json")
+    weights = naive.weights(data["set"])
+    assert round(float(naive.right("test", weights).mean()), 5) == found["accuracy"]
+    scores = read_predictions(finished / "out" / "p.h5").scores
+    np.testing.assert_allclose(scores, 20 * naive.parts["test"][0] @ weights.T, atol=1e-4)
+    assert found["selected"] == {"n_templates": len(data["set"]["templates"]), "n_candidates": 302}
+
+
+def test_gains_are_differences_from_the_active_set_on_each_split(finished: Path) -> None:
+    naive, data, found = Naive(finished), read(finished, "ranking.json"), read(finished, "m.json")
+    weights, gain = naive.weights(data["set"]), data["gain"]
+    assert gain["optimism"] == gain["train"] - gain["test"]
+    for part in ("train", "val", "test"):
+        assert gain[part] == pytest.approx(naive.gain(part, weights))
+        assert found["gain"][part] == round(gain[part], 5)
+    assert found["gain"]["optimism"] == pytest.approx(
+        found["gain"]["train"] - found["gain"]["test"], abs=1.1e-5
+    )
+    assert len({gain[part] for part in ("train", "val", "test")}) > 1
+    assert data["n"] == {"train": 180, "test": 90}
+
+
+def test_the_comparison_with_the_active_set_is_that_of_the_test_predictions(finished: Path) -> None:
+    naive, data = Naive(finished), read(finished, "ranking.json")
+    chosen = read_predictions(finished / "out" / "p.h5").scores.argmax(axis=1)
+    active = naive.predicted("test", naive.reference)
+    found = compare.compare(active, chosen, naive.parts["test"][1], class_names=NAMES)
+    assert read(finished, "m.json")["vs_active"] == {
+        name: pytest.approx(getattr(found.overall, name), abs=6e-6)
+        for name in ("difference", "low", "high", "p_value")
+    }
+    assert data["verdict"] == verdict(found, name_a="photo", name_b=data["chosen"])
+
+
+def test_every_candidate_is_counted_on_train_and_compared_with_the_active_set(finished: Path) -> None:
+    naive, rows = Naive(finished), read(finished, "ranking.json")["candidates"]
+    assert {row["template"] for row in rows} == {
+        "photo {classname}",
+        "other {classname}",
+        *pool().templates,
+    }
+    known, p_values = naive.right("train", naive.reference), []
+    for row in rows:
+        values = {"template_mode": "shared", "templates": [row["template"]]}
+        own = naive.right("train", naive.weights(values))
+        assert row["accuracy"] == pytest.approx(own.mean())
+        assert row["difference"] == pytest.approx(own.mean() - known.mean())
+        p_values.append(compare.mcnemar_exact(int((known & ~own).sum()), int((own & ~known).sum())))
+    assert [row["p_holm"] for row in rows] == pytest.approx(compare.holm(p_values))
+    assert rows == sorted(rows, key=lambda row: -row["accuracy"])
+    assert {row["template"]: row["sets"] for row in rows}["other {classname}"] == ["other"]
+    assert sum(row["sets"] == [prompt_pool.NAME] for row in rows) == 300
+
+
+def test_the_ensemble_is_written_member_by_member_with_what_each_added_on_train(finished: Path) -> None:
+    naive, data = Naive(finished), read(finished, "ranking.json")
+    members = [row["template"] for row in data["ensemble"]]
+    assert set(members) <= {row["template"] for row in data["candidates"][: ranking.SHORTLIST]}
+    assert len(members) > 1
+    for i, row in enumerate(data["ensemble"]):
+        weights = naive.weights({"template_mode": "shared", "templates": members[: i + 1]})
+        assert row["train_accuracy"] == pytest.approx(naive.right("train", weights).mean())
+    everything = naive.weights(
+        {"template_mode": "shared", "templates": [row["template"] for row in data["candidates"]]}
+    )
+    accuracies = data["val_accuracy"]
+    assert accuracies["average"] == pytest.approx(naive.right("val", everything).mean())
+    assert accuracies["active"] == pytest.approx(naive.right("val", naive.reference).mean())
+    assert accuracies["ensemble"] == pytest.approx(naive.right("val", weights).mean())
+    if kind_of(finished) == "ensemble":
+        assert data["chosen"] == f"the ensemble of {len(members)} templates"
+        assert data["set"]["templates"] == members
+    else:
+        assert data["chosen"] == "the plain average of 302 templates"
+        assert sorted(data["set"]["templates"]) == sorted(row["template"] for row in data["candidates"])
+
+
+def test_test_labels_choose_nothing(finished: Path, tmp_path: Path) -> None:
+    write_search(tmp_path, kind=kind_of(finished), permute_test_labels=True)
+    run(tmp_path)
+    plain, permuted = read(finished, "ranking.json"), read(tmp_path, "ranking.json")
+    for key in ("set", "ensemble", "candidates", "chosen", "val_accuracy", "active"):
+        assert plain[key] == permuted[key]
+    before, after = read(finished, "m.json"), read(tmp_path, "m.json")
+    assert before["selected"] == after["selected"]
+    assert before["calibrated"]["temperature"] == after["calibrated"]["temperature"]
+    for part in ("train", "val"):
+        assert before["gain"][part] == after["gain"][part]
+    bars = "out/plots/ranking.csv"
+    assert (finished / bars).read_bytes() == (tmp_path / bars).read_bytes()
+    scores = [read_predictions(f / "out" / "p.h5").scores.tobytes() for f in (finished, tmp_path)]
+    assert scores[0] == scores[1]
+    assert after["accuracy"] < 0.55 < before["accuracy"]  # the labels were other ones
+
+
+def edit_images(folder: Path, arrays: dict[str, NDArray[Any]], **attributes: Any) -> None:
+    """Replace arrays and attributes of the image file."""
+    path = folder / "images.h5"
+    file = container.read(path, kind="image embeddings")
+    own = {name: value for name, value in file.attributes.items() if name not in container._DIGESTS}
+    container.write(
+        path, kind="image embeddings", arrays={**file.arrays, **arrays}, attributes={**own, **attributes}
+    )
+
+
+def test_other_test_images_choose_nothing_and_other_train_labels_do(finished: Path, tmp_path: Path) -> None:
+    plain = read(finished, "ranking.json")
+    images = store.read_images(finished / "images.h5")
+    for name, key, values in (
+        ("test", "test/embeddings", -images.test.embeddings),
+        ("train", "train/labels", (images.train.labels + 1) % 3),
+    ):
+        write_search(tmp_path / name, kind=kind_of(finished))
+        edit_images(tmp_path / name, {key: values})
+        run(tmp_path / name)
+    test, train = read(tmp_path / "test", "ranking.json"), read(tmp_path / "train", "ranking.json")
+    for key in ("set", "ensemble", "candidates", "val_accuracy"):
+        assert plain[key] == test[key]
+    assert test["gain"]["test"] != plain["gain"]["test"]
+    assert plain["candidates"] != train["candidates"]
+    assert plain["ensemble"] != train["ensemble"]
+
+
+def write_scenes(folder: Path, *, noise: float) -> None:
+    """One more set, in which each class has sentences of its own; a dataset that such a set may name."""
+    edit_images(folder, {}, dataset="imagefolder")
+    sentences = {"cat": ["a cat asleep", "a cat awake"], "dog": ["a dog digs"], "eel": ["an [eel|eel!]"]}
+    values = {"template_mode": "per_class", "dataset": "imagefolder", "sentences": sentences}
+    found = expand_set("scenes", values, class_names=NAMES, dataset="imagefolder")
+    assert found is not None
+    files.write_json(folder / "prompts" / "scenes.json", {**asdict(found), "class_names": NAMES})
+    attributes = store.read_texts(folder / "pool.h5").attributes
+    off = noise * np.random.default_rng(3).standard_normal((len(found.sentences), DIM)) / np.sqrt(DIM)
+    store.write_texts(
+        folder / "texts" / "scenes.h5",
+        embeddings=unit(prototypes()[found.class_index] + off),
+        class_index=np.array(found.class_index, dtype=np.int64),
+        sentences=found.sentences,
+        attributes={key: value for key, value in attributes.items() if key not in container._DIGESTS},
+    )
+
+
+@pytest.mark.parametrize("kind", ASTRAY)
+def test_a_set_with_sentences_of_its_own_may_join_the_ensemble_and_is_no_part_of_the_average(
+    kind: str, tmp_path: Path
+) -> None:
+    write_search(tmp_path, kind=kind)
+    write_scenes(tmp_path, noise=0.2 if kind == "ensemble" else 8.0)
+    run(tmp_path)
+    assert kind_of(tmp_path) == kind
+    naive, data, found = Naive(tmp_path), read(tmp_path, "ranking.json"), read(tmp_path, "m.json")
+    assert found["selected"]["n_candidates"] == 303
+    right = naive.right("test", naive.weights(data["set"]))
+    assert found["accuracy"] == round(float(right.mean()), 5)
+    plain = [row["template"] for row in data["candidates"] if row["template"] != "all of scenes"]
+    assert len(plain) == 302
+    average = naive.weights({"template_mode": "shared", "templates": plain})
+    assert data["val_accuracy"]["average"] == pytest.approx(naive.right("val", average).mean())
+    if kind == "average":
+        assert sorted(data["set"]["templates"]) == sorted(plain)
+        assert data["chosen"] == "the plain average of 302 templates"
+    else:
+        assert data["ensemble"][0]["template"] == data["candidates"][0]["template"] == "all of scenes"
+        assert (data["set"]["template_mode"], data["set"]["dataset"]) == ("per_class", "imagefolder")
+        others = [row["template"] for row in data["ensemble"][1:]]
+        assert data["set"]["sentences"]["eel"] == [
+            "an eel",
+            "an eel!",
+            *(template.replace("{classname}", "eel") for template in others),
+        ]
+
+
+def test_two_runs_give_the_same_bytes(tmp_path: Path) -> None:
+    written = []
+    for name in ("one", "two"):
+        write_search(tmp_path / name)
+        out = run(tmp_path / name)
+        paths = sorted(path for path in out.rglob("*") if path.is_file())
+        written.append({path.relative_to(out): path.read_bytes() for path in paths})
+    assert written[0] == written[1]
+    assert {str(path) for path in written[0]} >= {"ranking.json", "p.h5", "m.json", "plots/ranking.csv"}
+
+
+def test_the_bar_plot_has_the_best_thirty_in_descending_order(finished: Path) -> None:
+    with open(finished / "out" / "plots" / "ranking.csv", encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    ranked = read(finished, "ranking.json")["candidates"]
+    assert len(rows) == 30 < len(ranked)
+    assert [row["template"] for row in rows] == [row["template"] for row in ranked[:30]]
+    accuracies = [float(row["accuracy"]) for row in rows]
+    assert accuracies == sorted(accuracies, reverse=True)
+    for row, candidate in zip(rows, ranked, strict=False):
+        assert row["set"] == candidate["sets"][0]
+        assert float(row["accuracy"]) == pytest.approx(candidate["accuracy"], abs=6e-6)
+        assert float(row["points"]) == pytest.approx(100 * candidate["difference"], abs=6e-6)
+        assert float(row["low"]) <= float(row["points"]) <= float(row["high"])
+
+
+def refused(folder: Path, values: dict[str, Any] = SETTINGS) -> DataError:
+    with pytest.raises(DataError) as caught:
+        run(folder, values)
+    assert not (folder / "out").exists()
+    return caught.value
+
+
+def rewrite(path: Path, **changed: Any) -> None:
+    """The same sentence embeddings with other attributes."""
+    texts = store.read_texts(path)
+    own = {key: value for key, value in texts.attributes.items() if key not in container._DIGESTS}
+    store.write_texts(
+        path,
+        embeddings=texts.embeddings,
+        class_index=texts.class_index,
+        sentences=texts.sentences,
+        attributes={**own, **changed},
+    )
+
+
+@pytest.mark.parametrize("field", ["name", "pretrained"])
+def test_embeddings_of_another_model_than_params_yaml_asks_for_are_refused(
+    field: str, tmp_path: Path
+) -> None:
+    write_search(tmp_path)
+    assert "another" in refused(tmp_path, {**SETTINGS, "model": {**SETTINGS["model"], field: "another"}}).what
+    run(tmp_path)  # and nothing else was wrong
+
+
+@pytest.mark.parametrize("name", ["pool.h5", "texts/photo.h5", "texts/other.h5"])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("weights_sha256", "1"), ("class_names", '["dog","cat","eel"]'), ("logit_scale", 21.0)],
+)
+def test_sentences_of_another_model_are_refused_whichever_file_has_them(
+    name: str, field: str, value: str | float, tmp_path: Path
+) -> None:
+    write_search(tmp_path)
+    rewrite(tmp_path / name, **{field: value})
+    assert f"{field} is" in refused(tmp_path).what
+
+
+def test_a_template_of_the_pool_that_did_not_fit_the_model_is_not_offered(tmp_path: Path) -> None:
+    write_search(tmp_path)
+    path = tmp_path / "pool.h5"
+    texts = store.read_texts(path)
+    store.write_texts(
+        path,
+        embeddings=texts.embeddings[:-1],
+        class_index=texts.class_index[:-1],
+        sentences=texts.sentences[:-1],
+        attributes={key: v for key, v in texts.attributes.items() if key not in container._DIGESTS},
+    )
+    run(tmp_path)
+    rows = read(tmp_path, "ranking.json")["candidates"]
+    assert len(rows) == 301
+    assert pool().templates[-1] not in [row["template"] for row in rows]
+
+
+def test_a_split_of_another_dataset_is_refused(tmp_path: Path) -> None:
+    write_search(tmp_path)
+    train = store.read_images(tmp_path / "images.h5").train
+    rows = splits.read_splits(tmp_path / "splits.h5", train.ids, dataset_digest="1")
+    splits.write_splits(tmp_path / "splits.h5", train.ids, rows, attributes={"dataset_digest": "2"})
+    assert "another dataset" in refused(tmp_path).what
+
+
+def test_an_active_set_without_embeddings_is_named(tmp_path: Path) -> None:
+    write_search(tmp_path)
+    assert "absent" in str(refused(tmp_path, {**SETTINGS, "prompts": {"active": "absent", "sets": {}}}))
+
+
+def test_another_active_set_is_another_reference_and_ranks_the_same(finished: Path, tmp_path: Path) -> None:
+    write_search(tmp_path, kind=kind_of(finished))
+    run(tmp_path, {**SETTINGS, "prompts": {"active": "other", "sets": {}}})
+    photo, other = read(finished, "ranking.json"), read(tmp_path, "ranking.json")
+    assert (photo["active"], other["active"]) == ("photo", "other")
+    assert photo["set"] == other["set"]
+    assert [row["accuracy"] for row in photo["candidates"]] == [
+        row["accuracy"] for row in other["candidates"]
+    ]
+    by_name = {row["template"]: row["difference"] for row in other["candidates"]}
+    assert by_name["other {classname}"] == 0
+    assert by_name["photo {classname}"] != 0
+
+
+# --- the pool's stage ----------------------------------------------------------------------------
+
+
+def test_the_pool_as_its_stage_embeds_it_has_every_sentence_of_every_candidate(
+    tiny_clip: Path, tmp_path: Path
+) -> None:
+    weights = files.file_sha256(tiny_clip / WEIGHTS_FILE)
+    config = config_sha256(tiny_clip)
+    description = ModelDescription("m", "", "x", "", weights, config, {}, 32, 10.0)
+    description.write(tmp_path / "model.json")
+    names = ["sea_lion", "eel"]
+    files.write_json(tmp_path / "classes.json", {"class_names": names, "dataset": "imagefolder"})
+    embed = {"device": "cpu", "precision": "fp32", "batch_size": 8, "workers": None}
+    path = tmp_path / "pool.h5"
+    embed_pool.main({"embed": embed}, tmp_path / "classes.json", tiny_clip, tmp_path / "model.json", path)
+
+    texts = store.read_texts(path)
+    expected = prompt_pool.expand(names, dataset="imagefolder")
+    assert texts.sentences == expected.sentences
+    assert texts.class_index.tolist() == expected.class_index
+    assert texts.class_names == names
+    assert texts.attributes["weights_sha256"] == weights
+    assert texts.attributes["logit_scale"] == 10.0
+    picked = np.random.default_rng(0).permutation(len(texts.sentences))[:20]
+    alone = SentenceEmbedder(description, tiny_clip, "cpu").embed_rows([texts.sentences[i] for i in picked])
+    np.testing.assert_allclose(texts.embeddings[picked], alone, atol=1e-6)
+
+    offered = candidates.collect([expected], num_classes=2)
+    embedding_of = dict(zip(texts.sentences, texts.embeddings, strict=True))
+    assert candidates.sums(offered, embedding_of).shape == (300, 2, 32)
+
+
+# --- the summary ---------------------------------------------------------------------------------
+
+
+def told(**values: Any) -> dict[str, Any]:
+    """A small `data/ranking.json`."""
+    return {
+        "active": "photo",
+        "chosen": "the ensemble of 2 templates",
+        "verdict": "it is better, by a lot.",
+        "n": {"train": 45_000, "test": 10_000},
+        "kind": "ensemble",
+        "val_accuracy": {"ensemble": 0.91, "average": 0.9, "active": 0.905},
+        "gain": {"train": 0.0123, "val": 0.01, "test": -0.0045, "optimism": 0.0168},
+        "set": {"template_mode": "shared", "templates": ["one {classname}.", "two {classname}."]},
+        "candidates": [
+            {
+                "template": f"number {i} {{classname}}",
+                "sets": ["photo", "wide"] if i == 0 else ["pool"],
+                "accuracy": 0.9 - i / 100,
+                "difference": 0.02 - i / 100,
+                "p_holm": [0.00001, 0.0321, 1.0, 1.0][i],
+            }
+            for i in range(4)
+        ],
+        **values,
+    }
+
+
+def test_the_summary_shows_the_best_templates_and_no_more_than_asked_for() -> None:
+    lines = summary(told(), top=2)
+    rows = [line for line in lines if line.startswith("| number")]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    assert cells == [
+        ["number 0 {classname}", "photo, wide", "0.9000", "+2.00", "< 0.0001"],
+        ["number 1 {classname}", "pool", "0.8900", "+1.00", "0.0321"],
+    ]
+    assert lines[0] == "4 single templates on 45,000 train images:"
+    assert any("points over photo" in line for line in lines)
+    assert any("Holm" in line and "against photo" in line for line in lines)
+    assert len([line for line in summary(told(), top=99) if line.startswith("| number")]) == 4
+
+
+def test_the_summary_ends_with_what_was_chosen_the_verdict_and_the_gains() -> None:
+    lines = summary(told(), top=1)
+    at = lines.index("Chosen: the ensemble of 2 templates")
+    assert lines[at + 1 : at + 4] == ["  one {classname}.", "  two {classname}.", ""]
+    assert lines[-3] == "On val: the greedy ensemble 0.9100, the plain average 0.9000, photo 0.9050."
+    assert lines[-2] == "On test, asked once: it is better, by a lot."
+    assert lines[-1] == gains_text(told())
+    assert gains_text(told()) == (
+        "Gain over photo: +1.23 points on the 45,000 train images that chose it, "
+        "-0.45 on the 10,000 test images; optimism +1.68."
+    )
+
+
+def test_no_luck_is_spoken_of_where_nothing_was_chosen_on_train() -> None:
+    assert gains_text(told(kind="average")) == (
+        "Gain over photo: +1.23 points on the 45,000 train images, which had no part in this choice, "
+        "-0.45 on the 10,000 test images."
+    )
+
+
+def test_two_bars_of_one_text_can_be_told_apart() -> None:
+    same = [Candidate("a {classname}.", [name], [["a cat."], ["a dog."]]) for name in ("mine", "yours")]
+    other = Candidate("one {classname}.", ["mine"], [["one cat."], ["one dog."]])
+    shown = [row["template"] for row in search.plot_rows([*same, other], selected())]
+    assert sorted(shown) == ["a {classname}. (mine)", "a {classname}. (yours)", "one {classname}."]
+
+
+@pytest.mark.parametrize(("num_members", "more"), [(12, None), (13, 1), (302, 290)])
+def test_a_long_list_of_members_is_cut_and_says_by_how_many(num_members: int, more: int | None) -> None:
+    templates = [f"<{i}> {{classname}}" for i in range(num_members)]
+    lines = summary(told(set={"template_mode": "shared", "templates": templates}), top=1)
+    assert [line for line in lines if line.startswith("  <")] == [f"  {text}" for text in templates[:12]]
+    assert [line for line in lines if "more" in line] == ([f"  … and {more} more"] if more else [])
+
+
+def test_a_set_with_sentences_of_its_own_is_shown_class_by_class() -> None:
+    values = {
+        "template_mode": "per_class",
+        "dataset": "cifar10",
+        "sentences": {"cat": ["a cat.", "a cat on a mat."], "sea_lion": ["a sea lion."]},
+    }
+    shown = ["cat: a cat. / a cat on a mat.", "sea_lion: a sea lion."]
+    assert chosen_templates(told(set=values)) == shown
+    lines = summary(told(set=values), top=1)
+    at = lines.index("Chosen: the ensemble of 2 templates")
+    assert lines[at + 1 : at + 4] == [*(f"  {text}" for text in shown), ""]

@@ -1,0 +1,281 @@
+"""The stages of the methods, run on small files: what they refuse, what they record, what they read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from clipcifar.core.errors import ConfigError, DataError
+from clipcifar.evaluation import compare
+from clipcifar.methods.linear_probe import fit
+from clipcifar.store import container, embeddings as store, heads, set_predictions, splits
+from stages import linear_probe, mlp_probe, projection, prompt_sets, zero_shot
+from tests.support.import_closure import ROOT
+from tests.support.made import write_embeddings
+
+_TRAINING = {
+    "hidden": 4,
+    "dropout": 0.1,
+    "learning_rate": 0.01,
+    "weight_decay": 0.0,
+    "batch_size": 64,
+    "max_epochs": 1,
+    "patience": 1,
+    "seeds": [0],
+    "device": "cpu",
+}
+SETTINGS: dict[str, Any] = {
+    "model": {"name": "tiny", "pretrained": None, "path": "data/none", "seed": 0, "allow_pickle": False},
+    "prompts": {"active": "photo", "sets": {}},
+    "linear_probe": {"c_grid": [0.1, 10], "max_iter": 500},
+    "mlp_probe": _TRAINING,
+    "projection": _TRAINING,
+}
+STAGES: dict[str, tuple[Callable[..., None], tuple[str, ...], tuple[str, ...]]] = {
+    "zero_shot": (zero_shot.main, ("images.h5", "texts", "splits.h5"), ("p.h5", "m.json", "plots")),
+    "prompt_sets": (prompt_sets.main, ("images.h5", "texts", "splits.h5"), ("p.h5", "m.json")),
+    "linear_probe": (linear_probe.main, ("images.h5", "splits.h5"), ("head.h5", "p.h5", "m.json", "plots")),
+    "mlp_probe": (mlp_probe.main, ("images.h5", "splits.h5"), ("head.h5", "p.h5", "m.json", "plots")),
+    "projection": (
+        projection.main,
+        ("images.h5", "texts", "splits.h5"),
+        ("head.h5", "p.h5", "m.json", "plots"),
+    ),
+}
+WITH_TEXTS = [stage for stage, (_, inputs, _) in STAGES.items() if "texts" in inputs]
+TRAINED = [stage for stage, (_, _, outputs) in STAGES.items() if "head.h5" in outputs]
+WITH_SPLITS = [stage for stage, (_, inputs, _) in STAGES.items() if "splits.h5" in inputs]
+
+
+def run(stage: str, folder: Path, settings: Any = SETTINGS) -> Path:
+    """Run a stage on the files in `folder`; what it writes is under the folder returned."""
+    main, inputs, outputs = STAGES[stage]
+    main(settings, *(folder / name for name in inputs), *(folder / "out" / name for name in outputs))
+    return folder / "out"
+
+
+def changed(section: str, **values: Any) -> dict[str, Any]:
+    return {**SETTINGS, section: {**SETTINGS[section], **values}}
+
+
+def rewrite(path: Path, kind: str, **attributes: Any) -> None:
+    """The same file with other attributes, its digests right: a sound file of something else."""
+    file = container.read(path, kind=kind)
+    own = {key: file.attributes[key] for key in file.attributes if key not in container._DIGESTS}
+    container.write(path, kind=kind, arrays=file.arrays, attributes={**own, **attributes})
+
+
+def refused(
+    stage: str, folder: Path, error: type[DataError | ConfigError], settings: Any = SETTINGS
+) -> DataError | ConfigError:
+    with pytest.raises(error) as caught:
+        run(stage, folder, settings)
+    assert not (folder / "out").exists()
+    return caught.value
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("field", ["name", "pretrained"])
+def test_embeddings_of_another_model_are_refused_and_the_field_is_named(
+    stage: str, field: str, tmp_path: Path
+) -> None:
+    write_embeddings(tmp_path)
+    error = refused(stage, tmp_path, DataError, changed("model", **{field: "another"}))
+    assert error.exit_code == 3
+    assert {"name": "model 'tiny'", "pretrained": "pretrained ''"}[field] in error.what
+    assert "another" in error.what
+    run(stage, tmp_path)  # and nothing else was wrong
+
+
+@pytest.mark.parametrize("stage", WITH_TEXTS)
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("weights_sha256", "1"),
+        ("model", "another"),
+        ("pretrained", "another"),
+        ("preprocess", '{"size":32}'),
+        ("class_names", '["dog","cat","eel"]'),
+        ("logit_scale", 21.0),
+    ],
+)
+def test_images_and_sentences_that_differ_in_any_field_are_refused(
+    stage: str, field: str, value: str | float, tmp_path: Path
+) -> None:
+    write_embeddings(tmp_path)
+    rewrite(tmp_path / "texts" / "photo.h5", "text embeddings", **{field: value})
+    error = refused(stage, tmp_path, DataError)
+    assert error.exit_code == 3
+    assert f"{field} is" in error.what
+
+
+@pytest.mark.parametrize("stage", WITH_TEXTS)
+def test_sentences_from_another_device_or_batch_size_are_welcome(stage: str, tmp_path: Path) -> None:
+    write_embeddings(tmp_path)
+    rewrite(tmp_path / "texts" / "photo.h5", "text embeddings", device="cuda", batch_size=7, torch="9.9")
+    assert (run(stage, tmp_path) / "m.json").exists()
+
+
+@pytest.mark.parametrize("stage", WITH_SPLITS)
+def test_a_split_of_another_dataset_is_refused(stage: str, tmp_path: Path) -> None:
+    write_embeddings(tmp_path)
+    rewrite(tmp_path / "splits.h5", "splits", dataset_digest="2")
+    assert "another dataset" in refused(stage, tmp_path, DataError).what
+
+
+@pytest.mark.parametrize("stage", ["zero_shot", "projection"])
+def test_an_active_set_without_embeddings_is_named(stage: str, tmp_path: Path) -> None:
+    write_embeddings(tmp_path)
+    error = refused(stage, tmp_path, DataError, changed("prompts", active="absent"))
+    assert error.where.endswith("absent.h5")
+
+
+@pytest.mark.parametrize("stage", ["linear_probe", "mlp_probe", "projection"])
+def test_an_unknown_key_in_the_stages_own_section_is_refused(stage: str, tmp_path: Path) -> None:
+    write_embeddings(tmp_path)
+    error = refused(stage, tmp_path, ConfigError, changed(stage, momentum=0.9))
+    assert error.exit_code == 2
+    assert "momentum" in error.what
+
+
+class Watched(dict[str, Any]):
+    """Settings that note which sections are asked for."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        super().__init__(settings)
+        self.asked: set[str] = set()
+
+    def __getitem__(self, key: str) -> Any:
+        self.asked.add(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.asked.add(key)
+        return super().get(key, default)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_reads_the_sections_that_dvc_yaml_says_and_no_other(stage: str, tmp_path: Path) -> None:
+    """Or DVC would not know that an edit makes the stage stale."""
+    declared = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]
+    expected = {key.split(".")[0] for key in declared["params"]}
+    if any("${prompts.active}" in dep for dep in declared["deps"]):
+        expected.add("prompts")
+    write_embeddings(tmp_path)
+    settings = Watched({**SETTINGS, "dataset": {}, "split": {}, "embed": {}})
+    run(stage, tmp_path, settings)
+    assert settings.asked == expected
+
+
+def test_a_fit_that_did_not_converge_is_recorded_left_out_and_said_aloud(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_embeddings(tmp_path)
+    out = run("linear_probe", tmp_path, changed("linear_probe", c_grid=[1e-4, 1e4], max_iter=3))
+    written = json.loads((out / "m.json").read_text())
+    assert written["converged"] == {"n": 1, "n_not": 1, "refit": 1}
+    assert heads.read(out / "head.h5")[1]["c"] == 1e-4
+    assert "not converged in 3 iterations, left out of the choice: C = [10000.0]" in capsys.readouterr().out
+    lines = (out / "plots" / "validation.csv").read_text().splitlines()
+    assert [line.split(",")[-1] for line in lines] == ["converged", "True", "False"]
+
+
+def test_no_converged_fit_is_an_error_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    write_embeddings(tmp_path)
+    settings = changed("linear_probe", c_grid=[1e3, 1e4], max_iter=3)
+    assert "max_iter" in refused("linear_probe", tmp_path, ConfigError, settings).fix
+
+
+def test_a_converged_grid_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_embeddings(tmp_path)
+    written = json.loads((run("linear_probe", tmp_path) / "m.json").read_text())
+    assert written["converged"] == {"n": 2, "n_not": 0, "refit": 1}
+    assert "converge" not in capsys.readouterr().out
+
+
+def test_the_linear_probe_is_refitted_on_train_and_val_with_the_c_that_was_chosen(tmp_path: Path) -> None:
+    write_embeddings(tmp_path)
+    arrays, attributes = heads.read(run("linear_probe", tmp_path) / "head.h5")
+    images = store.read_images(tmp_path / "images.h5")
+    train = splits.read_splits(tmp_path / "splits.h5", images.train.ids, dataset_digest="1").train
+    options: dict[str, Any] = {"c": attributes["c"], "max_iter": 500, "class_names": images.class_names}
+    everything, _ = fit(images.train.embeddings, images.train.labels, **options)
+    part, _ = fit(images.train.embeddings[train], images.train.labels[train], **options)
+    np.testing.assert_array_equal(arrays["coefficients"], everything.coefficients)
+    np.testing.assert_array_equal(arrays["intercepts"], everything.intercepts)
+    assert not np.allclose(arrays["coefficients"], part.coefficients)
+
+
+def edit_images(path: Path, **changes: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Change arrays of the image file, by name with `__` for the slash."""
+    file = container.read(path, kind="image embeddings")
+    arrays = dict(file.arrays)
+    for key, change in changes.items():
+        arrays[key.replace("__", "/")] = change(arrays[key.replace("__", "/")])
+    own = {key: file.attributes[key] for key in file.attributes if key not in container._DIGESTS}
+    container.write(path, kind="image embeddings", arrays=arrays, attributes=own)
+
+
+@pytest.mark.parametrize("stage", TRAINED)
+def test_other_test_images_leave_the_head_alone_and_other_train_labels_do_not(
+    stage: str, tmp_path: Path
+) -> None:
+    folders = [tmp_path / name for name in ("plain", "test", "train")]
+    for folder in folders:
+        write_embeddings(folder)
+    edit_images(folders[1] / "images.h5", test__embeddings=lambda rows: rows[::-1].copy())
+    edit_images(folders[2] / "images.h5", train__labels=lambda labels: (labels + 1) % 3)
+    plain, test, train = (
+        {name: array.tobytes() for name, array in heads.read(run(stage, folder) / "head.h5")[0].items()}
+        for folder in folders
+    )
+    assert plain == test
+    assert plain != train
+
+
+def test_every_other_set_is_compared_with_the_active_one_image_by_image(tmp_path: Path) -> None:
+    write_embeddings(tmp_path)
+    out = run("prompt_sets", tmp_path)
+    written, sets = json.loads((out / "m.json").read_text()), set_predictions.read(out / "p.h5")
+    assert "vs_active" not in written["photo"]
+    right = {name: said == sets.labels for name, said in sets.predicted.items()}
+    found = compare.paired(right["photo"], right["other"])
+    assert written["other"]["vs_active"] == {
+        "difference": round(found.difference, 5),
+        "low": round(found.low, 5),
+        "high": round(found.high, 5),
+        "p_holm": round(found.p_value, 5),  # of one comparison there is nothing to correct
+    }
+    turned = json.loads(
+        (run("prompt_sets", tmp_path, changed("prompts", active="other")) / "m.json").read_text()
+    )
+    assert turned["photo"]["vs_active"]["difference"] == -written["other"]["vs_active"]["difference"]
+
+
+def test_several_sets_are_corrected_for_one_another(tmp_path: Path) -> None:
+    write_embeddings(tmp_path)
+    for i in range(3):
+        shutil.copyfile(tmp_path / "texts" / "other.h5", tmp_path / "texts" / f"copy{i}.h5")
+    written = json.loads((run("prompt_sets", tmp_path) / "m.json").read_text())
+    alone = compare.paired(
+        *(
+            set_predictions.read(tmp_path / "out" / "p.h5").predicted[name]
+            == set_predictions.read(tmp_path / "out" / "p.h5").labels
+            for name in ("photo", "other")
+        )
+    )
+    assert 0 < alone.p_value < 0.2
+    assert written["copy1"]["vs_active"]["p_holm"] == pytest.approx(4 * alone.p_value, abs=1e-5)
+
+
+def test_an_active_set_that_was_not_embedded_is_named(tmp_path: Path) -> None:
+    write_embeddings(tmp_path)
+    error = refused("prompt_sets", tmp_path, DataError, changed("prompts", active="absent"))
+    assert "absent" in error.what

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from clipcifar.core.errors import DataError
+from clipcifar.core.files import Attribute
+from clipcifar.evaluation import metrics, results
+from clipcifar.store import container
+from clipcifar.store.embeddings import ImageEmbeddings, Split
+from clipcifar.store.fields import class_names_attribute
+from clipcifar.store.predictions import read_predictions
+
+CLASSES = ["cat", "dog", "=frog"]
+N = 9
+ATTRIBUTES: dict[str, Attribute] = {
+    "model": "ViT-B-32",
+    "pretrained": "laion2b",
+    "weights_sha256": "ab" * 32,
+    "dataset": "toy",
+    "dataset_digest": "cd" * 32,
+    "max_per_class": 5,
+    "class_names": class_names_attribute(CLASSES),
+    "fingerprint": "ef" * 32,
+    "batch_size": 64,
+}
+TEST = Split(
+    np.tile(np.eye(3, 4, dtype=np.float32), (3, 1)),
+    np.array([0, 1, 2, 0, 1, 2, 0, 1, 1]),
+    [f"test/{i}" for i in range(N)],
+)
+IMAGES = ImageEmbeddings(train=TEST, test=TEST, attributes=ATTRIBUTES)
+SCORES = np.random.default_rng(0).standard_normal((N, 3)).astype(np.float32)
+
+
+def write(folder: Path, scores: NDArray[Any] = SCORES, **changes: Any) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "predictions_path": folder / "p.h5",
+        "metrics_path": folder / "m.json",
+        "plots_folder": folder / "plots",
+        "temperature": 2.0,
+    }
+    return results.write("a_method", scores, changes.pop("images", IMAGES), **options, **changes)
+
+
+def recomputed(path: Path) -> dict[str, Any]:
+    """The common metrics from the stored predictions alone."""
+    found = read_predictions(path)
+    class_names = json.loads(str(found.attributes["class_names"]))
+    summary = metrics.summarise(found.scores, found.labels, class_names=class_names)
+    temperature = float(found.attributes["temperature"])
+    calibrated = metrics.calibrated(found.scores, found.labels, temperature=temperature)
+    return metrics.rounded({**summary, "calibrated": calibrated})
+
+
+@given(
+    hnp.arrays(np.float32, (N, 3), elements=st.floats(-100, 100, width=32))
+    | hnp.arrays(np.float64, (N, 3), elements=st.sampled_from([0.0, 1.0, 1.0 + 1e-12, 0.3]))
+)
+@settings(max_examples=30, deadline=None)
+def test_the_metrics_recompute_exactly_from_the_stored_predictions(
+    tmp_path_factory: pytest.TempPathFactory, scores: NDArray[Any]
+) -> None:
+    folder = tmp_path_factory.mktemp("results")
+    written = write(folder, scores)
+    stored = json.loads((folder / "m.json").read_text())
+    assert stored == written
+    common = recomputed(folder / "p.h5")
+    assert {key: stored[key] for key in common} == common
+
+
+def test_the_metrics_are_those_of_a_naive_count(tmp_path: Path) -> None:
+    written = write(tmp_path)
+    guesses = [max(range(3), key=lambda c: SCORES[i, c]) for i in range(N)]
+    right = [guess == label for guess, label in zip(guesses, TEST.labels.tolist(), strict=True)]
+    assert (written["n"], written["n_correct"]) == (N, sum(right))
+    assert written["accuracy"] == round(sum(right) / N, 5)
+    for label, name in enumerate(CLASSES):
+        of_class = [hit for hit, actual in zip(right, TEST.labels, strict=True) if actual == label]
+        assert written["per_class"][name] == round(sum(of_class) / len(of_class), 5)
+
+
+def test_predictions_come_back_bit_for_bit_with_their_ids_and_origin(tmp_path: Path) -> None:
+    write(tmp_path, extra_attributes={"C": 0.5})
+    found = read_predictions(tmp_path / "p.h5")
+    assert found.scores.tobytes() == SCORES.tobytes()
+    np.testing.assert_array_equal(found.labels, TEST.labels)
+    assert found.ids == TEST.ids
+    assert found.attributes["method"] == "a_method"
+    assert found.attributes["C"] == 0.5
+    assert found.attributes["images_fingerprint"] == ATTRIBUTES["fingerprint"]
+    assert "batch_size" not in found.attributes
+    for key in ("model", "pretrained", "weights_sha256", "dataset", "dataset_digest", "class_names"):
+        assert found.attributes[key] == ATTRIBUTES[key]
+
+
+def test_the_origin_is_part_of_the_fingerprint(tmp_path: Path) -> None:
+    write(tmp_path / "a")
+    other = replace(IMAGES, attributes=ATTRIBUTES | {"fingerprint": "00" * 32})
+    write(tmp_path / "b", images=other)
+    one, two = (read_predictions(tmp_path / name / "p.h5").attributes for name in "ab")
+    assert one["fingerprint"] != two["fingerprint"]
+
+
+def test_a_method_may_add_metrics_but_the_subset_is_always_said(tmp_path: Path) -> None:
+    written = write(tmp_path, extra_metrics={"val": {"accuracy": 0.123456789}})
+    assert written["val"] == {"accuracy": 0.12346}
+    assert written["max_per_class"] == 5
+
+
+def test_no_list_and_no_nan_is_written(tmp_path: Path) -> None:
+    def leaves(value: Any) -> list[Any]:
+        return (
+            [leaf for part in value.values() for leaf in leaves(part)] if isinstance(value, dict) else [value]
+        )
+
+    write(tmp_path)
+    values = leaves(json.loads((tmp_path / "m.json").read_text()))
+    assert all(isinstance(value, int | float) and np.isfinite(value) for value in values)
+
+
+def test_equal_results_give_equal_files(tmp_path: Path) -> None:
+    write(tmp_path / "a")
+    write(tmp_path / "b")
+    names = ["p.h5", "m.json", "plots/per_class.csv", "plots/confusion.csv", "plots/reliability.csv"]
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    written = sorted(path.relative_to(tmp_path / "a").as_posix() for path in (tmp_path / "a").rglob("*.*"))
+    assert written == sorted(names)
+
+
+def test_the_plots_tell_what_the_metrics_tell(tmp_path: Path) -> None:
+    written = write(tmp_path)
+    with open(tmp_path / "plots" / "confusion.csv", newline="") as stream:
+        confusion = list(csv.DictReader(stream))
+    shown = ["cat", "dog", "'=frog"]  # a cell that starts with = would run in a spreadsheet
+    assert Counter((row["actual"], row["predicted"]) for row in confusion) == Counter(
+        (shown[label], shown[guess]) for label, guess in zip(TEST.labels, SCORES.argmax(axis=1), strict=True)
+    )
+    assert sum(row["actual"] == row["predicted"] for row in confusion) == written["n_correct"]
+    with open(tmp_path / "plots" / "per_class.csv", newline="") as stream:
+        per_class = {row["class"]: float(row["accuracy"]) for row in csv.DictReader(stream)}
+    assert per_class == dict(zip(shown, written["per_class"].values(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        (SCORES[:-1], "scores"),
+        (SCORES[:, :2], "scores"),
+        (np.where(np.eye(N, 3, dtype=bool), np.nan, SCORES), "not finite"),
+        (np.full((N, 3), 1e300), "not finite"),  # infinite once it is float32
+    ],
+)
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+def test_scores_that_do_not_fit_are_refused_and_nothing_is_written(
+    scores: NDArray[Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=message):
+        write(tmp_path, scores)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["scores", "labels", "ids"])
+def test_a_predictions_file_that_lacks_an_array_is_refused(name: str, tmp_path: Path) -> None:
+    arrays = {"scores": SCORES, "labels": TEST.labels, "ids": container.encode_strings(TEST.ids)}
+    del arrays[name]
+    container.write(tmp_path / "p.h5", kind="predictions", arrays=arrays, attributes=ATTRIBUTES)
+    with pytest.raises(DataError, match=f"not predictions: .*{name}") as caught:
+        read_predictions(tmp_path / "p.h5")
+    assert (caught.value.exit_code, caught.value.where) == (3, str(tmp_path / "p.h5"))
+
+
+def test_another_kind_of_file_is_not_read_as_predictions(tmp_path: Path) -> None:
+    container.write(tmp_path / "p.h5", kind="head", arrays={}, attributes={})
+    with pytest.raises(DataError, match="expected predictions, schema 1; found head"):
+        read_predictions(tmp_path / "p.h5")

@@ -1,0 +1,338 @@
+"""The few-shot study: its draws, its scores, its stage on made-up embeddings, and the whole by a real DVC."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clipcifar.core import params
+from clipcifar.core.errors import ConfigError, DataError
+from clipcifar.evaluation.compare import holm
+from clipcifar.evaluation.selection import Standing
+from clipcifar.methods.logistic import Problem
+from clipcifar.store import container, embeddings as store, splits
+from clipcifar.studies.few_shot import draws, scores as few_shot_scores
+from clipcifar.studies.few_shot.crossed import Crossed, Spread, crossed
+from clipcifar.studies.few_shot.draws import ALL, Draw, Study
+from clipcifar.studies.few_shot.methods import METHODS, FewShotParams, Outcome
+from clipcifar.studies.few_shot.scores import Point, first_better, score, verdicts
+from studies.few_shot import stage
+from tests.support.made import NAMES, write_embeddings
+from tests.support.workspace import Workspace
+
+SMALL: dict[str, Any] = {
+    "shots": [1, 4],
+    "seeds": [0, 1, 2],
+    "val_per_class": 2,
+    "c_grid": [0.1, 10],
+    "max_iter": 500,
+    "text_weights": [0, 1],
+    "sharpness": [1, 10],
+    "cache_weights": [0, 3, 30],
+    "epochs": 2,
+    "learning_rate": 0.001,
+    "batch_size": 64,
+    "finetuned_per_class": 8,
+}
+SETTINGS: dict[str, Any] = {
+    "model": {"name": "tiny", "pretrained": None, "path": "data/none", "seed": 0, "allow_pickle": False},
+    "prompts": {"active": "photo", "sets": {}},
+    "few_shot": SMALL,
+}
+FILES = ("choices.csv", "curves.csv", "metrics.json", "predictions.h5")
+
+
+def run(folder: Path, settings: dict[str, Any] = SETTINGS) -> Path:
+    inputs = (folder / "images.h5", folder / "texts", folder / "splits.h5")
+    stage.main(settings, *inputs, folder / "out", folder / "few_shot.html")
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("few-shot")
+    write_embeddings(folder)
+    run(folder)
+    return folder
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def with_params(**changes: Any) -> dict[str, Any]:
+    return {**SETTINGS, "few_shot": {**SMALL, **changes}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"seeds": [0]}, "one draw"),
+        ({"seeds": [0, 0]}, "twice in seeds"),
+        ({"shots": [1, 1]}, "twice in shots"),
+        ({"cache_weights": [0]}, "above 0"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        params.read(with_params(**changes), "few_shot", FewShotParams)
+
+
+def test_test_labels_choose_nothing_and_predict_nothing(done: Path, tmp_path: Path) -> None:
+    write_embeddings(tmp_path, permute_test_labels=True)
+    out = run(tmp_path)
+    assert (out / "choices.csv").read_bytes() == (done / "out" / "choices.csv").read_bytes()
+    kind = "few-shot predictions"
+    ours, others = (container.read(f / "predictions.h5", kind=kind).arrays for f in (done / "out", out))
+    assert all(np.array_equal(ours[name], others[name]) for name in ours if name != "labels")
+    metrics = [json.loads((f / "metrics.json").read_text()) for f in (done / "out", out)]
+    assert metrics[1]["zero_shot"]["accuracy"] < 0.55 < metrics[0]["zero_shot"]["accuracy"]
+
+
+def test_two_runs_give_the_same_bytes(done: Path, tmp_path: Path) -> None:
+    write_embeddings(tmp_path)
+    out = run(tmp_path)
+    for name in FILES:
+        assert (out / name).read_bytes() == (done / "out" / name).read_bytes(), name
+    assert (tmp_path / "few_shot.html").read_bytes() == (done / "few_shot.html").read_bytes()
+
+
+def test_the_numbers_recompute_from_the_stored_predictions(done: Path) -> None:
+    file = container.read(done / "out" / "predictions.h5", kind="few-shot predictions").arrays
+    metrics = json.loads((done / "out" / "metrics.json").read_text())
+    right = file["zero_shot"] == file["labels"]
+    assert metrics["zero_shot"]["accuracy"] == pytest.approx(right.mean(), abs=1e-5)
+    p_values, stored = [], []
+    for key, shots in (("k1", "1"), ("k4", "4"), ("all", "all")):
+        for method in METHODS:
+            correct = file[f"{shots}/{method}"] == file["labels"]
+            found, of = metrics[key][method], correct.mean(axis=1)
+            assert found["accuracy_mean"] == pytest.approx(of.mean(), abs=1e-5)
+            if len(of) > 1:
+                assert found["accuracy_std"] == pytest.approx(of.std(ddof=1), abs=1e-5)
+            versus = crossed(correct.astype(float) - right)
+            assert found["vs_zero_shot"]["difference"] == pytest.approx(versus.difference, abs=1e-5)
+            p_values.append(versus.p_value)
+            stored.append(found["vs_zero_shot"]["p_holm"])
+    assert stored == pytest.approx(holm(p_values), abs=1e-5)
+    assert (metrics["k4"]["n_train"], metrics["k4"]["n_val"], metrics["k4"]["n_draws"]) == (12, 6, 3)
+    assert (metrics["k1"]["n_val"], metrics["all"]["n_draws"]) == (3, 1)  # min(k, 2) of three classes
+
+
+def leaves(value: Any) -> list[Any]:
+    return [leaf for item in value.values() for leaf in leaves(item)] if isinstance(value, dict) else [value]
+
+
+def test_fits_that_were_left_out_are_counted_and_said_aloud(
+    done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert json.loads((done / "out" / "metrics.json").read_text())["n_not_converged"] == 0
+    write_embeddings(tmp_path)
+    capsys.readouterr()
+    few = {**SMALL, "c_grid": [0.0001, 1000000], "max_iter": 4}
+    out = run(tmp_path, {**SETTINGS, "few_shot": few})
+    failed = sum(float(row["n_not_converged"] or 0) for row in rows(out / "choices.csv"))
+    assert failed > 0
+    assert json.loads((out / "metrics.json").read_text())["n_not_converged"] == failed
+    line = f"Not converged in 4 iterations and left out: {failed:.0f} fits."
+    assert capsys.readouterr().out.splitlines()[0] == line
+    assert line in (tmp_path / "few_shot.html").read_text()
+
+
+def test_metrics_are_nested_numbers_without_the_prompt_sets_name(done: Path) -> None:
+    found = json.loads((done / "out" / "metrics.json").read_text())
+    assert all(type(leaf) in (int, float) and np.isfinite(leaf) for leaf in leaves(found))
+    assert "photo" not in json.dumps(found)
+
+
+def test_the_curves_hold_every_method_and_zero_shot_at_every_k(done: Path) -> None:
+    found = rows(done / "out" / "curves.csv")
+    assert {(row["shots"], row["method"]) for row in found} == {
+        (shots, method) for shots in ("1", "4", "all") for method in (*METHODS, "zero_shot")
+    }
+    assert len(found) == 18
+    (four,) = {row["log2_images_per_class"] for row in found if row["shots"] == "4"}
+    assert float(four) == 2
+
+
+def test_with_many_images_and_noisy_text_the_methods_learn(done: Path) -> None:
+    """Sanity of the whole: more images help, and all methods beat the text that was made wrong by noise."""
+    metrics = json.loads((done / "out" / "metrics.json").read_text())
+    for method in METHODS:
+        assert metrics["all"][method]["accuracy_mean"] > metrics["k1"][method]["accuracy_mean"] - 0.02
+    assert metrics["k4"]["linear_probe"]["accuracy_mean"] > metrics["k1"]["linear_probe"]["accuracy_mean"]
+    assert metrics["all"]["linear_probe"]["accuracy_mean"] > metrics["zero_shot"]["accuracy"]
+
+
+def test_the_page_says_every_verdict_and_bounds_val(done: Path) -> None:
+    page = (done / "few_shot.html").read_text()
+    for title in ("Nearest class mean", "Linear probe beside text", "Tip-Adapter-F"):
+        assert f"<li>{title}: " in page
+    assert "min(k, 2) val images per class" in page
+    assert "<script" not in page
+
+
+def test_without_a_bound_all_of_val_chooses_and_the_page_says_so(tmp_path: Path) -> None:
+    write_embeddings(tmp_path)
+    out = run(tmp_path, with_params(val_per_class=None, shots=[1], seeds=[0, 1]))
+    assert {row["n_val"] for row in rows(out / "choices.csv")} == {"60"}
+    assert "Every draw chooses on all of val" in (tmp_path / "few_shot.html").read_text()
+
+
+@pytest.mark.parametrize("name", ["shots", "seeds", "c_grid", "text_weights", "sharpness", "cache_weights"])
+def test_a_value_that_is_repeated_in_a_list_is_refused_and_named(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"twice in {name}") as caught:
+        params.read(
+            {"few_shot": {**SMALL, name: [1, 3, 1.0 if name not in ("shots", "seeds") else 1]}},
+            "few_shot",
+            FewShotParams,
+        )
+    assert (caught.value.where, caught.value.fix) == (f"params.yaml: few_shot.{name}", "keep one")
+
+
+def test_a_class_with_too_few_images_is_named_before_anything_is_written(tmp_path: Path) -> None:
+    write_embeddings(tmp_path)
+    with pytest.raises(DataError, match="a draw wants 61"):
+        run(tmp_path, with_params(shots=[61]))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_draw_of_all_images_is_the_linear_probe_on_train(done: Path) -> None:
+    images = store.read_images(done / "images.h5")
+    train = splits.read_splits(done / "splits.h5", images.train.ids, dataset_digest="1").train
+    chosen = next(
+        row
+        for row in rows(done / "out" / "choices.csv")
+        if (row["shots"], row["method"]) == ("all", "linear_probe")
+    )
+    problem = Problem(*images.train.part(train), num_classes=len(NAMES))
+    found = problem.fit(float(chosen["c"]), max_iter=500)
+    said = (images.test.embeddings @ found.coefficients.T + found.intercepts).argmax(axis=1)
+    file = container.read(done / "out" / "predictions.h5", kind="few-shot predictions").arrays
+    assert (file["all/linear_probe"][0] == said).mean() > 0.98  # fits along a path end a hair apart
+
+
+def point(shots: str, difference: float, p_holm: float, method: str = "tip_adapter") -> Point:
+    versus = Crossed(difference, difference - 0.01, difference + 0.01, p_holm / 2, 5)
+    return Point(shots, method, 10, 10, Spread(0.5, 0.1, 0.4, 0.6, 5), versus, p_holm)
+
+
+@pytest.mark.parametrize(
+    ("p_holm", "outcomes"),
+    [
+        (0.049, ("better", "worse")),
+        (0.05, ("no difference shown",) * 2),
+        (0.09, ("no difference shown",) * 2),
+    ],
+)
+def test_it_is_the_corrected_p_value_that_decides(p_holm: float, outcomes: tuple[str, str]) -> None:
+    """Uncorrected, which is half of it here, every one of these would be shown."""
+    found = [point("1", difference, p_holm) for difference in (0.1, -0.1)]
+    assert all(one.versus.p_value < 0.05 for one in found)
+    assert tuple(one.outcome for one in found) == outcomes
+    assert (first_better(found[:1]) == "1") == (outcomes[0] == "better")
+
+
+def test_from_which_k_on_it_is_better() -> None:
+    worse, none, better = (-0.1, 0.001), (0.1, 0.2), (0.1, 0.001)
+
+    def first(*found: tuple[float, float]) -> str | None:
+        return first_better([point(str(2**i), *one) for i, one in enumerate(found)])
+
+    assert first(worse, none, better, better) == "4"
+    assert first(better, none, better) == "4"  # better once, but not from there on
+    assert first(better, better) == "1"
+    assert first(better, better, none) is None
+    assert first(worse) is None
+
+
+def test_a_verdict_names_where_it_is_better_worse_and_neither() -> None:
+    points = [point("1", -0.2, 0.001), point("2", 0.01, 0.3), point("all", 0.03, 0.00001)]
+    every = [replace(one, method=method) for method in METHODS for one in points]
+    said = verdicts(few_shot_scores.Scores(every, 50, 100, 10))
+    assert len(said) == len(METHODS)
+    assert said[3] == (
+        "Tip-Adapter: beats zero-shot with all images (+3.0 points [+2.0, +4.0] there, "
+        "p < 0.0001 after Holm's correction); better at all; no difference shown at 2; worse at 1."
+    )
+
+
+def test_a_verdict_without_a_k_from_which_on_it_is_better() -> None:
+    def said(*points: Point) -> str:
+        every = [replace(one, method=method) for method in METHODS for one in points]
+        return verdicts(few_shot_scores.Scores(every, 50, 100, 10))[0]
+
+    assert "from 1 image per class on (" in said(point("1", 0.1, 0.001))
+    assert "from 2 images per class on (" in said(point("1", 0.1, 0.2), point("2", 0.1, 0.001))
+    assert said(point("1", 0.1, 0.2)) == (
+        "Nearest class mean: nowhere shown to beat zero-shot; no difference shown at 1."
+    )
+    assert said(point("1", 0.1, 0.001), point("2", -0.1, 0.2)) == (
+        "Nearest class mean: beats zero-shot at some numbers of images per class, but not from one on; "
+        "better at 1; no difference shown at 2."
+    )
+
+
+def test_scores_pair_draws_and_images_with_zero_shot() -> None:
+    labels = np.array([0, 1, 0, 1])
+    said = {"zero_shot": np.array([0, 1, 1, 0], np.int32), "right": labels.astype(np.int32)}
+
+    def one(shots: int, seed: int, predicted: np.ndarray[Any, Any]) -> Draw:
+        outcome = Outcome(predicted, Standing(1, 0), {})
+        return Draw(shots, seed, 2, 2, dict.fromkeys(METHODS, outcome))
+
+    study = Study(
+        [one(1, 0, said["right"]), one(1, 1, said["zero_shot"]), one(ALL, 0, said["right"])],
+        said["zero_shot"],
+    )
+    found = score(study, labels, num_classes=2)
+    assert found.zero_shot == 0.5
+    first, last = found.of("tip_adapter")
+    assert (first.accuracy.mean, first.versus.difference) == (0.75, 0.25)
+    assert first.versus == crossed(np.array([[0.0, 0, 1, 1], [0, 0, 0, 0]]))
+    assert (last.shots, last.accuracy.n, last.versus.difference) == ("all", 1, 0.5)
+    assert asdict(last.accuracy)["deviation"] == 0
+    assert draws.label(ALL) == "all"
+
+
+@pytest.mark.pipeline
+def test_the_study_by_a_real_dvc(workspace: Workspace) -> None:
+    workspace.edit(lambda settings: settings.update(few_shot=SMALL))
+    workspace.repro()
+    assert workspace.executed() == []  # it is off the default path, and its knobs are its own
+    workspace.repro("studies/few_shot/dvc.yaml")
+    assert workspace.executed() == ["few_shot"]
+    folder = workspace.folder / "data" / "studies" / "few_shot"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    zero_shot = json.loads(workspace.read("metrics/zero_shot.json"))
+    assert metrics["zero_shot"]["n_correct"] == zero_shot["n_correct"]
+    workspace.repro("studies/few_shot/dvc.yaml")
+    assert workspace.executed() == []
+    workspace.commit("study")
+    changed = {**SMALL, "seeds": [3, 4]}
+    workspace.edit(lambda settings: settings.update(few_shot=changed))
+    workspace.repro("studies/few_shot/dvc.yaml")
+    diff = workspace.command("dvc", "metrics", "diff", "--targets", "data/studies/few_shot/metrics.json")
+    assert "k4.linear_probe.accuracy_mean" in diff.stdout
+    plot = ["data/studies/few_shot/curves.csv", "-x", "log2_images_per_class", "-y", "accuracy"]
+    workspace.command("dvc", "plots", "show", *plot, "--template", "methods")
+    drawn = (workspace.folder / "dvc_plots" / "index.html").read_text()
+    assert '"method": "tip_adapter_f"' in drawn
+
+
+def test_fits_that_do_not_converge_are_said_aloud(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], done: Path
+) -> None:
+    write_embeddings(tmp_path)
+    out = run(tmp_path, with_params(c_grid=[1e-4, 1e4], max_iter=3))
+    said = capsys.readouterr().out
+    failed = sum(int(row["n_not_converged"] or 0) for row in rows(out / "choices.csv"))
+    assert failed > 0
+    assert f"Not converged in 3 iterations and left out: {failed} fits." in said
+    assert not any(row["n_not_converged"] not in ("", "0") for row in rows(done / "out" / "choices.csv"))

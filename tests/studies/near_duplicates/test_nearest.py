@@ -1,0 +1,250 @@
+"""Twins: the nearest train image, what a threshold means, and accuracy without the images that have one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clipcifar.core.errors import ConfigError
+from clipcifar.evaluation.names import METHODS
+from clipcifar.store import embeddings as store
+from clipcifar.store.dataset import Prepared, PreparedSplit
+from clipcifar.store.predictions import read_predictions
+from clipcifar.studies.near_duplicates import (
+    findings,
+    nearest as near_duplicates,
+    page,
+    pictures as picture_correlation,
+)
+from clipcifar.studies.near_duplicates.nearest import background, nearest, without
+from tests.support import synthetic
+from tests.support.workspace import Workspace
+
+
+def test_the_nearest_is_that_of_the_whole_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    queries, keys = (synthetic.unit(rng.standard_normal((n, 8))) for n in (53, 101))
+    keys[77] = keys[3]  # equal keys: the first one
+    queries[5] = keys[3]
+    whole = queries @ keys.T
+    for blocks in ((1024, 8192), (7, 10), (53, 101), (1, 1)):
+        monkeypatch.setattr(near_duplicates, "QUERY_BLOCK", blocks[0])
+        monkeypatch.setattr(near_duplicates, "KEY_BLOCK", blocks[1])
+        counted: list[int] = []
+        rows, cosines = nearest(queries, keys, on_rows=counted.append)
+        assert sum(counted) == 53
+        assert rows[5] == 3
+        assert (rows == whole.argmax(axis=1)).all()
+        assert cosines == pytest.approx(whole.max(axis=1), abs=1e-6)
+
+
+def test_memory_does_not_grow_with_the_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    import tracemalloc
+
+    monkeypatch.setattr(near_duplicates, "QUERY_BLOCK", 16)
+    monkeypatch.setattr(near_duplicates, "KEY_BLOCK", 64)
+    rng = np.random.default_rng(0)
+    queries, keys = (synthetic.unit(rng.standard_normal((n, 4))) for n in (500, 4000))
+    tracemalloc.start()
+    nearest(queries, keys)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200_000 < 500 * 4000 * 4
+
+
+def test_the_background_is_of_pairs_of_one_class() -> None:
+    centres = synthetic.prototypes()
+    labels = np.arange(30) % 3
+    rows = centres[labels]
+    assert background(rows, labels, rows[::-1], labels[::-1]) == pytest.approx(1.0)
+    unequal = np.array([0, 0, 1, 2] * 5)  # classes of different sizes, in no order
+    assert background(rows, labels, centres[unequal], unequal) == pytest.approx(1.0)
+    wrong = background(rows, labels, centres[(unequal + 1) % 3], unequal)
+    assert wrong == pytest.approx(0.0, abs=1e-6)
+
+
+def test_every_pair_of_a_class_is_as_likely() -> None:
+    angles = np.array([0.0, 0.5, 1.2])
+    keys = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    found = background(keys[:1], np.zeros(1, dtype=np.int64), keys, np.zeros(3, dtype=np.int64))
+    shares = [np.isclose(found, np.cos(angle), atol=1e-6).mean() for angle in angles]
+    assert shares == pytest.approx([1 / 3] * 3, abs=0.01)
+
+
+def test_a_hand_case_without_twins() -> None:
+    correct = np.array([True] * 6 + [False] * 2 + [True] * 2)
+    left_out = np.array([False] * 8 + [True] * 2)
+    found = without(correct, left_out)
+    assert (found.all, found.rest, found.those) == (0.8, 0.75, 1.0)
+    assert (found.n_correct, found.n) == (6, 8)
+    assert found.difference == pytest.approx(-0.05)
+    assert found.low <= found.difference <= found.high < 0.1
+
+
+def test_leaving_nothing_out_changes_nothing() -> None:
+    correct = np.arange(50) % 3 > 0
+    found = without(correct, np.zeros(50, dtype=bool))
+    assert (found.difference, found.low, found.high) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(("those", "covers"), [(0.5, True), (1.0, False)])
+def test_the_interval_shows_a_difference_where_there_is_one(those: float, covers: bool) -> None:
+    rng = np.random.default_rng(0)
+    left_out = np.arange(4000) < 400
+    correct = np.where(left_out, rng.random(4000) < those, rng.random(4000) < 0.5)
+    found = without(correct, left_out)
+    assert (found.low <= 0 <= found.high) == covers
+
+
+def test_the_bootstrap_is_that_of_drawn_images() -> None:
+    rng = np.random.default_rng(1)
+    left_out, correct = rng.random(500) < 0.1, rng.random(500) < 0.8
+    drawn = []
+    for _ in range(4000):
+        rows = rng.integers(500, size=500)
+        drawn.append(correct[rows][~left_out[rows]].mean() - correct[rows].mean())
+    found = without(correct, left_out)
+    assert [found.low, found.high] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=8e-4)
+
+
+def _prepared(seed: int = 0) -> Prepared:
+    """Ten test images of noise; the first four have brighter, noisier copies in train, one mislabelled."""
+    rng = np.random.default_rng(seed)
+    test = rng.integers(0, 200, (10, 32, 32, 3), dtype=np.uint8).repeat(1, axis=0)
+    test = test.reshape(10, 8, 4, 8, 4, 3).mean(axis=(2, 4)).repeat(4, axis=1).repeat(4, axis=2)
+    train = rng.integers(0, 200, (20, 8, 8, 3)).repeat(4, axis=1).repeat(4, axis=2).astype(np.float64)
+    train[:4] = test[:4] * 1.1 + rng.normal(0, 2, (4, 32, 32, 3))
+    labels, train_labels = np.arange(10) % 2, np.arange(20) % 2
+    train_labels[3] = 0
+    parts = [
+        PreparedSplit(pixels.clip(0, 255).astype(np.uint8), of, [f"{name}/{i}" for i in range(len(of))])
+        for pixels, of, name in ((train, train_labels, "train"), (test, labels, "test"))
+    ]
+    return Prepared(parts[0], parts[1], ["cat", "dog"], name="toy", max_per_class=0, digest="1")
+
+
+def test_a_brighter_copy_is_the_same_picture_and_another_is_not() -> None:
+    dataset = _prepared()
+    pairs = [(i, i) for i in range(10)]
+    found = picture_correlation.correlations(dataset.test, dataset.train, pairs, Path())
+    assert min(found[:4]) > 0.95
+    assert max(found[4:]) < 0.7
+    train = dataset.train
+    mirrored = PreparedSplit(train.content[:, :, ::-1], train.labels, train.ids)
+    again = picture_correlation.correlations(dataset.test, mirrored, pairs, Path())
+    assert again == pytest.approx(found)
+    turned = PreparedSplit(train.content[:, ::-1], train.labels, train.ids)
+    assert max(picture_correlation.correlations(dataset.test, turned, pairs, Path())) < 0.7
+
+
+def test_a_flat_or_missing_picture_correlates_with_nothing(tmp_path: Path) -> None:
+    flat = PreparedSplit(np.full((1, 8, 8, 3), 7, dtype=np.uint8), np.zeros(1, dtype=np.int64), ["x"])
+    gone = PreparedSplit(np.array([b"ab"]), np.zeros(1, dtype=np.int64), ["gone.png"])
+    assert picture_correlation.correlations(flat, flat, [(0, 0)], tmp_path) == [0.0]
+    assert picture_correlation.correlations(gone, flat, [(0, 0)], tmp_path) == [0.0]
+
+
+def _found(threshold: float = 0.95) -> tuple[findings.DuplicateFindings, Prepared]:
+    dataset = _prepared()
+    twins, cosines = np.arange(10), np.array([0.99, 0.98, 0.97, 0.96] + [0.5] * 6, dtype=np.float32)
+    predicted = {name: np.arange(10) % 2 for name in METHODS}
+    predicted["zero_shot"] = np.array([0, 1, 0, 1, 1, 0, 1, 0, 0, 1])  # right on the twins and two more
+    random = np.linspace(0, 0.9, 100).astype(np.float32)
+    found = findings.find(twins, cosines, random, predicted, dataset, folder=Path(), threshold=threshold)
+    return found, dataset
+
+
+def test_pairs_are_ranked_counted_and_their_labels_compared(tmp_path: Path) -> None:
+    found, dataset = _found()
+    written = findings.as_metrics(found)
+    assert (written["n_duplicates"], written["duplicates"]) == (4, 0.4)
+    assert (written["same_label"], written["same_picture"]) == (0.75, 1.0)
+    assert written["without"]["zero_shot"]["accuracy"] == pytest.approx(2 / 6)
+    assert written["without"]["zero_shot"]["vs_all"]["difference"] == pytest.approx(2 / 6 - 0.6)
+    gain = written["without"]["linear_probe"]["vs_zero_shot"]
+    assert gain["difference"] == pytest.approx(4 / 6)
+    assert "vs_zero_shot" not in written["without"]["zero_shot"]
+    rows = findings.pair_rows(found, dataset)
+    assert [row["test"] for row in rows] == ["test/0", "test/1", "test/2", "test/3"]
+    assert (rows[3]["test_label"], rows[3]["train_label"]) == ("dog", "cat")
+    shares = [row["share"] for row in findings.curve_rows(found)]
+    assert shares == sorted(shares, reverse=True)
+    assert dict(zip(findings.THRESHOLDS.tolist(), shares, strict=True))[0.98] == 0.2
+    findings.write(tmp_path, found, dataset)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["curve.csv", "metrics.json", "pairs.csv"]
+    html = page.render(found, dataset, folder=Path(), shown=3, attributes=synthetic.ATTRIBUTES)
+    assert html.count("<img ") == 2 * 3 + 2 * 1  # the closest, and those with different labels
+
+
+def test_a_pair_at_the_very_threshold_counts_everywhere() -> None:
+    dataset, predicted = _prepared(), {name: np.arange(10) % 2 for name in METHODS}
+    cosines = np.array([0.75, 0.75, 0.74, 0.76] + [0.5] * 6, dtype=np.float32)
+    random = np.array([0.75, 0.75, 0.76, 0.7], dtype=np.float32)
+    found = findings.find(np.arange(10), cosines, random, predicted, dataset, folder=Path(), threshold=0.75)
+    assert found.order.tolist() == [3, 0, 1]
+    assert found.by_chance == pytest.approx(10 * 3 / 4)
+    written = findings.as_metrics(found)
+    assert (written["n_duplicates"], written["random_pairs"]) == (3, 0.75)
+    assert written["without"]["zero_shot"]["n"] == 7
+    same = replace(found, correlation=[findings.SAME_PICTURE, 0.95, 0.89])
+    assert findings.as_metrics(same)["same_picture"] == pytest.approx(2 / 3)
+
+
+def test_the_curve_counts_a_pair_at_its_points() -> None:
+    found, _ = _found()
+    at = findings.THRESHOLDS[[0, 10, 20]]  # as wide as the thresholds, so that they can be equal
+    exact = replace(found, cosines=np.append(at, 0.1), background=np.append(at[:2], 0.1))
+    rows = {row["threshold"]: row for row in findings.curve_rows(exact)}
+    assert [rows[float(one)]["share"] for one in at] == [3 / 4, 2 / 4, 1 / 4]
+    assert [rows[float(one)]["random_pairs"] for one in at] == pytest.approx([2 / 3, 1 / 3, 0])
+
+
+def test_a_threshold_below_look_alikes_is_said_to_mean_nothing() -> None:
+    found, _ = _found()
+    assert found.by_chance == 0
+    assert "raise it" not in " ".join(page.verdicts(found))
+    assert "Without those images" in " ".join(page.verdicts(found))
+    low, _ = _found(0.6)
+    said = " ".join(page.verdicts(low))
+    assert low.by_chance == pytest.approx(
+        10 * 0.34, abs=0.2
+    )  # of ten train images a class, 0.6 to 0.9 of 0 to 0.9
+    assert "does not tell twins from look-alikes; raise it" in said
+    assert "Without those images" not in said
+
+
+def test_no_twin_at_all_and_nothing_else_at_all(tmp_path: Path) -> None:
+    found, dataset = _found(0.999)
+    findings.write(tmp_path, found, dataset)
+    assert not (tmp_path / "pairs.csv").exists()
+    assert "0 of 10 test images" in page.verdicts(found)[0]
+    assert (
+        page.render(found, dataset, folder=Path(), shown=3, attributes=synthetic.ATTRIBUTES).count("<img")
+        == 0
+    )
+    with pytest.raises(ConfigError, match="nothing is left"):
+        _found(0.4)
+
+
+@pytest.mark.pipeline
+def test_the_study_runs_aside_and_its_share_recomputes(workspace: Workspace) -> None:
+    workspace.edit(lambda settings: settings["near_duplicates"].update(threshold=0.99))
+    workspace.repro()
+    assert "near_duplicates" not in workspace.executed()
+    workspace.repro("studies/near_duplicates/dvc.yaml")
+    assert workspace.executed() == ["near_duplicates"]
+    folder = workspace.folder
+    written = json.loads((folder / "data/studies/near_duplicates/metrics.json").read_text())
+    images = store.read_images(folder / "data/embeddings/images.h5")
+    best = (images.test.embeddings @ images.train.embeddings.T).max(axis=1)
+    assert written["n_duplicates"] == int((best >= 0.99).sum()) > 0
+    probe = read_predictions(folder / "data/predictions/linear_probe.h5")
+    right = (probe.predicted == probe.labels)[best < 0.99]
+    assert written["without"]["linear_probe"]["n_correct"] == int(right.sum())
+    assert "Near-duplicates" in workspace.read("report/near_duplicates.html").decode()
+    workspace.repro("studies/near_duplicates/dvc.yaml")
+    assert workspace.executed() == []

@@ -1,0 +1,109 @@
+"""A run's numbers counted again from small files of one run, and files that are of two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clipcifar.core import files
+from clipcifar.core.errors import DataError
+from clipcifar.evaluation import results
+from clipcifar.store import embeddings as store, set_predictions
+from clipcifar.store.predictions import read_predictions
+from clipcifar.verify import measured
+from tests.stages.test_methods import rewrite
+from tests.support.made import NAMES, write_embeddings
+
+SETS = ("photo", "other")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """predictions/, metrics/ and texts/ of a run with made-up scores; projection learnt beside photo."""
+    write_embeddings(tmp_path)
+    images, rng = store.read_images(tmp_path / "images.h5"), np.random.default_rng(0)
+    shape = (len(images.test.labels), len(NAMES))
+    for method in measured.METHODS:
+        photo = store.read_texts(tmp_path / "texts" / "photo.h5").attributes["fingerprint"]
+        results.write(
+            method,
+            rng.normal(size=shape).astype(np.float32),
+            images,
+            temperature=1.0,
+            predictions_path=tmp_path / "predictions" / f"{method}.h5",
+            metrics_path=tmp_path / "metrics" / f"{method}.json",
+            plots_folder=tmp_path / "plots" / method,
+            extra_attributes={"texts_fingerprint": photo} if method == "projection" else {},
+        )
+    of_sets = {name: rng.normal(size=shape).astype(np.float32) for name in SETS}
+    set_predictions.write(tmp_path / "predictions" / "prompt_sets.h5", of_sets, images)
+    right = {name: scores.argmax(axis=1) == images.test.labels for name, scores in of_sets.items()}
+    files.write_json(
+        tmp_path / "metrics" / "prompt_sets.json",
+        {name: {"test": {"n": len(one), "n_correct": int(one.sum())}} for name, one in right.items()},
+    )
+    return tmp_path
+
+
+def read(folder: Path) -> measured.Run:
+    return measured.read(folder / "predictions", folder / "metrics", folder / "texts")
+
+
+def test_a_run_is_counted_from_its_predictions(run: Path) -> None:
+    found = read(run)
+    assert (found.projected, found.class_names, found.dataset) == ("photo", NAMES, "made")
+    assert (set(found.methods), set(found.sets)) == (set(measured.METHODS), set(SETS))
+    for name, counted in found.methods.items():
+        file = read_predictions(run / "predictions" / f"{name}.h5")
+        right = file.scores.argmax(axis=1) == file.labels
+        assert counted.total == (90, int(right.sum()))
+        assert counted.n_correct.tolist() == [int(right[file.labels == c].sum()) for c in range(3)]
+    assert found.sentences["photo"] == measured.said_by([0, 1, 2], [f"photo {name}" for name in NAMES])
+
+
+@pytest.mark.parametrize("name", ["linear_probe", "mlp_probe", "projection", "prompt_sets"])
+def test_predictions_of_other_embeddings_are_not_of_this_run(run: Path, name: str) -> None:
+    """Whichever file it is: the first of them is what the others are held to."""
+    path = run / "predictions" / f"{name}.h5"
+    kind = "prompt set predictions" if name == "prompt_sets" else "predictions"
+    rewrite(path, kind, images_fingerprint="0" * 64)
+    with pytest.raises(DataError, match="computed from other embeddings") as caught:
+        read(run)
+    first = run / "predictions" / "mlp_probe.h5"  # held to the one before it, which is of other ones
+    assert caught.value.where == str(first if name == "linear_probe" else path)
+
+
+def more(key: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda entry: {**entry, key: entry[key] + 1}
+
+
+@pytest.mark.parametrize(
+    "change", [more("n"), more("n_correct"), lambda entry: {}], ids=["n", "right", "none"]
+)
+@pytest.mark.parametrize("name", [*measured.METHODS, *SETS])
+def test_metrics_that_are_not_those_of_the_predictions_are_refused(
+    run: Path, name: str, change: Callable[[dict[str, Any]], dict[str, Any]]
+) -> None:
+    path = run / "metrics" / ("prompt_sets.json" if name in SETS else f"{name}.json")
+    written = files.read_json(path)
+    if name in SETS:
+        written[name] = {"test": change(written[name]["test"])}
+    else:
+        written = change(written)
+    files.write_json(path, written)
+    with pytest.raises(DataError, match=f"does not say of {name} what the predictions do") as caught:
+        read(run)
+    assert caught.value.where == str(path)
+
+
+def test_prompt_sets_and_projection_belong_to_the_embedded_sentences(run: Path) -> None:
+    rewrite(run / "predictions" / "projection.h5", "predictions", texts_fingerprint="0" * 64)
+    with pytest.raises(DataError, match="its prompt set is not among the embedded ones"):
+        read(run)
+    (run / "texts" / "other.h5").unlink()
+    with pytest.raises(DataError, match="its prompt sets are not those"):
+        read(run)
