@@ -19,6 +19,7 @@ import torch
 import yaml
 from scipy.special import log_softmax
 
+from clipcifar.backbone.preprocess import Preprocess
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.evaluation import compare, metrics
 from clipcifar.store import container, heads, splits
@@ -32,12 +33,7 @@ from clipcifar.studies.finetune.scores import FinetuneScores, positions
 from clipcifar.studies.finetune.train.inputs import read_head
 from clipcifar.studies.finetune.train.pixels import of_split
 from clipcifar.studies.finetune.train.run import check_start
-from clipcifar.studies.finetune.train.tower import (
-    ImageTower,
-    Preprocess,
-    checkpoint_activations,
-    load_image_tower,
-)
+from clipcifar.studies.finetune.train.tower import ImageTower, checkpoint_activations, load_image_tower
 from studies.finetune import report as finetune_report, train
 from tests.support import finetuning
 from tests.support.import_closure import ROOT
