@@ -110,8 +110,7 @@ def _check(part: PreparedSplit, *, num_classes: int) -> None:
 
 def read_dataset(path: Path) -> Prepared:
     """Read and verify a prepared dataset; DataError names what is wrong with the file."""
-    file = container.read(path, kind="dataset")
-    try:
+    with container.reading(path, kind="dataset", what="a prepared dataset") as file:
         train, test = (
             PreparedSplit(
                 content=file.arrays[f"{split}/content"],
@@ -131,5 +130,3 @@ def read_dataset(path: Path) -> Prepared:
             max_per_class=int(file.attributes["max_per_class"]),
             digest=str(file.attributes["dataset_digest"]),
         )
-    except (KeyError, ValueError, OverflowError, DataError) as error:
-        raise DataError(f"not a prepared dataset: {error}", where=str(path), fix="run `dvc repro`") from error

@@ -49,31 +49,20 @@ def inherited(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
     }
 
 
-def check_scores(
-    scores: NDArray[np.float32], labels: NDArray[np.int64], ids: list[str], *, num_classes: int
-) -> None:
-    """Raise DataError unless these are finite float32 scores of N images with ids of their own.
-
-    Args:
-        scores: (N, C).
-        labels: (N,) int64.
-        ids: N.
-        num_classes: C.
-    """
+def check_scores(scores: NDArray[np.float32], ids: list[str], *, num_classes: int) -> None:
+    """Raise DataError unless these are finite (N, C) float32 scores of N images with ids of their own."""
     if scores.dtype != np.float32 or scores.shape != (len(ids), num_classes) or not len(ids):
         raise DataError(
             f"expected float32 scores ({len(ids)}, {num_classes}), found {scores.dtype} {scores.shape}"
         )
     if not np.isfinite(scores).all():
         raise DataError("a score is not finite")
-    check_index(labels, num_classes, len(ids))
     check_ids(ids)
 
 
 def read_predictions(path: Path) -> Predictions:
     """Read and verify a predictions file; DataError names what is wrong with it."""
-    file = container.read(path, kind="predictions")
-    try:
+    with container.reading(path, kind="predictions", what="predictions") as file:
         found = Predictions(
             scores=file.arrays["scores"],
             labels=file.arrays["labels"],
@@ -85,9 +74,9 @@ def read_predictions(path: Path) -> Predictions:
             texts=(*INHERITED, "images_fingerprint"),
             numbers=("max_per_class", "temperature"),
         )
-        check_scores(found.scores, found.labels, found.ids, num_classes=len(class_names_of(file.attributes)))
+        num_classes = len(class_names_of(file.attributes))
+        check_scores(found.scores, found.ids, num_classes=num_classes)
+        check_index(found.labels, num_classes, len(found.ids))
         if not float(file.attributes["temperature"]) > 0:
             raise DataError(f"the temperature is {file.attributes['temperature']}")
-    except (KeyError, DataError) as error:
-        raise DataError(f"not predictions: {error}", where=str(path), fix="run `dvc repro`") from error
     return found

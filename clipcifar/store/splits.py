@@ -136,14 +136,11 @@ def read_splits(path: Path, ids: list[str], *, dataset_digest: str) -> TrainVal:
     Raises:
         DataError: the split is of another dataset, or some id is in one of the two only.
     """
-    file = container.read(path, kind="splits")
-    try:
+    with container.reading(path, kind="splits", what="a split") as file:
         stored, flags = container.decode_strings(file.arrays["ids"]), file.arrays["is_val"]
         if flags.shape != (len(stored),) or flags.dtype != np.uint8 or flags.max(initial=0) > 1:
             raise DataError(f"is_val is {flags.dtype} {flags.shape} for {len(stored)} images")
         check_ids(stored)
-    except (KeyError, DataError) as error:
-        raise DataError(f"not a split: {error}", where=str(path), fix="run `dvc repro`") from error
     is_val = dict(zip(stored, flags.tolist(), strict=True))
     found = file.attributes.get("dataset_digest")
     if found != dataset_digest:

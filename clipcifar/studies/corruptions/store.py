@@ -67,19 +67,14 @@ def write(
     container.write(path, kind=KIND, arrays=arrays, attributes=attributes)
 
 
+@made_by(STUDY)
 def read(path: Path, images: ImageEmbeddings) -> Corrupted:
     """Read and verify the embeddings of one corruption.
 
     Raises:
         DataError: the file is damaged, or is not of the images, weights and dataset of `images`.
     """
-    with made_by(STUDY):
-        return _read(path, images)
-
-
-def _read(path: Path, images: ImageEmbeddings) -> Corrupted:
-    file = container.read(path, kind=KIND)
-    try:
+    with container.reading(path, kind=KIND, what="corrupted images") as file:
         container.require(file.attributes, texts=("corruption", "corruption_source"), numbers=())
         severities = file.arrays["severities"].tolist()
         ids = container.decode_strings(file.arrays["ids"])
@@ -96,8 +91,6 @@ def _read(path: Path, images: ImageEmbeddings) -> Corrupted:
             shown,
             file.attributes,
         )
-    except (KeyError, ValueError, TypeError, DataError) as error:
-        raise DataError(f"not corrupted images: {error}", where=str(path), fix="run `dvc repro`") from error
     for field in (*SHARED_FIELDS, "dataset_digest", "precision"):
         if file.attributes.get(field) != images.attributes.get(field):
             raise DataError(
