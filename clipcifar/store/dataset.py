@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -36,6 +37,11 @@ class PreparedSplit:
     def in_memory(self) -> bool:
         """Whether `content` is pixels."""
         return self.content.dtype == np.uint8
+
+    @cached_property
+    def digests(self) -> list[str]:
+        """N hex sha256 of image files, where `content` is those."""
+        return container.decode_strings(self.content)
 
     def __add__(self, other: PreparedSplit) -> PreparedSplit:
         return PreparedSplit(

@@ -170,7 +170,7 @@ def _galleries(found: DuplicateFindings, dataset: Prepared, folder: Path, shown:
     closest = found.order[:shown]
     other = found.order[~found.same_label[found.order]][:shown]
     test, train = Pictures(dataset.test, folder), Pictures(dataset.train, folder)
-    small, names = dataset.test.in_memory, dataset.class_names
+    names = dataset.class_names
     correlation = dict(zip(found.order[:MOST_CORRELATED].tolist(), found.correlation, strict=True))
 
     def cards(rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[Card]:
@@ -186,4 +186,4 @@ def _galleries(found: DuplicateFindings, dataset: Prepared, folder: Path, shown:
         return result
 
     titled = (("The most similar", closest), ("Twins with different labels", other))
-    return [Gallery(title, cards(rows), small) for title, rows in titled if len(rows)]
+    return [Gallery(title, cards(rows), test.small) for title, rows in titled if len(rows)]
