@@ -8,7 +8,8 @@ from typing import Any
 
 from clipcifar.evaluation.compare import Comparison, Paired
 from clipcifar.evaluation.verdict import verdict
-from clipcifar.render.table import escape, markdown_table, p_text
+from clipcifar.evaluation.words import interval, p_text, points
+from clipcifar.render.table import escape, markdown_table
 
 
 def _row(name: str, found: Paired, p_value: float) -> list[str]:
@@ -17,8 +18,8 @@ def _row(name: str, found: Paired, p_value: float) -> list[str]:
         str(found.n),
         f"{found.accuracy_a:.4f}",
         f"{found.accuracy_b:.4f}",
-        f"{100 * found.difference:+.2f}",
-        f"{100 * found.low:+.2f} to {100 * found.high:+.2f}",
+        points(found.difference, 2),
+        interval(found),
         str(found.only_a),
         str(found.only_b),
         p_text(p_value),

@@ -514,6 +514,14 @@ def test_more_epochs_are_advised_only_where_all_were_used_and_the_last_was_best(
     assert page._caveats(FinetuneScores(scores, ids, scores, ids, attributes))[0] == said
 
 
+def test_the_page_shows_no_p_value_as_nought() -> None:
+    labels = np.repeat([0, 1], 50)
+    found = compare.compare(np.zeros(100, np.int64), labels, labels, class_names=["cat", "dog"])
+    nothing = np.zeros((100, 2), np.float32)
+    table = page._classes(finetune_result.Result(nothing, nothing, 1.0, found)).tables[0]
+    assert [row[-1] for row in table.rows] == ["1.0000", "< 0.0001"]
+
+
 def test_a_curve_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     path = tmp_path / "curve.csv"
     for content in (None, b"epoch\xff\n"):
