@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute
 from clipcifar.store import container
+from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.fields import INHERITED, check_ids, check_index, class_names_of
 
 _OPTIONAL = ("device", "precision")
@@ -47,6 +49,35 @@ def inherited(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
         **{key: attributes[key] for key in versions},
         "images_fingerprint": attributes["fingerprint"],
     }
+
+
+def write_answers(
+    path: Path,
+    answers: Mapping[str, NDArray[Any]],
+    images: ImageEmbeddings,
+    *,
+    kind: str,
+    rows: NDArray[np.int64] | None = None,
+    attributes: Mapping[str, Attribute] | None = None,
+) -> None:
+    """Write what was said of test images, beside their labels and ids and all that a result inherits.
+
+    Args:
+        answers: scores or predicted classes, by name.
+        images: the embeddings that they were computed from.
+        kind: of the file.
+        rows: (N,) int64, the test images that were asked about; None for all.
+        attributes: what else determined the answers.
+    """
+    labels, ids = images.test.labels, images.test.ids
+    if rows is not None:
+        labels, ids = labels[rows], [ids[row] for row in rows.tolist()]
+    container.write(
+        path,
+        kind=kind,
+        arrays={**answers, "labels": labels, "ids": container.encode_strings(ids)},
+        attributes={**inherited(images.attributes), **(attributes or {})},
+    )
 
 
 def check_scores(scores: NDArray[np.float32], ids: list[str], *, num_classes: int) -> None:

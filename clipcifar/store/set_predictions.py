@@ -14,7 +14,7 @@ from clipcifar.core.files import Attribute
 from clipcifar.store import container
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.fields import INHERITED, check_index, class_names_of
-from clipcifar.store.predictions import check_scores, inherited
+from clipcifar.store.predictions import check_scores, write_answers
 
 _PREFIX = "scores/"
 
@@ -42,16 +42,8 @@ class SetPredictions:
 
 def write(path: Path, scores: Mapping[str, NDArray[np.float32]], images: ImageEmbeddings) -> None:
     """Write the (N, C) scores of all sets on the N test images of `images`."""
-    container.write(
-        path,
-        kind="prompt set predictions",
-        arrays={
-            **{_PREFIX + name: array for name, array in scores.items()},
-            "labels": images.test.labels,
-            "ids": container.encode_strings(images.test.ids),
-        },
-        attributes=inherited(images.attributes),
-    )
+    answers = {_PREFIX + name: array for name, array in scores.items()}
+    write_answers(path, answers, images, kind="prompt set predictions")
 
 
 def read(path: Path) -> SetPredictions:

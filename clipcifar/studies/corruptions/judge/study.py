@@ -18,9 +18,8 @@ from clipcifar.evaluation.compare import NamedDifference
 from clipcifar.evaluation.metrics import rounded
 from clipcifar.methods import zero_shot
 from clipcifar.methods.classifiers import Classifier
-from clipcifar.store import container
 from clipcifar.store.embeddings import ImageEmbeddings
-from clipcifar.store.predictions import inherited
+from clipcifar.store.predictions import write_answers
 from clipcifar.store.prompt_set import PromptSet
 from clipcifar.studies.corruptions.judge import naming as naming_prompts, robustness
 from clipcifar.studies.corruptions.judge.naming import Naming, Right
@@ -190,15 +189,17 @@ def write(folder: Path, outcome: Outcome, images: ImageEmbeddings) -> None:
     plots.write_csv(
         folder / "zero_shot.csv", [{"corruption": name, "accuracy": mean} for name, mean in by_name]
     )
-    arrays: dict[str, NDArray[Any]] = {
+    answers = {
         f"{method}/{name}": said
         for method, by_corruption in outcome.predicted.items()
         for name, said in zip(outcome.names, by_corruption, strict=True)
     }
-    arrays["labels"] = images.test.labels[outcome.rows]
-    arrays["ids"] = container.encode_strings([images.test.ids[row] for row in outcome.rows.tolist()])
-    attributes = {**inherited(images.attributes), "corruption_source": outcome.source}
-    container.write(
-        folder / "predictions.h5", kind="corruption predictions", arrays=arrays, attributes=attributes
+    write_answers(
+        folder / "predictions.h5",
+        answers,
+        images,
+        kind="corruption predictions",
+        rows=outcome.rows,
+        attributes={"corruption_source": outcome.source},
     )
     write_json(folder / "metrics.json", rounded(as_metrics(outcome)))
