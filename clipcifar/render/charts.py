@@ -114,18 +114,12 @@ def intervals(
         return _svg(figure, name=name, description=description)
 
 
-def differences(found: Mapping[str, Difference], *, name: str, description: str, x_label: str) -> Markup:
-    """Differences in points with their intervals, beside a line at none."""
-    return intervals(
-        list(found),
-        [100 * item.difference for item in found.values()],
-        [100 * item.low for item in found.values()],
-        [100 * item.high for item in found.values()],
-        name=name,
-        description=description,
-        x_label=x_label,
-        zero=True,
+def differences(found: Mapping[str, Difference], **about: str) -> Markup:
+    """Differences in points with their intervals, beside a line at none; `about` as for `intervals`."""
+    middles, lows, highs = (
+        [100 * getattr(item, part) for item in found.values()] for part in ("difference", "low", "high")
     )
+    return intervals(list(found), middles, lows, highs, zero=True, **about)
 
 
 def ranking_bars(rows: Sequence[dict[str, Any]], *, active: str, name: str) -> Markup:

@@ -19,7 +19,6 @@ from clipcifar.store.fields import check_ids
 GENERATED = "generated"  # what corruptions are called that are not the published ones
 KIND = "corrupted image embeddings"
 STUDY = "corruptions"
-AGAIN = f"run `dvc repro studies/{STUDY}/dvc.yaml`"
 
 
 @dataclass(frozen=True)
@@ -99,12 +98,3 @@ def read(path: Path, images: ImageEmbeddings) -> Corrupted:
                 fix="run `dvc repro`, which embeds again what is stale",
             )
     return found
-
-
-def clean_rows(images: ImageEmbeddings, ids: list[str]) -> NDArray[np.int64]:
-    """The test rows of some ids, in their order; DataError for an id that is no test image."""
-    position = {sample_id: row for row, sample_id in enumerate(images.test.ids)}
-    unknown = [sample_id for sample_id in ids if sample_id not in position]
-    if unknown:
-        raise DataError(f"{unknown[0]!r} is not a test image", fix=AGAIN)
-    return np.array([position[sample_id] for sample_id in ids], dtype=np.int64)

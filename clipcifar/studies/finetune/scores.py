@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar.core.errors import DataError, made_by
+from clipcifar.core.errors import made_by
 from clipcifar.core.files import Attribute
 from clipcifar.store import container
 from clipcifar.store.fields import class_names_of
 from clipcifar.store.predictions import check_scores
 
-_KIND, _STUDY = "fine-tuned scores", "finetune"
+STUDY, _KIND = "finetune", "fine-tuned scores"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class FinetuneScores:
         container.write(path, kind=_KIND, arrays=arrays, attributes=self.attributes)
 
     @classmethod
-    @made_by(_STUDY)
+    @made_by(STUDY)
     def read(cls, path: Path) -> FinetuneScores:
         """Read and verify; DataError names what is wrong with the file."""
         with container.reading(path, kind=_KIND, what=_KIND) as file:
@@ -58,20 +58,3 @@ class FinetuneScores:
             for scores, ids in ((found.val, found.val_ids), (found.test, found.test_ids)):
                 check_scores(scores, ids, num_classes=len(class_names_of(file.attributes)))
             return found
-
-
-def positions(wanted: list[str], found: list[str], *, where: str) -> NDArray[np.int64]:
-    """Where each wanted id stands among the found ones, (n,) int64.
-
-    Raises:
-        DataError: an id is missing.
-    """
-    rows = {sample_id: row for row, sample_id in enumerate(found)}
-    missing = [sample_id for sample_id in wanted if sample_id not in rows]
-    if missing:
-        raise DataError(
-            f"{len(missing)} images are not among them, {missing[0]!r} for one",
-            where=where,
-            fix=f"run `dvc repro studies/{_STUDY}/dvc.yaml`",
-        )
-    return np.array([rows[sample_id] for sample_id in wanted], dtype=np.int64)
