@@ -48,9 +48,8 @@ def main(
     linear = ensemble.interpolated(
         weights, sides.probe, logit_scale=images.logit_scale, coefficient=coefficient
     )
-    arrays = {"coefficients": linear.coefficients, "intercepts": linear.intercepts}
     attributes = {**origin, "coefficient": coefficient}
-    heads.write(folder / "interpolated.h5", "interpolated weights", arrays, attributes)
+    heads.write(folder / "interpolated.h5", "interpolated weights", linear.arrays, attributes)
     judged = ensemble_scores.judge(pairs, choices, labels, class_names=images.class_names)
     write_answers(
         folder / "predictions.h5",
