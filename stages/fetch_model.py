@@ -7,8 +7,8 @@ from typing import Any
 
 from clipcifar.core import files, params
 from clipcifar.store.model import ModelParams
-from clipcifar.weights import resolve
 from clipcifar.weights.describe import describe
+from clipcifar.weights.resolve import fetch_model
 from stages import run
 
 
@@ -16,7 +16,7 @@ def main(settings: dict[str, Any], weights_folder: Path, model_path: Path) -> No
     model = params.read(settings, "model", ModelParams)
     files.require_writable(weights_folder)
     files.require_writable(model_path.parent)
-    resolved = resolve.resolve(model, weights_folder)
+    resolved = fetch_model(model, weights_folder)
     describe(model, resolved, weights_folder).write(model_path)
     print(f"{model.name}: {resolved.source}")
 

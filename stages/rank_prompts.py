@@ -12,7 +12,7 @@ from clipcifar.evaluation.plots import write_csv
 from clipcifar.methods.zero_shot import classifier
 from clipcifar.prompts import pool
 from clipcifar.prompts.params import PromptsParams
-from clipcifar.search import candidates, outcome as prompt_search, ranking
+from clipcifar.search import candidates, outcome, ranking
 from clipcifar.store import inputs
 from clipcifar.store.embeddings import check_same_space, read_texts
 from clipcifar.store.prompt_set import PromptSet
@@ -55,10 +55,10 @@ def main(
         averaged=candidates.averageable(offered, clashes, class_names=names),
         clashes=clashes,
     )
-    judgement = prompt_search.judge(selection, images, train, val, reference=reference)
+    judgement = outcome.judge(selection, images, train, val, reference=reference)
 
     about: dict[str, Any] = {"active": active, "class_names": names, "dataset": dataset}
-    data = prompt_search.as_data(offered, selection, judgement, **about)
+    data = outcome.as_data(offered, selection, judgement, **about)
     write_json(ranking_path, data)
     write_csv(plots_folder / "ranking.csv", data["best"])
     results.write(
@@ -69,7 +69,7 @@ def main(
         predictions_path=predictions,
         metrics_path=metrics,
         plots_folder=plots_folder,
-        extra_metrics=prompt_search.metrics(selection, judgement),
+        extra_metrics=outcome.metrics(selection, judgement),
     )
     print(f"{len(offered):,} templates ranked on {selection.singles.n:,} train images")
     print(f"on test: {data['verdict']}")

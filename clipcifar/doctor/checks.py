@@ -35,11 +35,11 @@ from clipcifar.store.model import ModelParams
 from clipcifar.store.splits import SplitParams
 from clipcifar.studies.corruptions.params import CorruptionParams
 from clipcifar.studies.ensemble.params import EnsembleParams
-from clipcifar.studies.few_shot.methods import FewShotParams
+from clipcifar.studies.few_shot.params import FewShotParams
 from clipcifar.studies.finetune.params import FinetuneParams
-from clipcifar.studies.label_errors.confident import LabelErrorsParams
+from clipcifar.studies.label_errors.params import LabelErrorsParams
 from clipcifar.studies.models.params import ModelsParams
-from clipcifar.studies.near_duplicates.nearest import NearDuplicatesParams
+from clipcifar.studies.near_duplicates.params import NearDuplicatesParams
 
 ACTIVATE = "make setup && source .venv/bin/activate"
 ROOM = 2_000_000_000  # bytes: weights, dataset and embeddings, and DVC's copies of them

@@ -15,7 +15,7 @@ from clipcifar.weights.resolve import Resolved
 
 
 def describe(model: ModelParams, resolved: Resolved, folder: Path) -> ModelDescription:
-    """Describe the model that `weights.resolve` has put into `folder`.
+    """Describe the model that `fetch_model` has put into `folder`.
 
     Raises:
         DataError: its weights are damaged or do not fit the architecture.

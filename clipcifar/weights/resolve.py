@@ -56,7 +56,7 @@ class Resolved:
     revision: str
 
 
-def resolve(model: ModelParams, folder: Path) -> Resolved:
+def fetch_model(model: ModelParams, folder: Path) -> Resolved:
     """Fill `folder` with the model's config, weights and tokenizer files.
 
     Raises:

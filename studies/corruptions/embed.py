@@ -18,10 +18,10 @@ from clipcifar.embeddings.shards import ShardFolder, require_space
 from clipcifar.store.container import fingerprint_of
 from clipcifar.store.dataset import read_dataset
 from clipcifar.store.model import ModelDescription, check_weights, embedding_dim
-from clipcifar.studies.corruptions import store as corruption_store
 from clipcifar.studies.corruptions.images.sources import examples
 from clipcifar.studies.corruptions.images.suite import chosen_images, described_preprocess, open_suite
 from clipcifar.studies.corruptions.params import CorruptionParams
+from clipcifar.studies.corruptions.store import write_corrupted
 from stages import run
 
 
@@ -63,7 +63,7 @@ def main(
         encode = partial(backbone.encode_images, precision=embed.precision)
         for number, (name, entry) in enumerate(suite.items(), start=1):
             print(f"{name}, {number} of {len(suite)}", flush=True)
-            corruption_store.write(
+            write_corrupted(
                 folder / f"{name}.h5",
                 extract(entry.source, encode, ids=ids, batch_size=embed.batch_size, shards=shards[name]),
                 severities=asked.severities,

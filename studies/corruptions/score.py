@@ -12,10 +12,9 @@ from clipcifar.methods import classifiers, zero_shot
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.report import ranking
 from clipcifar.store import inputs, model
-from clipcifar.studies.corruptions import store as corruption_store
-from clipcifar.studies.corruptions.judge import naming, page, study as corruption_study
-from clipcifar.studies.corruptions.judge.study import prompt_classifier
+from clipcifar.studies.corruptions.judge import findings, naming, page
 from clipcifar.studies.corruptions.params import CorruptionParams
+from clipcifar.studies.corruptions.store import read_corrupted
 from stages import run
 
 
@@ -43,23 +42,23 @@ def main(
     best = naming.searched(ranking.read(ranking_path)["set"], **about)
     embedder = SentenceEmbedder(described, weights, params.read(settings, "embed", EmbedParams).device)
     embeddings, _ = embedder.embed(naming.origins(sets, best))
-    outcome = corruption_study.examine(
-        (corruption_store.read(corrupted / f"{name}.h5", images) for name in names),
+    found = findings.measure(
+        (read_corrupted(corrupted / f"{name}.h5", images) for name in names),
         images,
         {
-            "zero_shot": corruption_study.text_classifier(zero_shot.classifier(texts), images),
-            "rank_prompts": prompt_classifier(best, embeddings, images),
+            "zero_shot": findings.text_classifier(zero_shot.classifier(texts), images),
+            "rank_prompts": findings.prompt_classifier(best, embeddings, images),
             **classifiers.trained(heads, images),
         },
         {
-            name: (len(found.sentences), prompt_classifier(found, embeddings, images))
-            for name, found in sets.items()
+            name: (len(own.sentences), findings.prompt_classifier(own, embeddings, images))
+            for name, own in sets.items()
         },
     )
-    corruption_study.write(folder, outcome, images)
-    files.write_atomically(page_path, page.render(outcome, images, active=active).encode())
-    kept = outcome.robustness["zero_shot"]
-    print(f"{outcome.source}: zero-shot {kept.clean.value:.4f} clean, {kept.mean.value:.4f} corrupted")
+    findings.write(folder, found, images)
+    files.write_atomically(page_path, page.render(found, images, active=active).encode())
+    kept = found.robustness["zero_shot"]
+    print(f"{found.source}: zero-shot {kept.clean.value:.4f} clean, {kept.mean.value:.4f} corrupted")
 
 
 if __name__ == "__main__":

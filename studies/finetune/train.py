@@ -12,12 +12,9 @@ from clipcifar.datasets.params import DatasetParams, photograph_folder
 from clipcifar.methods.trained.training import best
 from clipcifar.store import model
 from clipcifar.studies.finetune.params import FinetuneParams
-from clipcifar.studies.finetune.train import (
-    inputs as finetune_inputs,
-    pixels,
-    run as finetune_run,
-)
+from clipcifar.studies.finetune.train import inputs, pixels
 from clipcifar.studies.finetune.train.checkpoint import Checkpoints
+from clipcifar.studies.finetune.train.run import run_training
 from clipcifar.studies.finetune.train.tower import checkpoint_activations, load_image_tower
 from stages import nobody_waits, run
 
@@ -39,11 +36,11 @@ def main(
     target = device.choose(tuning.device, key="finetune.device")
     device.autocast(target, tuning.precision, key="finetune.precision")  # refused before anything is loaded
     files.require_writable(folder)
-    given = finetune_inputs.read(dataset_path, weights, model_path, images_path, splits_path)
+    given = inputs.read(dataset_path, weights, model_path, images_path, splits_path)
     dataset, images, rows = given.dataset, given.images, given.rows
     model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
-    head, digest = finetune_inputs.read_head(head_path, images, dropout=tuning.dropout)
-    mark = finetune_inputs.fingerprint(images, rows, digest, params=tuning, device=target.type)
+    head, digest = inputs.read_head(head_path, images, dropout=tuning.dropout)
+    mark = inputs.fingerprint(images, rows, digest, params=tuning, device=target.type)
     tower = load_image_tower(weights, target, precision=tuning.precision)
     if tuning.checkpoint_activations:
         checkpoint_activations(tower)
@@ -53,7 +50,7 @@ def main(
     )
     checkpoints = Checkpoints(files.cache_folder("finetune"), mark)
     with checkpoints.locked():
-        curve = finetune_run.run(
+        curve = run_training(
             tower,
             head.to(target),
             train,

@@ -13,8 +13,9 @@ from clipcifar.prompts.params import PromptsParams
 from clipcifar.store import heads, inputs
 from clipcifar.studies import same_images
 from clipcifar.studies.label_errors import findings, page
-from clipcifar.studies.label_errors.confident import LabelErrorsParams, disputes, plant, probabilities
+from clipcifar.studies.label_errors.confident import disputes, plant, probabilities
 from clipcifar.studies.label_errors.out_of_sample import opinions
+from clipcifar.studies.label_errors.params import LabelErrorsParams
 from stages import run
 
 
@@ -51,17 +52,14 @@ def main(
         class_names=names,
     )
     of_test = probabilities({name: one.scores for name, one in said.items()}, temperatures)
-    found = {
-        "train": findings.of_split(of_train, train, num_classes=len(names)),
-        "test": findings.of_split(of_test, images.test, num_classes=len(names)),
-    }
     planted = findings.of_planted(disputes(of_flipped, flipped), rows)
-    findings.write(out, found, planted, class_names=names, n_not_converged=failed)
+    found = findings.measure(of_train, of_test, images, planted=planted, n_not_converged=failed)
+    findings.write(out, found, class_names=names)
     notes = not_converged(failed, max_iter)
     about: dict[str, Any] = {"attributes": images.attributes, "notes": notes}
-    html = page.render(found, planted, dataset, folder=folder, shown=asked.shown, **about)
+    html = page.render(found, dataset, folder=folder, shown=asked.shown, **about)
     files.write_atomically(page_path, html.encode())
-    print("\n".join([*notes, *page.verdicts(found, planted)[:3]]))
+    print("\n".join([*notes, *findings.verdicts(found)[:3]]))
 
 
 if __name__ == "__main__":

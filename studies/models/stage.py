@@ -8,16 +8,16 @@ from typing import Any
 from clipcifar.backbone.params import EmbedParams
 from clipcifar.core import files, params
 from clipcifar.datasets.params import DatasetParams, photograph_folder
-from clipcifar.evaluation import plots
 from clipcifar.methods.linear_probe import LinearProbeParams
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.store import inputs
 from clipcifar.store.dataset import read_dataset
 from clipcifar.store.model import ModelDescription, ModelParams
 from clipcifar.store.prompt_set import PromptSet
-from clipcifar.studies.models import page as report, study as model_study, table as model_table
+from clipcifar.studies.models import findings, page, table
 from clipcifar.studies.models.cache import embedded, resolved
 from clipcifar.studies.models.params import OWN, ModelsParams, listed, named
+from clipcifar.studies.models.study import Study
 from stages import run
 
 
@@ -31,7 +31,7 @@ def main(
     model_path: Path,
     images_path: Path,
     folder: Path,
-    page: Path,
+    page_path: Path,
 ) -> None:
     model = params.read(settings, "model", ModelParams)
     others = listed(params.read(settings, "models", ModelsParams), model)
@@ -48,28 +48,19 @@ def main(
     for label, asked in others.items():  # all of them first: a typo in the last is told before any embeds
         with named(label):
             backbones[label] = resolved(asked)
-    study = model_study.Study(said, rows, probe=probe, embed=embed)
+    study = Study(said, rows, probe=probe, embed=embed)
     study.add(OWN, ModelDescription.read(model_path), weights, own)
     for label, (description, place) in backbones.items():
         with named(label):
             images = embedded(dataset, description, place, photographs=photographs, embed=embed)
             study.add(label, description, place, images)
-    found = model_study.as_metrics(study.outcomes, study.sizes, own.test.labels)
+    found = findings.measure(study.outcomes, study.sizes, own.test.labels)
     timing = study.timing(device=str(own.attributes["device"]))
-    plots.write_csv(folder / "accuracy.csv", model_study.rows_for_plots(found))
-    model_study.write_predictions(folder / "predictions.h5", study.outcomes, own)
-    files.write_json(folder / "timing.json", timing)
-    files.write_json(folder / "metrics.json", found)
-    html = report.render(
-        found,
-        timing,
-        model_study.all_differences(study.outcomes, own.test.labels),
-        descriptions=study.descriptions,
-        active=active,
-        attributes=own.attributes,
-    )
-    files.write_atomically(page, html.encode())
-    print(model_table.as_text(found, timing))
+    findings.write(folder, found, timing, own)
+    about: dict[str, Any] = {"active": active, "attributes": own.attributes}
+    html = page.render(found, timing, descriptions=study.descriptions, **about)
+    files.write_atomically(page_path, html.encode())
+    print(table.as_text(findings.as_metrics(found), timing))
 
 
 if __name__ == "__main__":

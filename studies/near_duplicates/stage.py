@@ -11,7 +11,7 @@ from clipcifar.datasets.params import DatasetParams, photograph_folder
 from clipcifar.store import inputs
 from clipcifar.studies import same_images
 from clipcifar.studies.near_duplicates import findings, nearest, page
-from clipcifar.studies.near_duplicates.nearest import NearDuplicatesParams
+from clipcifar.studies.near_duplicates.params import NearDuplicatesParams
 from stages import run
 
 
@@ -31,7 +31,7 @@ def main(
     train, test = images.train, images.test
     with progress(total=len(test.ids), unit="images", what="nearest train images") as bar:
         twins, cosines = nearest.nearest(test.embeddings, train.embeddings, on_rows=bar.update)
-    found = findings.find(
+    found = findings.measure(
         twins,
         cosines,
         nearest.background(test.embeddings, test.labels, train.embeddings, train.labels),
@@ -43,7 +43,7 @@ def main(
     findings.write(out, found, dataset)
     html = page.render(found, dataset, folder=folder, shown=asked.shown, attributes=images.attributes)
     files.write_atomically(page_path, html.encode())
-    print("\n".join(page.verdicts(found)[:2]))
+    print("\n".join(findings.verdicts(found)[:2]))
 
 
 if __name__ == "__main__":

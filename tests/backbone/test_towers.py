@@ -224,7 +224,7 @@ def test_weights_that_do_not_fit_are_refused(tiny_clip: Path, tmp_path: Path) ->
 def test_the_full_size_model_with_random_weights(tmp_path: Path) -> None:
     """The real architecture once: its sizes, its determinism, and the text side's exactness at 77 tokens."""
     params = ModelParams("ViT-B-32", None, NO_PATH, seed=3, allow_pickle=False)
-    assert "seed 3" in resolve.resolve(params, tmp_path / "a").source
+    assert "seed 3" in resolve.fetch_model(params, tmp_path / "a").source
     backbone = Backbone.load(tmp_path / "a", CPU)
     assert (backbone.preprocess.size, backbone.context_length) == ((224, 224), 77)
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, 3, 32, 32)).astype(np.uint8))
@@ -239,7 +239,7 @@ def test_the_full_size_model_with_random_weights(tmp_path: Path) -> None:
     for sentence, row in zip(SENTENCES, whole, strict=True):
         np.testing.assert_allclose(found[sentence], row, atol=1e-6)
     _bytes_do_not_depend_on_neighbours(backbone)
-    resolve.resolve(params, tmp_path / "b")
+    resolve.fetch_model(params, tmp_path / "b")
     assert files.file_sha256(tmp_path / "a" / WEIGHTS_FILE) == files.file_sha256(
         tmp_path / "b" / WEIGHTS_FILE
     )

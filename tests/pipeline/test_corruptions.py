@@ -14,8 +14,8 @@ from clipcifar.methods import zero_shot
 from clipcifar.store import container
 from clipcifar.store.dataset import read_dataset
 from clipcifar.store.embeddings import read_images, read_texts
-from clipcifar.studies.corruptions import store as corruption_store
 from clipcifar.studies.corruptions.images.generated import corrupt
+from clipcifar.studies.corruptions.store import read_corrupted
 from tests.support.workspace import Workspace
 
 STUDY = "studies/corruptions/dvc.yaml"
@@ -70,7 +70,7 @@ def _check_numbers(workspace: Workspace) -> None:
         assert set(found[method]["corruption"]) == set(NAMES)
     images = read_images(folder / "data/embeddings/images.h5")
     test = read_dataset(folder / "data/dataset.h5").test
-    corrupted = corruption_store.read(folder / OUT / "embeddings/gaussian_noise.h5", images)
+    corrupted = read_corrupted(folder / OUT / "embeddings/gaussian_noise.h5", images)
     noisy = [
         corrupt(test.content[i], "gaussian_noise", 5, seed=0, sample_id=test.ids[i])
         for i in range(len(test.ids))

@@ -49,7 +49,7 @@ def test_the_study_runs_on_its_own_and_once(workspace: Workspace) -> None:
 
     workspace.repro(STUDY)
     assert not workspace.executed()
-    page = workspace.folder / "clipcifar/studies/finetune/report/page.py"
+    page = workspace.folder / "clipcifar/studies/finetune/judge/page.py"
     page.write_text(page.read_text().replace("In numbers", "By the numbers"))
     workspace.repro(STUDY)
     assert workspace.executed() == ["finetune_report"]  # a change of the page trains nothing

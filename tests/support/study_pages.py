@@ -16,11 +16,12 @@ from clipcifar.store.dataset import PreparedSplit, write_dataset
 from clipcifar.store.embeddings import ImageEmbeddings, read_images, read_texts
 from clipcifar.store.inputs import train_val_of
 from clipcifar.store.predictions import inherited, read_predictions
-from clipcifar.studies.corruptions.judge import page as corruptions_page, study as corruption_study
+from clipcifar.studies.corruptions.judge import findings as of_corruptions, page as corruptions_page
 from clipcifar.studies.corruptions.store import Corrupted
 from clipcifar.studies.finetune.scores import FinetuneScores
-from clipcifar.studies.models import page as models_page, study as model_study
+from clipcifar.studies.models import findings as of_models, page as models_page
 from clipcifar.studies.models.params import OWN
+from clipcifar.studies.models.study import evaluate
 from stages import zero_shot as zero_shot_stage
 from studies.ensemble import stage
 from studies.few_shot import stage as few_shot
@@ -103,19 +104,15 @@ def _models(folder: Path, images: ImageEmbeddings) -> str:
     for label, shift in ((OWN, 0.0), ("a-backbone-with-a-long-label-1", 0.2), ("worse", 2.0)):
         weights = zero_shot.classifier(read_texts(folder / "texts" / "photo.h5"))
         weights = unit(weights + shift * rng.standard_normal(weights.shape) / 5)
-        outcomes[label] = model_study.evaluate(
-            images, weights, rows, probe=LinearProbeParams((0.1, 1.0), 500)
-        )
+        outcomes[label] = evaluate(images, weights, rows, probe=LinearProbeParams((0.1, 1.0), 500))
     size = dict.fromkeys(
         ("n_parameters", "n_image_parameters", "n_bytes", "input_height", "input_width", "dimension"), 10**8
     )
-    labels = images.test.labels
-    found = model_study.as_metrics(outcomes, dict.fromkeys(outcomes, size), labels)
+    found = of_models.measure(outcomes, dict.fromkeys(outcomes, size), images.test.labels)
     speeds = dict(zip(outcomes, (12.5, 1234.0, 3.0), strict=True))
     return models_page.render(
         found,
         {"device": "cpu", "precision": "fp32", "batch_size": 16, "images_per_s": speeds},
-        model_study.all_differences(outcomes, labels),
         descriptions=dict.fromkeys(outcomes, "hf-hub:an-organisation/" + "a-model-of-many-letters" * 3),
         active="photo",
         attributes=images.attributes,
@@ -134,7 +131,7 @@ def _corruptions(folder: Path, images: ImageEmbeddings) -> str:
         return Corrupted(name, rows, severities, test.ids, examples, attributes)
 
     photo, other = (
-        corruption_study.text_classifier(
+        of_corruptions.text_classifier(
             zero_shot.classifier(read_texts(folder / "texts" / f"{name}.h5")), images
         )
         for name in ("photo", "other")
@@ -144,7 +141,7 @@ def _corruptions(folder: Path, images: ImageEmbeddings) -> str:
         "rank_prompts": other,
         **classifiers.trained(folder / "heads", images),
     }
-    outcome = corruption_study.examine(
+    outcome = of_corruptions.measure(
         (corrupted(name, s) for name, s in (("gaussian_noise", 0.02), ("elastic_transform", 0.1))),
         images,
         found,

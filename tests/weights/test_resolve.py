@@ -44,7 +44,7 @@ def _local(folder: Path) -> ModelParams:
 
 def _refused(model: ModelParams, target: Path, error: type[Exception] = ConfigError) -> str:
     with pytest.raises(error) as caught:
-        resolve.resolve(model, target)
+        resolve.fetch_model(model, target)
     return str(caught.value)
 
 
@@ -56,7 +56,7 @@ def _copy(source: Path, target: Path) -> Path:
 
 
 def test_a_folder_is_taken_as_it_is(tiny_clip: Path, tmp_path: Path) -> None:
-    resolve.resolve(_local(tiny_clip), tmp_path / "w")
+    resolve.fetch_model(_local(tiny_clip), tmp_path / "w")
     assert (tmp_path / "w" / WEIGHTS_FILE).read_bytes() == (tiny_clip / WEIGHTS_FILE).read_bytes()
     assert json.loads((tmp_path / "w" / CONFIG_FILE).read_text()) == json.loads(
         (tiny_clip / CONFIG_FILE).read_text()
@@ -69,7 +69,7 @@ def test_what_a_folder_lacks_is_named(tiny_clip: Path, tmp_path: Path) -> None:
     assert f"set model.path: {folder}" in _refused(_model(f"local-dir:{folder}"), target)
     assert "set it to null" in _refused(_model(f"local-dir:{folder}", "openai", str(folder)), target)
     (folder / "other.safetensors").write_bytes(b"")
-    resolve.resolve(_local(folder), target)  # the usual name wins
+    resolve.fetch_model(_local(folder), target)  # the usual name wins
     (folder / WEIGHTS_FILE).rename(folder / "third.safetensors")
     assert "2 safetensors files" in _refused(_local(folder), target)
     (folder / CONFIG_FILE).write_text("{}")
@@ -115,7 +115,7 @@ def test_weights_trained_with_another_activation_are_refused_by_name(tmp_path: P
 
 def test_weights_trained_with_the_same_activation_are_taken(tiny_clip: Path, tmp_path: Path) -> None:
     model = _model("ViT-B-32-quickgelu", "openai", str(tiny_clip / WEIGHTS_FILE))
-    resolve.resolve(model, tmp_path)
+    resolve.fetch_model(model, tmp_path)
     config = json.loads((tmp_path / CONFIG_FILE).read_text())
     assert config["model_cfg"]["quick_gelu"] is True
     assert config["preprocess_cfg"]["mean"][0] == pytest.approx(0.48145466)
@@ -154,7 +154,7 @@ def test_a_pickle_with_a_payload_is_never_executed(tmp_path: Path) -> None:
 def test_a_plain_pickle_is_read_where_it_is_allowed(tiny_clip: Path, tmp_path: Path) -> None:
     state = safetensors.torch.load_file(tiny_clip / WEIGHTS_FILE)
     torch.save({"state_dict": state}, tmp_path / "w.pt")
-    resolve.resolve(_model("ViT-B-32", None, str(tmp_path / "w.pt"), allow_pickle=True), tmp_path / "t")
+    resolve.fetch_model(_model("ViT-B-32", None, str(tmp_path / "w.pt"), allow_pickle=True), tmp_path / "t")
     stored = safetensors.torch.load_file(tmp_path / "t" / WEIGHTS_FILE)
     assert all(torch.equal(stored[name], state[name]) for name in state)
 
@@ -163,7 +163,7 @@ def test_a_file_without_a_tensor_is_bad_data(tiny_clip: Path, tmp_path: Path) ->
     """Well-formed, as far as the header goes; tests/weights/test_tensor_file.py has those that are not."""
     folder = _copy(tiny_clip, tmp_path / "f")
     (folder / WEIGHTS_FILE).write_bytes(struct.pack("<Q", 2) + b"{}")
-    resolve.resolve(_local(folder), tmp_path / "w")
+    resolve.fetch_model(_local(folder), tmp_path / "w")
     with pytest.raises(DataError):
         Backbone.load(tmp_path / "w", CPU)
 
@@ -239,7 +239,7 @@ def hub(tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 def test_a_hub_repository_is_downloaded_and_its_revision_kept(
     hub: Server, tiny_clip: Path, tmp_path: Path
 ) -> None:
-    found = resolve.resolve(_model("hf-hub:org/tiny"), tmp_path / "w")
+    found = resolve.fetch_model(_model("hf-hub:org/tiny"), tmp_path / "w")
     assert (found.source, found.revision) == ("hf-hub:org/tiny", "c" * 40)
     assert (tmp_path / "w" / WEIGHTS_FILE).read_bytes() == (tiny_clip / WEIGHTS_FILE).read_bytes()
     assert Backbone.load(tmp_path / "w", CPU).context_length == 32
@@ -258,7 +258,7 @@ def test_a_pinned_tag_asks_for_its_revision(
         "resize_mode": "squash",
     }
     monkeypatch.setattr("open_clip.get_pretrained_cfg", lambda name, pretrained: tag)
-    resolve.resolve(_model("ViT-B-32", "laion2b_s34b_b79k"), tmp_path / "w")
+    resolve.fetch_model(_model("ViT-B-32", "laion2b_s34b_b79k"), tmp_path / "w")
     assert any(f"/resolve/{'d' * 40}/" in request for request in hub.requests)
     config = json.loads((tmp_path / "w" / CONFIG_FILE).read_text())
     assert config["preprocess_cfg"]["resize_mode"] == "squash"
@@ -272,7 +272,7 @@ def test_an_unpinned_tag_is_trusted_on_its_first_use(
     hub: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("open_clip.get_pretrained_cfg", lambda name, pretrained: {"hf_hub": "org/tiny/"})
-    resolve.resolve(_model("ViT-B-32", "other"), tmp_path / "w")
+    resolve.fetch_model(_model("ViT-B-32", "other"), tmp_path / "w")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub2"))
     hub.files[f"/org/tiny/resolve/main/{WEIGHTS_FILE}"] += b" "
     message = _refused(_model("ViT-B-32", "other"), tmp_path / "w2", DataError)
@@ -298,7 +298,7 @@ def _asked(hub: Server, part: str) -> list[str]:
 
 def test_a_hub_that_fails_for_a_moment_is_asked_again(hub: Server, tmp_path: Path) -> None:
     hub.faults = [503, 503]
-    assert resolve.resolve(_model("hf-hub:org/tiny"), tmp_path / "w").revision == "c" * 40
+    assert resolve.fetch_model(_model("hf-hub:org/tiny"), tmp_path / "w").revision == "c" * 40
 
 
 def test_an_unreachable_hub_is_an_environment_fault_with_the_manual_way(hub: Server, tmp_path: Path) -> None:
@@ -347,10 +347,10 @@ def test_offline_mode_asks_nobody(hub: Server, tmp_path: Path, monkeypatch: pyte
 def test_what_was_downloaded_once_is_used_offline(
     hub: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    resolve.resolve(_model("hf-hub:org/tiny"), tmp_path / "a")
+    resolve.fetch_model(_model("hf-hub:org/tiny"), tmp_path / "a")
     hub.requests.clear()
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    assert resolve.resolve(_model("hf-hub:org/tiny"), tmp_path / "b").revision == "c" * 40
+    assert resolve.fetch_model(_model("hf-hub:org/tiny"), tmp_path / "b").revision == "c" * 40
     assert hub.requests == []
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
@@ -382,7 +382,7 @@ def test_a_pickle_in_a_repository_is_read_only_where_it_is_allowed(
     hub.files[f"/org/tiny/resolve/main/{pickled}"] = (tmp_path / pickled).read_bytes()
     assert "allow_pickle" in _refused(_model("hf-hub:org/tiny"), tmp_path / "w")
     assert _asked(hub, pickled) == []
-    resolve.resolve(_model("hf-hub:org/tiny", allow_pickle=True), tmp_path / "w")
+    resolve.fetch_model(_model("hf-hub:org/tiny", allow_pickle=True), tmp_path / "w")
     stored = safetensors.torch.load_file(tmp_path / "w" / WEIGHTS_FILE)
     assert all(torch.equal(stored[name], state[name]) for name in state)
 
@@ -391,7 +391,7 @@ def test_a_pickle_in_a_repository_is_read_only_where_it_is_allowed(
 def test_a_repository_whose_files_change_after_their_first_use_is_refused(
     hub: Server, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    resolve.resolve(_model("hf-hub:org/tiny"), tmp_path / "w")
+    resolve.fetch_model(_model("hf-hub:org/tiny"), tmp_path / "w")
     hub.headers = {"X-Repo-Commit": "e" * 40}
     path = f"/org/tiny/resolve/main/{name}"
     hub.files[path] = hub.files[path] + b" "
@@ -401,7 +401,7 @@ def test_a_repository_whose_files_change_after_their_first_use_is_refused(
     assert "first used" in message
     (own_cache / "known_files.json").unlink()
     if name == CONFIG_FILE:  # the longer weights are not readable
-        resolve.resolve(_model("hf-hub:org/tiny"), tmp_path / "w3")
+        resolve.fetch_model(_model("hf-hub:org/tiny"), tmp_path / "w3")
 
 
 @pytest.fixture
@@ -423,7 +423,7 @@ def words(hub: Server) -> Server:
 def test_tokenizer_and_text_config_are_placed_in_the_folder_and_nothing_else(
     words: Server, tmp_path: Path
 ) -> None:
-    resolve.resolve(_model("hf-hub:org/tiny"), tmp_path / "w")
+    resolve.fetch_model(_model("hf-hub:org/tiny"), tmp_path / "w")
     placed = {path.relative_to(tmp_path / "w").as_posix() for path in (tmp_path / "w").rglob("*")}
     assert placed - {"text_config"} == {
         CONFIG_FILE,
@@ -435,7 +435,7 @@ def test_tokenizer_and_text_config_are_placed_in_the_folder_and_nothing_else(
     text = json.loads((tmp_path / "w" / CONFIG_FILE).read_text())["model_cfg"]["text_cfg"]
     assert text["hf_model_name"] == str(tmp_path / "w" / "text_config")  # whoever loads it asks no hub
     assert _asked(words, "code.py") == []
-    resolve.resolve(_local(tmp_path / "w"), tmp_path / "again")  # a folder that names its own file
+    resolve.fetch_model(_local(tmp_path / "w"), tmp_path / "again")  # a folder that names its own file
     assert (tmp_path / "again" / "text_config" / "config.json").read_bytes() == b"{}"
 
 
@@ -443,7 +443,7 @@ def test_tokenizer_and_text_config_are_placed_in_the_folder_and_nothing_else(
 def test_what_belongs_to_a_tokenizer_or_text_tower_is_trusted_on_first_use_as_well(
     words: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    resolve.resolve(_model("hf-hub:org/tiny"), tmp_path / "w")
+    resolve.fetch_model(_model("hf-hub:org/tiny"), tmp_path / "w")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub2"))
     changed = {"changed": "vocab.txt", "added": "special_tokens_map.json", "text config": "config.json"}[kind]
     for revision in ("main", "c" * 40):
@@ -497,5 +497,5 @@ def test_weights_that_cannot_be_written_are_an_environment_fault(
 
     monkeypatch.setattr(safetensors.torch, "save_file", full)
     with pytest.raises(EnvironmentFault, match="No space left on device") as caught:
-        resolve.resolve(_model("ViT-B-32"), tmp_path / "w")
+        resolve.fetch_model(_model("ViT-B-32"), tmp_path / "w")
     assert caught.value.where == str(tmp_path / "w" / WEIGHTS_FILE)

@@ -47,7 +47,7 @@ class Corrupted:
         return str(self.attributes["corruption_source"])
 
 
-def write(
+def write_corrupted(
     path: Path,
     embeddings: NDArray[np.float32],
     *,
@@ -67,7 +67,7 @@ def write(
 
 
 @made_by(STUDY)
-def read(path: Path, images: ImageEmbeddings) -> Corrupted:
+def read_corrupted(path: Path, images: ImageEmbeddings) -> Corrupted:
     """Read and verify the embeddings of one corruption.
 
     Raises:

@@ -11,7 +11,7 @@ from clipcifar.evaluation.names import METHODS, TRAINED
 from clipcifar.evaluation.words import p_text, with_interval
 from clipcifar.render import charts, study
 from clipcifar.render.study import Chart, Section, Table
-from clipcifar.studies.ensemble.scores import Judged, verdicts
+from clipcifar.studies.ensemble.findings import Judged, verdicts
 
 _QUESTION = (
     "Do zero-shot and a trained method know more together than either alone? One coefficient mixes them, "
@@ -27,7 +27,6 @@ Rows = list[dict[str, Any]]
 
 def render(
     judged: list[Judged],
-    curves: list[Rows],
     *,
     n_val: int,
     n_test: int,
@@ -38,13 +37,12 @@ def render(
     """The whole page as HTML.
 
     Args:
-        curves: for every mix, its rows of the CSV file.
         n_val, n_test: images.
         attributes: of the embeddings.
         active: the prompt set that zero-shot uses.
         notes: said before what was found.
     """
-    sections = [_results(judged, active, n_val, n_test), _curves(judged, curves, n_val, n_test), _protocol()]
+    sections = [_results(judged, active, n_val, n_test), _curves(judged, n_val, n_test), _protocol()]
     return study.render(
         title="Ensembles of zero-shot and trained methods",
         question=_QUESTION,
@@ -92,13 +90,11 @@ def _results(judged: list[Judged], active: str, n_val: int, n_test: int) -> Sect
     )
 
 
-def _curves(judged: list[Judged], curves: list[Rows], n_val: int, n_test: int) -> Section:
+def _curves(judged: list[Judged], n_val: int, n_test: int) -> Section:
     drawn = []
     for method in TRAINED:
         title = METHODS[method]
-        series = {
-            one.pair.how: rows for one, rows in zip(judged, curves, strict=True) if one.pair.method == method
-        }
+        series = {one.pair.how: one.curve for one in judged if one.pair.method == method}
         for key, n, heading, caption in (
             ("val_accuracy", n_val, "on val", "What the coefficient is chosen by."),
             ("test_accuracy", n_test, "on test", "For showing only: nothing was chosen by it."),

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from clipcifar.methods.zero_shot import logits
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.splits import TrainVal
-from clipcifar.studies.few_shot.methods import FewShotParams, Outcome, learn
+from clipcifar.studies.few_shot.methods import Outcome, learn
+from clipcifar.studies.few_shot.params import FewShotParams
 from clipcifar.studies.few_shot.shots import Examples, check_shots, draw
 
 ALL = 0  # stands for all images per class
@@ -116,6 +117,12 @@ def num_not_converged(study: Study) -> int:
         for draw in study.draws
         for outcome in draw.outcomes.values()
     )
+
+
+def not_converged(study: Study, max_iter: int) -> list[str]:
+    """A line that says so, where fits were left out of the choice; no line where none was."""
+    failed = num_not_converged(study)
+    return [f"Not converged in {max_iter} iterations and left out: {failed} fits."] if failed else []
 
 
 def choice_rows(study: Study) -> list[dict[str, Any]]:

@@ -11,8 +11,9 @@ from clipcifar.core.files import Attribute
 from clipcifar.evaluation.words import p_text, with_interval
 from clipcifar.render import charts, study
 from clipcifar.render.study import Chart, Section, Table
-from clipcifar.studies.few_shot.methods import METHODS, FewShotParams
-from clipcifar.studies.few_shot.scores import Point, Scores, verdicts
+from clipcifar.studies.few_shot.findings import Findings, Point, verdicts
+from clipcifar.studies.few_shot.methods import METHODS
+from clipcifar.studies.few_shot.params import FewShotParams
 
 _QUESTION = (
     "How many labelled images per class does each method need to beat zero-shot? Every draw "
@@ -27,7 +28,7 @@ _COMMANDS = [
 
 
 def render(
-    scores: Scores,
+    found: Findings,
     params: FewShotParams,
     *,
     attributes: Mapping[str, Attribute],
@@ -44,18 +45,18 @@ def render(
     return study.render(
         title="Few-shot learning",
         question=_QUESTION,
-        verdicts=[*notes, *verdicts(scores)],
-        sections=[_curves(scores, active), _differences(scores), _protocol(scores, params)],
+        verdicts=[*notes, *verdicts(found)],
+        sections=[_curves(found, active), _differences(found), _protocol(found, params)],
         attributes=attributes,
         commands=_COMMANDS,
     )
 
 
-def _chart(scores: Scores) -> Markup:
-    places = {point.shots: math.log2(point.n_train / scores.num_classes) for point in scores.points}
+def _chart(found: Findings) -> Markup:
+    places = {point.shots: math.log2(point.n_train / found.num_classes) for point in found.points}
     series = {}
     for method, title in METHODS.items():
-        points = scores.of(method)
+        points = found.of(method)
         series[title] = (
             [places[point.shots] for point in points],
             [point.accuracy.mean for point in points],
@@ -69,23 +70,23 @@ def _chart(scores: Scores) -> Markup:
         x_label="labelled images per class (logarithmic)",
         y_label="test accuracy",
         x_ticks={place: shots for shots, place in places.items()},
-        line=("zero-shot", scores.zero_shot),
+        line=("zero-shot", found.zero_shot),
     )
 
 
-def _curves(scores: Scores, active: str) -> Section:
-    shots = [point.shots for point in scores.of("class_mean")]
-    rows = [[title, *(_cell(point) for point in scores.of(method))] for method, title in METHODS.items()]
-    rows.append(["zero-shot", *(f"{scores.zero_shot:.4f}" for _ in shots)])
-    rows.append(["val images that choose", *(f"{point.n_val:,}" for point in scores.of("class_mean"))])
+def _curves(found: Findings, active: str) -> Section:
+    shots = [point.shots for point in found.of("class_mean")]
+    rows = [[title, *(_cell(point) for point in found.of(method))] for method, title in METHODS.items()]
+    rows.append(["zero-shot", *(f"{found.zero_shot:.4f}" for _ in shots)])
+    rows.append(["val images that choose", *(f"{point.n_val:,}" for point in found.of("class_mean"))])
     return Section(
         "curves",
         "Curves",
-        paragraphs=[f"Zero-shot is the prompt set {active}, on {scores.n:,} test images."],
+        paragraphs=[f"Zero-shot is the prompt set {active}, on {found.n:,} test images."],
         charts=[
             Chart(
                 "Accuracy by images per class",
-                _chart(scores),
+                _chart(found),
                 "Mean over draws; bands are 95 % t intervals of that mean over draws, on these test images. "
                 "With all images there is one draw and no band.",
             )
@@ -106,7 +107,7 @@ def _cell(point: Point) -> str:
     return f"{spread.mean:.4f}" + (f" ± {spread.deviation:.4f}" if spread.n > 1 else "")
 
 
-def _differences(scores: Scores) -> Section:
+def _differences(found: Findings) -> Section:
     rows = [
         [
             METHODS[point.method],
@@ -116,7 +117,7 @@ def _differences(scores: Scores) -> Section:
             point.outcome,
         ]
         for method in METHODS
-        for point in scores.of(method)
+        for point in found.of(method)
     ]
     return Section(
         "differences",
@@ -139,7 +140,7 @@ def _differences(scores: Scores) -> Section:
     )
 
 
-def _protocol(scores: Scores, params: FewShotParams) -> Section:
+def _protocol(found: Findings, params: FewShotParams) -> Section:
     if params.val_per_class is None:
         bound = (
             "Every draw chooses on all of val, far more labels than it learns from: these curves are better "

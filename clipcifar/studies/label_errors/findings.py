@@ -11,9 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.core import files
-from clipcifar.evaluation import metrics as numbers, plots
-from clipcifar.store.embeddings import Split
+from clipcifar.evaluation import plots
+from clipcifar.evaluation.metrics import rounded
+from clipcifar.store.embeddings import ImageEmbeddings, Split
 from clipcifar.studies.label_errors.confident import Dispute, confident_class, confident_joint, disputes
+
+Probabilities = Mapping[str, NDArray[np.float64]]  # by method, (N, C)
+CAUTION = (
+    "A disputed label is a reason to look, not an error: a weak model disputes what it cannot see, and its "
+    "own confident mistakes count in the estimate as wrong labels do."
+)
 
 
 @dataclass(frozen=True)
@@ -55,9 +62,39 @@ class Planted:
     first: int
 
 
-def of_split(
-    probabilities: Mapping[str, NDArray[np.float64]], split: Split, *, num_classes: int
-) -> SplitFindings:
+@dataclass(frozen=True)
+class Findings:
+    """Both splits by name, what became of the planted errors, and fits that did not converge."""
+
+    splits: Mapping[str, SplitFindings]
+    planted: Planted
+    n_not_converged: int
+
+
+def measure(
+    of_train: Probabilities,
+    of_test: Probabilities,
+    images: ImageEmbeddings,
+    *,
+    planted: Planted,
+    n_not_converged: int,
+) -> Findings:
+    """Rank the labels of both splits and estimate how many are wrong.
+
+    Args:
+        of_train, of_test: by method, (N, C) float64, made without the labels of their rows.
+        planted: of labels that were flipped on purpose.
+        n_not_converged: fits that did not.
+    """
+    num_classes = len(images.class_names)
+    splits = {
+        "train": of_split(of_train, images.train, num_classes=num_classes),
+        "test": of_split(of_test, images.test, num_classes=num_classes),
+    }
+    return Findings(splits, planted, n_not_converged)
+
+
+def of_split(probabilities: Probabilities, split: Split, *, num_classes: int) -> SplitFindings:
     """Rank a split's labels and estimate how many are wrong.
 
     Args:
@@ -82,8 +119,9 @@ def of_planted(ranked: Sequence[Dispute], flipped: NDArray[np.int64]) -> Planted
     return Planted(n=len(rows), disputed=sum(hits), first=sum(hits[: len(rows)]))
 
 
-def metrics(found: Mapping[str, SplitFindings], planted: Planted, *, n_not_converged: int) -> dict[str, Any]:
+def as_metrics(found: Findings) -> dict[str, Any]:
     """By split the counts and shares, what became of the planted errors, and fits that did not converge."""
+    planted = found.planted
     of_splits = {
         name: {
             "n": len(split.labels),
@@ -94,7 +132,7 @@ def metrics(found: Mapping[str, SplitFindings], planted: Planted, *, n_not_conve
             "n_estimated": round(split.estimated),
             "estimated": split.estimated / len(split.labels),
         }
-        for name, split in found.items()
+        for name, split in found.splits.items()
     }
     return {
         **of_splits,
@@ -103,7 +141,7 @@ def metrics(found: Mapping[str, SplitFindings], planted: Planted, *, n_not_conve
             "disputed": planted.disputed / planted.n,
             "first": planted.first / planted.n,
         },
-        "n_not_converged": n_not_converged,
+        "n_not_converged": found.n_not_converged,
     }
 
 
@@ -148,19 +186,29 @@ def class_rows(found: Mapping[str, SplitFindings], *, class_names: list[str]) ->
     return result
 
 
-def write(
-    folder: Path,
-    found: Mapping[str, SplitFindings],
-    planted: Planted,
-    *,
-    class_names: list[str],
-    n_not_converged: int,
-) -> None:
-    """Write metrics.json, per_class.csv and, where any label is disputed, ranking.csv."""
-    files.write_json(
-        folder / "metrics.json", numbers.rounded(metrics(found, planted, n_not_converged=n_not_converged))
+def verdicts(found: Findings) -> list[str]:
+    """What was found, a sentence each."""
+    sentences, planted = [], found.planted
+    for name, split in found.splits.items():
+        n, methods = len(split.labels), len(split.methods)
+        asked = "both methods" if methods == 2 else f"all {methods} methods"
+        sentences.append(
+            f"{name.capitalize()}: {asked} dispute {len(split.disputes):,} of {n:,} "
+            f"labels ({100 * len(split.disputes) / n:.2f} %); the confident joint puts wrong labels and "
+            f"confident mistakes of the methods together at {split.estimated:,.0f} "
+            f"({100 * split.estimated / n:.2f} %)."
+        )
+    sentences.append(
+        f"Of {planted.n:,} train labels that were flipped on purpose to a random class, all methods dispute "
+        f"{planted.disputed:,} ({100 * planted.disputed / planted.n:.0f} %), and {planted.first:,} are among "
+        f"the first {planted.n:,} of the ranking. Real errors are between similar classes, and harder."
     )
-    plots.write_csv(folder / "per_class.csv", class_rows(found, class_names=class_names))
-    ranking = rows(found, class_names=class_names)
-    if ranking:
+    return [*sentences, CAUTION]
+
+
+def write(folder: Path, found: Findings, *, class_names: list[str]) -> None:
+    """Write metrics.json, per_class.csv and, where any label is disputed, ranking.csv."""
+    files.write_json(folder / "metrics.json", rounded(as_metrics(found)))
+    plots.write_csv(folder / "per_class.csv", class_rows(found.splits, class_names=class_names))
+    if ranking := rows(found.splits, class_names=class_names):
         plots.write_csv(folder / "ranking.csv", ranking)

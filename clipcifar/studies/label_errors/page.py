@@ -10,8 +10,7 @@ from clipcifar.render import study
 from clipcifar.render.pictures import Card, Pictures
 from clipcifar.render.study import Gallery, Matrix, Section, Table
 from clipcifar.store.dataset import Prepared
-from clipcifar.studies.label_errors import findings
-from clipcifar.studies.label_errors.findings import Planted, SplitFindings
+from clipcifar.studies.label_errors.findings import Findings, SplitFindings, class_rows, verdicts
 
 MOST_CLASSES = 20  # that get a matrix
 QUESTION = (
@@ -19,35 +18,10 @@ QUESTION = (
     "and by linear probes that were fitted without the image; test images by all methods, calibrated on "
     "val. Confident learning (Northcutt, Jiang and Chuang 2021) estimates how many labels are wrong."
 )
-CAUTION = (
-    "A disputed label is a reason to look, not an error: a weak model disputes what it cannot see, and its "
-    "own confident mistakes count in the estimate as wrong labels do."
-)
-
-
-def verdicts(found: Mapping[str, SplitFindings], planted: Planted) -> list[str]:
-    """What was found, a sentence each."""
-    sentences = []
-    for name, split in found.items():
-        n, methods = len(split.labels), len(split.methods)
-        asked = "both methods" if methods == 2 else f"all {methods} methods"
-        sentences.append(
-            f"{name.capitalize()}: {asked} dispute {len(split.disputes):,} of {n:,} "
-            f"labels ({100 * len(split.disputes) / n:.2f} %); the confident joint puts wrong labels and "
-            f"confident mistakes of the methods together at {split.estimated:,.0f} "
-            f"({100 * split.estimated / n:.2f} %)."
-        )
-    sentences.append(
-        f"Of {planted.n:,} train labels that were flipped on purpose to a random class, all methods dispute "
-        f"{planted.disputed:,} ({100 * planted.disputed / planted.n:.0f} %), and {planted.first:,} are among "
-        f"the first {planted.n:,} of the ranking. Real errors are between similar classes, and harder."
-    )
-    return [*sentences, CAUTION]
 
 
 def render(
-    found: Mapping[str, SplitFindings],
-    planted: Planted,
+    found: Findings,
     dataset: Prepared,
     *,
     folder: Path,
@@ -58,8 +32,7 @@ def render(
     """The whole page as HTML.
 
     Args:
-        found: by split.
-        planted: what became of the flipped labels.
+        found: of both splits.
         dataset: the prepared images.
         folder: where its files are, if it is of files.
         shown: pictures of either split.
@@ -67,13 +40,13 @@ def render(
         notes: said before what was found.
     """
     sections = [
-        _section(name, found[name], Pictures(part, folder), dataset.class_names, shown=shown)
+        _section(name, found.splits[name], Pictures(part, folder), dataset.class_names, shown=shown)
         for name, part in (("train", dataset.train), ("test", dataset.test))
     ]
     return study.render(
         title="Label errors",
         question=QUESTION,
-        verdicts=[*notes, *verdicts(found, planted)],
+        verdicts=[*notes, *verdicts(found)],
         sections=sections,
         attributes=attributes,
         commands=[
@@ -107,7 +80,7 @@ def _section(
             f"{row['disputed']:,}",
             f"{row['estimated']:.1f}",
         ]
-        for row in findings.class_rows({name: split}, class_names=class_names)
+        for row in class_rows({name: split}, class_names=class_names)
     ]
     header = ["label", "most often suggested", "images", "disputed by all", "estimated wrong"]
     table = Table(f"Labels of {name} images, by class", header, rows, text_columns=2)

@@ -39,9 +39,9 @@ from clipcifar.store.model import (
     embedding_dim,
 )
 from clipcifar.store.prompt_set import PromptSet
-from clipcifar.weights import resolve
 from clipcifar.weights.config import at_home, rehome
 from clipcifar.weights.describe import describe
+from clipcifar.weights.resolve import fetch_model
 
 _DESCRIPTION, _WEIGHTS = "model.json", "weights"
 
@@ -53,7 +53,7 @@ def resolved(model: ModelParams) -> tuple[ModelDescription, Path]:
 
     Raises:
         EnvironmentFault: another run is fetching it.
-        ClipcifarError: as `weights.resolve` and `describe`.
+        ClipcifarError: as `fetch_model` and `describe`.
     """
     folder = files.cache_folder("models") / files.sha256_of(asdict(model))[:32]
     if model.path == NO_PATH:
@@ -67,7 +67,7 @@ def resolved(model: ModelParams) -> tuple[ModelDescription, Path]:
         try:
             shutil.rmtree(scratch, ignore_errors=True)  # what a killed run has left
             made = scratch / _WEIGHTS
-            described = describe(model, resolve.resolve(model, made), made)
+            described = describe(model, fetch_model(model, made), made)
             rehome(made, folder / _WEIGHTS)
             digest = config_sha256(made)
             replace(described, config_sha256=digest).write(scratch / _DESCRIPTION)

@@ -17,17 +17,15 @@ from numpy.typing import NDArray
 
 from clipcifar.backbone.params import EmbedParams
 from clipcifar.core.progress import progress
-from clipcifar.evaluation import compare, metrics
+from clipcifar.evaluation import metrics
 from clipcifar.methods import linear_probe, zero_shot
 from clipcifar.methods.linear_probe import LinearProbeParams
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.model import ModelDescription, check_described
-from clipcifar.store.predictions import write_answers
 from clipcifar.store.prompt_set import PromptSet
 from clipcifar.store.splits import TrainVal
-from clipcifar.studies.models import cache as backbone_cache
+from clipcifar.studies.models.cache import zero_shot_classifier
 from clipcifar.studies.models.cost import images_per_second, size
-from clipcifar.studies.models.params import OWN
 
 METHODS = ("zero_shot", "linear_probe")
 
@@ -141,7 +139,7 @@ class Study:
         """
         check_described(images.attributes, model)
         embed = self._embed
-        classifier = backbone_cache.zero_shot_classifier(
+        classifier = zero_shot_classifier(
             self._said, model, folder, class_names=images.class_names, device_name=embed.device
         )
         fits = len(self._probe.c_grid) + 1
@@ -162,50 +160,3 @@ class Study:
             "batch_size": self._embed.batch_size,
             "images_per_s": self._speeds,
         }
-
-
-def all_differences(
-    outcomes: Mapping[str, Outcome], labels: NDArray[np.int64]
-) -> dict[str, list[compare.NamedDifference]]:
-    """By method every other backbone against the project's own on test, Holm-corrected over them."""
-    found = {}
-    for method in METHODS:
-        others = {label: one.predicted[method] for label, one in outcomes.items() if label != OWN}
-        found[method] = compare.against(outcomes[OWN].predicted[method], others, labels)
-    return found
-
-
-def as_metrics(
-    outcomes: Mapping[str, Outcome], sizes: Mapping[str, Mapping[str, int]], labels: NDArray[np.int64]
-) -> dict[str, Any]:
-    """The metrics file: by label and method, with the difference from the own model, and the sizes."""
-    found = {label: {**outcome.metrics, "size": dict(sizes[label])} for label, outcome in outcomes.items()}
-    for method, items in all_differences(outcomes, labels).items():
-        for item in items:
-            against = {**compare.as_metrics(item.paired), "p_holm": item.p_holm}
-            found[item.name][method] = {**found[item.name][method], "vs_own": against}
-    return metrics.rounded(found)
-
-
-def rows_for_plots(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The metrics as rows of model, method, accuracy on test, and its interval."""
-    return [
-        {
-            "model": label,
-            "method": method,
-            "accuracy": entry[method]["test"]["accuracy"],
-            **entry[method]["test"]["accuracy_ci95"],
-        }
-        for label, entry in found.items()
-        for method in METHODS
-    ]
-
-
-def write_predictions(path: Path, outcomes: Mapping[str, Outcome], images: ImageEmbeddings) -> None:
-    """Write what every backbone says of every test image; `images` are those of the own model."""
-    answers = {
-        f"{method}/{label}": found.predicted[method]
-        for label, found in outcomes.items()
-        for method in METHODS
-    }
-    write_answers(path, answers, images, kind="model predictions")

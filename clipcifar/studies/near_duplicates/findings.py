@@ -14,6 +14,8 @@ from clipcifar.core import files
 from clipcifar.core.errors import ConfigError
 from clipcifar.evaluation import compare, metrics, plots
 from clipcifar.evaluation.compare import NamedDifference
+from clipcifar.evaluation.names import METHODS
+from clipcifar.evaluation.words import with_interval
 from clipcifar.render.pictures import Pictures
 from clipcifar.store.dataset import Prepared
 from clipcifar.studies.near_duplicates.nearest import Without, without
@@ -21,11 +23,12 @@ from clipcifar.studies.near_duplicates.pictures import correlations
 
 THRESHOLDS = np.append(np.round(np.arange(0.80, 1.0, 0.01), 2), [0.995, 0.999])  # of the curve
 SAME_PICTURE = 0.9  # correlation of small grey copies
+LOOK_ALIKES = 0.1  # train images that a test image may find above the threshold by chance
 MOST_CORRELATED = 2_000  # pairs whose pictures are compared, the closest first
 
 
 @dataclass(frozen=True)
-class DuplicateFindings:
+class Findings:
     """A finished search.
 
     Attributes:
@@ -58,7 +61,7 @@ class DuplicateFindings:
         return float((self.background >= self.threshold).mean()) * self.partners
 
 
-def find(
+def measure(
     twins: NDArray[np.int64],
     cosines: NDArray[np.float32],
     background: NDArray[np.float32],
@@ -67,7 +70,7 @@ def find(
     *,
     folder: Path,
     threshold: float,
-) -> DuplicateFindings:
+) -> Findings:
     """Judge the nearest pairs, and every method with and without them.
 
     Args:
@@ -93,7 +96,7 @@ def find(
     pairs = [(int(row), int(twins[row])) for row in order[:MOST_CORRELATED]]
     others = {name: said for name, said in predicted.items() if name != "zero_shot"}
     zero_shot, rest = predicted["zero_shot"], ~left_out
-    return DuplicateFindings(
+    return Findings(
         threshold=threshold,
         twins=twins,
         cosines=cosines,
@@ -110,7 +113,7 @@ def find(
     )
 
 
-def curve_rows(found: DuplicateFindings) -> list[dict[str, Any]]:
+def curve_rows(found: Findings) -> list[dict[str, Any]]:
     """By threshold, the share of test images with a twin, and of random pairs of one class."""
     return [
         {
@@ -122,7 +125,7 @@ def curve_rows(found: DuplicateFindings) -> list[dict[str, Any]]:
     ]
 
 
-def pair_rows(found: DuplicateFindings, dataset: Prepared) -> list[dict[str, Any]]:
+def pair_rows(found: Findings, dataset: Prepared) -> list[dict[str, Any]]:
     """Every pair that counts, the closest first; without a correlation where pictures were not compared."""
     names, test, train = dataset.class_names, dataset.test, dataset.train
     correlation: list[float | str] = [*found.correlation]
@@ -140,7 +143,7 @@ def pair_rows(found: DuplicateFindings, dataset: Prepared) -> list[dict[str, Any
     ]
 
 
-def as_metrics(found: DuplicateFindings) -> dict[str, Any]:
+def as_metrics(found: Findings) -> dict[str, Any]:
     """Counts and shares, and every method without the images that have a twin."""
     n, pairs = len(found.cosines), len(found.order)
     shares = {}
@@ -173,10 +176,43 @@ def as_metrics(found: DuplicateFindings) -> dict[str, Any]:
     }
 
 
-def write(folder: Path, found: DuplicateFindings, dataset: Prepared) -> None:
+def verdicts(found: Findings) -> list[str]:
+    """What was found, a sentence each."""
+    n, pairs = len(found.cosines), len(found.order)
+    sentences = [
+        f"{pairs:,} of {n:,} test images ({100 * pairs / n:.2f} %) have a train image at a cosine of "
+        f"{found.threshold:g} or more."
+    ]
+    chance = (
+        f"Random pairs of one class have a median cosine of {np.median(found.background):.3f}, "
+        f"and a test image would find {found.by_chance:.2g} of its class's {found.partners:,.0f} train "
+        "images above the threshold by that alone"
+    )
+    if found.by_chance >= LOOK_ALIKES:
+        chance += ": with this model the threshold does not tell twins from look-alikes; raise it"
+    sentences.append(chance + ".")
+    if pairs:
+        same = sum(value >= SAME_PICTURE for value in found.correlation)
+        other = int((~found.same_label[found.order]).sum())
+        sentences.append(
+            f"Of the {len(found.correlation):,} closest pairs {same:,} are the same picture to a comparison "
+            f"that knows no model: small grey copies, mirrored or not, correlate at {SAME_PICTURE:g} or more."
+        )
+        sentences.append(f"In {other:,} of {pairs:,} pairs image and twin have different labels.")
+    if found.by_chance >= LOOK_ALIKES:
+        return sentences  # what is left out then says nothing of twins
+    widest = max(found.methods, key=lambda name: abs(found.methods[name].difference))
+    item = found.methods[widest]
+    sentences.append(
+        f"Without those images no method's accuracy moves by more than {100 * abs(item.difference):.2f} "
+        f"points: {METHODS[widest]} {with_interval(item, 2)}."
+    )
+    return sentences
+
+
+def write(folder: Path, found: Findings, dataset: Prepared) -> None:
     """Write metrics.json, curve.csv and, where there is any, pairs.csv."""
     files.write_json(folder / "metrics.json", metrics.rounded(as_metrics(found)))
     plots.write_csv(folder / "curve.csv", curve_rows(found))
-    pairs = pair_rows(found, dataset)
-    if pairs:
+    if pairs := pair_rows(found, dataset):
         plots.write_csv(folder / "pairs.csv", pairs)

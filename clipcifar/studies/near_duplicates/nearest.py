@@ -4,24 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar.core.params import Range
 from clipcifar.evaluation.compare import LEVEL, RESAMPLES
 
 QUERY_BLOCK, KEY_BLOCK = 1024, 8192  # a block of similarities is 32 MB
 BACKGROUND_PAIRS = 200_000
-
-
-@dataclass(frozen=True)
-class NearDuplicatesParams:
-    """The `near_duplicates` section: the cosine from which a pair counts, and the pairs on the page."""
-
-    threshold: Annotated[float, Range(-1, 1)]
-    shown: Annotated[int, Range(1, 200)]
 
 
 @dataclass(frozen=True)

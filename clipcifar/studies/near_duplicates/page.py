@@ -9,19 +9,13 @@ import numpy as np
 
 from clipcifar.core.files import Attribute
 from clipcifar.evaluation.names import METHODS
-from clipcifar.evaluation.words import interval, p_text, points, with_interval
+from clipcifar.evaluation.words import interval, p_text, points
 from clipcifar.render import charts, study
 from clipcifar.render.pictures import Card, Pictures
 from clipcifar.render.study import Chart, Gallery, Section, Table
 from clipcifar.store.dataset import Prepared
-from clipcifar.studies.near_duplicates.findings import (
-    MOST_CORRELATED,
-    SAME_PICTURE,
-    DuplicateFindings,
-    curve_rows,
-)
+from clipcifar.studies.near_duplicates.findings import MOST_CORRELATED, Findings, curve_rows, verdicts
 
-LOOK_ALIKES = 0.1  # train images that a test image may find above the threshold by chance
 QUESTION = (
     "Which test images have a twin among the train images, and how accurate is each method without them? "
     "A pair counts from a cosine similarity of their embeddings on. By eye, Barz and Denzler (2020, "
@@ -30,42 +24,8 @@ QUESTION = (
 )
 
 
-def verdicts(found: DuplicateFindings) -> list[str]:
-    """What was found, a sentence each."""
-    n, pairs = len(found.cosines), len(found.order)
-    sentences = [
-        f"{pairs:,} of {n:,} test images ({100 * pairs / n:.2f} %) have a train image at a cosine of "
-        f"{found.threshold:g} or more."
-    ]
-    chance = (
-        f"Random pairs of one class have a median cosine of {np.median(found.background):.3f}, "
-        f"and a test image would find {found.by_chance:.2g} of its class's {found.partners:,.0f} train "
-        "images above the threshold by that alone"
-    )
-    if found.by_chance >= LOOK_ALIKES:
-        chance += ": with this model the threshold does not tell twins from look-alikes; raise it"
-    sentences.append(chance + ".")
-    if pairs:
-        same = sum(value >= SAME_PICTURE for value in found.correlation)
-        other = int((~found.same_label[found.order]).sum())
-        sentences.append(
-            f"Of the {len(found.correlation):,} closest pairs {same:,} are the same picture to a comparison "
-            f"that knows no model: small grey copies, mirrored or not, correlate at {SAME_PICTURE:g} or more."
-        )
-        sentences.append(f"In {other:,} of {pairs:,} pairs image and twin have different labels.")
-    if found.by_chance >= LOOK_ALIKES:
-        return sentences  # what is left out then says nothing of twins
-    widest = max(found.methods, key=lambda name: abs(found.methods[name].difference))
-    item = found.methods[widest]
-    sentences.append(
-        f"Without those images no method's accuracy moves by more than {100 * abs(item.difference):.2f} "
-        f"points: {METHODS[widest]} {with_interval(item, 2)}."
-    )
-    return sentences
-
-
 def render(
-    found: DuplicateFindings,
+    found: Findings,
     dataset: Prepared,
     *,
     folder: Path,
@@ -108,7 +68,7 @@ def render(
     )
 
 
-def _curve(found: DuplicateFindings) -> Chart:
+def _curve(found: Findings) -> Chart:
     rows = curve_rows(found)
     xs = [row["threshold"] for row in rows]
     series = {}
@@ -129,7 +89,7 @@ def _curve(found: DuplicateFindings) -> Chart:
     return Chart("Share above a threshold", svg, caption)
 
 
-def _accuracies(found: DuplicateFindings) -> Table:
+def _accuracies(found: Findings) -> Table:
     header = ["method", "all", "without", "those left out", "points", "95 % interval"]
     rows = [
         [
@@ -145,7 +105,7 @@ def _accuracies(found: DuplicateFindings) -> Table:
     return Table("Accuracy with and without the images that have a twin", header, rows)
 
 
-def _gains(found: DuplicateFindings) -> Table:
+def _gains(found: Findings) -> Table:
     header = ["method", "on all", "95 % interval", "p", "without", "95 % interval", "p"]
     rows = []
     for a, b in zip(found.gains, found.gains_rest, strict=True):
@@ -160,7 +120,7 @@ def _gains(found: DuplicateFindings) -> Table:
     return Table("Points gained over zero-shot", header, rows, note=note)
 
 
-def _galleries(found: DuplicateFindings, dataset: Prepared, folder: Path, shown: int) -> list[Gallery]:
+def _galleries(found: Findings, dataset: Prepared, folder: Path, shown: int) -> list[Gallery]:
     closest = found.order[:shown]
     other = found.order[~found.same_label[found.order]][:shown]
     test, train = Pictures(dataset.test, folder), Pictures(dataset.train, folder)

@@ -19,10 +19,9 @@ from clipcifar.methods import zero_shot
 from clipcifar.store import container
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.fields import class_names_attribute, rows_of
-from clipcifar.studies.corruptions import store as corruption_store
-from clipcifar.studies.corruptions.judge import naming_page, page, repeated, study as corruption_study
-from clipcifar.studies.corruptions.judge.study import Outcome, text_classifier
-from clipcifar.studies.corruptions.store import Corrupted
+from clipcifar.studies.corruptions.judge import findings, naming, page, repeated
+from clipcifar.studies.corruptions.judge.findings import Findings, text_classifier
+from clipcifar.studies.corruptions.store import Corrupted, read_corrupted, write_corrupted
 from tests.support.synthetic import CLASSES, image_embeddings, prototypes, unit
 
 SEVERITIES = (1, 4)
@@ -67,14 +66,14 @@ ROWS = np.arange(5, 105)
 
 
 @pytest.fixture(scope="module")
-def outcome() -> Outcome:
+def outcome() -> Findings:
     given = images()
     naming_sets = {"darkness": (6, classifiers(given)["linear_probe"])}
     files = [corrupted(name, given, ROWS) for name in ("fog", "darkness")]
-    return corruption_study.examine(iter(files), given, classifiers(given), naming_sets)
+    return findings.measure(iter(files), given, classifiers(given), naming_sets)
 
 
-def test_every_answer_is_that_of_the_classifier_on_those_rows(outcome: Outcome) -> None:
+def test_every_answer_is_that_of_the_classifier_on_those_rows(outcome: Findings) -> None:
     given = images()
     assert (outcome.names, outcome.severities, outcome.source) == (["fog", "darkness"], [1, 4], "generated")
     for method, classifier in classifiers(given).items():
@@ -90,7 +89,7 @@ def test_every_answer_is_that_of_the_classifier_on_those_rows(outcome: Outcome) 
         np.testing.assert_array_equal(outcome.answers[method].clean, clean)
 
 
-def test_stronger_corruption_costs_more_and_a_constant_answer_loses_nothing(outcome: Outcome) -> None:
+def test_stronger_corruption_costs_more_and_a_constant_answer_loses_nothing(outcome: Findings) -> None:
     found = outcome.robustness
     (fog, fog_4), (dark, dark_4) = found["zero_shot"].accuracy
     assert found["zero_shot"].clean.value > fog > fog_4 > dark_4
@@ -99,7 +98,7 @@ def test_stronger_corruption_costs_more_and_a_constant_answer_loses_nothing(outc
     assert found["mlp_probe"].mean.value == pytest.approx(1 / 3, abs=0.03)
 
 
-def test_a_naming_set_is_compared_on_its_own_corruption(outcome: Outcome) -> None:
+def test_a_naming_set_is_compared_on_its_own_corruption(outcome: Findings) -> None:
     (item,) = outcome.naming
     zero, other = outcome.answers["zero_shot"], outcome.answers["linear_probe"]
     assert (item.name, item.num_sentences) == ("darkness", 6)
@@ -107,8 +106,8 @@ def test_a_naming_set_is_compared_on_its_own_corruption(outcome: Outcome) -> Non
     assert item.clean == compare.paired(zero.clean, other.clean)
 
 
-def test_metrics_recompute_from_the_stored_answers(outcome: Outcome, tmp_path: Path) -> None:
-    corruption_study.write(tmp_path, outcome, images())
+def test_metrics_recompute_from_the_stored_answers(outcome: Findings, tmp_path: Path) -> None:
+    findings.write(tmp_path, outcome, images())
     found = json.loads((tmp_path / "metrics.json").read_text())
     stored = container.read(tmp_path / "predictions.h5", kind="corruption predictions").arrays
     assert found["n"] == len(stored["labels"]) == 100
@@ -130,9 +129,9 @@ def test_metrics_recompute_from_the_stored_answers(outcome: Outcome, tmp_path: P
     assert {row["corruption"]: float(row["accuracy"]) for row in bars} == found["zero_shot"]["corruption"]
 
 
-def test_equal_runs_give_equal_bytes(outcome: Outcome, tmp_path: Path) -> None:
+def test_equal_runs_give_equal_bytes(outcome: Findings, tmp_path: Path) -> None:
     for folder in ("a", "b"):
-        corruption_study.write(tmp_path / folder, outcome, images())
+        findings.write(tmp_path / folder, outcome, images())
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
     html = [page.render(outcome, images(), active="photo") for _ in range(2)]
@@ -147,7 +146,7 @@ def _cells(html: str, title: str) -> list[list[str]]:
     return [re.findall(r">([^<>]*)</t[hd]>", row) for row in rows]
 
 
-def test_the_heat_maps_hold_the_numbers(outcome: Outcome) -> None:
+def test_the_heat_maps_hold_the_numbers(outcome: Findings) -> None:
     html = page.render(outcome, images(), active="photo")
     by_corruption = _cells(html, "Accuracy by method and corruption")
     assert [row[0] for row in by_corruption] == ["clean", "fog", "darkness", "mean"]
@@ -161,7 +160,7 @@ def test_the_heat_maps_hold_the_numbers(outcome: Outcome) -> None:
     assert f"--shade: {reference.accuracy[0, 0]:.3f}" in html
 
 
-def test_the_page_says_generated_and_names_cifar_10_c_only_to_deny_it(outcome: Outcome) -> None:
+def test_the_page_says_generated_and_names_cifar_10_c_only_to_deny_it(outcome: Findings) -> None:
     html = page.render(outcome, images(), active="photo")
     assert html.count("CIFAR-10-C") == 1
     assert "they are not CIFAR-10-C" in html
@@ -171,7 +170,7 @@ def test_the_page_says_generated_and_names_cifar_10_c_only_to_deny_it(outcome: O
     assert html.count("<img") == 2  # of two severities the stronger one
 
 
-def test_naming_verdicts_are_sorted_by_what_was_shown(outcome: Outcome) -> None:
+def test_naming_verdicts_are_sorted_by_what_was_shown(outcome: Findings) -> None:
     (item,) = outcome.naming
     gain = replace(item.corrupted, difference=0.05, low=0.02, high=0.08)
     loss = replace(item.corrupted, difference=-0.2, low=-0.3, high=-0.1)
@@ -181,16 +180,16 @@ def test_naming_verdicts_are_sorted_by_what_was_shown(outcome: Outcome) -> None:
         replace(item, name="snow", corrupted=loss, p_holm=0.001),
         replace(item, name="frost", corrupted=gain, p_holm=0.05),
     ]
-    better, worse, neither = naming_page.verdicts(items, "photo")
+    better, worse, neither = naming.verdicts(items, "photo")
     assert "are better than photo under zoom blur +6.0 [+2.0, +8.0]; fog +5.0 [+2.0, +8.0] (" in better
     assert "worse than photo under snow -20.0 [-30.0, -10.0] (" in worse
     assert neither.startswith(
         "No difference shown between prompts that name the corruption and photo under frost +5.0"
     )
-    assert naming_page.verdicts([], "photo") == []
+    assert naming.verdicts([], "photo") == []
 
 
-def test_names_that_would_be_markup_are_text(outcome: Outcome) -> None:
+def test_names_that_would_be_markup_are_text(outcome: Findings) -> None:
     hostile = page.render(outcome, images(), active="<script>x")
     assert "<script" not in hostile
     assert "&lt;script&gt;x" in hostile
@@ -202,9 +201,9 @@ def test_corruptions_of_two_runs_are_not_mixed_and_none_is_an_error() -> None:
     given = images()
     mixed = [corrupted("fog", given, ROWS), corrupted("darkness", given, ROWS, corruption_ids="cd")]
     with pytest.raises(DataError, match="darkness is not of the same run"):
-        corruption_study.examine(mixed, given, classifiers(given), {})
+        findings.measure(mixed, given, classifiers(given), {})
     with pytest.raises(DataError, match="no corruption") as caught:
-        corruption_study.examine([], given, classifiers(given), {})
+        findings.measure([], given, classifiers(given), {})
     assert caught.value.fix == AGAIN
 
 
@@ -222,13 +221,13 @@ def written(path: Path, given: ImageEmbeddings, **changes: Any) -> None:
         **changes,
     }
     embeddings = values.pop("embeddings", item.embeddings.reshape(-1, 24))
-    corruption_store.write(path, embeddings, **values)
+    write_corrupted(path, embeddings, **values)
 
 
 def test_the_file_comes_back_as_it_was(tmp_path: Path) -> None:
     given = images()
     written(tmp_path / "fog.h5", given)
-    found, expected = corruption_store.read(tmp_path / "fog.h5", given), corrupted("fog", given, ROWS)
+    found, expected = read_corrupted(tmp_path / "fog.h5", given), corrupted("fog", given, ROWS)
     np.testing.assert_array_equal(found.embeddings, expected.embeddings)
     assert (found.severities, found.ids, found.name) == ([1, 4], expected.ids, "fog")
     assert found.source == "generated"
@@ -255,9 +254,7 @@ def test_a_sound_file_that_does_not_fit_is_refused(fault: str, tmp_path: Path) -
     given = images()
     written(tmp_path / "fog.h5", given, **FAULTS[fault])
     with pytest.raises(DataError) as caught:
-        corruption_study.examine(
-            [corruption_store.read(tmp_path / "fog.h5", given)], given, classifiers(given), {}
-        )
+        findings.measure([read_corrupted(tmp_path / "fog.h5", given)], given, classifiers(given), {})
     assert caught.value.exit_code == 3
     assert AGAIN in caught.value.fix
 
@@ -268,17 +265,17 @@ def test_a_lost_or_cut_file_is_made_by_the_study_alone(harm: str, tmp_path: Path
     if harm == "cut":
         path.write_bytes(b"cut")
     with pytest.raises(DataError) as caught:
-        corruption_store.read(path, images())
+        read_corrupted(path, images())
     assert AGAIN in caught.value.fix
 
 
-def test_no_image_is_chosen_by_its_label(outcome: Outcome) -> None:
+def test_no_image_is_chosen_by_its_label(outcome: Findings) -> None:
     """Other test labels change what is right, and nothing of what is said."""
     given = images()
     permuted = np.random.default_rng(0).permutation(given.test.labels)
     other = replace(given, test=replace(given.test, labels=permuted))
     files = [corrupted(name, other, ROWS) for name in ("fog", "darkness")]
-    found = corruption_study.examine(files, other, classifiers(other), {})
+    found = findings.measure(files, other, classifiers(other), {})
     for method, said in outcome.predicted.items():
         np.testing.assert_array_equal(found.predicted[method], said)
     assert found.robustness["zero_shot"].clean.value < 0.6 < outcome.robustness["zero_shot"].clean.value
@@ -292,7 +289,7 @@ def test_sentences_of_a_set_are_averaged_by_class() -> None:
     (expanded,) = naming_prompts.expand(templates, ["fog"], class_names=CLASSES, dataset="digits").values()
     rows = unit(np.random.default_rng(0).standard_normal((6, 24)))
     embeddings = dict(zip(expanded.sentences, rows, strict=True))
-    classifier: Callable[..., Any] = corruption_study.prompt_classifier(expanded, embeddings, given)
+    classifier: Callable[..., Any] = findings.prompt_classifier(expanded, embeddings, given)
     weights = unit(rows.reshape(3, 2, 24).sum(axis=1))
     expected = zero_shot.logits(given.test.embeddings, weights, logit_scale=20.0)
     np.testing.assert_allclose(classifier(given.test.embeddings), expected, atol=1e-4)

@@ -22,8 +22,8 @@ from clipcifar.store import container, heads, splits
 from clipcifar.store.embeddings import read_images, read_texts
 from clipcifar.store.predictions import read_predictions
 from clipcifar.studies.ensemble import mix as ensemble, page as ensemble_page
+from clipcifar.studies.ensemble.findings import measure
 from clipcifar.studies.ensemble.mix import Pair, Side, choose, interpolated, mixed_logits, mixed_probabilities
-from clipcifar.studies.ensemble.scores import judge
 from clipcifar.studies.ensemble.sides import gather
 from stages import linear_probe as linear_probe_stage, mlp_probe, projection
 from studies.ensemble import stage
@@ -283,7 +283,7 @@ def test_a_mix_that_is_one_of_its_ends_differs_from_it_on_no_image() -> None:
     labels = np.arange(40) % 3
     pair = Pair("mlp_probe", "logits", Side(scores(0), scores(1), 1.0), Side(scores(2), scores(3), 1.0))
     choice = ensemble.Choice(1.0, 1.0, [])
-    (found,) = judge([pair], [choice], labels, class_names=NAMES)
+    (found,) = measure([pair], [choice], labels, class_names=NAMES)
     assert (found.vs_trained.only_a, found.vs_trained.only_b, found.p_trained) == (0, 0, 1.0)
     assert found.vs_zero_shot.only_a + found.vs_zero_shot.only_b > 0
     np.testing.assert_allclose(log_softmax(found.scores), log_softmax(scores(3)), atol=1e-5)
@@ -312,7 +312,7 @@ def test_heads_that_began_with_another_prompt_set_are_refused(done: Path) -> Non
 def test_the_page_shows_no_p_value_as_nought() -> None:
     labels = np.arange(40) % 3
     pair = Pair("mlp_probe", "logits", Side(scores(0), scores(1), 1.0), Side(scores(2), scores(3), 1.0))
-    (found,) = judge([pair], [ensemble.Choice(1.0, 1.0, [])], labels, class_names=NAMES)
+    (found,) = measure([pair], [ensemble.Choice(1.0, 1.0, [])], labels, class_names=NAMES)
     sure = replace(found, p_zero_shot=1e-9, p_trained=0.0004)
     ((*_, of_zero_shot, _, of_trained, _),) = ensemble_page._results([sure], "photo", 40, 40).tables[0].rows
     assert (of_zero_shot, of_trained) == ("< 0.0001", "0.0004")

@@ -18,11 +18,12 @@ from clipcifar.evaluation.selection import Standing
 from clipcifar.methods.logistic import Problem
 from clipcifar.store import container, splits
 from clipcifar.store.embeddings import read_images
-from clipcifar.studies.few_shot import draws, scores as few_shot_scores
+from clipcifar.studies.few_shot import draws, findings
 from clipcifar.studies.few_shot.crossed import Crossed, Spread, crossed
 from clipcifar.studies.few_shot.draws import ALL, Draw, Study
-from clipcifar.studies.few_shot.methods import METHODS, FewShotParams, Outcome
-from clipcifar.studies.few_shot.scores import Point, first_better, score, verdicts
+from clipcifar.studies.few_shot.findings import Point, first_better, measure, verdicts
+from clipcifar.studies.few_shot.methods import METHODS, Outcome
+from clipcifar.studies.few_shot.params import FewShotParams
 from studies.few_shot import stage
 from tests.support.made import NAMES, write_embeddings
 from tests.support.workspace import Workspace
@@ -256,7 +257,7 @@ def test_from_which_k_on_it_is_better() -> None:
 def test_a_verdict_names_where_it_is_better_worse_and_neither() -> None:
     points = [point("1", -0.2, 0.001), point("2", 0.01, 0.3), point("all", 0.03, 0.00001)]
     every = [replace(one, method=method) for method in METHODS for one in points]
-    said = verdicts(few_shot_scores.Scores(every, 50, 100, 10))
+    said = verdicts(findings.Findings(every, 50, 100, 10))
     assert len(said) == len(METHODS)
     assert said[3] == (
         "Tip-Adapter: beats zero-shot with all images (+3.0 points [+2.0, +4.0] there, "
@@ -267,7 +268,7 @@ def test_a_verdict_names_where_it_is_better_worse_and_neither() -> None:
 def test_a_verdict_without_a_k_from_which_on_it_is_better() -> None:
     def said(*points: Point) -> str:
         every = [replace(one, method=method) for method in METHODS for one in points]
-        return verdicts(few_shot_scores.Scores(every, 50, 100, 10))[0]
+        return verdicts(findings.Findings(every, 50, 100, 10))[0]
 
     assert "from 1 image per class on (" in said(point("1", 0.1, 0.001))
     assert "from 2 images per class on (" in said(point("1", 0.1, 0.2), point("2", 0.1, 0.001))
@@ -292,7 +293,7 @@ def test_scores_pair_draws_and_images_with_zero_shot() -> None:
         [one(1, 0, said["right"]), one(1, 1, said["zero_shot"]), one(ALL, 0, said["right"])],
         said["zero_shot"],
     )
-    found = score(study, labels, num_classes=2)
+    found = measure(study, labels, num_classes=2)
     assert found.zero_shot == 0.5
     first, last = found.of("tip_adapter")
     assert (first.accuracy.mean, first.versus.difference) == (0.75, 0.25)

@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from clipcifar.methods import zero_shot
-from clipcifar.studies.few_shot.methods import FewShotParams, Outcome, learn
+from clipcifar.studies.few_shot.methods import Outcome, learn
+from clipcifar.studies.few_shot.params import FewShotParams
 from clipcifar.studies.few_shot.shots import Examples
 from clipcifar.studies.few_shot.tip_adapter import Cache, Mix, finetuned
 from tests.support.synthetic import CLASSES, around, prototypes, task

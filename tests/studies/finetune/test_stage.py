@@ -27,8 +27,8 @@ from clipcifar.store.dataset import PreparedSplit, read_dataset, write_dataset
 from clipcifar.store.embeddings import ImageEmbeddings, Split, read_images
 from clipcifar.store.fields import class_names_attribute
 from clipcifar.store.predictions import Predictions, read_predictions
-from clipcifar.studies.finetune.report import page, result as finetune_result
-from clipcifar.studies.finetune.report.result import judge, read_rows
+from clipcifar.studies.finetune.judge import findings, page
+from clipcifar.studies.finetune.judge.findings import measure, read_rows
 from clipcifar.studies.finetune.scores import FinetuneScores
 from clipcifar.studies.finetune.train.inputs import read_head
 from clipcifar.studies.finetune.train.pixels import of_split
@@ -410,7 +410,7 @@ def _judged(ids: list[str], found: list[str]) -> Any:
         np.eye(3, dtype=np.float32)[::-1].copy(), ["v2", "v1", "v0"], own, found, attributes
     )
     frozen = Predictions(np.roll(np.eye(3, dtype=np.float32), 1, axis=1), labels, ids, attributes)
-    return judge(tuned, frozen, images)
+    return measure(tuned, frozen, images)
 
 
 def test_scores_are_joined_by_id_not_by_row() -> None:
@@ -439,7 +439,7 @@ def test_the_temperature_worked_out_by_hand() -> None:
     split = Split(eye[labels], labels, ids)
     val = 3 * eye[[0, 1, 2, 1]]
     tuned = FinetuneScores(val, ids, eye[labels], ids, attributes)
-    found = judge(
+    found = measure(
         tuned,
         Predictions(eye[labels], labels, ids, attributes),
         ImageEmbeddings(split, split, attributes),
@@ -510,14 +510,15 @@ def test_more_epochs_are_advised_only_where_all_were_used_and_the_last_was_best(
 ) -> None:
     attributes = {"epoch": epoch, "epochs": epochs, "params": json.dumps({"epochs": allowed})}
     scores, ids = np.zeros((2, 3), np.float32), ["a", "b"]
-    assert page._caveats(FinetuneScores(scores, ids, scores, ids, attributes))[0] == said
+    found = _judged(["a", "b", "c"], ["a", "b", "c"])
+    assert findings.verdicts(found, FinetuneScores(scores, ids, scores, ids, attributes))[1] == said
 
 
 def test_the_page_shows_no_p_value_as_nought() -> None:
     labels = np.repeat([0, 1], 50)
     found = compare.compare(np.zeros(100, np.int64), labels, labels, class_names=["cat", "dog"])
     nothing = np.zeros((100, 2), np.float32)
-    table = page._classes(finetune_result.Result(nothing, nothing, 1.0, found)).tables[0]
+    table = page._classes(findings.Findings(nothing, nothing, 1.0, found)).tables[0]
     assert [row[-1] for row in table.rows] == ["1.0000", "< 0.0001"]
 
 
@@ -527,7 +528,7 @@ def test_a_curve_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         if content is not None:
             path.write_bytes(content)
         with pytest.raises(DataError, match="cannot be read") as caught:
-            finetune_result.read_rows(path)
+            read_rows(path)
         assert caught.value.where == str(path)
     path.write_text("epoch,train_loss\n0,1.5\n")
-    assert finetune_result.read_rows(path) == [{"epoch": "0", "train_loss": "1.5"}]
+    assert read_rows(path) == [{"epoch": "0", "train_loss": "1.5"}]

@@ -30,6 +30,7 @@ from clipcifar.store.model import (
 from clipcifar.store.prompt_set import PromptSet
 from clipcifar.studies.models import cache as backbone_cache
 from clipcifar.studies.models.cost import images_per_second, size, time
+from clipcifar.weights.resolve import fetch_model
 from tests.support.backbones import local, shifted
 
 EMBED = EmbedParams("cpu", "fp32", 16, 0)
@@ -57,13 +58,13 @@ def test_a_local_model_is_read_again_and_a_random_one_is_not(
     assert again == place
     assert second.weights_sha256 == files.file_sha256(folder / WEIGHTS_FILE) != first.weights_sha256
     asked: list[ModelParams] = []
-    real = backbone_cache.resolve.resolve
+    real = fetch_model
 
     def counted(model: ModelParams, target: Path) -> Any:
         asked.append(model)
         return real(replace(local(folder)), target)
 
-    monkeypatch.setattr(backbone_cache.resolve, "resolve", counted)
+    monkeypatch.setattr(backbone_cache, "fetch_model", counted)
     tag = ModelParams("ViT-B-32", "laion2b_s34b_b79k", "data/none", 0, False)
     one, two = backbone_cache.resolved(tag), backbone_cache.resolved(tag)
     assert one == two
@@ -182,8 +183,8 @@ def test_a_text_tower_of_another_library_is_named_where_it_stays(foreign: Path) 
 def test_a_model_of_a_cache_folder_that_moved_is_made_again(
     foreign: Path, own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = backbone_cache.resolve.resolve
-    monkeypatch.setattr(backbone_cache.resolve, "resolve", lambda _, target: real(local(foreign), target))
+    real = fetch_model
+    monkeypatch.setattr(backbone_cache, "fetch_model", lambda _, target: real(local(foreign), target))
     tag = ModelParams("ViT-B-32", "laion2b_s34b_b79k", "data/none", 0, False)
     before, _ = backbone_cache.resolved(tag)
     own_cache.rename(tmp_path / "moved")

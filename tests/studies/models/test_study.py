@@ -16,9 +16,9 @@ from clipcifar.methods import linear_probe
 from clipcifar.methods.linear_probe import LinearProbeParams
 from clipcifar.store.dataset import read_dataset, write_dataset
 from clipcifar.store.model import ModelParams
-from clipcifar.studies.models import page as report, study as model_study, table as model_table
+from clipcifar.studies.models import findings, page, table
 from clipcifar.studies.models.params import OWN, ModelsParams, listed, named
-from clipcifar.studies.models.study import evaluate
+from clipcifar.studies.models.study import METHODS, Outcome, Study, evaluate
 from clipcifar.weights import resolve
 from studies.models import stage
 from tests.stages.test_methods import rewrite
@@ -87,7 +87,7 @@ def test_a_fix_speaks_of_the_entry_and_not_of_the_projects_own_model(
     asked: dict[str, Any], tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError) as caught, named("b16"):
-        resolve.resolve(replace(local(DEMO), **asked), tmp_path / "w")
+        resolve.fetch_model(replace(local(DEMO), **asked), tmp_path / "w")
     assert re.search(r"models\.others\.b16\.(name|path|pretrained)", caught.value.fix)
     assert not re.search(r"\bmodel\.(name|path|pretrained)", str(caught.value))
 
@@ -101,7 +101,7 @@ def test_what_entries_share_stays_in_the_section_of_the_own_model() -> None:
 # The numbers
 
 
-def _outcome(seed: int = 1, *, permute_test: bool = False) -> model_study.Outcome:
+def _outcome(seed: int = 1, *, permute_test: bool = False) -> Outcome:
     images = synthetic.image_embeddings(seed=seed)
     if permute_test:
         labels = np.random.default_rng(0).permutation(images.test.labels)
@@ -148,7 +148,7 @@ def test_the_chosen_probe_is_fitted_again_on_train_and_val_together() -> None:
 
 def test_test_labels_choose_nothing() -> None:
     found, permuted = _outcome(), _outcome(permute_test=True)
-    for method in model_study.METHODS:
+    for method in METHODS:
         np.testing.assert_array_equal(found.predicted[method], permuted.predicted[method])
     assert found.metrics["linear_probe"]["selected"] == permuted.metrics["linear_probe"]["selected"]
     assert found.metrics["linear_probe"]["val"] == permuted.metrics["linear_probe"]["val"]
@@ -169,9 +169,9 @@ SIZE = {
 def _metrics() -> dict[str, Any]:
     images, own = synthetic.image_embeddings(), _outcome()
     worse = {m: np.where(np.arange(90) < 40, (p + 1) % 3, p) for m, p in own.predicted.items()}
-    other = model_study.Outcome({m: {**own.metrics[m]} for m in own.metrics}, worse)
+    other = Outcome({m: {**own.metrics[m]} for m in own.metrics}, worse)
     outcomes = {OWN: own, "same": own, "worse": other}
-    return model_study.as_metrics(outcomes, dict.fromkeys(outcomes, SIZE), images.test.labels)
+    return findings.as_metrics(findings.measure(outcomes, dict.fromkeys(outcomes, SIZE), images.test.labels))
 
 
 def test_differences_are_paired_with_the_own_model_and_corrected() -> None:
@@ -196,7 +196,7 @@ def test_metrics_are_what_dvc_can_show() -> None:
             assert isinstance(value, int | float)
 
     check(_metrics())
-    rows = model_study.rows_for_plots(_metrics())
+    rows = findings.rows_for_plots(_metrics())
     assert [(row["model"], row["method"]) for row in rows[:2]] == [(OWN, "zero_shot"), (OWN, "linear_probe")]
 
 
@@ -239,7 +239,7 @@ def test_every_entry_is_resolved_before_any_embeds(tmp_path: Path, monkeypatch: 
     (tmp_path / "model.json").write_text("{}")
     monkeypatch.setenv("CLIPCIFAR_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(stage, "embedded", lambda *_, **__: pytest.fail("images were embedded"))
-    monkeypatch.setattr(model_study.Study, "add", lambda *_: pytest.fail("a backbone was judged"))
+    monkeypatch.setattr(Study, "add", lambda *_: pytest.fail("a backbone was judged"))
     names = ("dataset.h5", "splits.h5", "prompts", "weights", "model.json", "images.h5", "out", "page.html")
     with pytest.raises(ConfigError, match="typo: open_clip has no architecture"):
         stage.main(settings, tmp_path, *(tmp_path / name for name in names))
@@ -255,9 +255,9 @@ def _scored(values: dict[str, float]) -> dict[str, Any]:
 def test_a_backbone_that_is_beaten_in_both_is_not_offered() -> None:
     found = _scored({"slow good": 0.9, "fast bad": 0.5, "slow bad": 0.5, "middle": 0.7, "twin": 0.7})
     speeds = {"slow good": 1.0, "fast bad": 9.0, "slow bad": 2.0, "middle": 5.0, "twin": 5.0}
-    offered = model_table.undominated(found, speeds, method="zero_shot")
+    offered = table.undominated(found, speeds, method="zero_shot")
     assert offered == ["slow good", "fast bad", "middle", "twin"]
-    assert model_table.best(found, method="zero_shot") == "slow good"
+    assert table.best(found, method="zero_shot") == "slow good"
 
 
 TIMING = {
@@ -271,7 +271,7 @@ TIMING = {
 def test_the_tables_are_sorted_by_what_one_chooses_by() -> None:
     found = _metrics()
     found["worse"]["zero_shot"]["train"]["accuracy"] = 0.0
-    text = model_table.as_text(found, TIMING)
+    text = table.as_text(found, TIMING)
     rows = [line for line in text.splitlines() if line.startswith("| ") and "model" not in line]
     labels = [line.split("|")[1].strip() for line in rows]
     assert labels[2] == "worse"
@@ -282,10 +282,9 @@ def test_the_tables_are_sorted_by_what_one_chooses_by() -> None:
 def test_the_page_shows_every_backbone_and_runs_nothing_of_its_names() -> None:
     images, own = synthetic.image_embeddings(), _outcome()
     outcomes = {OWN: own, "same": own, "worse": own}
-    html = report.render(
-        _metrics(),
+    html = page.render(
+        findings.measure(outcomes, dict.fromkeys(outcomes, SIZE), images.test.labels),
         TIMING,
-        model_study.all_differences(outcomes, images.test.labels),
         descriptions={OWN: "local-dir:<script>alert(1)</script>", "same": "a", "worse": "b"},
         active="photo",
         attributes=images.attributes,
@@ -314,7 +313,7 @@ def test_the_study_runs_by_itself_and_once(workspace: Workspace, tmp_path: Path,
     folder = workspace.folder / "data" / "studies" / "models"
     found = json.loads((folder / "metrics.json").read_text())
     assert list(found) == [OWN, "near", "random"]
-    for method in model_study.METHODS:  # the own model's numbers are those of the pipeline
+    for method in METHODS:  # the own model's numbers are those of the pipeline
         own = json.loads(workspace.read(f"metrics/{method}.json"))
         assert found[OWN][method]["test"]["accuracy"] == own["accuracy"]
     assert found[OWN]["zero_shot"]["test"]["accuracy"] > found["random"]["zero_shot"]["test"]["accuracy"]

@@ -154,13 +154,13 @@ def test_a_flat_or_missing_picture_correlates_with_nothing(tmp_path: Path) -> No
     assert _correlations(gone, flat, [(0, 0)], tmp_path) == [0.0]
 
 
-def _found(threshold: float = 0.95) -> tuple[findings.DuplicateFindings, Prepared]:
+def _found(threshold: float = 0.95) -> tuple[findings.Findings, Prepared]:
     dataset = _prepared()
     twins, cosines = np.arange(10), np.array([0.99, 0.98, 0.97, 0.96] + [0.5] * 6, dtype=np.float32)
     predicted = {name: np.arange(10) % 2 for name in METHODS}
     predicted["zero_shot"] = np.array([0, 1, 0, 1, 1, 0, 1, 0, 0, 1])  # right on the twins and two more
     random = np.linspace(0, 0.9, 100).astype(np.float32)
-    found = findings.find(twins, cosines, random, predicted, dataset, folder=Path(), threshold=threshold)
+    found = findings.measure(twins, cosines, random, predicted, dataset, folder=Path(), threshold=threshold)
     return found, dataset
 
 
@@ -190,7 +190,9 @@ def test_a_pair_at_the_very_threshold_counts_everywhere() -> None:
     dataset, predicted = _prepared(), {name: np.arange(10) % 2 for name in METHODS}
     cosines = np.array([0.75, 0.75, 0.74, 0.76] + [0.5] * 6, dtype=np.float32)
     random = np.array([0.75, 0.75, 0.76, 0.7], dtype=np.float32)
-    found = findings.find(np.arange(10), cosines, random, predicted, dataset, folder=Path(), threshold=0.75)
+    found = findings.measure(
+        np.arange(10), cosines, random, predicted, dataset, folder=Path(), threshold=0.75
+    )
     assert found.order.tolist() == [3, 0, 1]
     assert found.by_chance == pytest.approx(10 * 3 / 4)
     written = findings.as_metrics(found)
@@ -212,10 +214,10 @@ def test_the_curve_counts_a_pair_at_its_points() -> None:
 def test_a_threshold_below_look_alikes_is_said_to_mean_nothing() -> None:
     found, _ = _found()
     assert found.by_chance == 0
-    assert "raise it" not in " ".join(page.verdicts(found))
-    assert "Without those images" in " ".join(page.verdicts(found))
+    assert "raise it" not in " ".join(findings.verdicts(found))
+    assert "Without those images" in " ".join(findings.verdicts(found))
     low, _ = _found(0.6)
-    said = " ".join(page.verdicts(low))
+    said = " ".join(findings.verdicts(low))
     assert low.by_chance == pytest.approx(
         10 * 0.34, abs=0.2
     )  # of ten train images a class, 0.6 to 0.9 of 0 to 0.9
@@ -227,7 +229,7 @@ def test_no_twin_at_all_and_nothing_else_at_all(tmp_path: Path) -> None:
     found, dataset = _found(0.999)
     findings.write(tmp_path, found, dataset)
     assert not (tmp_path / "pairs.csv").exists()
-    assert "0 of 10 test images" in page.verdicts(found)[0]
+    assert "0 of 10 test images" in findings.verdicts(found)[0]
     assert (
         page.render(found, dataset, folder=Path(), shown=3, attributes=synthetic.ATTRIBUTES).count("<img")
         == 0

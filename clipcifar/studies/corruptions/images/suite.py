@@ -16,8 +16,8 @@ from clipcifar.core.files import Attribute, canonical_json, sha256_of, source_sh
 from clipcifar.store import splits
 from clipcifar.store.dataset import PreparedSplit
 from clipcifar.store.model import ModelDescription
-from clipcifar.studies.corruptions.images import published as published_corruptions
 from clipcifar.studies.corruptions.images.generated import CORRUPTIONS
+from clipcifar.studies.corruptions.images.published import NAME, TEST_IMAGES, official_rows, open_published
 from clipcifar.studies.corruptions.images.sources import (
     CorruptedSource,
     GeneratedSource,
@@ -66,7 +66,7 @@ def open_suite(
     root: Path,
     preprocess: Preprocess,
     workers: int,
-    num_published: int = published_corruptions.TEST_IMAGES,
+    num_published: int = TEST_IMAGES,
 ) -> dict[str, Entry]:
     """What was asked for, by name of the corruption, in the order to go through it.
 
@@ -106,13 +106,13 @@ def open_suite(
         }
     if dataset != _PUBLISHED_FOR:
         raise ConfigError(
-            f"{published_corruptions.NAME} is of {_PUBLISHED_FOR}, the dataset is {dataset}",
+            f"{NAME} is of {_PUBLISHED_FOR}, the dataset is {dataset}",
             where="params.yaml: corruptions.path",
             fix="set corruptions.path to data/none, which generates corruptions of any dataset",
         )
-    found = published_corruptions.open_published(asked.published, asked.names, num_images=num_published)
-    rows = published_corruptions.official_rows(test.ids, test.labels, found)
-    common["corruption_source"] = published_corruptions.NAME
+    found = open_published(asked.published, asked.names, num_images=num_published)
+    rows = official_rows(test.ids, test.labels, found)
+    common["corruption_source"] = NAME
     return {
         name: Entry(
             PublishedSource(images, rows, severities=asked.severities),

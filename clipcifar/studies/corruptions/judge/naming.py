@@ -5,7 +5,7 @@ Nothing is chosen here: the templates are written before any image is seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.core.params import suggestion
-from clipcifar.evaluation.compare import Paired, holm, paired as paired_once
+from clipcifar.evaluation.compare import LEVEL, Paired, holm, paired as paired_once
+from clipcifar.evaluation.words import with_interval
 from clipcifar.prompts.sets import expand_set
 from clipcifar.store.prompt_set import PromptSet
 from clipcifar.studies.corruptions.images.generated import CORRUPTIONS
@@ -101,7 +102,7 @@ class Right:
     corrupted: NDArray[np.bool_]
 
 
-def judge(active: Mapping[str, Right], naming: Mapping[str, tuple[int, Right]]) -> list[Naming]:
+def against_active(active: Mapping[str, Right], naming: Mapping[str, tuple[int, Right]]) -> list[Naming]:
     """Compare every naming set, given with its number of sentences, with the active set."""
     found = {name: paired(active[name].corrupted, right.corrupted) for name, (_, right) in naming.items()}
     corrected = holm([item.p_value for item in found.values()])
@@ -109,3 +110,26 @@ def judge(active: Mapping[str, Right], naming: Mapping[str, tuple[int, Right]]) 
         Naming(name, sentences, found[name], p, paired_once(active[name].clean, right.clean))
         for (name, (sentences, right)), p in zip(naming.items(), corrected, strict=True)
     ]
+
+
+def spoken(name: str) -> str:
+    """A corruption's name as a person reads it."""
+    return name.replace("_", " ")
+
+
+def verdicts(found: Sequence[Naming], active: str) -> list[str]:
+    """Under which corruptions the naming set is better than the active one, worse, or neither."""
+    better = [item for item in found if item.p_holm < LEVEL and item.corrupted.difference > 0]
+    worse = [item for item in found if item.p_holm < LEVEL and item.corrupted.difference < 0]
+    neither = [item for item in found if item.p_holm >= LEVEL]
+    sentences = []
+    for items, said in (
+        (better, f"Prompts that name the corruption are better than {active} under"),
+        (worse, f"Prompts that name the corruption are worse than {active} under"),
+        (neither, f"No difference shown between prompts that name the corruption and {active} under"),
+    ):
+        if items:
+            ordered = sorted(items, key=lambda item: -abs(item.corrupted.difference))
+            told = "; ".join(f"{spoken(item.name)} {with_interval(item.corrupted)}" for item in ordered)
+            sentences.append(f"{said} {told} (points, 95 % interval; exact paired test by image, Holm).")
+    return sentences

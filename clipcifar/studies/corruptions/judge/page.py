@@ -8,16 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from clipcifar.evaluation.names import METHODS
-from clipcifar.evaluation.verdict import statement
-from clipcifar.evaluation.words import p_text, points
+from clipcifar.evaluation.words import p_text, points, with_interval
 from clipcifar.render import charts, study
 from clipcifar.render.pictures import Card, Pictures
 from clipcifar.render.study import Chart, Gallery, Matrix, Section, Table
 from clipcifar.store.dataset import PreparedSplit
 from clipcifar.store.embeddings import ImageEmbeddings
-from clipcifar.studies.corruptions.judge import naming_page
-from clipcifar.studies.corruptions.judge.robustness import CLEAN, Share
-from clipcifar.studies.corruptions.judge.study import REFERENCE, Outcome
+from clipcifar.studies.corruptions.judge.findings import REFERENCE, Findings, percent, share_text, verdicts
+from clipcifar.studies.corruptions.judge.naming import Naming, spoken
+from clipcifar.studies.corruptions.judge.robustness import CLEAN
 from clipcifar.studies.corruptions.store import GENERATED
 
 COMMANDS = [
@@ -29,90 +28,66 @@ COMMANDS = [
 _SMALL = 64  # pixels up to which an example is enlarged without smoothing
 
 
-def render(outcome: Outcome, images: ImageEmbeddings, *, active: str) -> str:
+def render(found: Findings, images: ImageEmbeddings, *, active: str) -> str:
     """The page as HTML.
 
     Args:
-        outcome: what was found.
+        found: of every classifier.
         images: the uncorrupted embeddings, for the provenance.
         active: the active prompt set.
     """
     return study.render(
         title="Robustness to corruption",
-        question=_question(outcome),
-        verdicts=[*_method_verdicts(outcome), *naming_page.verdicts(outcome.naming, active)],
+        question=_question(found),
+        verdicts=verdicts(found, active),
         sections=[
-            _methods(outcome),
-            _severities(outcome),
-            naming_page.section(outcome.naming, active),
-            _examples(outcome),
+            _methods(found),
+            _severities(found),
+            _naming(found.naming, active),
+            _examples(found),
         ],
-        attributes={**outcome.attributes, "max_per_class": images.attributes["max_per_class"]},
+        attributes={**found.attributes, "max_per_class": images.attributes["max_per_class"]},
         commands=COMMANDS,
     )
 
 
-def _question(outcome: Outcome) -> str:
-    kinds = f"{len(outcome.names)} corruptions at severities {', '.join(map(str, outcome.severities))}"
-    images = f"{len(outcome.rows):,} test images under {kinds}"
-    if outcome.source == GENERATED:
+def _question(found: Findings) -> str:
+    kinds = f"{len(found.names)} corruptions at severities {', '.join(map(str, found.severities))}"
+    images = f"{len(found.rows):,} test images under {kinds}"
+    if found.source == GENERATED:
         source = (
             "The images are generated with Pillow, NumPy and SciPy, at strengths of our own: "
             "they are not CIFAR-10-C, and no number here can be set beside one published for it."
         )
     else:
-        source = f"The images are those of {outcome.source}."
+        source = f"The images are those of {found.source}."
     return f"What is left of each method, trained or written for clean images, on {images}? {source}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"
-
-
-def _with_interval(share: Share) -> str:
-    return f"{_percent(share.value)} [{_percent(share.low)}, {_percent(share.high)}]"
-
-
-def _method_verdicts(outcome: Outcome) -> list[str]:
-    found = outcome.robustness[REFERENCE]
-    means = found.accuracy.mean(axis=1)
-    worst, best = int(means.argmin()), int(means.argmax())
-    sentences = [
-        f"Zero-shot is right on {_with_interval(found.mean)} % of the corrupted images and on "
-        f"{_percent(found.clean.value)} % of the clean ones: it loses {_with_interval(found.drop)} % of its "
-        f"accuracy, most under {naming_page.spoken(outcome.names[worst])} (to {_percent(means[worst])} %) "
-        f"and least under {naming_page.spoken(outcome.names[best])} (to {_percent(means[best])} %).",
-    ]
-    for item in outcome.versus:
-        said = statement(item.paired, item.p_holm, name_a=METHODS[REFERENCE], name_b=METHODS[item.name])
-        sentences.append(f"In mean corruption accuracy {said}.")
-    return sentences
 
 
 def _shaded(values: Sequence[float]) -> list[tuple[str, str]]:
     return [(f"{value:.3f}", f"{100 * value:.0f}") for value in values]
 
 
-def _methods(outcome: Outcome) -> Section:
-    found = outcome.robustness
-    versus = {item.name: item for item in outcome.versus}
+def _methods(found: Findings) -> Section:
+    kept = found.robustness
+    versus = {item.name: item for item in found.versus}
     rows = []
-    for method, item in found.items():
+    for method, item in kept.items():
         against = versus.get(method)
         rows.append(
             [
                 METHODS[method],
-                _percent(item.clean.value),
-                _with_interval(item.mean),
-                _with_interval(item.drop),
+                percent(item.clean.value),
+                share_text(item.mean),
+                share_text(item.drop),
                 points(against.paired.difference) if against else "",
                 p_text(against.p_holm) if against else "",
             ]
         )
     heat = [
-        _shaded([item.clean.value, *item.accuracy.mean(axis=1), item.mean.value]) for item in found.values()
+        _shaded([item.clean.value, *item.accuracy.mean(axis=1), item.mean.value]) for item in kept.values()
     ]
-    names = [CLEAN, *map(naming_page.spoken, outcome.names), "mean"]
+    names = [CLEAN, *map(spoken, found.names), "mean"]
     return Section(
         "methods",
         "Methods",
@@ -137,7 +112,7 @@ def _methods(outcome: Outcome) -> Section:
             Matrix(
                 "Accuracy by method and corruption",
                 names,
-                [METHODS[method] for method in found],
+                [METHODS[method] for method in kept],
                 [list(column) for column in zip(*heat, strict=True)],
                 "Per cent right, the mean over severities; the more shade, the better.",
             )
@@ -145,13 +120,13 @@ def _methods(outcome: Outcome) -> Section:
     )
 
 
-def _severities(outcome: Outcome) -> Section:
-    reference = outcome.robustness[REFERENCE]
+def _severities(found: Findings) -> Section:
+    reference = found.robustness[REFERENCE]
     series = {}
-    for method, found in outcome.robustness.items():
-        shares = [found.clean, *found.by_severity]
+    for method, kept in found.robustness.items():
+        shares = [kept.clean, *kept.by_severity]
         parts = tuple([getattr(share, part) for share in shares] for part in ("value", "low", "high"))
-        series[METHODS[method]] = ([0, *outcome.severities], *parts)
+        series[METHODS[method]] = ([0, *found.severities], *parts)
     heat = [_shaded([reference.clean.value, *row]) for row in reference.accuracy]
     return Section(
         "severities",
@@ -159,8 +134,8 @@ def _severities(outcome: Outcome) -> Section:
         matrices=[
             Matrix(
                 "Zero-shot by corruption and severity",
-                [naming_page.spoken(name) for name in outcome.names],
-                [CLEAN, *map(str, outcome.severities)],
+                [spoken(name) for name in found.names],
+                [CLEAN, *map(str, found.severities)],
                 heat,
                 "Per cent right; the more shade, the better.",
             )
@@ -174,7 +149,7 @@ def _severities(outcome: Outcome) -> Section:
                     description="Lines: mean accuracy over corruptions by severity, for every method",
                     x_label="severity (0: clean)",
                     y_label="accuracy",
-                    x_ticks={step: str(step) for step in (0, *outcome.severities)},
+                    x_ticks={step: str(step) for step in (0, *found.severities)},
                 ),
                 "95 % intervals, resampled by image.",
             )
@@ -182,17 +157,57 @@ def _severities(outcome: Outcome) -> Section:
     )
 
 
-def _examples(outcome: Outcome) -> Section:
-    shown = sorted({len(outcome.severities) // 2, len(outcome.severities) - 1})
+def _naming(found: Sequence[Naming], active: str) -> Section:
+    """Table and chart of every naming set against the active one."""
+    title = "Prompts that name the corruption"
+    if not found:
+        return Section("naming", title, ["None of the corruptions is named by a prompt."])
+    rows = []
+    for item in found:
+        rows.append(
+            [
+                spoken(item.name),
+                str(item.num_sentences),
+                f"{100 * item.corrupted.accuracy_a:.1f}",
+                f"{100 * item.corrupted.accuracy_b:.1f}",
+                with_interval(item.corrupted),
+                p_text(item.p_holm),
+                points(item.clean.difference),
+            ]
+        )
+    table = Table(
+        "Naming sets against the active one",
+        ["corruption", "sentences", f"{active}, %", "naming, %", "points", "p", "points on clean images"],
+        rows,
+        note="All severities together, paired by image; p Holm-corrected over the corruptions. On clean "
+        "images the same sentences say what is not so: a gain there too is no sign that the model "
+        "understood the corruption.",
+    )
+    chart = charts.differences(
+        {spoken(item.name): item.corrupted for item in found},
+        name="naming",
+        description=f"Points that naming the corruption gains over {active}, with 95 % intervals",
+        x_label=f"points over {charts.shortened(active, 20)}",
+    )
+    question = (
+        f"Does it help to say what was done to the image? Each naming set against {active}, "
+        "on the images of the corruption that it names."
+    )
+    charted = [Chart("", chart, "95 % intervals, resampled by image.")]
+    return Section("naming", title, [question], tables=[table], charts=charted)
+
+
+def _examples(found: Findings) -> Section:
+    shown = sorted({len(found.severities) // 2, len(found.severities) - 1})
     cards = []
-    for name, examples in outcome.examples.items():
+    for name, examples in found.examples.items():
         n = len(examples)
         pictures = Pictures(PreparedSplit(examples, np.zeros(n, dtype=np.int64), [name] * n), Path())
         for step in shown:
-            severity = f"severity {outcome.severities[step]}"
-            alt = f"a test image under {naming_page.spoken(name)}, {severity}"
-            cards.append(Card(pictures.data_uri(step), alt, naming_page.spoken(name), [severity]))
-    small = max(next(iter(outcome.examples.values())).shape[1:3]) <= _SMALL
+            severity = f"severity {found.severities[step]}"
+            alt = f"a test image under {spoken(name)}, {severity}"
+            cards.append(Card(pictures.data_uri(step), alt, spoken(name), [severity]))
+    small = max(next(iter(found.examples.values())).shape[1:3]) <= _SMALL
     return Section(
         "examples",
         "What the corruptions look like",

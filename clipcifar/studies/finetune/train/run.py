@@ -29,9 +29,9 @@ from clipcifar.store.predictions import inherited
 from clipcifar.store.splits import TrainVal
 from clipcifar.studies.finetune.params import FinetuneParams
 from clipcifar.studies.finetune.scores import FinetuneScores
-from clipcifar.studies.finetune.train import layers as tower_layers, optimiser as finetune_optimiser, training
+from clipcifar.studies.finetune.train import optimiser as optimisers, training
 from clipcifar.studies.finetune.train.checkpoint import Checkpoints
-from clipcifar.studies.finetune.train.layers import Layer
+from clipcifar.studies.finetune.train.layers import Layer, unfreeze
 from clipcifar.studies.finetune.train.pixels import Pixels
 from clipcifar.studies.finetune.train.tower import ImageTower
 from clipcifar.studies.finetune.train.training import Rows, TowerAndHead
@@ -57,7 +57,7 @@ def check_start(
         )
 
 
-def run(
+def run_training(
     tower: ImageTower,
     head: MLPProbe,
     train_pixels: Pixels,
@@ -81,8 +81,8 @@ def run(
     Returns:
         The training curve.
     """
-    layers = tower_layers.unfreeze(tower.visual, params.unfrozen_blocks)
-    optimiser = finetune_optimiser.build(
+    layers = unfreeze(tower.visual, params.unfrozen_blocks)
+    optimiser = optimisers.build(
         layers,
         head,
         learning_rate=params.learning_rate,

@@ -21,9 +21,9 @@ from clipcifar.core.files import sha256_of
 from clipcifar.core.progress import progress
 from clipcifar.methods.trained.training import Epoch, best, loss_and_accuracy
 from clipcifar.studies.finetune.params import FinetuneParams
-from clipcifar.studies.finetune.train import optimiser as optimisers
 from clipcifar.studies.finetune.train.augment import augment, draw
 from clipcifar.studies.finetune.train.checkpoint import Checkpoints
+from clipcifar.studies.finetune.train.optimiser import schedule, set_rates
 from clipcifar.studies.finetune.train.pixels import Pixels
 from clipcifar.studies.finetune.train.state import TrainingState
 from clipcifar.studies.finetune.train.tower import ImageTower
@@ -147,10 +147,7 @@ def _epoch(
         total += loss.detach() * len(step)
         if part[-1] == step[-1]:
             taken += 1
-            optimisers.set_rates(
-                optimiser,
-                optimisers.schedule(taken, steps=params.epochs * len(steps), warmup=warmup),
-            )
+            set_rates(optimiser, schedule(taken, steps=params.epochs * len(steps), warmup=warmup))
             scaler.step(optimiser)
             scaler.update()
             optimiser.zero_grad()

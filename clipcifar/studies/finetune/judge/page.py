@@ -6,14 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clipcifar.evaluation.verdict import verdict
 from clipcifar.evaluation.words import interval, p_text, points
 from clipcifar.render import charts, study
 from clipcifar.render.study import Chart, Section, Table
-from clipcifar.studies.finetune.report.result import Result
+from clipcifar.studies.finetune.judge.findings import FROZEN, TUNED, Findings, verdicts
 from clipcifar.studies.finetune.scores import FinetuneScores
 
-FROZEN, TUNED = "the MLP probe on the frozen tower", "the fine-tuned tower"
 _QUESTION = (
     "Does it pay to train the image tower itself? The MLP probe's head is trained on with the tower, "
     "from where the frozen probe ended; val chooses the epoch, and both are asked about the same test images."
@@ -42,7 +40,7 @@ _SHOWN = {
 
 
 def render(
-    result: Result,
+    found: Findings,
     tuned: FinetuneScores,
     metrics: Mapping[str, Any],
     frozen_metrics: Mapping[str, Any],
@@ -57,36 +55,20 @@ def render(
         curve: rows of training.csv.
         layers: rows of layers.csv.
     """
-    sentence = verdict(result.comparison, name_a=FROZEN, name_b=TUNED)
     return study.render(
         title="Fine-tuning the image tower",
         question=_QUESTION,
-        verdicts=[sentence[0].upper() + sentence[1:], *_caveats(tuned)],
+        verdicts=verdicts(found, tuned),
         sections=[
             _numbers(metrics, frozen_metrics),
             _training(curve, int(tuned.attributes["epoch"])),
-            _classes(result),
+            _classes(found),
             _what_was_trained(tuned, layers),
             _recipe(tuned),
         ],
         attributes=tuned.attributes,
         commands=_COMMANDS,
     )
-
-
-def _caveats(tuned: FinetuneScores) -> list[str]:
-    epoch, epochs = int(tuned.attributes["epoch"]), int(tuned.attributes["epochs"])
-    chosen = f"Val chose epoch {epoch} of the {epochs} that were trained."
-    if epoch == 0:
-        chosen = f"No epoch of {epochs} was better on val than the frozen probe, so that is what was chosen."
-    elif epoch == epochs and epochs == json.loads(str(tuned.attributes["params"]))["epochs"]:
-        chosen += " It is the last that was allowed: more epochs may bring more."
-    return [
-        chosen,
-        "This is one seed: the interval covers the choice of test images, not the luck of a training run. "
-        "Augmentation and further epochs are part of what is compared; finetune.unfrozen_blocks: 0 shows "
-        "what they bring by themselves.",
-    ]
 
 
 def _numbers(metrics: Mapping[str, Any], frozen: Mapping[str, Any]) -> Section:
@@ -153,7 +135,7 @@ def _training(curve: Sequence[Mapping[str, str]], chosen: int) -> Section:
     )
 
 
-def _classes(result: Result) -> Section:
+def _classes(found: Findings) -> Section:
     rows = [
         [
             item.name,
@@ -164,11 +146,11 @@ def _classes(result: Result) -> Section:
             interval(item.paired, 1),
             p_text(item.p_holm),
         ]
-        for item in result.comparison.per_class
+        for item in found.comparison.per_class
     ]
     header = ["class", "images", "frozen", "fine-tuned", "points", "95 % interval", "p, Holm"]
     note = "Paired on the same images; p by McNemar's exact test, corrected over the classes."
-    flows = [[flow.label, flow.from_a, flow.to_b, str(flow.n)] for flow in result.comparison.flows]
+    flows = [[flow.label, flow.from_a, flow.to_b, str(flow.n)] for flow in found.comparison.flows]
     tables = [Table("Accuracy within each class", header, rows, note=note)]
     if flows:
         caption = "The most frequent changes of mind"

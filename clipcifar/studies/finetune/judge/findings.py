@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.core.errors import DataError, made_by
+from clipcifar.evaluation import results
 from clipcifar.evaluation.calibration import fit_temperature
-from clipcifar.evaluation.compare import Comparison, as_metrics, compare
+from clipcifar.evaluation.compare import Comparison, as_metrics as paired_metrics, compare
+from clipcifar.evaluation.verdict import verdict
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.fields import rows_of
 from clipcifar.store.predictions import Predictions
 from clipcifar.studies.finetune.scores import STUDY, FinetuneScores
 
+FROZEN, TUNED = "the MLP probe on the frozen tower", "the fine-tuned tower"
+
 
 @dataclass(frozen=True)
-class Result:
-    """What the study found.
+class Findings:
+    """The fine-tuned tower on test.
 
     Attributes:
         scores: (N, C) float32 logits of the fine-tuned tower on test, in the embeddings' order.
@@ -37,7 +42,7 @@ class Result:
 
 
 @made_by(STUDY)
-def judge(tuned: FinetuneScores, frozen: Predictions, images: ImageEmbeddings) -> Result:
+def measure(tuned: FinetuneScores, frozen: Predictions, images: ImageEmbeddings) -> Findings:
     """Join by sample id and compare.
 
     Raises:
@@ -54,20 +59,53 @@ def judge(tuned: FinetuneScores, frozen: Predictions, images: ImageEmbeddings) -
     comparison = compare(
         before.argmax(axis=1), scores.argmax(axis=1), images.test.labels, class_names=images.class_names
     )
-    return Result(scores, before, temperature, comparison)
+    return Findings(scores, before, temperature, comparison)
 
 
-def extra_metrics(result: Result, tuned: FinetuneScores) -> dict[str, Any]:
+def as_metrics(found: Findings, tuned: FinetuneScores) -> dict[str, Any]:
     """What the study adds to the metrics that every method has."""
-    overall, attributes = result.comparison.overall, tuned.attributes
+    overall, attributes = found.comparison.overall, tuned.attributes
     return {
         "selected": {"epoch": attributes["epoch"]},
         "epochs": attributes["epochs"],
         "n_trained": attributes["n_trained"],
         "n_parameters": attributes["n_parameters"],
         "frozen": {"accuracy": overall.accuracy_a},
-        "vs_frozen": {**as_metrics(overall), "p": overall.p_value},
+        "vs_frozen": {**paired_metrics(overall), "p": overall.p_value},
     }
+
+
+def verdicts(found: Findings, tuned: FinetuneScores) -> list[str]:
+    """Whether the fine-tuned tower is better than the frozen probe, and what is to be kept in mind."""
+    sentence = verdict(found.comparison, name_a=FROZEN, name_b=TUNED)
+    epoch, epochs = int(tuned.attributes["epoch"]), int(tuned.attributes["epochs"])
+    chosen = f"Val chose epoch {epoch} of the {epochs} that were trained."
+    if epoch == 0:
+        chosen = f"No epoch of {epochs} was better on val than the frozen probe, so that is what was chosen."
+    elif epoch == epochs and epochs == json.loads(str(tuned.attributes["params"]))["epochs"]:
+        chosen += " It is the last that was allowed: more epochs may bring more."
+    return [
+        sentence[0].upper() + sentence[1:],
+        chosen,
+        "This is one seed: the interval covers the choice of test images, not the luck of a training run. "
+        "Augmentation and further epochs are part of what is compared; finetune.unfrozen_blocks: 0 shows "
+        "what they bring by themselves.",
+    ]
+
+
+def write(folder: Path, found: Findings, tuned: FinetuneScores, images: ImageEmbeddings) -> dict[str, Any]:
+    """Write metrics.json, predictions.h5 and the plots that every method has; the metrics as written."""
+    return results.write(
+        "finetune",
+        found.scores,
+        images,
+        temperature=found.temperature,
+        predictions_path=folder / "predictions.h5",
+        metrics_path=folder / "metrics.json",
+        plots_folder=folder,
+        extra_metrics=as_metrics(found, tuned),
+        extra_attributes={"params": tuned.attributes["params"]},
+    )
 
 
 @made_by(STUDY)

@@ -16,15 +16,17 @@ from clipcifar.core.files import Attribute, write_json
 from clipcifar.evaluation import plots
 from clipcifar.evaluation.compare import NamedDifference
 from clipcifar.evaluation.metrics import rounded
+from clipcifar.evaluation.names import METHODS
+from clipcifar.evaluation.verdict import statement
 from clipcifar.methods import zero_shot
 from clipcifar.methods.classifiers import Classifier
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.fields import rows_of
 from clipcifar.store.predictions import write_answers
 from clipcifar.store.prompt_set import PromptSet
-from clipcifar.studies.corruptions.judge import naming as naming_prompts, robustness
+from clipcifar.studies.corruptions.judge import naming, robustness
 from clipcifar.studies.corruptions.judge.naming import Naming, Right
-from clipcifar.studies.corruptions.judge.robustness import Answers, Robustness
+from clipcifar.studies.corruptions.judge.robustness import Answers, Robustness, Share
 from clipcifar.studies.corruptions.store import STUDY, Corrupted
 
 REFERENCE = "zero_shot"
@@ -32,7 +34,7 @@ _SAME = ("corruption_source", "corruption_severities", "corruption_ids")  # in e
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Findings:
     """What was found.
 
     Attributes:
@@ -84,12 +86,12 @@ def prompt_classifier(
 
 
 @made_by(STUDY)
-def examine(
+def measure(
     corruptions: Iterable[Corrupted],
     images: ImageEmbeddings,
     classifiers: Mapping[str, Classifier],
-    naming: Mapping[str, tuple[int, Classifier]],
-) -> Outcome:
+    naming_sets: Mapping[str, tuple[int, Classifier]],
+) -> Findings:
     """Score every classifier on clean and corrupted test images.
 
     Test labels are read here; nothing is chosen by what is found.
@@ -98,7 +100,7 @@ def examine(
         corruptions: read one after another, each dropped before the next.
         images: the uncorrupted embeddings.
         classifiers: by method, `REFERENCE` among them.
-        naming: by corruption, the number of sentences and the classifier that names it.
+        naming_sets: by corruption, the number of sentences and the classifier that names it.
 
     Raises:
         DataError: the corruptions are not of one run, or there is none.
@@ -119,8 +121,8 @@ def examine(
         examples[found.name] = found.examples
         for method, classifier in classifiers.items():
             predicted[method].append(_said(classifier, found.embeddings))
-        if found.name in naming:
-            count, classifier = naming[found.name]
+        if found.name in naming_sets:
+            count, classifier = naming_sets[found.name]
             said = classifier(clean).argmax(axis=1), _said(classifier, found.embeddings)
             rights[found.name] = count, Right(*(answer == labels for answer in said))
     if not same:
@@ -134,7 +136,7 @@ def examine(
         name: Right(answers[REFERENCE].clean, right)
         for name, right in zip(examples, answers[REFERENCE].corrupted, strict=True)
     }
-    return Outcome(
+    return Findings(
         source=str(same["corruption_source"]),
         names=list(examples),
         severities=severities,
@@ -142,7 +144,7 @@ def examine(
         predicted=stacked,
         answers=answers,
         examples=examples,
-        naming=naming_prompts.judge(active, rights),
+        naming=naming.against_active(active, rights),
         attributes=attributes,
     )
 
@@ -152,19 +154,19 @@ def _said(classifier: Classifier, embeddings: NDArray[np.float32]) -> NDArray[np
     return np.stack([classifier(rows).argmax(axis=1) for rows in embeddings])
 
 
-def as_metrics(outcome: Outcome) -> dict[str, Any]:
-    """`metrics.json`, before rounding."""
-    options: dict[str, Any] = {"names": outcome.names, "severities": outcome.severities}
-    versus = {item.name: robustness.difference_metrics(item) for item in outcome.versus}
+def as_metrics(found: Findings) -> dict[str, Any]:
+    """By method what it keeps and how it differs from zero-shot; by corruption what naming it does."""
+    options: dict[str, Any] = {"names": found.names, "severities": found.severities}
+    versus = {item.name: robustness.difference_metrics(item) for item in found.versus}
     return {
-        "n": len(outcome.rows),
-        "n_corruptions": len(outcome.names),
+        "n": len(found.rows),
+        "n_corruptions": len(found.names),
         **{
             method: {
-                **robustness.as_nested(found, **options),
+                **robustness.as_nested(kept, **options),
                 **({"vs_zero_shot": versus[method]} if method in versus else {}),
             }
-            for method, found in outcome.robustness.items()
+            for method, kept in found.robustness.items()
         },
         "naming": {
             item.name: {
@@ -173,36 +175,63 @@ def as_metrics(outcome: Outcome) -> dict[str, Any]:
                 **robustness.difference_metrics(NamedDifference(item.name, item.corrupted, item.p_holm)),
                 "clean_difference": item.clean.difference,
             }
-            for item in outcome.naming
+            for item in found.naming
         },
     }
 
 
-def write(folder: Path, outcome: Outcome, images: ImageEmbeddings) -> None:
+def verdicts(found: Findings, active: str) -> list[str]:
+    """What zero-shot keeps, every method against it, and what naming a corruption does for the active set."""
+    kept = found.robustness[REFERENCE]
+    means = kept.accuracy.mean(axis=1)
+    worst, best = int(means.argmin()), int(means.argmax())
+    sentences = [
+        f"Zero-shot is right on {share_text(kept.mean)} % of the corrupted images and on "
+        f"{percent(kept.clean.value)} % of the clean ones: it loses {share_text(kept.drop)} % of its "
+        f"accuracy, most under {naming.spoken(found.names[worst])} (to {percent(means[worst])} %) "
+        f"and least under {naming.spoken(found.names[best])} (to {percent(means[best])} %).",
+    ]
+    for item in found.versus:
+        said = statement(item.paired, item.p_holm, name_a=METHODS[REFERENCE], name_b=METHODS[item.name])
+        sentences.append(f"In mean corruption accuracy {said}.")
+    return [*sentences, *naming.verdicts(found.naming, active)]
+
+
+def percent(share: float) -> str:
+    """A share in per cent, without the sign."""
+    return f"{100 * share:.1f}"
+
+
+def share_text(share: Share) -> str:
+    """The same with its interval."""
+    return f"{percent(share.value)} [{percent(share.low)}, {percent(share.high)}]"
+
+
+def write(folder: Path, found: Findings, images: ImageEmbeddings) -> None:
     """Write metrics.json, the CSV files of the plots, and every answer.
 
     predictions.h5 holds `<method>/<corruption>`, (S, N) int64 classes, with labels and ids of the N
     images. accuracy.csv has a row for each method, corruption and severity, zero_shot.csv the mean
     over severities by corruption.
     """
-    options: dict[str, Any] = {"names": outcome.names, "severities": outcome.severities}
-    plots.write_csv(folder / "accuracy.csv", robustness.accuracy_rows(outcome.answers, **options))
-    means = outcome.robustness[REFERENCE].accuracy.mean(axis=1).tolist()
-    by_name = zip(outcome.names, means, strict=True)
+    options: dict[str, Any] = {"names": found.names, "severities": found.severities}
+    plots.write_csv(folder / "accuracy.csv", robustness.accuracy_rows(found.answers, **options))
+    means = found.robustness[REFERENCE].accuracy.mean(axis=1).tolist()
+    by_name = zip(found.names, means, strict=True)
     plots.write_csv(
         folder / "zero_shot.csv", [{"corruption": name, "accuracy": mean} for name, mean in by_name]
     )
     answers = {
         f"{method}/{name}": said
-        for method, by_corruption in outcome.predicted.items()
-        for name, said in zip(outcome.names, by_corruption, strict=True)
+        for method, by_corruption in found.predicted.items()
+        for name, said in zip(found.names, by_corruption, strict=True)
     }
     write_answers(
         folder / "predictions.h5",
         answers,
         images,
         kind="corruption predictions",
-        rows=outcome.rows,
-        attributes={"corruption_source": outcome.source},
+        rows=found.rows,
+        attributes={"corruption_source": found.source},
     )
-    write_json(folder / "metrics.json", rounded(as_metrics(outcome)))
+    write_json(folder / "metrics.json", rounded(as_metrics(found)))

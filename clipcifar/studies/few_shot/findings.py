@@ -10,16 +10,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcifar.core.files import Attribute, write_json
 from clipcifar.evaluation.compare import LEVEL, holm
-from clipcifar.evaluation.metrics import wilson_interval
+from clipcifar.evaluation.metrics import rounded, wilson_interval
+from clipcifar.evaluation.plots import write_csv
 from clipcifar.evaluation.words import p_said, with_interval
+from clipcifar.store.embeddings import ImageEmbeddings
+from clipcifar.store.predictions import write_answers
 from clipcifar.studies.few_shot.crossed import Crossed, Spread, crossed, spread
-from clipcifar.studies.few_shot.draws import Study, label
+from clipcifar.studies.few_shot.draws import Study, choice_rows, label, num_not_converged, prediction_arrays
 from clipcifar.studies.few_shot.methods import METHODS
 
 
@@ -52,7 +57,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Scores:
+class Findings:
     """Every point, methods within numbers of images, and zero-shot on the same n test images."""
 
     points: list[Point]
@@ -70,8 +75,8 @@ class Scores:
         return [point for point in self.points if point.method == method]
 
 
-def score(study: Study, labels: NDArray[np.int64], *, num_classes: int) -> Scores:
-    """Score all draws on (N,) test labels."""
+def measure(study: Study, labels: NDArray[np.int64], *, num_classes: int) -> Findings:
+    """What all draws are worth on test, whose (N,) labels these are."""
     right = (study.zero_shot == labels).astype(np.float64)
     keys, found = [], []
     for shots in study.shots:
@@ -82,24 +87,24 @@ def score(study: Study, labels: NDArray[np.int64], *, num_classes: int) -> Score
             found.append((spread(correct.mean(axis=1)), crossed(correct - right)))
     corrected = holm([versus.p_value for _, versus in found])
     points = [Point(*key, *one, p) for key, one, p in zip(keys, found, corrected, strict=True)]
-    return Scores(points, int(right.sum()), len(labels), num_classes)
+    return Findings(points, int(right.sum()), len(labels), num_classes)
 
 
-def as_metrics(scores: Scores) -> dict[str, Any]:
-    """The metrics file: by number of images, by method."""
-    low, high = wilson_interval(scores.n_correct, scores.n)
-    found: dict[str, Any] = {
-        "n": scores.n,
+def as_metrics(found: Findings) -> dict[str, Any]:
+    """By number of images, by method."""
+    low, high = wilson_interval(found.n_correct, found.n)
+    metrics: dict[str, Any] = {
+        "n": found.n,
         "zero_shot": {
-            "accuracy": scores.zero_shot,
+            "accuracy": found.zero_shot,
             "accuracy_ci95": {"low": low, "high": high},
-            "n_correct": scores.n_correct,
+            "n_correct": found.n_correct,
         },
     }
-    for point in scores.points:
+    for point in found.points:
         key = "all" if point.shots == "all" else f"k{point.shots}"
         counts = {"n_train": point.n_train, "n_val": point.n_val, "n_draws": point.accuracy.n}
-        found.setdefault(key, counts)[point.method] = {
+        metrics.setdefault(key, counts)[point.method] = {
             "accuracy_mean": point.accuracy.mean,
             "accuracy_std": point.accuracy.deviation,
             "accuracy_ci95": {"low": max(0.0, point.accuracy.low), "high": min(1.0, point.accuracy.high)},
@@ -110,14 +115,14 @@ def as_metrics(scores: Scores) -> dict[str, Any]:
                 "p_holm": point.p_holm,
             },
         }
-    return found
+    return metrics
 
 
-def curve_rows(scores: Scores) -> list[dict[str, Any]]:
+def curve_rows(found: Findings) -> list[dict[str, Any]]:
     """The curves as CSV rows, zero-shot among them; the x axis is log2 of the images per class."""
     rows = []
-    for point in scores.points:
-        per_class = point.n_train / scores.num_classes
+    for point in found.points:
+        per_class = point.n_train / found.num_classes
         place = {"images_per_class": per_class, "log2_images_per_class": math.log2(per_class)}
         values = {
             "accuracy": point.accuracy.mean,
@@ -128,7 +133,7 @@ def curve_rows(scores: Scores) -> list[dict[str, Any]]:
             "n_val": point.n_val,
         }
         if point.method == next(iter(METHODS)):
-            level = {"accuracy": scores.zero_shot, "low": scores.zero_shot, "high": scores.zero_shot}
+            level = {"accuracy": found.zero_shot, "low": found.zero_shot, "high": found.zero_shot}
             own = {**values, **level, "std": 0.0, "n_val": 0}
             rows.append({"shots": point.shots, **place, "method": "zero_shot", **own})
         rows.append({"shots": point.shots, **place, "method": point.method, **values})
@@ -145,9 +150,9 @@ def first_better(points: list[Point]) -> str | None:
     return found
 
 
-def verdicts(scores: Scores) -> list[str]:
+def verdicts(found: Findings) -> list[str]:
     """One sentence per method: from how many images per class on it beats zero-shot, and where not."""
-    return [_verdict(title, scores.of(method)) for method, title in METHODS.items()]
+    return [_verdict(title, found.of(method)) for method, title in METHODS.items()]
 
 
 def _verdict(title: str, points: list[Point]) -> str:
@@ -172,3 +177,25 @@ def _from(shots: str) -> str:
     if shots == "all":
         return "with all images"
     return f"from {shots} image{'s' if shots != '1' else ''} per class on"
+
+
+def write(
+    folder: Path, found: Findings, study: Study, images: ImageEmbeddings, *, texts_fingerprint: Attribute
+) -> None:
+    """Write metrics.json, curves.csv, what val chose as choices.csv, and all answers as predictions.h5.
+
+    Args:
+        images: the embeddings of the images.
+        texts_fingerprint: of the prompt set that zero-shot uses.
+    """
+    metrics = {**as_metrics(found), "n_not_converged": num_not_converged(study)}
+    write_json(folder / "metrics.json", rounded(metrics))
+    write_csv(folder / "curves.csv", curve_rows(found))
+    write_csv(folder / "choices.csv", choice_rows(study))
+    write_answers(
+        folder / "predictions.h5",
+        prediction_arrays(study),
+        images,
+        kind="few-shot predictions",
+        attributes={"texts_fingerprint": texts_fingerprint},
+    )

@@ -1,0 +1,117 @@
+"""What several backbones are worth on the same test images, each against the project's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar.core.files import write_json
+from clipcifar.evaluation import compare, metrics
+from clipcifar.evaluation.compare import NamedDifference
+from clipcifar.evaluation.plots import write_csv
+from clipcifar.evaluation.verdict import statement
+from clipcifar.report.verdicts import sentence
+from clipcifar.store.embeddings import ImageEmbeddings
+from clipcifar.store.predictions import write_answers
+from clipcifar.studies.models import table
+from clipcifar.studies.models.params import OWN
+from clipcifar.studies.models.study import METHODS, Outcome
+
+TITLES = {"zero_shot": "Zero-shot", "linear_probe": "Linear probe"}
+CHOSEN_ON = {"zero_shot": "the train images", "linear_probe": "val"}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All backbones.
+
+    Attributes:
+        outcomes, sizes: by label, the project's own among them.
+        differences: by method every other backbone against the own one on test, Holm-corrected over them.
+    """
+
+    outcomes: Mapping[str, Outcome]
+    sizes: Mapping[str, Mapping[str, int]]
+    differences: Mapping[str, list[NamedDifference]]
+
+
+def measure(
+    outcomes: Mapping[str, Outcome], sizes: Mapping[str, Mapping[str, int]], labels: NDArray[np.int64]
+) -> Findings:
+    """Compare the backbones on test, whose (N,) labels these are."""
+    differences = {}
+    for method in METHODS:
+        others = {label: one.predicted[method] for label, one in outcomes.items() if label != OWN}
+        differences[method] = compare.against(outcomes[OWN].predicted[method], others, labels)
+    return Findings(outcomes, sizes, differences)
+
+
+def as_metrics(found: Findings) -> dict[str, Any]:
+    """By label and method, with the difference from the own model, and the sizes; rounded as written."""
+    entries = {
+        label: {**outcome.metrics, "size": dict(found.sizes[label])}
+        for label, outcome in found.outcomes.items()
+    }
+    for method, items in found.differences.items():
+        for item in items:
+            against = {**compare.as_metrics(item.paired), "p_holm": item.p_holm}
+            entries[item.name][method] = {**entries[item.name][method], "vs_own": against}
+    return metrics.rounded(entries)
+
+
+def verdicts(found: Findings, speeds: Mapping[str, float]) -> list[str]:
+    """Which backbone is best by what one chooses by, each against the own one, and which pay for their time.
+
+    Args:
+        speeds: by label, images per second.
+    """
+    said, entries = [], as_metrics(found)
+    for method, title in TITLES.items():
+        chosen = table.best(entries, method=method)
+        test = entries[chosen][method]["test"]["accuracy"]
+        said.append(f"{title}: on {CHOSEN_ON[method]} {chosen} is best; on test it has {100 * test:.1f} %.")
+        said += [
+            sentence(f"{title}: {statement(item.paired, item.p_holm, name_a=OWN, name_b=item.name)}")
+            for item in found.differences[method]
+        ]
+        kept = ", ".join(table.undominated(entries, speeds, method=method))
+        said.append(f"{title}: no other is both faster here and better on {CHOSEN_ON[method]} than {kept}.")
+    return said
+
+
+def write(folder: Path, found: Findings, timing: Mapping[str, Any], images: ImageEmbeddings) -> None:
+    """Write metrics.json, timing.json, accuracy.csv, and what every backbone says as predictions.h5.
+
+    Args:
+        timing: of `Study`.
+        images: the embeddings of the own model.
+    """
+    entries = as_metrics(found)
+    write_json(folder / "metrics.json", entries)
+    write_json(folder / "timing.json", timing)
+    write_csv(folder / "accuracy.csv", rows_for_plots(entries))
+    answers = {
+        f"{method}/{label}": outcome.predicted[method]
+        for label, outcome in found.outcomes.items()
+        for method in METHODS
+    }
+    write_answers(folder / "predictions.h5", answers, images, kind="model predictions")
+
+
+def rows_for_plots(entries: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The metrics as rows of model, method, accuracy on test, and its interval."""
+    return [
+        {
+            "model": label,
+            "method": method,
+            "accuracy": entry[method]["test"]["accuracy"],
+            **entry[method]["test"]["accuracy_ci95"],
+        }
+        for label, entry in entries.items()
+        for method in METHODS
+    ]
