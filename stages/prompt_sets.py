@@ -11,7 +11,8 @@ from clipcifar.evaluation import compare, metrics
 from clipcifar.evaluation.calibration import fit_temperature
 from clipcifar.methods import zero_shot
 from clipcifar.prompts.params import PromptsParams
-from clipcifar.store import inputs, set_predictions
+from clipcifar.store import inputs
+from clipcifar.store.predictions import write_set_predictions
 from stages import run
 
 
@@ -56,8 +57,8 @@ def main(
         )
     others = {name: predicted for name, predicted in said.items() if name != active}
     for item in compare.against(said[active], others, test_labels):
-        found[item.name]["vs_active"] = {**compare.as_metrics(item.paired), "p_holm": item.p_holm}
-    set_predictions.write(predictions, test_scores, images)
+        found[item.name]["vs_active"] = item.as_metrics()
+    write_set_predictions(predictions, test_scores, images)
     files.write_json(metrics_path, metrics.rounded(found))
     for name, entry in found.items():
         print(f"{name}: train {entry['train']['accuracy']:.4f}, test {entry['test']['accuracy']:.4f}")

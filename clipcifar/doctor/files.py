@@ -16,7 +16,6 @@ from clipcifar.embeddings import memo, sentences
 from clipcifar.evaluation.names import METHODS
 from clipcifar.store import (
     heads,
-    set_predictions,
     splits,
 )
 from clipcifar.store.dataset import Prepared, digest_of, read_dataset
@@ -28,7 +27,7 @@ from clipcifar.store.model import (
     check_requested,
     check_weights,
 )
-from clipcifar.store.predictions import read_predictions
+from clipcifar.store.predictions import read_predictions, read_set_predictions
 
 Found = Iterator[str | ClipcifarError]
 RESULTS = ("data", "metrics", "plots", "report")
@@ -111,7 +110,7 @@ def embeddings(repository: Path, settings: Mapping[str, Any]) -> Found:
 def predictions(repository: Path, settings: Mapping[str, Any]) -> Found:
     """Splits, heads and predictions."""
     readers: dict[Path, Callable[[Path], object]] = {
-        PREDICTIONS / "prompt_sets.h5": set_predictions.read,
+        PREDICTIONS / "prompt_sets.h5": read_set_predictions,
         **{PREDICTIONS / f"{method}.h5": read_predictions for method in METHODS},
         **{path.relative_to(repository): heads.read for path in (repository / HEADS).glob("*.h5")},
     }

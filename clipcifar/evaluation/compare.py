@@ -53,6 +53,10 @@ class NamedDifference:
     paired: Paired
     p_holm: float
 
+    def as_metrics(self) -> dict[str, float]:
+        """The difference, its interval and the corrected p value under the keys of the metrics files."""
+        return {**as_metrics(self.paired), "p_holm": self.p_holm}
+
 
 @dataclass(frozen=True)
 class Flow:
@@ -96,6 +100,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
         worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[i]))
         adjusted[i] = worst
     return [float(p) for p in adjusted]
+
+
+def corrected(found: Sequence[tuple[str, Paired]]) -> list[NamedDifference]:
+    """Several comparisons by name, their p values corrected over all of them by `holm`."""
+    p_values = holm([item.p_value for _, item in found])
+    return [NamedDifference(name, item, p) for (name, item), p in zip(found, p_values, strict=True)]
 
 
 def paired(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_], *, seed: int = 0) -> Paired:
@@ -163,13 +173,9 @@ def compare(
     correct_a, correct_b = predicted_a == labels, predicted_b == labels
     present = [label for label in range(len(class_names)) if (labels == label).any()]
     by_class = [paired(correct_a[labels == label], correct_b[labels == label]) for label in present]
-    corrected = holm([found.p_value for found in by_class])
     return Comparison(
         overall=paired(correct_a, correct_b),
-        per_class=[
-            NamedDifference(class_names[label], found, p)
-            for label, found, p in zip(present, by_class, corrected, strict=True)
-        ],
+        per_class=corrected(list(zip((class_names[label] for label in present), by_class, strict=True))),
         flows=_flows(predicted_a, predicted_b, labels, class_names),
     )
 
@@ -184,9 +190,8 @@ def against(
         others: by name, (N,) int64 on the same images.
         labels: (N,) int64, the true classes.
     """
-    found = {name: paired(reference == labels, predicted == labels) for name, predicted in others.items()}
-    corrected = holm([difference.p_value for difference in found.values()])
-    return [NamedDifference(*item, p) for item, p in zip(found.items(), corrected, strict=True)]
+    right = reference == labels
+    return corrected([(name, paired(right, predicted == labels)) for name, predicted in others.items()])
 
 
 def _flows(

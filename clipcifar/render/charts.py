@@ -10,7 +10,7 @@ import io
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -89,26 +89,24 @@ def _in_the_pages_colours(tag: re.Match[str]) -> str:
 
 
 def intervals(
-    names: Sequence[str],
-    values: Sequence[float],
-    lows: Sequence[float],
-    highs: Sequence[float],
+    found: Mapping[str, tuple[float, float, float]],
     *,
     name: str,
     description: str,
     x_label: str,
-    zero: bool = False,
+    zero: bool,
 ) -> Markup:
-    """Points with their intervals, one row each from top to bottom; with `zero`, a line at no difference."""
+    """Values with the bounds of their intervals, from top to bottom; with `zero`, a line at no difference."""
+    values, lows, highs = zip(*found.values(), strict=True)
     with matplotlib.rc_context(_STYLE):
-        figure, axes = _figure(0.34 * len(names) + 0.75)
-        rows = range(len(names))
+        figure, axes = _figure(0.34 * len(found) + 0.75)
+        rows = range(len(found))
         axes.hlines(rows, lows, highs, color=ACCENT, linewidth=2)
         axes.scatter(values, rows, color=ACCENT, s=34, zorder=3)
         if zero:
             axes.axvline(0, color=MUTED, linewidth=1, linestyle="--")
-        axes.set_yticks(rows, [shortened(text, 26) for text in names])
-        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_yticks(rows, [shortened(text, 26) for text in found])
+        axes.set_ylim(len(found) - 0.5, -0.5)
         axes.set_xlabel(x_label)
         axes.grid(visible=False, axis="y")
         return _svg(figure, name=name, description=description)
@@ -116,10 +114,15 @@ def intervals(
 
 def differences(found: Mapping[str, Difference], **about: str) -> Markup:
     """Differences in points with their intervals, beside a line at none; `about` as for `intervals`."""
-    middles, lows, highs = (
-        [100 * getattr(item, part) for item in found.values()] for part in ("difference", "low", "high")
-    )
-    return intervals(list(found), middles, lows, highs, zero=True, **about)
+    rows = {name: (100 * d.difference, 100 * d.low, 100 * d.high) for name, d in found.items()}
+    return intervals(rows, zero=True, **about)
+
+
+def accuracies(found: Mapping[str, Mapping[str, Any]], **about: str) -> Markup:
+    """Accuracies with their intervals, of metrics by name; `about` as for `intervals`."""
+    bounds = {name: metrics["accuracy_ci95"] for name, metrics in found.items()}
+    rows = {name: (found[name]["accuracy"], ci["low"], ci["high"]) for name, ci in bounds.items()}
+    return intervals(rows, zero=False, **about)
 
 
 def ranking_bars(rows: Sequence[dict[str, Any]], *, active: str, name: str) -> Markup:
@@ -128,18 +131,11 @@ def ranking_bars(rows: Sequence[dict[str, Any]], *, active: str, name: str) -> M
         figure, axes = _figure(0.4 * len(rows) + 0.7)
         y = np.arange(len(rows))
         axes.barh(y + 0.18, [row["points"] for row in rows], height=0.3, color=ACCENT, alpha=0.75)
-        axes.hlines(
-            y + 0.18, [row["low"] for row in rows], [row["high"] for row in rows], color=INK, linewidth=1
-        )
+        lows, highs = ([row[bound] for row in rows] for bound in ("low", "high"))
+        axes.hlines(y + 0.18, lows, highs, color=INK, linewidth=1)
+        at_the_left: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 8}
         for i, row in enumerate(rows):
-            axes.text(
-                0,
-                i - 0.2,
-                shortened(row["template"]),
-                transform=axes.get_yaxis_transform(),
-                va="center",
-                fontsize=8,
-            )
+            axes.text(0, i - 0.2, shortened(row["template"]), **at_the_left)
         axes.axvline(0, color=MUTED, linewidth=1)
         axes.set_yticks([])
         axes.set_ylim(len(rows) - 0.4, -0.6)
@@ -191,8 +187,17 @@ def confusion(shares: NDArray[np.float64], *, name: str, method: str) -> Markup:
         return _svg(figure, name=name, description=description)
 
 
+class Line(NamedTuple):
+    """A curve: x values, and at each a value and, for a band, its bounds."""
+
+    xs: Sequence[float]
+    ys: Sequence[float]
+    lows: Sequence[float] = ()
+    highs: Sequence[float] = ()
+
+
 def curves(
-    series: Mapping[str, tuple[Sequence[float], Sequence[float], Sequence[float], Sequence[float]]],
+    series: Mapping[str, Line],
     *,
     name: str,
     description: str,
@@ -204,7 +209,6 @@ def curves(
     """Lines with a band around each, such as mean and spread over draws.
 
     Args:
-        series: by name, the x values with the line, its lower and its upper bound at each.
         x_ticks: what to write at which x; matplotlib chooses where it is None.
         line: a level to compare with, drawn dashed, and its name.
     """
@@ -212,7 +216,7 @@ def curves(
         figure, axes = _figure(3.6)
         for i, (label, (xs, ys, lows, highs)) in enumerate(series.items()):
             colour, style = SERIES[i % len(SERIES)], ("-", "--", ":")[i // len(SERIES) % 3]
-            axes.fill_between(xs, lows, highs, color=colour, alpha=0.15, linewidth=0)
+            axes.fill_between(xs, lows or ys, highs or ys, color=colour, alpha=0.15, linewidth=0)
             axes.plot(xs, ys, color=colour, linestyle=style, marker="o", markersize=4, label=label)
         if line is not None:
             axes.axhline(line[1], color=INK, linewidth=1, linestyle="--", label=line[0])

@@ -18,11 +18,9 @@ from clipcifar.evaluation.compare import NamedDifference
 from clipcifar.evaluation.metrics import metric_keys
 from clipcifar.evaluation.names import METHODS
 from clipcifar.report import ranking as ranking_report
-from clipcifar.store import set_predictions
 from clipcifar.store.dataset import Prepared, read_dataset
 from clipcifar.store.model import ModelDescription
-from clipcifar.store.predictions import Predictions, read_predictions
-from clipcifar.store.set_predictions import SetPredictions
+from clipcifar.store.predictions import Predictions, SetPredictions, read_predictions, read_set_predictions
 
 MAX_CLASSES = 20  # classes that get bars and galleries of their own
 ZERO_SHOT = ("zero_shot", "rank_prompts")  # no weight of these is trained
@@ -97,7 +95,7 @@ def read(
         metrics={method: files.read_json(metrics / f"{method}.json") for method in METHODS},
         predictions={method: read_predictions(predictions / f"{method}.h5") for method in METHODS},
         set_metrics=files.read_json(metrics / "prompt_sets.json"),
-        sets=set_predictions.read(predictions / "prompt_sets.h5"),
+        sets=read_set_predictions(predictions / "prompt_sets.h5"),
         ranking=ranking_report.read(ranking),
         model=ModelDescription.read(model),
         dataset=read_dataset(dataset),

@@ -34,12 +34,8 @@ def methods(facts: Facts) -> dict[str, Any]:
                 f"{found['nll']:.3f} → {found['calibrated']['nll']:.3f}",
             ]
         )
-    shown = list(facts.metrics.values())
-    chart = charts.intervals(
-        [METHODS[method] for method in facts.metrics],
-        [found["accuracy"] for found in shown],
-        [found["accuracy_ci95"]["low"] for found in shown],
-        [found["accuracy_ci95"]["high"] for found in shown],
+    chart = charts.accuracies(
+        {METHODS[method]: found for method, found in facts.metrics.items()},
         name="methods",
         description="Top-1 accuracy of every method with its 95 % interval",
         x_label="top-1 accuracy on test",

@@ -1,4 +1,4 @@
-"""Predictions on disk: the scores of one method on every test image."""
+"""Predictions on disk: what one method, or every prompt set, says of every test image."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.fields import INHERITED, check_ids, check_index, class_names_of
 
 _OPTIONAL = ("device", "precision")
+_PREFIX = "scores/"  # of a prompt set's name
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,27 @@ class Predictions:
     def predicted(self) -> NDArray[np.int64]:
         """(N,) int64, the predicted classes."""
         return np.asarray(self.scores.argmax(axis=1))
+
+
+@dataclass(frozen=True)
+class SetPredictions:
+    """Zero-shot scores by prompt set.
+
+    Attributes:
+        scores: for each set (N, C) float32 logits.
+        labels: (N,) int64.
+        ids: N sample ids.
+    """
+
+    scores: Mapping[str, NDArray[np.float32]]
+    labels: NDArray[np.int64]
+    ids: list[str]
+    attributes: Mapping[str, Attribute]
+
+    @cached_property
+    def predicted(self) -> dict[str, NDArray[np.int64]]:
+        """For each set (N,) int64, the predicted classes."""
+        return {name: scores.argmax(axis=1) for name, scores in self.scores.items()}
 
 
 def inherited(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
@@ -80,6 +102,14 @@ def write_answers(
     )
 
 
+def write_set_predictions(
+    path: Path, scores: Mapping[str, NDArray[np.float32]], images: ImageEmbeddings
+) -> None:
+    """Write the (N, C) scores of all sets on the N test images of `images`."""
+    answers = {_PREFIX + name: array for name, array in scores.items()}
+    write_answers(path, answers, images, kind="prompt set predictions")
+
+
 def check_scores(scores: NDArray[np.float32], ids: list[str], *, num_classes: int) -> None:
     """Raise DataError unless these are finite (N, C) float32 scores of N images with ids of their own."""
     if scores.dtype != np.float32 or scores.shape != (len(ids), num_classes) or not len(ids):
@@ -111,3 +141,22 @@ def read_predictions(path: Path) -> Predictions:
         if not float(file.attributes["temperature"]) > 0:
             raise DataError(f"the temperature is {file.attributes['temperature']}")
     return found
+
+
+def read_set_predictions(path: Path) -> SetPredictions:
+    """Read and verify the file; DataError names what is wrong with it."""
+    with container.reading(path, kind="prompt set predictions", what="predictions of sets") as file:
+        scores = {
+            name.removeprefix(_PREFIX): array
+            for name, array in file.arrays.items()
+            if name.startswith(_PREFIX)
+        }
+        labels, ids = file.arrays["labels"], container.decode_strings(file.arrays["ids"])
+        container.require(
+            file.attributes, texts=(*INHERITED, "images_fingerprint"), numbers=("max_per_class",)
+        )
+        num_classes = len(class_names_of(file.attributes))
+        check_index(labels, num_classes, len(ids))
+        for array in scores.values():
+            check_scores(array, ids, num_classes=num_classes)
+    return SetPredictions(scores, labels, ids, file.attributes)

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from clipcifar.core import files
 from clipcifar.core.errors import DataError
 from clipcifar.prompts.templates import normal_form
-from clipcifar.store import set_predictions
 from clipcifar.store.embeddings import read_texts
 from clipcifar.store.fields import class_names_of
-from clipcifar.store.predictions import read_predictions
+from clipcifar.store.predictions import read_predictions, read_set_predictions
 
 METHODS = ("linear_probe", "mlp_probe", "projection")
 Sentences = frozenset[tuple[int, str]]  # (class, sentence in normal form)
@@ -83,7 +82,7 @@ def read(predictions: Path, metrics: Path, texts: Path) -> Run:
             predictions.
     """
     found = {name: read_predictions(predictions / f"{name}.h5") for name in METHODS}
-    said = set_predictions.read(predictions / "prompt_sets.h5")
+    said = read_set_predictions(predictions / "prompt_sets.h5")
     attributes = found["linear_probe"].attributes
     class_names = class_names_of(attributes)
     for name, other in (*((n, f.attributes) for n, f in found.items()), ("prompt_sets", said.attributes)):

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from clipcifar.core.errors import DataError
-from clipcifar.store import container, set_predictions, splits
+from clipcifar.store import container, splits
 from clipcifar.store.dataset import PreparedSplit, read_dataset, write_dataset
 from clipcifar.store.embeddings import read_images, read_texts
+from clipcifar.store.predictions import read_set_predictions, write_set_predictions
 from stages import download, prepare
 from tests.faults.test_small_data import run, write_run
 from tests.support import stage_runs
@@ -31,7 +32,7 @@ def _write(folder: Path) -> None:
     splits.write_splits(folder / "few.h5", IDS, rows, attributes={"dataset_digest": "1"})
     images = read_images(folder / "images.h5")
     scores = np.zeros((len(images.test.ids), 3), np.float32)
-    set_predictions.write(folder / "sets.h5", {"photo": scores}, images)
+    write_set_predictions(folder / "sets.h5", {"photo": scores}, images)
 
 
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
@@ -39,7 +40,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "texts/photo.h5": ("text embeddings", read_texts),
     "dataset.h5": ("dataset", read_dataset),
     "few.h5": ("splits", lambda path: splits.read_splits(path, IDS, dataset_digest="1")),
-    "sets.h5": ("prompt set predictions", set_predictions.read),
+    "sets.h5": ("prompt set predictions", read_set_predictions),
 }
 # File, what to put in place of an array (None: leave it out) or of an attribute, and what is said of it.
 WRONG: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [

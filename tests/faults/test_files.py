@@ -44,10 +44,10 @@ MUTATIONS = textwrap.dedent(
     from pathlib import Path
     import numpy as np
     from clipcifar.core.errors import DataError
-    from clipcifar.store import container, heads, set_predictions, splits
+    from clipcifar.store import container, heads, splits
     from clipcifar.store.dataset import read_dataset
     from clipcifar.store.embeddings import read_images, read_texts
-    from clipcifar.store.predictions import read_predictions
+    from clipcifar.store.predictions import read_predictions, read_set_predictions
 
     def read_splits(path):
         return splits.read_splits(path, IDS, dataset_digest=DIGEST)
@@ -59,7 +59,7 @@ MUTATIONS = textwrap.dedent(
         "dataset": read_dataset,
         "splits": read_splits,
         "predictions": read_predictions,
-        "set predictions": set_predictions.read,
+        "set predictions": read_set_predictions,
         "head": heads.read,
     }[sys.argv[3]]
     if reader is read_splits:

@@ -76,8 +76,8 @@ def test_a_field_that_the_template_lacks_is_an_error() -> None:
 
 def test_a_curve_goes_through_its_points() -> None:
     series = {
-        "a": ([0, 1, 2], [0.0, 0.5, 0.5], [0, 0.4, 0.4], [0.1, 0.6, 0.6]),
-        "b<": ([0, 2], [1, 1], [1, 1], [1, 1]),
+        "a": charts.Line([0, 1, 2], [0.0, 0.5, 0.5], [0, 0.4, 0.4], [0.1, 0.6, 0.6]),
+        "b<": charts.Line([0, 2], [1, 1]),
     }
     options = {"name": "c", "description": "d", "x_label": "k", "y_label": "accuracy"}
     drawn = charts.curves(series, **options, x_ticks={0: "none", 2: "all"}, line=("zero-shot", 0.25))

@@ -15,8 +15,9 @@ import yaml
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.evaluation import compare
 from clipcifar.methods.linear_probe import fit
-from clipcifar.store import container, heads, set_predictions, splits
+from clipcifar.store import container, heads, splits
 from clipcifar.store.embeddings import read_images
+from clipcifar.store.predictions import read_set_predictions
 from stages import linear_probe, mlp_probe, projection, prompt_sets, zero_shot
 from tests.support.import_closure import ROOT
 from tests.support.made import write_embeddings
@@ -244,7 +245,7 @@ def test_other_test_images_leave_the_head_alone_and_other_train_labels_do_not(
 def test_every_other_set_is_compared_with_the_active_one_image_by_image(tmp_path: Path) -> None:
     write_embeddings(tmp_path)
     out = run("prompt_sets", tmp_path)
-    written, sets = json.loads((out / "m.json").read_text()), set_predictions.read(out / "p.h5")
+    written, sets = json.loads((out / "m.json").read_text()), read_set_predictions(out / "p.h5")
     assert "vs_active" not in written["photo"]
     right = {name: said == sets.labels for name, said in sets.predicted.items()}
     found = compare.paired(right["photo"], right["other"])
@@ -267,8 +268,8 @@ def test_several_sets_are_corrected_for_one_another(tmp_path: Path) -> None:
     written = json.loads((run("prompt_sets", tmp_path) / "m.json").read_text())
     alone = compare.paired(
         *(
-            set_predictions.read(tmp_path / "out" / "p.h5").predicted[name]
-            == set_predictions.read(tmp_path / "out" / "p.h5").labels
+            read_set_predictions(tmp_path / "out" / "p.h5").predicted[name]
+            == read_set_predictions(tmp_path / "out" / "p.h5").labels
             for name in ("photo", "other")
         )
     )

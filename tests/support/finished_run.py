@@ -13,11 +13,11 @@ from clipcifar.evaluation import results
 from clipcifar.evaluation.names import METHODS
 from clipcifar.report import facts
 from clipcifar.report.facts import Facts
-from clipcifar.store import set_predictions
 from clipcifar.store.dataset import PreparedSplit, write_dataset
 from clipcifar.store.embeddings import ImageEmbeddings, Split
 from clipcifar.store.fields import class_names_attribute
 from clipcifar.store.model import ModelDescription
+from clipcifar.store.predictions import write_set_predictions
 
 N = 60
 NAMES = ["cat", "dog", "eel"]
@@ -88,7 +88,7 @@ def write(
     of_set = {"accuracy": 0.5, "accuracy_ci95": {"low": 0.4, "high": 0.6}}
     entry = {"n_sentences": 3, "train": {"accuracy": 0.5}, "test": of_set}
     files.write_json(folder / "metrics" / "prompt_sets.json", dict.fromkeys(sets, entry))
-    set_predictions.write(
+    write_set_predictions(
         folder / "predictions" / "prompt_sets.h5", {name: scores() for name in sets}, images
     )
     row = {"sets": [sets[0]], "accuracy": 0.5, "difference": 0.01, "p_holm": 0.4}

@@ -12,9 +12,8 @@ import pytest
 from clipcifar.core import files
 from clipcifar.core.errors import DataError
 from clipcifar.evaluation import results
-from clipcifar.store import set_predictions
 from clipcifar.store.embeddings import read_images, read_texts
-from clipcifar.store.predictions import read_predictions
+from clipcifar.store.predictions import read_predictions, write_set_predictions
 from clipcifar.verify import measured
 from tests.stages.test_methods import rewrite
 from tests.support.made import NAMES, write_embeddings
@@ -41,7 +40,7 @@ def run(tmp_path: Path) -> Path:
             extra_attributes={"texts_fingerprint": photo} if method == "projection" else {},
         )
     of_sets = {name: rng.normal(size=shape).astype(np.float32) for name in SETS}
-    set_predictions.write(tmp_path / "predictions" / "prompt_sets.h5", of_sets, images)
+    write_set_predictions(tmp_path / "predictions" / "prompt_sets.h5", of_sets, images)
     right = {name: scores.argmax(axis=1) == images.test.labels for name, scores in of_sets.items()}
     files.write_json(
         tmp_path / "metrics" / "prompt_sets.json",

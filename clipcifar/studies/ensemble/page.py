@@ -117,10 +117,8 @@ def _curves(judged: list[Judged], n_val: int, n_test: int) -> Section:
     return Section("curves", "The whole curve", charts=drawn)
 
 
-def _line(rows: Rows, key: str) -> tuple[list[float], list[float], list[float], list[float]]:
-    """A curve without a band."""
-    values = [row[key] for row in rows]
-    return [row["coefficient"] for row in rows], values, values, values
+def _line(rows: Rows, key: str) -> charts.Line:
+    return charts.Line([row["coefficient"] for row in rows], [row[key] for row in rows])
 
 
 def _half_width(curves: list[Rows], key: str, n: int) -> float:

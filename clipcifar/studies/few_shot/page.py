@@ -57,7 +57,7 @@ def _chart(found: Findings) -> Markup:
     series = {}
     for method, title in METHODS.items():
         points = found.of(method)
-        series[title] = (
+        series[title] = charts.Line(
             [places[point.shots] for point in points],
             [point.accuracy.mean for point in points],
             [max(0.0, point.accuracy.low) for point in points],

@@ -59,8 +59,7 @@ def as_metrics(found: Findings) -> dict[str, Any]:
     }
     for method, items in found.differences.items():
         for item in items:
-            against = {**compare.as_metrics(item.paired), "p_holm": item.p_holm}
-            entries[item.name][method] = {**entries[item.name][method], "vs_own": against}
+            entries[item.name][method] = {**entries[item.name][method], "vs_own": item.as_metrics()}
     return metrics.rounded(entries)
 
 

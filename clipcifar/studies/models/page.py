@@ -48,12 +48,8 @@ def render(
 
 def _accuracy(found: Mapping[str, Any], differences: list[NamedDifference], method: str) -> Section:
     rows = table.accuracy_rows(found, method=method)
-    tests = [found[row[0]][method]["test"] for row in rows]
-    chart = charts.intervals(
-        [row[0] for row in rows],
-        [test["accuracy"] for test in tests],
-        [test["accuracy_ci95"]["low"] for test in tests],
-        [test["accuracy_ci95"]["high"] for test in tests],
+    chart = charts.accuracies(
+        {label: found[label][method]["test"] for label, *_ in rows},
         name=f"models-{method}",
         description=f"Top-1 accuracy of every backbone on test, {TITLES[method]}",
         x_label="top-1 accuracy on test",

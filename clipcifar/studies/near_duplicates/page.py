@@ -71,10 +71,10 @@ def render(
 def _curve(found: Findings) -> Chart:
     rows = curve_rows(found)
     xs = [row["threshold"] for row in rows]
-    series = {}
-    for label, key in (("test images with a twin", "share"), ("random pairs of a class", "random_pairs")):
-        ys = [row[key] for row in rows]
-        series[label] = (xs, ys, ys, ys)
+    series = {
+        "test images with a twin": charts.Line(xs, [row["share"] for row in rows]),
+        "random pairs of a class": charts.Line(xs, [row["random_pairs"] for row in rows]),
+    }
     svg = charts.curves(
         series,
         name="twins",

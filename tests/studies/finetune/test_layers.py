@@ -14,13 +14,11 @@ from clipcifar.backbone import kernels
 from clipcifar.backbone.preprocess import model_input
 from clipcifar.backbone.towers import Backbone
 from clipcifar.core.errors import ConfigError, DataError, EnvironmentFault
-from clipcifar.studies.finetune.train import (
-    layers as tower_layers,
-    optimiser as finetune_optimiser,
-)
+from clipcifar.studies.finetune.train import layers as tower_layers
 from clipcifar.studies.finetune.train.tower import ImageTower, checkpoint_activations, load_image_tower
 
 CPU = torch.device("cpu")
+RATES = {"learning_rate": 0.8, "layer_decay": 0.5, "weight_decay": 0.1}
 RESNET = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16, "head_width": 16}
 
 
@@ -178,7 +176,7 @@ def test_more_blocks_than_there_are_is_an_error(tower: ImageTower) -> None:
 def test_rates_by_hand(tower: ImageTower) -> None:
     """Two blocks and a decay of a half: output and head 1, then 1/2, 1/4, and the input 1/8."""
     layers, head = tower_layers.unfreeze(tower.visual, None), nn.Linear(32, 3)
-    optimiser = finetune_optimiser.build(layers, head, learning_rate=0.8, layer_decay=0.5, weight_decay=0.1)
+    optimiser = tower_layers.build_optimiser(layers, head, **RATES)
     found = {id(one): group for group in optimiser.param_groups for one in group["params"]}
     named = dict(tower.visual.named_parameters())
     for name, rate, decay in [
@@ -195,19 +193,19 @@ def test_rates_by_hand(tower: ImageTower) -> None:
         assert (group["lr"], group["weight_decay"]) == (pytest.approx(rate), decay), name
     assert [found[id(one)]["weight_decay"] for one in (head.weight, head.bias)] == [0.1, 0.0]
     assert len(found) == len(named) + 2
-    finetune_optimiser.set_rates(optimiser, 0.25)
+    tower_layers.set_rates(optimiser, 0.25)
     assert found[id(named["conv1.weight"])]["lr"] == pytest.approx(0.025)
-    finetune_optimiser.set_rates(optimiser, 1.0)  # of the full rate, not of the last one
+    tower_layers.set_rates(optimiser, 1.0)  # of the full rate, not of the last one
     assert found[id(named["conv1.weight"])]["lr"] == pytest.approx(0.1)
 
 
 def test_the_schedule_by_hand() -> None:
-    found = [finetune_optimiser.schedule(step, steps=6, warmup=2) for step in range(1, 7)]
+    found = [tower_layers.schedule(step, steps=6, warmup=2) for step in range(1, 7)]
     cosine = [1.0, 0.853553, 0.5, 0.146447, 0.0]
     assert found == pytest.approx([0.5, *cosine], abs=1e-6)
-    assert finetune_optimiser.schedule(1, steps=1, warmup=0) == pytest.approx(0, abs=1e-12)
-    assert finetune_optimiser.schedule(4, steps=4, warmup=4) == pytest.approx(1)
-    long = [finetune_optimiser.schedule(step, steps=50, warmup=7.5) for step in range(1, 51)]
+    assert tower_layers.schedule(1, steps=1, warmup=0) == pytest.approx(0, abs=1e-12)
+    assert tower_layers.schedule(4, steps=4, warmup=4) == pytest.approx(1)
+    long = [tower_layers.schedule(step, steps=50, warmup=7.5) for step in range(1, 51)]
     assert all(0 <= factor <= 1 for factor in long)
     assert long[:7] == sorted(long[:7])
     assert long[8:] == sorted(long[8:], reverse=True)
@@ -227,7 +225,7 @@ def test_cocas_tower_hands_out_its_embedding_only(tmp_path: Path, tiny_clip: Pat
 
 def test_a_head_without_biases_makes_no_empty_group(tower: ImageTower) -> None:
     head = nn.Linear(32, 3, bias=False)
-    optimiser = finetune_optimiser.build([], head, learning_rate=0.8, layer_decay=0.5, weight_decay=0.1)
+    optimiser = tower_layers.build_optimiser([], head, **RATES)
     assert [group["params"] for group in optimiser.param_groups] == [[head.weight]]
 
 

@@ -20,7 +20,6 @@ from clipcifar.methods.trained.training import Epoch, best
 from clipcifar.studies.finetune.params import FinetuneParams
 from clipcifar.studies.finetune.train import (
     layers as tower_layers,
-    optimiser as finetune_optimiser,
     training,
 )
 from clipcifar.studies.finetune.train.checkpoint import Checkpoints
@@ -57,7 +56,7 @@ def run(clip: Path, root: Path, given: FinetuneParams, *, pixels: Any = None) ->
     model = TowerAndHead(tower, head)
     before = copy.deepcopy(model.state_dict())
     layers = tower_layers.unfreeze(tower.visual, given.unfrozen_blocks)
-    optimiser = finetune_optimiser.build(
+    optimiser = tower_layers.build_optimiser(
         layers,
         head,
         learning_rate=given.learning_rate,

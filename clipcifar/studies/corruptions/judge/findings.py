@@ -157,7 +157,7 @@ def _said(classifier: Classifier, embeddings: NDArray[np.float32]) -> NDArray[np
 def as_metrics(found: Findings) -> dict[str, Any]:
     """By method what it keeps and how it differs from zero-shot; by corruption what naming it does."""
     options: dict[str, Any] = {"names": found.names, "severities": found.severities}
-    versus = {item.name: robustness.difference_metrics(item) for item in found.versus}
+    versus = {item.name: item.as_metrics() for item in found.versus}
     return {
         "n": len(found.rows),
         "n_corruptions": len(found.names),
@@ -172,7 +172,7 @@ def as_metrics(found: Findings) -> dict[str, Any]:
             item.name: {
                 "active": item.corrupted.accuracy_a,
                 "naming": item.corrupted.accuracy_b,
-                **robustness.difference_metrics(NamedDifference(item.name, item.corrupted, item.p_holm)),
+                **NamedDifference(item.name, item.corrupted, item.p_holm).as_metrics(),
                 "clean_difference": item.clean.difference,
             }
             for item in found.naming

@@ -125,8 +125,8 @@ def _severities(found: Findings) -> Section:
     series = {}
     for method, kept in found.robustness.items():
         shares = [kept.clean, *kept.by_severity]
-        parts = tuple([getattr(share, part) for share in shares] for part in ("value", "low", "high"))
-        series[METHODS[method]] = ([0, *found.severities], *parts)
+        parts = ([getattr(share, part) for share in shares] for part in ("value", "low", "high"))
+        series[METHODS[method]] = charts.Line([0, *found.severities], *parts)
     heat = [_shaded([reference.clean.value, *row]) for row in reference.accuracy]
     return Section(
         "severities",
@@ -144,7 +144,7 @@ def _severities(found: Findings) -> Section:
             Chart(
                 "The mean over corruptions",
                 charts.curves(
-                    series,  # type: ignore[arg-type]  # four lists each
+                    series,
                     name="severities",
                     description="Lines: mean accuracy over corruptions by severity, for every method",
                     x_label="severity (0: clean)",

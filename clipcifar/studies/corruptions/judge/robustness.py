@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar.evaluation.compare import NamedDifference, as_metrics, holm
+from clipcifar.evaluation.compare import NamedDifference, corrected
 from clipcifar.evaluation.metrics import wilson_interval
 from clipcifar.studies.corruptions.judge.repeated import bootstrap_means, interval, paired
 
@@ -91,9 +91,9 @@ def _drop(clean: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.f
 
 def against(reference: Answers, others: Mapping[str, Answers]) -> list[NamedDifference]:
     """Every other classifier minus the reference in mean corruption accuracy, Holm over them."""
-    found = {name: paired(reference.repeated, answers.repeated) for name, answers in others.items()}
-    corrected = holm([item.p_value for item in found.values()])
-    return [NamedDifference(*item, p) for item, p in zip(found.items(), corrected, strict=True)]
+    return corrected(
+        [(name, paired(reference.repeated, answers.repeated)) for name, answers in others.items()]
+    )
 
 
 def as_nested(
@@ -111,11 +111,6 @@ def as_nested(
         },
         "corruption": dict(zip(names, found.accuracy.mean(axis=1).tolist(), strict=True)),
     }
-
-
-def difference_metrics(item: NamedDifference) -> dict[str, float]:
-    """A paired difference and its corrected p value under the keys of the metrics files."""
-    return {**as_metrics(item.paired), "p_holm": item.p_holm}
 
 
 def accuracy_rows(

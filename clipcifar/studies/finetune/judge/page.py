@@ -95,25 +95,24 @@ def _numbers(metrics: Mapping[str, Any], frozen: Mapping[str, Any]) -> Section:
 
 def _training(curve: Sequence[Mapping[str, str]], chosen: int) -> Section:
     epochs = [int(row["epoch"]) for row in curve]
-    columns = {key: [float(row[key]) for row in curve] for key in ("train_loss", "val_loss", "val_accuracy")}
-
-    def line(key: str) -> tuple[list[float], list[float], list[float], list[float]]:
-        values = columns[key]
-        return [float(epoch) for epoch in epochs], values, values, values
-
+    lines = {
+        key: charts.Line(epochs, [float(row[key]) for row in curve])
+        for key in ("train_loss", "val_loss", "val_accuracy")
+    }
+    at_first = lines["val_accuracy"].ys[0]
     step = max(1, len(epochs) // 8)
     ticks = {float(epoch): str(epoch) for epoch in epochs[::step]}
     accuracy = charts.curves(
-        {"fine-tuned": line("val_accuracy")},
+        {"fine-tuned": lines["val_accuracy"]},
         name="val",
-        description=f"Line: accuracy on val by epoch, from {columns['val_accuracy'][0]:.4f} at epoch 0",
+        description=f"Line: accuracy on val by epoch, from {at_first:.4f} at epoch 0",
         x_label="epoch",
         y_label="accuracy on val",
         x_ticks=ticks,
-        line=("frozen probe", columns["val_accuracy"][0]),
+        line=("frozen probe", at_first),
     )
     losses = charts.curves(
-        {"train, augmented": line("train_loss"), "val": line("val_loss")},
+        {"train, augmented": lines["train_loss"], "val": lines["val_loss"]},
         name="loss",
         description="Lines: cross-entropy on train and val by epoch",
         x_label="epoch",

@@ -22,7 +22,6 @@ _SOURCES = (
     "methods/trained/dropout.py",
     "studies/finetune/train/training.py",
     "studies/finetune/train/inputs.py",
-    "studies/finetune/train/optimiser.py",
     "studies/finetune/train/run.py",
     "studies/finetune/train/tower.py",
     "methods/trained/mlp_probe.py",

@@ -29,9 +29,9 @@ from clipcifar.store.predictions import inherited
 from clipcifar.store.splits import TrainVal
 from clipcifar.studies.finetune.params import FinetuneParams
 from clipcifar.studies.finetune.scores import FinetuneScores
-from clipcifar.studies.finetune.train import optimiser as optimisers, training
+from clipcifar.studies.finetune.train import training
 from clipcifar.studies.finetune.train.checkpoint import Checkpoints
-from clipcifar.studies.finetune.train.layers import Layer, unfreeze
+from clipcifar.studies.finetune.train.layers import Layer, build_optimiser, unfreeze
 from clipcifar.studies.finetune.train.pixels import Pixels
 from clipcifar.studies.finetune.train.tower import ImageTower
 from clipcifar.studies.finetune.train.training import Rows, TowerAndHead
@@ -82,7 +82,7 @@ def run_training(
         The training curve.
     """
     layers = unfreeze(tower.visual, params.unfrozen_blocks)
-    optimiser = optimisers.build(
+    optimiser = build_optimiser(
         layers,
         head,
         learning_rate=params.learning_rate,

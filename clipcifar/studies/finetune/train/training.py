@@ -23,7 +23,7 @@ from clipcifar.methods.trained.training import Epoch, best, loss_and_accuracy
 from clipcifar.studies.finetune.params import FinetuneParams
 from clipcifar.studies.finetune.train.augment import augment, draw
 from clipcifar.studies.finetune.train.checkpoint import Checkpoints
-from clipcifar.studies.finetune.train.optimiser import schedule, set_rates
+from clipcifar.studies.finetune.train.layers import schedule, set_rates
 from clipcifar.studies.finetune.train.pixels import Pixels
 from clipcifar.studies.finetune.train.state import TrainingState
 from clipcifar.studies.finetune.train.tower import ImageTower
