@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
+from clipcifar.core.files import Attribute
+
 _HERE = "clipcifar.render"
+
+
+def versions(attributes: Mapping[str, Attribute]) -> str:
+    """The libraries that a file of ours was made with, for a page's provenance."""
+    found = {key.removeprefix("version_"): attributes[key] for key in attributes if "version_" in key}
+    return ", ".join(f"{name} {version}" for name, version in sorted(found.items()))
 
 
 def render(template: str, *, package: str = _HERE, **fields: Any) -> str:

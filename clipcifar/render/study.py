@@ -105,12 +105,11 @@ def render(
 
 
 def _provenance(attributes: Mapping[str, Attribute]) -> list[tuple[str, str]]:
-    versions = {key.removeprefix("version_"): attributes[key] for key in attributes if "version_" in key}
     subset = attributes["max_per_class"]
     return [
         ("model", f"{attributes['model']} {attributes['pretrained']}".rstrip()),
         ("weights sha256", str(attributes["weights_sha256"])),
         ("dataset", f"{attributes['dataset']}" + (f", at most {subset} images per class" if subset else "")),
         ("dataset digest", str(attributes["dataset_digest"])),
-        ("versions", ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))),
+        ("versions", frame.versions(attributes)),
     ]

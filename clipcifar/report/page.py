@@ -79,7 +79,6 @@ def _verdicts(facts: Facts) -> list[str]:
 def _provenance(facts: Facts, split: str) -> list[tuple[str, str]]:
     model, dataset, attributes = facts.model, facts.dataset, facts.predictions["zero_shot"].attributes
     subset = dataset.max_per_class
-    versions = {key.removeprefix("version_"): attributes[key] for key in attributes if "version_" in key}
     return [
         ("model", f"{model.model} {model.pretrained}".rstrip()),
         ("weights from", model.source + (f", revision {model.revision}" if model.revision else "")),
@@ -89,5 +88,5 @@ def _provenance(facts: Facts, split: str) -> list[tuple[str, str]]:
         ("split", split),
         ("embeddings", f"{attributes['images_fingerprint']} (fingerprint)"),
         ("embedded on", f"{attributes.get('device', 'unknown')}, {attributes.get('precision', 'unknown')}"),
-        ("versions", ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))),
+        ("versions", frame.versions(attributes)),
     ]

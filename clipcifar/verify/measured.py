@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from clipcifar.core import files
 from clipcifar.core.errors import DataError
+from clipcifar.evaluation.names import TRAINED
 from clipcifar.prompts.templates import normal_form
 from clipcifar.store.embeddings import read_texts
 from clipcifar.store.fields import class_names_of
 from clipcifar.store.predictions import read_predictions, read_set_predictions
 
-METHODS = ("linear_probe", "mlp_probe", "projection")
 Sentences = frozenset[tuple[int, str]]  # (class, sentence in normal form)
 
 
@@ -81,7 +81,7 @@ def read(predictions: Path, metrics: Path, texts: Path) -> Run:
         DataError: a file is missing or damaged, of another run, or its metrics are not those of its
             predictions.
     """
-    found = {name: read_predictions(predictions / f"{name}.h5") for name in METHODS}
+    found = {name: read_predictions(predictions / f"{name}.h5") for name in TRAINED}
     said = read_set_predictions(predictions / "prompt_sets.h5")
     attributes = found["linear_probe"].attributes
     class_names = class_names_of(attributes)

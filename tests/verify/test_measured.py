@@ -12,6 +12,7 @@ import pytest
 from clipcifar.core import files
 from clipcifar.core.errors import DataError
 from clipcifar.evaluation import results
+from clipcifar.evaluation.names import TRAINED
 from clipcifar.store.embeddings import read_images, read_texts
 from clipcifar.store.predictions import read_predictions, write_set_predictions
 from clipcifar.verify import measured
@@ -27,7 +28,7 @@ def run(tmp_path: Path) -> Path:
     write_embeddings(tmp_path)
     images, rng = read_images(tmp_path / "images.h5"), np.random.default_rng(0)
     shape = (len(images.test.labels), len(NAMES))
-    for method in measured.METHODS:
+    for method in TRAINED:
         photo = read_texts(tmp_path / "texts" / "photo.h5").attributes["fingerprint"]
         results.write(
             method,
@@ -56,7 +57,7 @@ def read(folder: Path) -> measured.Run:
 def test_a_run_is_counted_from_its_predictions(run: Path) -> None:
     found = read(run)
     assert (found.projected, found.class_names, found.dataset) == ("photo", NAMES, "made")
-    assert (set(found.methods), set(found.sets)) == (set(measured.METHODS), set(SETS))
+    assert (set(found.methods), set(found.sets)) == (set(TRAINED), set(SETS))
     for name, counted in found.methods.items():
         file = read_predictions(run / "predictions" / f"{name}.h5")
         right = file.scores.argmax(axis=1) == file.labels
@@ -84,7 +85,7 @@ def more(key: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
 @pytest.mark.parametrize(
     "change", [more("n"), more("n_correct"), lambda entry: {}], ids=["n", "right", "none"]
 )
-@pytest.mark.parametrize("name", [*measured.METHODS, *SETS])
+@pytest.mark.parametrize("name", [*TRAINED, *SETS])
 def test_metrics_that_are_not_those_of_the_predictions_are_refused(
     run: Path, name: str, change: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> None:
