@@ -64,6 +64,21 @@ class Project:
         return self.cache / digest[:2] / digest[2:]
 
 
+def cache_of(repository: Path) -> Path:
+    """The folder of DVC's objects.
+
+    Raises:
+        ConfigError: DVC cannot read its settings, or this is no repository of its.
+    """
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(repository)) as repo:
+            return Path(repo.cache.local.path)
+    except Exception as error:  # as in `read`
+        raise _explained(error, repository) from error
+
+
 def read(repository: Path) -> Project:
     """Ask DVC.
 
