@@ -1,6 +1,7 @@
 """Sentences to embeddings, each encoded once per model: from the memo, else by the text tower.
 
-The tower is loaded when the first new sentence comes, and then stays.
+The tower is loaded when the first new sentence comes, and then stays; without one torch is not imported.
+The memo is keyed by model, tokenizer, code, libraries and kind of device.
 """
 
 from __future__ import annotations

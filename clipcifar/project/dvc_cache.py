@@ -91,4 +91,4 @@ def _used(project: Project) -> Iterator[str]:
             try:
                 yield from dvc_project.listing(project.object(output.digest)).values()
             except DataError:
-                continue  # `dvc_outputs` has told of it
+                continue  # `outputs` has told of it
