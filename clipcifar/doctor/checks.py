@@ -28,6 +28,7 @@ from clipcifar.methods.linear_probe import LinearProbeParams
 from clipcifar.methods.trained.training import TrainingParams
 from clipcifar.project import dvc_cache, dvc_project, lockfile
 from clipcifar.project.outputs import check_outputs
+from clipcifar.project.root import find_root
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.prompts.sets import expand_sets
 from clipcifar.store.classes import read_classes
@@ -64,24 +65,20 @@ _SECTIONS: dict[str, Any] = {
 Check = Callable[[Path, Mapping[str, Any]], Found]
 
 
-def examine(repository: Path) -> Iterator[tuple[str, str | ClipcifarError]]:
-    """Run every check on a project folder; yields its name with what it found.
+def examine(folder: Path) -> Iterator[tuple[str, str | ClipcifarError]]:
+    """Run every check on the project of a folder; yields its name with what it found.
 
-    An error that two checks run into is told once. Without a readable params.yaml there is no more
-    to check than that.
+    An error that two checks run into is told once. Without a project, or a readable params.yaml, there
+    is no more to check than the environment.
     """
     yield from (("environment", found) for found in _packages())
-    told: set[str] = set()
-    if not (repository / "params.yaml").is_file():
-        yield (
-            "params.yaml",
-            ConfigError(
-                "there is no params.yaml",
-                where=str(repository),
-                fix="go to the project's folder; if this is it: git checkout HEAD -- params.yaml",
-            ),
-        )
+    try:
+        repository = find_root(folder)
+    except ConfigError as error:
+        yield "project", error
         return
+    yield "project", str(repository)
+    told: set[str] = set()
     try:
         settings = params.load(repository / "params.yaml")
     except ClipcifarError as error:

@@ -22,12 +22,14 @@ from clipcifar.datasets import registry
 from clipcifar.doctor import checks as doctor, files as doctor_files
 from clipcifar.store import container
 from clipcifar.store.dataset import PreparedSplit, write_dataset
+from tests.support.command_line import make_project
 from tests.support.harmed import flip, follow, problems
 from tests.support.workspace import ROOT, Workspace
 
 pytestmark = pytest.mark.pipeline
 CHECKS = [
     "environment",
+    "project",
     "params.yaml",
     "device",
     "disk",
@@ -183,10 +185,9 @@ def test_the_surroundings_are_looked_at(
     check: str,
     part: str,
 ) -> None:
-    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     harm(monkeypatch)
     found = []
-    for name, said in doctor.examine(tmp_path):
+    for name, said in doctor.examine(make_project(tmp_path)):
         if name == "sources":  # this is no project that DVC knows
             break
         if isinstance(said, ClipcifarError):
