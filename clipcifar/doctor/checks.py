@@ -28,6 +28,7 @@ from clipcifar.methods.linear_probe import LinearProbeParams
 from clipcifar.methods.trained.training import TrainingParams
 from clipcifar.project import dvc_cache, dvc_project, lockfile
 from clipcifar.project.outputs import check_outputs
+from clipcifar.project.studies import check_studies
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.prompts.sets import expand_sets
 from clipcifar.store.classes import read_classes
@@ -192,6 +193,7 @@ _CHECKS: dict[str, Check] = {
     "device": _device,
     "disk": _disk,
     "sources": _sources,
+    "studies": lambda repository, settings: check_studies(repository),
     "outputs": lambda repository, settings: check_outputs(repository),
     "dataset": doctor_files.dataset,
     "weights": doctor_files.weights,

@@ -32,6 +32,7 @@ CHECKS = [
     "device",
     "disk",
     "sources",
+    "studies",
     "outputs",
     "dataset",
     "weights",
