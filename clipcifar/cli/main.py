@@ -10,6 +10,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+from clipcifar.cli import study
 from clipcifar.core import files
 from clipcifar.core.errors import (
     OUT_OF_MEMORY,
@@ -45,9 +46,7 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="clipcifar", description="Look at the results, and try and keep prompts."
-    )
+    parser = argparse.ArgumentParser(prog="clipcifar", description="Look at the results, try prompts.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('clipcifar')}")
     commands = parser.add_subparsers(dest="command", required=True)
     show = commands.add_parser("show", help="the table of all methods")
@@ -91,14 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     search.set_defaults(run=_search)
     models = commands.add_parser("models", help="the backbones side by side, from the study `models`")
     models.set_defaults(run=_models)
-    study = commands.add_parser(
-        "study",
-        help="run a study, or list them",
-        description="Run a further question's own pipeline, or without a name list them all with what they "
-        "ask. DVC sees a study once a whole run of it is recorded. The exit code is that of `dvc repro`.",
-    )
-    study.add_argument("name", nargs="?", metavar="NAME", help="of a folder of studies/")
-    study.set_defaults(run=_study)
+    study.add_to(commands)
     doctor = commands.add_parser(
         "doctor",
         help="is everything there, and unharmed?",
@@ -191,20 +183,6 @@ def _models(arguments: argparse.Namespace) -> str:
             raise DataError(
                 f"not results of the study: {error}", where=str(folder), fix="run `dvc repro`"
             ) from error
-
-
-def _study(arguments: argparse.Namespace) -> str:
-    from clipcifar.project import studies
-
-    if arguments.name is None:
-        return "\n".join(studies.overview(Path.cwd()))
-    study = studies.named(Path.cwd(), arguments.name)
-    code = study.run()
-    if code and study.is_hidden:
-        print(f"note: {study.name} stays hidden from DVC until a whole run has succeeded", file=sys.stderr)
-    if code:
-        sys.exit(code)
-    return f"{study.name} has run: report/{study.name}.html. Commit studies/{study.name}, which records it."
 
 
 def _doctor(arguments: argparse.Namespace) -> str:

@@ -106,13 +106,13 @@ class Study:
                 self.settle()
 
 
-def of(repository: Path) -> list[Study]:
+def all_studies(repository: Path) -> list[Study]:
     """Every study of the project, by name."""
     names = sorted(path.parent.name for path in repository.glob("studies/*/dvc.yaml"))
     return [Study(repository, name) for name in names]
 
 
-def named(repository: Path, name: str) -> Study:
+def find_study(repository: Path, name: str) -> Study:
     """The study of that name.
 
     Raises:
@@ -126,7 +126,7 @@ def named(repository: Path, name: str) -> Study:
     return studies[name]
 
 
-def overview(repository: Path) -> list[str]:
+def overview_of_studies(repository: Path) -> list[str]:
     """A line for every study: its name, whether it was run, and its question.
 
     What a killed run left visible without a whole run is hidden again, and that is said.
@@ -150,13 +150,13 @@ def overview(repository: Path) -> list[str]:
     return [*lines, "", *notes, "Run one, or bring it up to date: clipcifar study NAME"]
 
 
-def check(repository: Path) -> Iterator[str | ClipcifarError]:
+def check_studies(repository: Path) -> Iterator[str | ClipcifarError]:
     """For the doctor: what DVC sees and should not, and the other way round.
 
     Yields:
         A DataError for each such study, with the command that mends it, then how many there are.
     """
-    studies = of(repository)
+    studies = all_studies(repository)
     for study in studies:
         if study.runner is None and study.is_hidden == study.is_recorded:
             what = (
@@ -171,7 +171,7 @@ def check(repository: Path) -> Iterator[str | ClipcifarError]:
 
 
 def _some(repository: Path) -> list[Study]:
-    studies = of(repository)
+    studies = all_studies(repository)
     if not studies:
         raise ConfigError(
             "there are no studies", where=str(repository / "studies"), fix="go to the project's folder"

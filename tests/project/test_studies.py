@@ -17,8 +17,14 @@ import yaml
 from dvc.repo import Repo
 
 from clipcifar.core.errors import ClipcifarError, ConfigError, EnvironmentFault
-from clipcifar.project import studies
-from clipcifar.project.studies import HIDING, Study
+from clipcifar.project.studies import (
+    HIDING,
+    Study,
+    all_studies,
+    check_studies,
+    find_study,
+    overview_of_studies,
+)
 from tests.support.workspace import NOT_RUN, ROOT
 
 WAIT = 60  # s that no step comes near
@@ -66,7 +72,7 @@ def _state(study: Study) -> tuple[bool, bool]:
 
 
 def _problems(repository: Path) -> list[ClipcifarError]:
-    return [found for found in studies.check(repository) if isinstance(found, ClipcifarError)]
+    return [found for found in check_studies(repository) if isinstance(found, ClipcifarError)]
 
 
 def _command(repository: Path, *words: str, **options: Any) -> subprocess.Popen[str]:
@@ -99,11 +105,11 @@ def _wait_for_end(process: int) -> None:
 def test_a_run_that_succeeds_leaves_the_study_visible_and_the_others_hidden(
     repository: Path, name: str
 ) -> None:
-    study = studies.named(repository, name)
+    study = find_study(repository, name)
     assert _state(study) == (False, False)
     assert study.run() == 0
-    assert [_state(each) == (True, True) for each in studies.of(repository)] == [
-        each.name == name for each in studies.of(repository)
+    assert [_state(each) == (True, True) for each in all_studies(repository)] == [
+        each.name == name for each in all_studies(repository)
     ]
     assert _problems(repository) == []
     assert study.run() == 0  # again, with nothing to do
@@ -115,7 +121,7 @@ def test_a_run_that_succeeds_leaves_the_study_visible_and_the_others_hidden(
 
 def test_a_first_run_that_fails_hides_the_study_with_the_bytes_that_git_holds(repository: Path) -> None:
     (repository / "only.py").write_text(FAILS)
-    study = studies.named(repository, "single")
+    study = find_study(repository, "single")
     assert study.run() == 255
     assert _state(study) == (False, False)
     assert (study.folder / ".dvcignore").read_bytes() == HIDING
@@ -127,7 +133,7 @@ def test_a_first_run_that_fails_hides_the_study_with_the_bytes_that_git_holds(re
 
 def test_a_study_is_hidden_while_only_its_first_stage_is_recorded(repository: Path) -> None:
     (repository / "second.py").write_text(FAILS)
-    study = studies.named(repository, "double")
+    study = find_study(repository, "double")
     assert study.run() == 255
     assert _state(study) == (False, False)
     assert "first:" in (study.folder / "dvc.lock").read_text()
@@ -145,11 +151,11 @@ def test_a_signal_ends_dvc_and_its_stage_and_hides_the_study(repository: Path, a
     (repository / "only.py").write_text(SLEEPS)
     with _command(repository, "single", process_group=0) as process:
         stage = _started(repository)
-        study = studies.named(repository, "single")
+        study = find_study(repository, "single")
         assert study.runner == process.pid
         assert _state(study) == (True, False)
         assert _problems(repository) == []  # it is being run
-        assert any("running" in line for line in studies.overview(repository))
+        assert any("running" in line for line in overview_of_studies(repository))
         assert not study.is_hidden  # nor does a list of studies take it away meanwhile
         with pytest.raises(EnvironmentFault, match="running the study single"):
             study.run()
@@ -171,7 +177,7 @@ def test_what_a_killed_run_leaves_is_a_problem_that_the_named_command_mends(repo
         os.killpg(group, signal.SIGKILL)
         process.communicate(timeout=WAIT)
     _wait_for_end(stage)
-    study = studies.named(repository, "single")
+    study = find_study(repository, "single")
     assert _state(study) == (True, False)
     (problem,) = _problems(repository)
     assert problem.where == str(study.folder)
@@ -184,12 +190,12 @@ def test_what_a_killed_run_leaves_is_a_problem_that_the_named_command_mends(repo
 
 
 def test_a_run_that_is_recorded_and_hidden_is_a_problem_too(repository: Path) -> None:
-    study = studies.named(repository, "single")
+    study = find_study(repository, "single")
     assert study.run() == 0
     (study.folder / ".dvcignore").write_bytes(HIDING)  # as `git checkout HEAD -- …` may do
     (problem,) = _problems(repository)
     assert "`dvc gc` deletes" in problem.what
-    assert any("shown to DVC again" in line for line in studies.overview(repository))
+    assert any("shown to DVC again" in line for line in overview_of_studies(repository))
     assert _state(study) == (True, True)
 
 
@@ -197,26 +203,26 @@ def test_a_run_that_is_recorded_and_hidden_is_a_problem_too(repository: Path) ->
     "lock", ["", "stages: [", "<<<<<<< ours\n", "stages: 3", "stages: {other: {}}", "x: 1"]
 )
 def test_a_lock_that_cannot_be_read_or_names_other_stages_is_no_record(repository: Path, lock: str) -> None:
-    study = studies.named(repository, "single")
+    study = find_study(repository, "single")
     (study.folder / "dvc.lock").write_text(lock)
     assert not study.is_recorded
 
 
 def test_without_a_name_every_study_is_listed_with_its_question(repository: Path) -> None:
-    assert studies.overview(repository)[:2] == [
+    assert overview_of_studies(repository)[:2] == [
         "double  not run  Is double enough?",
         "single  not run  Is single enough?",
     ]
-    assert studies.named(repository, "single").run() == 0
-    assert studies.overview(repository)[1] == "single  run      Is single enough?"
+    assert find_study(repository, "single").run() == 0
+    assert overview_of_studies(repository)[1] == "single  run      Is single enough?"
 
 
 def test_an_unknown_name_is_told_the_nearest(repository: Path) -> None:
     for wrong, fix in (("singel", "did you mean single?"), ("../x", "use one of: double, single")):
         with pytest.raises(ConfigError, match="there is no study") as caught:
-            studies.named(repository, wrong)
+            find_study(repository, wrong)
         assert caught.value.fix == fix
-    for ask in (lambda folder: studies.named(folder, "single"), studies.overview):
+    for ask in (lambda folder: find_study(folder, "single"), overview_of_studies):
         with pytest.raises(ConfigError, match="there are no studies"):
             ask(repository / "studies")
 
@@ -224,8 +230,8 @@ def test_an_unknown_name_is_told_the_nearest(repository: Path) -> None:
 def test_every_study_of_this_project_has_its_files_and_its_question_in_the_table() -> None:
     table = (ROOT / "studies" / "README.md").read_text()
     rows = dict(re.findall(r"^\| \[(\w+)\]\(#\w+\) \| (.+?) \|", table, flags=re.MULTILINE))
-    assert rows == {study.name: study.question for study in studies.of(ROOT)}
-    for study in studies.of(ROOT):
+    assert rows == {study.name: study.question for study in all_studies(ROOT)}
+    for study in all_studies(ROOT):
         assert study.is_hidden != study.is_recorded
         if study.is_hidden:
             assert (study.folder / ".dvcignore").read_bytes() == HIDING

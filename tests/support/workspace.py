@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from clipcifar.project import studies
+from clipcifar.project.studies import HIDING, all_studies
 from clipcifar.prompts.save import overlay
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,8 +110,8 @@ class Workspace:
                 shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copyfile(source, target)
-        for study in studies.of(folder):  # whatever was run in this clone
-            (study.folder / ".dvcignore").write_bytes(studies.HIDING)
+        for study in all_studies(folder):  # whatever was run in this clone
+            (study.folder / ".dvcignore").write_bytes(HIDING)
             (study.folder / "dvc.lock").write_text(NOT_RUN)
         workspace = cls(folder)
         workspace.edit(lambda settings: overlay(settings, params))
