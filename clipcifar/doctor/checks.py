@@ -149,7 +149,8 @@ def _sources(repository: Path, settings: Mapping[str, Any]) -> Found:
     sections = ("dataset", "model", "corruptions")
     asked = {section: params.read(settings, section, _SECTIONS[section]).path for section in sections}
     given = {repository / path: section for section, path in asked.items()}
-    lost = [path for path in sources if not path.exists()]
+    # Those of params.yaml once more: DVC names none of a study that it does not see.
+    lost = [path for path in dict.fromkeys([*sources, *given]) if not path.exists()]
     for path in lost:
         if path in given and asked[given[path]] != params.NO_PATH:
             key = f"{given[path]}.path"
