@@ -29,6 +29,7 @@ from clipcifar.methods.trained.training import TrainingParams
 from clipcifar.project import dvc_cache, dvc_project, lockfile
 from clipcifar.project.outputs import check_outputs
 from clipcifar.project.root import find_root
+from clipcifar.project.studies import check_studies
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.prompts.sets import expand_sets
 from clipcifar.store.classes import read_classes
@@ -145,7 +146,8 @@ def _sources(repository: Path, settings: Mapping[str, Any]) -> Found:
     sections = ("dataset", "model", "corruptions")
     asked = {section: params.read(settings, section, _SECTIONS[section]).path for section in sections}
     given = {repository / path: section for section, path in asked.items()}
-    lost = [path for path in sources if not path.exists()]
+    # Those of params.yaml once more: DVC names none of a study that it does not see.
+    lost = [path for path in dict.fromkeys([*sources, *given]) if not path.exists()]
     for path in lost:
         if path in given and asked[given[path]] != params.NO_PATH:
             key = f"{given[path]}.path"
@@ -189,6 +191,7 @@ _CHECKS: dict[str, Check] = {
     "device": _device,
     "disk": _disk,
     "sources": _sources,
+    "studies": lambda repository, settings: check_studies(repository),
     "outputs": lambda repository, settings: check_outputs(repository),
     "dataset": doctor_files.dataset,
     "weights": doctor_files.weights,

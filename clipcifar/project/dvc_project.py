@@ -141,8 +141,8 @@ def _explained(error: Exception, repository: Path) -> ConfigError:
     elif isinstance(error, NotDvcRepoError | SettingsError):
         fix = "git checkout HEAD -- .dvc"
     elif file.name == "dvc.lock":
-        study = "" if file.parent == Path() else f" {shlex.quote(str(file.with_suffix('.yaml')))}"
-        fix = f"rm {quoted} && dvc repro{study}"  # DVC remembers its runs elsewhere too
+        again = "dvc repro" if file.parent == Path() else f"clipcifar study {shlex.quote(file.parent.name)}"
+        fix = f"rm {quoted} && {again}"  # DVC remembers its runs elsewhere too
     elif file.name == "dvc.yaml":
         fix = f"git checkout HEAD -- {quoted}"
     else:

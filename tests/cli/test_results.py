@@ -72,7 +72,7 @@ def test_results_of_a_study_that_are_not_there_name_its_own_command_once(
     assert run(monkeypatch, "models") == 3
     said = capsys.readouterr().err
     assert (said.count("where:"), said.count("fix:")) == (1, 1)
-    assert "run `dvc repro studies/models/dvc.yaml`" in said
+    assert "run `clipcifar study models`" in said
     assert "`dvc repro`" not in said
 
 

@@ -34,6 +34,7 @@ CHECKS = [
     "device",
     "disk",
     "sources",
+    "studies",
     "outputs",
     "dataset",
     "weights",
@@ -117,6 +118,12 @@ def test_a_damaged_memo_row_is_counted(at: Workspace) -> None:
     memo.write_bytes(b"no database " * 100)
     ((_, error),) = problems(at)
     assert "cannot be read" in error.what
+
+
+def test_a_path_that_only_a_hidden_study_needs_is_missed_too(at: Workspace) -> None:
+    at.edit(lambda settings: settings["corruptions"].update(path="CIFAR-10-C.tar"))
+    ((name, error),) = problems(at)
+    assert (name, error.where) == ("sources", "params.yaml: corruptions.path")
 
 
 def _typo(settings: Any) -> None:

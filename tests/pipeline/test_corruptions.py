@@ -31,7 +31,7 @@ def test_the_study_runs_beside_the_pipeline_and_its_numbers_hold(workspace: Work
     assert workspace.executed() == []  # its section is nobody else's
     assert not (workspace.folder / OUT).exists()
 
-    workspace.repro(STUDY)
+    workspace.start_study("corruptions")
     assert workspace.executed() == ["embed_corruptions", "corruptions"]
     _check_numbers(workspace)
     workspace.repro(STUDY)
