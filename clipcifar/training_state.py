@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import nn
+from torch.amp.grad_scaler import GradScaler
 
 from clipcifar.checkpoint import Checkpoints, Parts
 from clipcifar.errors import DataError
@@ -39,7 +40,7 @@ class TrainingState:
         self,
         model: nn.Module,
         optimiser: torch.optim.AdamW,
-        scaler: torch.amp.GradScaler,
+        scaler: GradScaler,
         checkpoints: Checkpoints,
         start: Epoch,
     ) -> None:
