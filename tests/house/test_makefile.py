@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workspace import ROOT
+from tests.support.workspace import ROOT
 
 # $2 of `-c` is what .ci/venv asks: answered by this Python under another version, perhaps without venv.
 STUB = """#!/bin/sh

@@ -51,6 +51,8 @@ except KeyboardInterrupt:
 def repository(tmp_path: Path) -> Path:
     """One study of one stage, `single`, and one of two, `double`, neither of them run."""
     Repo.init(str(tmp_path), no_scm=True).close()
+    for mark, text in (("params.yaml", "{}\n"), ("dvc.yaml", "stages: {}\n")):  # of a project of ours
+        (tmp_path / mark).write_text(text)
     stages = {
         "single": _stage("only", "only.py", []),
         "double": {**_stage("first", "first.py", []), **_stage("second", "second.py", ["first.txt"])},
