@@ -43,19 +43,22 @@ MUTATIONS = textwrap.dedent(
     from collections.abc import Mapping
     from pathlib import Path
     import numpy as np
-    from clipcifar import container, dataset_file, heads, results, set_predictions, splits, store
     from clipcifar.core.errors import DataError
+    from clipcifar.store import container, heads, set_predictions, splits
+    from clipcifar.store.dataset import read_dataset
+    from clipcifar.store.embeddings import read_images, read_texts
+    from clipcifar.store.predictions import read_predictions
 
     def read_splits(path):
         return splits.read_splits(path, IDS, dataset_digest=DIGEST)
 
     source, target, flips = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[4])
     reader = {
-        "images": store.read_images,
-        "texts": store.read_texts,
-        "dataset": dataset_file.read,
+        "images": read_images,
+        "texts": read_texts,
+        "dataset": read_dataset,
         "splits": read_splits,
-        "predictions": results.read_predictions,
+        "predictions": read_predictions,
         "set predictions": set_predictions.read,
         "head": heads.read,
     }[sys.argv[3]]
