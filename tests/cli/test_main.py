@@ -16,6 +16,7 @@ from clipcifar.cli import main as cli
 from clipcifar.core import params
 from clipcifar.core.errors import OUT_OF_MEMORY, ConfigError, DataError, EnvironmentFault
 from tests.support import finished_run
+from tests.support.waiting import PATIENCE_S
 from tests.support.workspace import ROOT
 
 METHODS = ["zero_shot", "rank_prompts", "linear_probe", "mlp_probe", "projection"]
@@ -175,7 +176,7 @@ def test_a_reader_who_leaves_early_gets_no_traceback(metrics: Path) -> None:
     assert process.stderr is not None
     assert process.stderr.read() == ""
     process.stderr.close()
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=PATIENCE_S) == 0
 
 
 NARROW = (

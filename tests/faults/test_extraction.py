@@ -26,8 +26,8 @@ from tests.support.faults import (
     shard_rows,
     start,
     succeeded,
-    wait_for,
 )
+from tests.support.waiting import wait_for
 from tests.support.workspace import Workspace
 
 pytestmark = pytest.mark.pipeline

@@ -18,6 +18,7 @@ from clipcifar.store import container, embeddings as store
 from tests.support import faults
 from tests.support.faults import IMAGES
 from tests.support.stage_runs import Ended
+from tests.support.waiting import PATIENCE_S
 from tests.support.workspace import ROOT, Workspace
 
 pytestmark = pytest.mark.pipeline
@@ -106,7 +107,7 @@ def test_no_bit_flip_and_no_truncation_of_a_real_file_gives_wrong_data_or_a_cras
     flips = FLIPS if path == IMAGES else OTHER_FLIPS
     command = [sys.executable, "-c", MUTATIONS, str(little.folder / path), str(tmp_path / "mutant")]
     done = subprocess.run(
-        [*command, READERS[path], str(flips)], cwd=ROOT, capture_output=True, text=True, timeout=300
+        [*command, READERS[path], str(flips)], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S
     )
     last = done.stdout.splitlines()[-1]
     assert done.returncode == 0, (last, done.stderr)

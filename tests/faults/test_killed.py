@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import faults
+from tests.support.waiting import wait_for
 from tests.support.workspace import ALL, Workspace, outputs
 
 pytestmark = pytest.mark.pipeline
@@ -49,7 +50,7 @@ def out_of_the_way(workspace: Workspace, said: str) -> None:
             (workspace.folder / damaged).unlink()
             return
     assert "another run is extracting the same embeddings (process " in said, said
-    faults.wait_for(lambda: not living(workspace), what="the orphan")
+    wait_for(lambda: not living(workspace), what="the orphan")
 
 
 def started(workspace: Workspace, log: Path) -> subprocess.Popen[bytes]:
@@ -85,7 +86,7 @@ def test_a_repro_killed_at_random_moments_is_completed_by_the_next_with_the_same
             process.kill()
         elif process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-            faults.wait_for(lambda: not living(workspace), what="the whole group")
+            wait_for(lambda: not living(workspace), what="the whole group")
         if process.wait() == -signal.SIGKILL:
             kills += 1
         elif process.returncode:
@@ -100,7 +101,7 @@ def test_a_repro_killed_at_random_moments_is_completed_by_the_next_with_the_same
             break
         out_of_the_way(workspace, log.read_text())
         busy += 1
-    faults.wait_for(lambda: not living(workspace), what="orphans")
+    wait_for(lambda: not living(workspace), what="orphans")
     assert outputs(workspace) == outputs(finished)
     assert faults.litter(workspace.folder, faults.cache_of(workspace)) == []
     workspace.repro()

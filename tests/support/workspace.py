@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from clipcifar.prompts.save import overlay
+from tests.support.waiting import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 _COPIED = (
@@ -123,7 +124,7 @@ class Workspace:
 
     def command(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=300
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=PATIENCE_S
         )
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
