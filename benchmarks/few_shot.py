@@ -13,7 +13,8 @@ import numpy as np
 from common import CLASSES, ROOT, WORK, call, clip_like, peak_mb, row, timed, unit_rows
 
 from clipcifar.core import params
-from clipcifar.store import embeddings as store, splits
+from clipcifar.store import splits
+from clipcifar.store.embeddings import Split, write_images, write_texts
 from clipcifar.store.fields import class_names_attribute
 
 FOLDER = WORK / "few_shot"
@@ -35,11 +36,11 @@ def write_inputs() -> None:
     """Embeddings, a prompt set near the class means, and the split."""
     rows, labels = clip_like(60_000)
     ids = [f"{i:05d}" for i in range(60_000)]
-    train, test = (store.Split(rows[part], labels[part], ids[part]) for part in (TRAIN, TEST))
+    train, test = (Split(rows[part], labels[part], ids[part]) for part in (TRAIN, TEST))
     means = unit_rows([train.embeddings[train.labels == label].mean(axis=0) for label in range(len(CLASSES))])
     noise = unit_rows(np.random.default_rng(2).standard_normal(means.shape))
-    store.write_images(FOLDER / "images.h5", train=train, test=test, attributes=ATTRIBUTES)
-    store.write_texts(
+    write_images(FOLDER / "images.h5", train=train, test=test, attributes=ATTRIBUTES)
+    write_texts(
         FOLDER / "texts" / "photo.h5",
         embeddings=unit_rows(means + 0.1 * noise),
         class_index=np.arange(len(CLASSES)),

@@ -15,7 +15,7 @@ import yaml
 from common import ROOT, WORK, ahead, call, row, timed
 from workspace import command, made
 
-from clipcifar.prompts import save as params_edit
+from clipcifar.prompts.save import edit_params, overlay
 
 STAGES = [path.stem for path in sorted((ROOT / "stages").glob("[a-z]*.py"))]
 _numbers = itertools.count(1)
@@ -23,7 +23,7 @@ _numbers = itertools.count(1)
 
 def edit(folder: Path, overrides: dict[str, Any]) -> None:
     """Lay overrides over the workspace's params.yaml."""
-    params_edit.edit(folder / "params.yaml", lambda params: params_edit.overlay(params, overrides))
+    edit_params(folder / "params.yaml", lambda params: overlay(params, overrides))
 
 
 def prompts(templates: list[str]) -> dict[str, Any]:

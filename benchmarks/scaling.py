@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from common import CLASSES, WORK, call, peak_mb, row, unit_rows
 
+from clipcifar.store.embeddings import SHARED_FIELDS, Split, read_images, write_images
 from clipcifar.store.fields import class_names_attribute
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
@@ -32,21 +33,20 @@ def made(n: int) -> tuple[Any, Any]:
 
 def store_round(n: int, folder: Path) -> dict[str, float]:
     """Write n test rows, then read and verify them."""
-    from clipcifar.store import embeddings as store
 
     rows, labels = made(n)
     attributes = {
-        **dict.fromkeys(store.SHARED_FIELDS, "made"),
+        **dict.fromkeys(SHARED_FIELDS, "made"),
         "class_names": class_names_attribute(CLASSES),
         "logit_scale": 100.0,
     }
-    split = store.Split(rows, labels, [f"{i:08d}" for i in range(n)])
-    few = store.Split(rows[:100], labels[:100], [f"t{i}" for i in range(100)])
+    split = Split(rows, labels, [f"{i:08d}" for i in range(n)])
+    few = Split(rows[:100], labels[:100], [f"t{i}" for i in range(100)])
     start = time.perf_counter()
-    store.write_images(folder / "images.h5", train=few, test=split, attributes=attributes)
+    write_images(folder / "images.h5", train=few, test=split, attributes=attributes)
     written = time.perf_counter() - start
     start = time.perf_counter()
-    store.read_images(folder / "images.h5")
+    read_images(folder / "images.h5")
     return {"write": written, "read and verify": time.perf_counter() - start}
 
 

@@ -16,8 +16,10 @@ from common import CLASSES, ROOT, WORK, clip_like, photographs
 
 from clipcifar.core import files
 from clipcifar.embeddings import provenance
-from clipcifar.prompts import save as params_edit
-from clipcifar.store import dataset as dataset_file, embeddings as store, splits
+from clipcifar.prompts.save import edit_params, overlay
+from clipcifar.store import splits
+from clipcifar.store.dataset import PreparedSplit, write_dataset
+from clipcifar.store.embeddings import Split, write_images
 from clipcifar.store.model import ModelDescription
 
 TRAIN, TEST = 50_000, 10_000
@@ -49,7 +51,7 @@ def copy_project(folder: Path) -> None:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, folder / name)
-    params_edit.edit(folder / "params.yaml", lambda params: params_edit.overlay(params, OVERRIDES))
+    edit_params(folder / "params.yaml", lambda params: overlay(params, OVERRIDES))
     command("git", "init", "--quiet", folder=folder)
 
 
@@ -71,12 +73,12 @@ def write_cache(folder: Path, model: ModelDescription) -> None:
     ids = [f"train/{i:05d}" for i in range(TRAIN)] + [f"test/{i:05d}" for i in range(TEST)]
     pixels = photographs(TRAIN + TEST)
 
-    def prepared(rows: slice) -> dataset_file.PreparedSplit:
-        return dataset_file.PreparedSplit(pixels[rows], labels[rows], ids[rows])
+    def prepared(rows: slice) -> PreparedSplit:
+        return PreparedSplit(pixels[rows], labels[rows], ids[rows])
 
     train, test = slice(0, TRAIN), slice(TRAIN, TRAIN + TEST)
     about: dict[str, Any] = {"class_names": CLASSES, "name": "cifar10", "max_per_class": 0}
-    digest = dataset_file.write(data / "dataset.h5", prepared(train), prepared(test), **about)
+    digest = write_dataset(data / "dataset.h5", prepared(train), prepared(test), **about)
     files.write_json(data / "classes.json", {"dataset": "cifar10", "class_names": CLASSES})
     rows = splits.stratified_split(labels[train], ids[train], class_names=CLASSES, val_fraction=0.1, seed=0)
     splits.write_splits(data / "splits.h5", ids[train], rows, attributes={"dataset_digest": digest})
@@ -88,10 +90,10 @@ def write_cache(folder: Path, model: ModelDescription) -> None:
         "precision": "fp32",
         "batch_size": 256,
     }
-    store.write_images(
+    write_images(
         data / "embeddings" / "images.h5",
-        train=store.Split(embeddings[train], labels[train], ids[train]),
-        test=store.Split(embeddings[test], labels[test], ids[test]),
+        train=Split(embeddings[train], labels[train], ids[train]),
+        test=Split(embeddings[test], labels[test], ids[test]),
         attributes=attributes,
     )
 

@@ -15,8 +15,9 @@ from clipcifar.embeddings import provenance
 from clipcifar.embeddings.extract import extract
 from clipcifar.embeddings.shards import ShardFolder, require_space
 from clipcifar.embeddings.sources import source_of
-from clipcifar.store import dataset as dataset_file, embeddings as store
 from clipcifar.store.container import fingerprint_of
+from clipcifar.store.dataset import read_dataset
+from clipcifar.store.embeddings import Split, write_images
 from clipcifar.store.model import ModelDescription, check_weights, embedding_dim
 from stages import nobody_waits, run
 
@@ -35,7 +36,7 @@ def main(
     device.autocast(target, embed.precision)  # refuses a wrong combination before the model is loaded
     files.require_writable(images_path.parent)
     files.require_writable(files.cache_folder("extraction"))
-    dataset = dataset_file.read(dataset_path)
+    dataset = read_dataset(dataset_path)
     model = ModelDescription.read(model_path)
     check_weights(model, weights)
     attributes = {
@@ -57,10 +58,10 @@ def main(
             shards=shards,
         )
         n = len(dataset.train.ids)
-        store.write_images(
+        write_images(
             images_path,
-            train=store.Split(embeddings[:n], dataset.train.labels, dataset.train.ids),
-            test=store.Split(embeddings[n:], dataset.test.labels, dataset.test.ids),
+            train=Split(embeddings[:n], dataset.train.labels, dataset.train.ids),
+            test=Split(embeddings[n:], dataset.test.labels, dataset.test.ids),
             attributes=attributes,
         )
         if not nobody_waits():

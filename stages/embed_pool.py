@@ -11,7 +11,8 @@ from clipcifar.backbone.params import EmbedParams
 from clipcifar.core import files, params
 from clipcifar.embeddings.sentences import SentenceEmbedder
 from clipcifar.prompts import pool as prompt_pool
-from clipcifar.store import classes as class_list, embeddings as store
+from clipcifar.store.classes import read_classes
+from clipcifar.store.embeddings import write_texts
 from clipcifar.store.fields import class_names_attribute
 from clipcifar.store.model import ModelDescription
 from stages import run
@@ -22,13 +23,13 @@ def main(
 ) -> None:
     embed = params.read(settings, "embed", EmbedParams)
     files.require_writable(pool_path.parent)
-    classes = class_list.read(classes_path)
+    classes = read_classes(classes_path)
     pool = prompt_pool.expand(**classes)
     embedder = SentenceEmbedder(ModelDescription.read(model_path), weights, embed.device)
     offered = len(pool.templates)
     pool = pool.only(set(embedder.fitting(pool.sentences)))
     embeddings, num_new = embedder.embed(dict.fromkeys(pool.sentences, "clipcifar/prompts/pool.py"))
-    store.write_texts(
+    write_texts(
         pool_path,
         embeddings=embedder.stacked(embeddings, pool.sentences),
         class_index=np.array(pool.class_index, dtype=np.int64),

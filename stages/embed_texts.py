@@ -10,7 +10,7 @@ import numpy as np
 from clipcifar.backbone.params import EmbedParams
 from clipcifar.core import files, params
 from clipcifar.embeddings.sentences import SentenceEmbedder
-from clipcifar.store import embeddings as store
+from clipcifar.store.embeddings import write_texts
 from clipcifar.store.fields import class_names_attribute
 from clipcifar.store.model import ModelDescription
 from stages import run
@@ -31,7 +31,7 @@ def main(
     }
     embeddings, num_new = embedder.embed(origins)
     for name, content in sets.items():
-        store.write_texts(
+        write_texts(
             texts_folder / f"{name}.h5",
             embeddings=embedder.stacked(embeddings, content["sentences"]),
             class_index=np.array(content["class_index"], dtype=np.int64),

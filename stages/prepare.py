@@ -13,8 +13,8 @@ from clipcifar.datasets.params import DatasetParams, photograph_folder
 from clipcifar.datasets.plain_files import shortened
 from clipcifar.datasets.registry import located, registered
 from clipcifar.evaluation import metrics
-from clipcifar.store import dataset as dataset_file, splits
-from clipcifar.store.dataset import PreparedSplit
+from clipcifar.store import splits
+from clipcifar.store.dataset import PreparedSplit, write_dataset
 from clipcifar.store.splits import SplitParams, TrainVal
 from stages import run
 
@@ -32,7 +32,7 @@ def main(
         limit = {"max_per_class": dataset.max_per_class, "seed": dataset.seed}
         train = train.take(splits.seeded_subset(train.labels, train.ids, **limit))
         test = test.take(splits.seeded_subset(test.labels, test.ids, **limit))
-    digest = dataset_file.write(
+    digest = write_dataset(
         dataset_path,
         train,
         test,

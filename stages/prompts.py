@@ -9,13 +9,13 @@ from typing import Any
 from clipcifar.core import files, params
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.prompts.sets import expand_sets
-from clipcifar.store import classes as class_list
+from clipcifar.store.classes import read_classes
 from stages import run
 
 
 def main(settings: dict[str, Any], classes_path: Path, prompts_folder: Path) -> None:
     prompts = params.read(settings, "prompts", PromptsParams)
-    classes = class_list.read(classes_path)
+    classes = read_classes(classes_path)
     sets, skipped = expand_sets(prompts, **classes)
     for prompt_set in sets:
         content = {**asdict(prompt_set), "class_names": classes["class_names"]}

@@ -13,7 +13,8 @@ from clipcifar.methods.zero_shot import classifier
 from clipcifar.prompts import pool
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.search import candidates, outcome as prompt_search, ranking
-from clipcifar.store import embeddings as store, inputs
+from clipcifar.store import inputs
+from clipcifar.store.embeddings import check_same_space, read_texts
 from clipcifar.store.prompt_set import PromptSet
 from stages import run
 
@@ -33,16 +34,16 @@ def main(
     active = params.read(settings, "prompts", PromptsParams).active
     images = inputs.requested_images(images_path, settings)
     rows = inputs.train_val_of(images, splits_path)
-    texts = {path.stem: store.read_texts(path) for path in sorted(texts_folder.glob("*.h5"))}
+    texts = {path.stem: read_texts(path) for path in sorted(texts_folder.glob("*.h5"))}
     embedding_of: dict[str, Any] = {}
-    for found in [*texts.values(), store.read_texts(pool_path)]:
-        store.check_same_space(images, found)
+    for found in [*texts.values(), read_texts(pool_path)]:
+        check_same_space(images, found)
         embedding_of.update(zip(found.sentences, found.embeddings, strict=True))
     names, dataset = images.class_names, str(images.attributes["dataset"])
     sets = [PromptSet.from_json(read_json(prompts / f"{name}.json")) for name in texts]
     sets.append(pool.expand(names, dataset=dataset).only(embedding_of))
     offered = candidates.collect(sets, num_classes=len(names))
-    reference = classifier(texts.get(active) or store.read_texts(texts_folder / f"{active}.h5"))
+    reference = classifier(texts.get(active) or read_texts(texts_folder / f"{active}.h5"))
     train = images.train.part(ranking.by_class(images.train.labels, rows.train))
     val = images.train.part(rows.val)
     clashes = candidates.clashes(offered)

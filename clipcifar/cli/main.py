@@ -22,6 +22,7 @@ from clipcifar.core.errors import (
 )
 from clipcifar.evaluation.names import METHODS
 from clipcifar.render import table
+from clipcifar.store.classes import read_classes
 
 
 def main() -> None:
@@ -159,13 +160,12 @@ def _compare(arguments: argparse.Namespace) -> str:
 def _search(arguments: argparse.Namespace) -> str:
     from clipcifar.prompts.save import save_set
     from clipcifar.report import ranking
-    from clipcifar.store import classes as class_list
 
     found = ranking.read(Path("data/ranking.json"))
     _warn_of_changes()
     lines = ranking.summary(found, top=arguments.top)
     if arguments.write is not None:
-        classes = class_list.read(Path("data/classes.json"))
+        classes = read_classes(Path("data/classes.json"))
         saved = save_set(Path("params.yaml"), arguments.write, found["set"], **classes)
         lines += ["", saved]
     return "\n".join(lines)

@@ -14,7 +14,7 @@ from clipcifar.core.params import nearest, suggestion
 from clipcifar.evaluation.names import METHODS
 from clipcifar.methods import zero_shot
 from clipcifar.project import revisions
-from clipcifar.store import embeddings as store
+from clipcifar.store.embeddings import check_same_space, read_images, read_texts
 from clipcifar.store.fields import class_names_of
 from clipcifar.store.predictions import Predictions, inherited, read_predictions
 
@@ -103,8 +103,8 @@ def load(name: str, *, repository: Path, method: str) -> Predictions:
 
 
 def _of_prompt_set(images_path: Path, texts_path: Path) -> Predictions:
-    images, texts = store.read_images(images_path), store.read_texts(texts_path)
-    store.check_same_space(images, texts)
+    images, texts = read_images(images_path), read_texts(texts_path)
+    check_same_space(images, texts)
     weights = zero_shot.classifier(texts)
     scores = zero_shot.logits(images.test.embeddings, weights, logit_scale=images.logit_scale)
     return Predictions(scores, images.test.labels, images.test.ids, inherited(images.attributes))

@@ -26,10 +26,11 @@ from clipcifar.doctor import cache_folder, files as doctor_files
 from clipcifar.doctor.files import Found
 from clipcifar.methods.linear_probe import LinearProbeParams
 from clipcifar.methods.trained.training import TrainingParams
-from clipcifar.project import dvc_cache, dvc_project, lockfile, outputs as dvc_outputs
+from clipcifar.project import dvc_cache, dvc_project, lockfile
+from clipcifar.project.outputs import check_outputs
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.prompts.sets import expand_sets
-from clipcifar.store import classes as class_list
+from clipcifar.store.classes import read_classes
 from clipcifar.store.model import ModelParams
 from clipcifar.store.splits import SplitParams
 from clipcifar.studies.corruptions.params import CorruptionParams
@@ -134,7 +135,7 @@ def _settings(repository: Path, settings: Mapping[str, Any]) -> Found:
             yield error
     if (repository / CLASSES).is_file():
         prompts = params.read(settings, "prompts", PromptsParams)
-        sets, _ = expand_sets(prompts, **class_list.read(repository / CLASSES))
+        sets, _ = expand_sets(prompts, **read_classes(repository / CLASSES))
         yield f"{len(sets)} prompt sets, {prompts.active} active"
     changed = lockfile.changed_keys(repository)
     if changed:
@@ -191,7 +192,7 @@ _CHECKS: dict[str, Check] = {
     "device": _device,
     "disk": _disk,
     "sources": _sources,
-    "outputs": lambda repository, settings: dvc_outputs.check(repository),
+    "outputs": lambda repository, settings: check_outputs(repository),
     "dataset": doctor_files.dataset,
     "weights": doctor_files.weights,
     "embeddings": doctor_files.embeddings,

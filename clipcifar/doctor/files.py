@@ -16,12 +16,12 @@ from clipcifar.embeddings import memo, sentences
 from clipcifar.evaluation.names import METHODS
 from clipcifar.store import (
     container,
-    dataset as dataset_file,
-    embeddings as store,
     heads,
     set_predictions,
     splits,
 )
+from clipcifar.store.dataset import Prepared, digest_of, read_dataset
+from clipcifar.store.embeddings import check_same_space, read_images, read_texts
 from clipcifar.store.model import (
     ModelDescription,
     ModelParams,
@@ -52,15 +52,15 @@ def dataset(repository: Path, settings: Mapping[str, Any]) -> Found:
     if not (repository / DATASET).is_file():
         yield _not_made(DATASET)
         return
-    found = dataset_file.read(repository / DATASET)
-    if dataset_file.digest_of(found.train, found.test, found.class_names) != found.digest:
+    found = read_dataset(repository / DATASET)
+    if digest_of(found.train, found.test, found.class_names) != found.digest:
         raise DataError("the content is not what its digest says", where=str(DATASET), fix=_again(DATASET))
     if not found.train.in_memory:
         yield from _photographs(repository / photograph_folder(asked, RAW), found)
     yield f"{found.name}, {len(found.train.ids):,} train and {len(found.test.ids):,} test images"
 
 
-def _photographs(root: Path, found: dataset_file.Prepared) -> Found:
+def _photographs(root: Path, found: Prepared) -> Found:
     listed = found.train + found.test
     ids, digests = listed.ids, container.decode_strings(listed.content)
     wrong = []
@@ -93,15 +93,15 @@ def embeddings(repository: Path, settings: Mapping[str, Any]) -> Found:
     if not (repository / IMAGES).is_file():
         yield _not_made(IMAGES)
         return
-    images = store.read_images(repository / IMAGES)
+    images = read_images(repository / IMAGES)
     check_requested(images.attributes, params.read(settings, "model", ModelParams))
     if (repository / MODEL).is_file():
         check_described(images.attributes, ModelDescription.read(repository / MODEL))
     count = 0
     for path in sorted([*(repository / TEXTS).glob("*.h5"), *(repository / POOL.parent).glob(POOL.name)]):
         try:
-            texts = store.read_texts(path)
-            store.check_same_space(images, texts)
+            texts = read_texts(path)
+            check_same_space(images, texts)
             count += len(texts.sentences)
         except ClipcifarError as error:
             error.where = error.where or str(path)
@@ -124,7 +124,7 @@ def predictions(repository: Path, settings: Mapping[str, Any]) -> Found:
         except ClipcifarError as error:
             yield error
     if (repository / SPLITS).is_file() and (repository / IMAGES).is_file():
-        images = store.read_images(repository / IMAGES)
+        images = read_images(repository / IMAGES)
         splits.read_splits(repository / SPLITS, images.train.ids, dataset_digest=images.dataset_digest)
         made.append(SPLITS)
     yield f"{len(made)} files of splits, heads and predictions" if made else _not_made(PREDICTIONS)

@@ -36,7 +36,7 @@ class _State:
     wrong: list[Path]
 
 
-def check(repository: Path) -> Iterator[str | ClipcifarError]:
+def check_outputs(repository: Path) -> Iterator[str | ClipcifarError]:
     """Compare every output with what dvc.lock recorded.
 
     Args:

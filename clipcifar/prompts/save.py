@@ -16,7 +16,7 @@ from clipcifar.prompts.params import PromptsParams
 from clipcifar.prompts.sets import expand_set
 
 
-def edit(path: Path, change: Callable[[Any], object]) -> None:
+def edit_params(path: Path, change: Callable[[Any], object]) -> None:
     """Change params.yaml in place, atomically; what is not changed keeps its comments and its form.
 
     Args:
@@ -77,5 +77,5 @@ def save_set(
     if name in params.read(params.load(path), "prompts", PromptsParams).sets:
         fix = "choose another name, or remove that set first"
         raise ConfigError(f"there is a prompt set {name!r} already", where=str(path), fix=fix)
-    edit(path, lambda document: document["prompts"]["sets"].update({name: dict(values)}))
+    edit_params(path, lambda document: document["prompts"]["sets"].update({name: dict(values)}))
     return f"saved in {path}; to use it set prompts.active: {name} and run `dvc repro`"

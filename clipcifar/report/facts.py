@@ -18,8 +18,8 @@ from clipcifar.evaluation.compare import NamedDifference
 from clipcifar.evaluation.metrics import metric_keys
 from clipcifar.evaluation.names import METHODS
 from clipcifar.report import ranking as ranking_report
-from clipcifar.store import dataset as dataset_file, set_predictions
-from clipcifar.store.dataset import Prepared
+from clipcifar.store import set_predictions
+from clipcifar.store.dataset import Prepared, read_dataset
 from clipcifar.store.model import ModelDescription
 from clipcifar.store.predictions import Predictions, read_predictions
 from clipcifar.store.set_predictions import SetPredictions
@@ -100,7 +100,7 @@ def read(
         sets=set_predictions.read(predictions / "prompt_sets.h5"),
         ranking=ranking_report.read(ranking),
         model=ModelDescription.read(model),
-        dataset=dataset_file.read(dataset),
+        dataset=read_dataset(dataset),
     )
     same_sets = active in facts.sets.scores and set(facts.set_metrics) == set(facts.sets.scores)
     if not same_sets or facts.ranking["active"] != active:

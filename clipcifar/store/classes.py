@@ -10,7 +10,7 @@ from clipcifar.core.errors import DataError
 from clipcifar.core.files import read_json
 
 
-def read(path: Path) -> dict[str, Any]:
+def read_classes(path: Path) -> dict[str, Any]:
     """The dataset's name and class names that `prepare` wrote, as `prompts.expand_sets` takes them.
 
     Raises:

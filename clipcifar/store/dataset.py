@@ -70,7 +70,7 @@ def digest_of(train: PreparedSplit, test: PreparedSplit, class_names: list[str])
     return digest.hexdigest()
 
 
-def write(
+def write_dataset(
     path: Path,
     train: PreparedSplit,
     test: PreparedSplit,
@@ -108,7 +108,7 @@ def _check(part: PreparedSplit, *, num_classes: int) -> None:
         raise DataError("an image lies outside the folder")
 
 
-def read(path: Path) -> Prepared:
+def read_dataset(path: Path) -> Prepared:
     """Read and verify a prepared dataset; DataError names what is wrong with the file."""
     file = container.read(path, kind="dataset")
     try:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from clipcifar.core.errors import DataError
 from clipcifar.evaluation.names import METHODS
-from clipcifar.store import dataset as dataset_file
-from clipcifar.store.dataset import Prepared
+from clipcifar.store.dataset import Prepared, read_dataset
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.inputs import check_embedded
 from clipcifar.store.predictions import Predictions, read_predictions
@@ -26,7 +25,7 @@ def read(
     Raises:
         DataError: a file is missing or damaged, or of other images.
     """
-    dataset = dataset_file.read(dataset_path)
+    dataset = read_dataset(dataset_path)
     check_embedded(dataset, images, where=dataset_path)
     found = {}
     for name in METHODS:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from clipcifar.core import files
 from clipcifar.core.errors import DataError
 from clipcifar.prompts.templates import normal_form
-from clipcifar.store import embeddings as store, set_predictions
+from clipcifar.store import set_predictions
+from clipcifar.store.embeddings import read_texts
 from clipcifar.store.fields import class_names_of
 from clipcifar.store.predictions import read_predictions
 
@@ -88,7 +89,7 @@ def read(predictions: Path, metrics: Path, texts: Path) -> Run:
     for name, other in (*((n, f.attributes) for n, f in found.items()), ("prompt_sets", said.attributes)):
         if other["images_fingerprint"] != attributes["images_fingerprint"]:
             raise _not_one_run(predictions / f"{name}.h5", "it was computed from other embeddings")
-    embedded = {path.stem: store.read_texts(path) for path in sorted(texts.glob("*.h5"))}
+    embedded = {path.stem: read_texts(path) for path in sorted(texts.glob("*.h5"))}
     if set(embedded) != set(said.scores):
         raise _not_one_run(texts, "its prompt sets are not those of data/predictions/prompt_sets.h5")
     fingerprint = found["projection"].attributes.get("texts_fingerprint")

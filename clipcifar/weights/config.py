@@ -15,7 +15,7 @@ TEXT_CONFIG = "text_config"  # folder beside the config, for a text tower of ano
 TOKENIZER_OPTIONS = {"clean", "language", "strip_sep_token"}
 
 
-def read(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
     """Read a config.
 
     Raises:

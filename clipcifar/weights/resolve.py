@@ -24,7 +24,8 @@ from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.core.files import copy_file, explained, file_sha256, require_space, write_json
 from clipcifar.core.params import NO_PATH, suggestion
 from clipcifar.store.model import CONFIG_FILE, RANDOM, WEIGHTS_FILE, ModelParams
-from clipcifar.weights import config as model_config, hub, tensor_file
+from clipcifar.weights import hub, tensor_file
+from clipcifar.weights.config import read_config
 
 LOCAL_DIR, HF_HUB = "local-dir:", "hf-hub:"
 
@@ -82,7 +83,7 @@ def _from_folder(model: ModelParams, source: Path, folder: Path) -> Resolved:
         )
     if not (source / CONFIG_FILE).is_file():
         raise ConfigError(f"there is no {CONFIG_FILE} in {source}", where="params.yaml: model.name")
-    _write_config(model_config.read(source / CONFIG_FILE), folder)
+    _write_config(read_config(source / CONFIG_FILE), folder)
     files = sorted(source.glob("*.safetensors"))
     preferred = [file for file in files if file.name == WEIGHTS_FILE] or files
     if len(preferred) != 1:
@@ -106,7 +107,7 @@ def _from_hub(model: ModelParams, repository: str, folder: Path) -> Resolved:
             where="params.yaml: model.path",
             fix=f"set it to {NO_PATH}, or use model.name: {LOCAL_DIR}<folder>",
         )
-    config = model_config.read(hub.fetch(repository, [CONFIG_FILE], None))
+    config = read_config(hub.fetch(repository, [CONFIG_FILE], None))
     _write_config(config, folder)
     weights = hub.fetch(repository, hub.candidates("", model.allow_pickle), None)
     _place_weights(weights, folder, model.allow_pickle)

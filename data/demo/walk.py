@@ -18,7 +18,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from clipcifar.prompts import save as params_edit
+from clipcifar.prompts.save import edit_params, overlay
 
 PROJECT = Path(__file__).resolve().parents[2]
 OVERRIDES = Path("data/demo/params.yaml")
@@ -71,7 +71,7 @@ def make_workspace(workspace: Path) -> bool:
     for key, value in (("user.name", "demo"), ("user.email", "demo@localhost")):
         quietly("git", "config", key, value, folder=workspace)
     overrides = YAML(typ="safe").load(workspace / OVERRIDES)
-    params_edit.edit(workspace / "params.yaml", lambda params: params_edit.overlay(params, overrides))
+    edit_params(workspace / "params.yaml", lambda params: overlay(params, overrides))
     commit(workspace, "clipcifar on digits")
     return again
 
@@ -103,7 +103,7 @@ def main() -> None:
     type_command("clipcifar", "verify", folder=workspace, environment=environment)
 
     say(f'A change of prompt in params.yaml: "{OLD}" becomes "{NEW}"')
-    params_edit.edit(workspace / "params.yaml", change_prompt)
+    edit_params(workspace / "params.yaml", change_prompt)
     print("What is stale now, and why:")
     type_command("dvc", "status", "dvc.yaml", folder=workspace, environment=environment)
     print('\nRun again. A stage that "didn\'t change" has inputs with the same digests as before:')

@@ -15,8 +15,8 @@ from clipcifar.datasets.params import DatasetParams, photograph_folder
 from clipcifar.embeddings import provenance
 from clipcifar.embeddings.extract import extract
 from clipcifar.embeddings.shards import ShardFolder, require_space
-from clipcifar.store import dataset as dataset_file
 from clipcifar.store.container import fingerprint_of
+from clipcifar.store.dataset import read_dataset
 from clipcifar.store.model import ModelDescription, check_weights, embedding_dim
 from clipcifar.studies.corruptions import store as corruption_store
 from clipcifar.studies.corruptions.images.sources import examples
@@ -36,7 +36,7 @@ def main(
     scratch = files.cache_folder("corruptions")
     for place in (folder, scratch):
         files.require_writable(place)
-    dataset = dataset_file.read(dataset_path)
+    dataset = read_dataset(dataset_path)
     test = chosen_images(dataset.test, asked)
     model = ModelDescription.read(model_path)
     check_weights(model, weights)

@@ -15,10 +15,10 @@ from clipcifar.studies.finetune.train import (
     inputs as finetune_inputs,
     pixels,
     run as finetune_run,
-    tower as image_tower,
 )
 from clipcifar.studies.finetune.train.checkpoint import Checkpoints
 from clipcifar.studies.finetune.train.state import best
+from clipcifar.studies.finetune.train.tower import checkpoint_activations, load_image_tower
 from stages import nobody_waits, run
 
 
@@ -44,9 +44,9 @@ def main(
     model.check_requested(images.attributes, params.read(settings, "model", model.ModelParams))
     head, digest = finetune_inputs.read_head(head_path, images, dropout=tuning.dropout)
     mark = finetune_inputs.fingerprint(images, rows, digest, params=tuning, device=target.type)
-    tower = image_tower.load(weights, target, precision=tuning.precision)
+    tower = load_image_tower(weights, target, precision=tuning.precision)
     if tuning.checkpoint_activations:
-        image_tower.checkpoint_activations(tower)
+        checkpoint_activations(tower)
     train, test = (
         pixels.of_split(split, root=root, preprocess=tower.preprocess, workers=workers, device=target)
         for split in (dataset.train, dataset.test)

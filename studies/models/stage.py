@@ -11,7 +11,8 @@ from clipcifar.datasets.params import DatasetParams, photograph_folder
 from clipcifar.evaluation import plots
 from clipcifar.methods.linear_probe import LinearProbeParams
 from clipcifar.prompts.params import PromptsParams
-from clipcifar.store import dataset as dataset_file, inputs
+from clipcifar.store import inputs
+from clipcifar.store.dataset import read_dataset
 from clipcifar.store.model import ModelDescription, ModelParams
 from clipcifar.store.prompt_set import PromptSet
 from clipcifar.studies.models import page as report, study as model_study, table as model_table
@@ -38,7 +39,7 @@ def main(
     probe = params.read(settings, "linear_probe", LinearProbeParams)
     active = params.read(settings, "prompts", PromptsParams).active
     photographs = photograph_folder(params.read(settings, "dataset", DatasetParams), raw)
-    dataset = dataset_file.read(dataset_path)
+    dataset = read_dataset(dataset_path)
     own = inputs.requested_images(images_path, settings)
     inputs.check_embedded(dataset, own, where=images_path)
     rows = inputs.train_val_of(own, splits_path)

@@ -12,8 +12,7 @@ from clipcifar.core.files import Attribute
 from clipcifar.evaluation import results
 from clipcifar.methods import zero_shot
 from clipcifar.project import revisions
-from clipcifar.store import embeddings as store
-from clipcifar.store.embeddings import Split
+from clipcifar.store.embeddings import Split, read_images, read_texts, write_images, write_texts
 from clipcifar.store.fields import class_names_attribute
 from clipcifar.store.predictions import Predictions, read_predictions
 
@@ -42,12 +41,12 @@ def repository(tmp_path: Path) -> Path:
     }
     labels = rng.integers(0, 3, 20)
     split = Split(_unit(rng, 20), labels, [f"test/{i}" for i in range(20)])
-    store.write_images(tmp_path / sides.IMAGES, train=split, test=split, attributes=attributes)
-    store.write_texts(
+    write_images(tmp_path / sides.IMAGES, train=split, test=split, attributes=attributes)
+    write_texts(
         tmp_path / sides.TEXTS / "photo.h5",
         embeddings=_unit(rng, 3), class_index=np.arange(3), sentences=["a", "b", "c"], attributes=attributes,
     )  # fmt: skip
-    images = store.read_images(tmp_path / sides.IMAGES)
+    images = read_images(tmp_path / sides.IMAGES)
     for method in ("zero_shot", "mlp_probe"):
         results.write(
             method,
@@ -73,8 +72,8 @@ def test_the_workspace_and_a_method_are_read_from_their_files(repository: Path) 
 
 
 def test_a_prompt_set_is_scored_from_the_cache(repository: Path) -> None:
-    images = store.read_images(repository / sides.IMAGES)
-    texts = store.read_texts(repository / sides.TEXTS / "photo.h5")
+    images = read_images(repository / sides.IMAGES)
+    texts = read_texts(repository / sides.TEXTS / "photo.h5")
     weights = zero_shot.class_weights(texts.embeddings, texts.class_index, class_names=NAMES)
     for name in ("photo", "set:photo"):
         found = sides.load(name, repository=repository, method="linear_probe")

@@ -19,7 +19,7 @@ from clipcifar.core.errors import ConfigError, DataError, EnvironmentFault
 from clipcifar.core.params import NO_PATH
 from clipcifar.datasets import array_sets, download, registry
 from clipcifar.datasets.archives import Archive
-from clipcifar.store import dataset as dataset_file
+from clipcifar.store.dataset import Prepared, read_dataset
 from stages import download as download_stage, prepare as prepare_stage
 from tests.support.local_server import Server, serving
 from tests.support.waiting import PATIENCE_S
@@ -224,12 +224,12 @@ def _settings(name: str, path: str = NO_PATH, max_per_class: int | None = None) 
     return {"dataset": dataset, "split": {"val_fraction": 0.25, "seed": 0}}
 
 
-def _prepare(settings: dict[str, Any], folder: Path) -> dataset_file.Prepared:
+def _prepare(settings: dict[str, Any], folder: Path) -> Prepared:
     (folder / NO_PATH).parent.mkdir(exist_ok=True, parents=True)
     (folder / NO_PATH).write_text("")
     download_stage.main(settings, folder / "raw")
     prepare_stage.main(settings, folder / "raw", folder / "d.h5", folder / "s.h5", folder / "c.json")
-    return dataset_file.read(folder / "d.h5")
+    return read_dataset(folder / "d.h5")
 
 
 @pytest.fixture

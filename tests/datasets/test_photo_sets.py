@@ -25,8 +25,7 @@ from clipcifar.datasets import archives, photo_sets, registry
 from clipcifar.datasets.archives import Archive, unpack
 from clipcifar.datasets.params import DatasetParams, photograph_folder
 from clipcifar.datasets.registry import REGISTRY
-from clipcifar.store import dataset as dataset_file
-from clipcifar.store.dataset import Prepared
+from clipcifar.store.dataset import Prepared, read_dataset
 from stages import download as download_stage, prepare as prepare_stage
 from tests.support.local_server import Server, serving
 
@@ -210,7 +209,7 @@ def prepared(given: dict[str, Any], folder: Path) -> Prepared:
     folder.mkdir(exist_ok=True)
     download_stage.main(given, folder / "raw")
     prepare_stage.main(given, folder / "raw", folder / "d.h5", folder / "s.h5", folder / "c.json")
-    return dataset_file.read(folder / "d.h5")
+    return read_dataset(folder / "d.h5")
 
 
 def contents(found: Prepared, raw: Path) -> dict[str, dict[str, set[bytes]]]:

@@ -20,8 +20,8 @@ from clipcifar.core import files
 from clipcifar.core.errors import ClipcifarError, DataError
 from clipcifar.datasets import registry
 from clipcifar.doctor import checks as doctor, files as doctor_files
-from clipcifar.store import container, dataset as dataset_file
-from clipcifar.store.dataset import PreparedSplit
+from clipcifar.store import container
+from clipcifar.store.dataset import PreparedSplit, write_dataset
 from tests.support.harmed import flip, follow, problems
 from tests.support.workspace import ROOT, Workspace
 
@@ -231,7 +231,7 @@ def test_a_dataset_whose_digest_is_not_its_own_is_refused(
     split = PreparedSplit(np.zeros((2, 2, 2, 3), np.uint8), np.zeros(2, np.int64), ["a", "b"])
     (tmp_path / "data").mkdir()
     path = tmp_path / doctor_files.DATASET
-    dataset_file.write(path, split, split, class_names=["c"], name="digits", max_per_class=0)
+    write_dataset(path, split, split, class_names=["c"], name="digits", max_per_class=0)
     settings = yaml.safe_load((ROOT / "params.yaml").read_text())
     settings["dataset"]["name"] = "digits"
     assert list(doctor_files.dataset(tmp_path, settings)) == ["digits, 2 train and 2 test images"]
@@ -251,7 +251,7 @@ def test_photographs_that_changed_or_went_are_named(tmp_path: Path) -> None:
         (tmp_path / "photos" / name).write_bytes(name.encode())
     digests = [files.file_sha256(tmp_path / "photos" / name) for name in ids]
     split = PreparedSplit(np.array(digests, dtype="S64"), np.zeros(9, dtype=np.int64), ids)
-    dataset_file.write(
+    write_dataset(
         tmp_path / doctor_files.DATASET,
         split,
         split.take(np.arange(1)),

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from clipcifar.core.errors import ClipcifarError, ConfigError, DataError, EnvironmentFault
-from clipcifar.project import dvc_project, outputs as dvc_outputs
+from clipcifar.project import dvc_project
+from clipcifar.project.outputs import check_outputs
 from tests.support.harmed import flip, follow, problems
 from tests.support.workspace import ROOT, Workspace, outputs
 
@@ -214,7 +215,7 @@ def test_a_folder_without_a_project_is_told_as_such(tmp_path: Path) -> None:
     assert (name, error.exit_code) == ("params.yaml", 2)
     shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
     with pytest.raises(ConfigError, match="DVC says"):
-        list(dvc_outputs.check(tmp_path))
+        list(check_outputs(tmp_path))
 
 
 def _examined(folder: Path) -> list[tuple[str, Any]]:

@@ -8,8 +8,9 @@ import pytest
 from dvc.repo import Repo
 
 from clipcifar.core.errors import ClipcifarError, ConfigError, DataError
-from clipcifar.project import dvc_project, outputs as dvc_outputs
+from clipcifar.project import dvc_project
 from clipcifar.project.dvc_project import md5
+from clipcifar.project.outputs import check_outputs
 
 STUDY = "studies/few"
 LOCK = """schema: '2.0'
@@ -43,7 +44,7 @@ def repository(tmp_path: Path) -> Path:
 
 
 def _problems(repository: Path) -> list[ClipcifarError]:
-    return [found for found in dvc_outputs.check(repository) if isinstance(found, ClipcifarError)]
+    return [found for found in check_outputs(repository) if isinstance(found, ClipcifarError)]
 
 
 @pytest.mark.parametrize(

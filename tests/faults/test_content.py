@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from clipcifar.core.errors import DataError
-from clipcifar.store import container, dataset as dataset_file, embeddings as store, set_predictions, splits
-from clipcifar.store.dataset import PreparedSplit
+from clipcifar.store import container, set_predictions, splits
+from clipcifar.store.dataset import PreparedSplit, read_dataset, write_dataset
+from clipcifar.store.embeddings import read_images, read_texts
 from stages import download, prepare
 from tests.faults.test_small_data import run, write_run
 from tests.support import stage_runs
@@ -25,18 +26,18 @@ def _write(folder: Path) -> None:
     write_embeddings(folder)
     part = PreparedSplit(np.array([b"a" * 64] * 3), np.array([0, 1, 0]), IDS)
     options: dict[str, Any] = {"class_names": ["a", "b"], "name": "x", "max_per_class": 0}
-    dataset_file.write(folder / "dataset.h5", part, part, **options)
+    write_dataset(folder / "dataset.h5", part, part, **options)
     rows = splits.TrainVal(np.array([0, 1]), np.array([2]))
     splits.write_splits(folder / "few.h5", IDS, rows, attributes={"dataset_digest": "1"})
-    images = store.read_images(folder / "images.h5")
+    images = read_images(folder / "images.h5")
     scores = np.zeros((len(images.test.ids), 3), np.float32)
     set_predictions.write(folder / "sets.h5", {"photo": scores}, images)
 
 
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
-    "images.h5": ("image embeddings", store.read_images),
-    "texts/photo.h5": ("text embeddings", store.read_texts),
-    "dataset.h5": ("dataset", dataset_file.read),
+    "images.h5": ("image embeddings", read_images),
+    "texts/photo.h5": ("text embeddings", read_texts),
+    "dataset.h5": ("dataset", read_dataset),
     "few.h5": ("splits", lambda path: splits.read_splits(path, IDS, dataset_digest="1")),
     "sets.h5": ("prompt set predictions", set_predictions.read),
 }

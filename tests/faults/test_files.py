@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from clipcifar.store import container, embeddings as store
+from clipcifar.store import container
+from clipcifar.store.embeddings import read_images
 from tests.support import faults
 from tests.support.faults import IMAGES
 from tests.support.stage_runs import Ended
@@ -268,5 +269,5 @@ def sides(one: Workspace, other: Workspace, field: str) -> list[str]:
         return [item[key] for item in described]
     if field == "class_names":
         return ['"zero"', '"nought"']
-    attributes = [store.read_images(w.folder / IMAGES).attributes for w in (one, other)]
+    attributes = [read_images(w.folder / IMAGES).attributes for w in (one, other)]
     return [str(item[field]) for item in attributes]

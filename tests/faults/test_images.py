@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clipcifar.datasets import imagefolder
-from clipcifar.store import dataset as dataset_file, embeddings as store
+from clipcifar.store.dataset import read_dataset
+from clipcifar.store.embeddings import read_images
 from stages import download, embed_images, fetch_model, prepare
 from tests.datasets.test_decode import png_claiming
 from tests.support import stage_runs
@@ -132,7 +133,7 @@ def test_every_odd_kind_of_image_is_embedded_as_the_plain_image_that_its_rule_ma
     ):
         ended = stage_runs.run(main, *paths, folder=tmp_path)
         assert ended.code == 0, ended.error
-    train = store.read_images(tmp_path / "images.h5").train
+    train = read_images(tmp_path / "images.h5").train
     row_of = {sample_id: train.embeddings[row] for row, sample_id in enumerate(train.ids)}
     for i, (kind, (suffix, _, _)) in enumerate(ODD.items()):
         odd, plain = row_of[f"train/a/{i:02}-odd.{suffix}"], row_of[f"train/a/{i:02}-plain.png"]
@@ -183,7 +184,7 @@ def test_skipped_files_are_counted_named_and_left_out(tmp_path: Path) -> None:
     assert (ended.code, ended.error) == (0, "")
     assert f"skipped {len(bad)} images:" in ended.output
     assert all(f" {path}: " in ended.output for path in bad)
-    found = dataset_file.read(tmp_path / "data/dataset.h5")
+    found = read_dataset(tmp_path / "data/dataset.h5")
     assert sorted(found.train.ids + found.test.ids) == sorted(SOUND)
 
 
@@ -268,13 +269,13 @@ def test_links_are_not_followed_and_pipes_not_waited_for_by_the_stage_itself(tmp
     (photos / "train/a/loop").symlink_to(photos / "train", target_is_directory=True)
     (photos / "train/c").symlink_to(outside, target_is_directory=True)
     assert _prepare(tmp_path, photos).code == 0  # DVC can read all of these
-    before = dataset_file.read(tmp_path / "data/dataset.h5")
+    before = read_dataset(tmp_path / "data/dataset.h5")
     assert sorted(before.train.ids + before.test.ids) == sorted(SOUND)
     assert before.class_names == ["a", "b"]
     os.mkfifo(photos / "train/a/pipe.png")
     paths = ("raw", "data/dataset.h5", "data/splits.h5", "data/classes.json")
     assert stage_runs.process("prepare", *paths, folder=tmp_path).code == 0
-    assert dataset_file.read(tmp_path / "data/dataset.h5").digest == before.digest
+    assert read_dataset(tmp_path / "data/dataset.h5").digest == before.digest
 
 
 def test_a_pipe_does_not_keep_dvc_waiting(tmp_path: Path) -> None:

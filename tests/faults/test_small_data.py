@@ -15,8 +15,8 @@ from PIL import Image
 from scipy.stats import binomtest
 
 from clipcifar.evaluation import compare, results
-from clipcifar.store import container, embeddings as store, heads, splits
-from clipcifar.store.embeddings import Split
+from clipcifar.store import container, heads, splits
+from clipcifar.store.embeddings import Split, read_images, write_images
 from clipcifar.store.fields import class_names_attribute
 from clipcifar.store.predictions import read_predictions
 from clipcifar.store.splits import TrainVal
@@ -75,7 +75,7 @@ def write_run(
 ) -> Path:
     """All that the methods read: images near their class's prototype, labelled as `said` says."""
     write_search(folder)
-    attributes = store.read_images(folder / "images.h5").attributes
+    attributes = read_images(folder / "images.h5").attributes
     parts = [
         Split(
             around(prototypes(), truth, noise=0.9, seed=seed),
@@ -86,7 +86,7 @@ def write_run(
             zip(("train", "test"), (train, test), said or (train, test), strict=True)
         )
     ]
-    store.write_images(folder / "images.h5", train=parts[0], test=parts[1], attributes=attributes)
+    write_images(folder / "images.h5", train=parts[0], test=parts[1], attributes=attributes)
     rows = splits.stratified_split(
         parts[0].labels, parts[0].ids, class_names=NAMES, val_fraction=val_fraction, seed=0
     )
@@ -199,16 +199,16 @@ def _one_class(folder: Path) -> None:
 
 def _split_again(folder: Path, choose: Callable[[Labels], NDArray[np.bool_]]) -> None:
     """Another choice of val, made from the train labels."""
-    train = store.read_images(folder / "images.h5").train
+    train = read_images(folder / "images.h5").train
     val = choose(train.labels)
     rows = TrainVal(np.flatnonzero(~val), np.flatnonzero(val))
     splits.write_splits(folder / "splits.h5", train.ids, rows, attributes={"dataset_digest": "1"})
 
 
 def _no_test(folder: Path) -> None:
-    images = store.read_images(folder / "images.h5")
+    images = read_images(folder / "images.h5")
     none = Split(images.test.embeddings[:0], images.test.labels[:0], [])
-    store.write_images(folder / "images.h5", train=images.train, test=none, attributes=images.attributes)
+    write_images(folder / "images.h5", train=images.train, test=none, attributes=images.attributes)
 
 
 TOO_LITTLE: dict[str, tuple[Callable[[Path], object], str, str]] = {
@@ -268,7 +268,7 @@ def test_999_to_1_runs_and_the_balanced_accuracy_and_the_images_of_every_class_a
     blind = results.write(
         "mlp_probe",
         scores,
-        store.read_images(folder / "images.h5"),
+        read_images(folder / "images.h5"),
         temperature=1.0,
         predictions_path=folder / "p.h5",
         metrics_path=folder / "m.json",

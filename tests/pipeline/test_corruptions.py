@@ -11,7 +11,9 @@ import torch
 
 from clipcifar.backbone.towers import Backbone
 from clipcifar.methods import zero_shot
-from clipcifar.store import container, dataset as dataset_file, embeddings as store
+from clipcifar.store import container
+from clipcifar.store.dataset import read_dataset
+from clipcifar.store.embeddings import read_images, read_texts
 from clipcifar.studies.corruptions import store as corruption_store
 from clipcifar.studies.corruptions.images.generated import corrupt
 from tests.support.workspace import Workspace
@@ -66,8 +68,8 @@ def _check_numbers(workspace: Workspace) -> None:
         own = json.loads(workspace.read(f"metrics/{method}.json"))
         assert found[method]["clean"] == pytest.approx(own["accuracy"], abs=2e-5), method
         assert set(found[method]["corruption"]) == set(NAMES)
-    images = store.read_images(folder / "data/embeddings/images.h5")
-    test = dataset_file.read(folder / "data/dataset.h5").test
+    images = read_images(folder / "data/embeddings/images.h5")
+    test = read_dataset(folder / "data/dataset.h5").test
     corrupted = corruption_store.read(folder / OUT / "embeddings/gaussian_noise.h5", images)
     noisy = [
         corrupt(test.content[i], "gaussian_noise", 5, seed=0, sample_id=test.ids[i])
@@ -76,7 +78,7 @@ def _check_numbers(workspace: Workspace) -> None:
     pixels = torch.from_numpy(np.stack(noisy)).permute(0, 3, 1, 2)
     again = Backbone.load(folder / "data/weights", torch.device("cpu")).encode_images(pixels).numpy()
     assert (again * corrupted.embeddings[1]).sum(axis=1).min() > 1 - 1e-5
-    weights = zero_shot.classifier(store.read_texts(folder / "data/embeddings/texts/photo.h5"))
+    weights = zero_shot.classifier(read_texts(folder / "data/embeddings/texts/photo.h5"))
     right = ((again @ weights.T).argmax(axis=1) == test.labels).mean()
     rows = [line.split(",") for line in workspace.read(f"{OUT}/accuracy.csv").decode().splitlines()]
     (row,) = [row for row in rows if row[:3] == ["zero_shot", "gaussian_noise", "5"]]

@@ -18,7 +18,7 @@ from clipcifar.methods.trained.mlp_probe import MLPProbe
 from clipcifar.methods.trained.projection import Projection
 from clipcifar.methods.trained.training import Labelled, TrainingParams, train
 from clipcifar.search import ranking
-from clipcifar.store import embeddings as store
+from clipcifar.store.embeddings import read_images, read_texts
 from stages import embed_images, embed_texts, fetch_model, prepare, prompts
 from tests.support import stage_runs
 from tests.support.synthetic import task
@@ -82,7 +82,7 @@ def embedded(folder: Path) -> Callable[..., Run]:
                 paths = ("raw", "d.h5", "weights", "model.json", "images.h5")
                 ended = stage_runs.run(embed_images.main, *paths, folder=folder)
             assert ended.code == 0, ended.error
-            images = store.read_images(folder / "images.h5")
+            images = read_images(folder / "images.h5")
             rows = np.concatenate([images.train.embeddings, images.test.embeddings])
             known[batch_size, count, again] = rows, (folder / "images.h5").read_bytes()
         return known[batch_size, count, again]
@@ -109,7 +109,7 @@ def _same_but_for_last_digits(
     lengths = np.linalg.norm(exact, axis=1) * np.linalg.norm(other.astype(np.float64), axis=1)
     assert ((exact * other).sum(axis=1) / lengths).min() >= 1 - 1e-5
     _embed_texts(folder, patch, cache)
-    weights = zero_shot.classifier(store.read_texts(folder / "texts" / "digits.h5"))
+    weights = zero_shot.classifier(read_texts(folder / "texts" / "digits.h5"))
     scores = usual @ weights.T
     changed = int((scores.argmax(axis=1) != (other @ weights.T).argmax(axis=1)).sum())
     ordered = np.sort(scores, axis=1)

@@ -24,7 +24,8 @@ from clipcifar.prompts.sets import expand_set
 from clipcifar.report.ranking import chosen_templates, gains_text, summary
 from clipcifar.search import candidates, outcome as search, ranking
 from clipcifar.search.candidates import Candidate
-from clipcifar.store import container, embeddings as store, splits
+from clipcifar.store import container, splits
+from clipcifar.store.embeddings import SHARED_FIELDS, read_images, read_texts, write_texts
 from clipcifar.store.model import WEIGHTS_FILE, ModelDescription, config_sha256
 from clipcifar.store.predictions import read_predictions
 from clipcifar.store.prompt_set import OWN_SENTENCES, PromptSet
@@ -162,20 +163,20 @@ def write_search(folder: Path, *, kind: str = "ensemble", permute_test_labels: b
         values = {"template_mode": "shared", "templates": [f"{name} {{classname}}"]}
         found = expand_set(name, values, class_names=NAMES, dataset="made")
         assert found is not None
-        assert found.sentences == store.read_texts(folder / "texts" / f"{name}.h5").sentences
+        assert found.sentences == read_texts(folder / "texts" / f"{name}.h5").sentences
         files.write_json(folder / "prompts" / f"{name}.json", {**asdict(found), "class_names": NAMES})
-    attributes = store.read_images(folder / "images.h5").attributes
+    attributes = read_images(folder / "images.h5").attributes
     found = pool()
     rng = np.random.default_rng(12)
     centres, labels = prototypes(), np.array(found.class_index, dtype=np.int64)
     astray = ASTRAY[kind] * (np.array(found.template_index) >= 20)[:, None]
     rows = centres[labels] + astray * centres[(labels + 1) % 3]
-    store.write_texts(
+    write_texts(
         folder / "pool.h5",
         embeddings=unit(rows + 2 * rng.standard_normal(rows.shape) / np.sqrt(DIM)),
         class_index=labels,
         sentences=found.sentences,
-        attributes={key: attributes[key] for key in store.SHARED_FIELDS if key in attributes},
+        attributes={key: attributes[key] for key in SHARED_FIELDS if key in attributes},
     )
 
 
@@ -213,8 +214,8 @@ class Naive:
     """The search's files by hand: embeddings looked up by sentence, classifiers of the sets as written."""
 
     def __init__(self, folder: Path) -> None:
-        self.dataset = str(store.read_images(folder / "images.h5").attributes["dataset"])
-        self.images = store.read_images(folder / "images.h5")
+        self.dataset = str(read_images(folder / "images.h5").attributes["dataset"])
+        self.images = read_images(folder / "images.h5")
         rows = splits.read_splits(folder / "splits.h5", self.images.train.ids, dataset_digest="1")
         self.parts = {
             "train": self.images.train.part(rows.train),
@@ -223,7 +224,7 @@ class Naive:
         }
         self.embedding_of: dict[str, NDArray[np.float32]] = {}
         for path in (*sorted((folder / "texts").glob("*.h5")), folder / "pool.h5"):
-            texts = store.read_texts(path)
+            texts = read_texts(path)
             self.embedding_of.update(zip(texts.sentences, texts.embeddings, strict=True))
         self.reference = self.weights({"template_mode": "shared", "templates": ["photo {classname}"]})
 
@@ -366,7 +367,7 @@ def edit_images(folder: Path, arrays: dict[str, NDArray[Any]], **attributes: Any
 
 def test_other_test_images_choose_nothing_and_other_train_labels_do(finished: Path, tmp_path: Path) -> None:
     plain = read(finished, "ranking.json")
-    images = store.read_images(finished / "images.h5")
+    images = read_images(finished / "images.h5")
     for name, key, values in (
         ("test", "test/embeddings", -images.test.embeddings),
         ("train", "train/labels", (images.train.labels + 1) % 3),
@@ -390,9 +391,9 @@ def write_scenes(folder: Path, *, noise: float) -> None:
     found = expand_set("scenes", values, class_names=NAMES, dataset="imagefolder")
     assert found is not None
     files.write_json(folder / "prompts" / "scenes.json", {**asdict(found), "class_names": NAMES})
-    attributes = store.read_texts(folder / "pool.h5").attributes
+    attributes = read_texts(folder / "pool.h5").attributes
     off = noise * np.random.default_rng(3).standard_normal((len(found.sentences), DIM)) / np.sqrt(DIM)
-    store.write_texts(
+    write_texts(
         folder / "texts" / "scenes.h5",
         embeddings=unit(prototypes()[found.class_index] + off),
         class_index=np.array(found.class_index, dtype=np.int64),
@@ -466,9 +467,9 @@ def refused(folder: Path, values: dict[str, Any] = SETTINGS) -> DataError:
 
 def rewrite(path: Path, **changed: Any) -> None:
     """The same sentence embeddings with other attributes."""
-    texts = store.read_texts(path)
+    texts = read_texts(path)
     own = {key: value for key, value in texts.attributes.items() if key not in container._DIGESTS}
-    store.write_texts(
+    write_texts(
         path,
         embeddings=texts.embeddings,
         class_index=texts.class_index,
@@ -502,8 +503,8 @@ def test_sentences_of_another_model_are_refused_whichever_file_has_them(
 def test_a_template_of_the_pool_that_did_not_fit_the_model_is_not_offered(tmp_path: Path) -> None:
     write_search(tmp_path)
     path = tmp_path / "pool.h5"
-    texts = store.read_texts(path)
-    store.write_texts(
+    texts = read_texts(path)
+    write_texts(
         path,
         embeddings=texts.embeddings[:-1],
         class_index=texts.class_index[:-1],
@@ -518,7 +519,7 @@ def test_a_template_of_the_pool_that_did_not_fit_the_model_is_not_offered(tmp_pa
 
 def test_a_split_of_another_dataset_is_refused(tmp_path: Path) -> None:
     write_search(tmp_path)
-    train = store.read_images(tmp_path / "images.h5").train
+    train = read_images(tmp_path / "images.h5").train
     rows = splits.read_splits(tmp_path / "splits.h5", train.ids, dataset_digest="1")
     splits.write_splits(tmp_path / "splits.h5", train.ids, rows, attributes={"dataset_digest": "2"})
     assert "another dataset" in refused(tmp_path).what
@@ -559,7 +560,7 @@ def test_the_pool_as_its_stage_embeds_it_has_every_sentence_of_every_candidate(
     path = tmp_path / "pool.h5"
     embed_pool.main({"embed": embed}, tmp_path / "classes.json", tiny_clip, tmp_path / "model.json", path)
 
-    texts = store.read_texts(path)
+    texts = read_texts(path)
     expected = prompt_pool.expand(names, dataset="imagefolder")
     assert texts.sentences == expected.sentences
     assert texts.class_index.tolist() == expected.class_index

@@ -15,7 +15,8 @@ import yaml
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.evaluation import compare
 from clipcifar.methods.linear_probe import fit
-from clipcifar.store import container, embeddings as store, heads, set_predictions, splits
+from clipcifar.store import container, heads, set_predictions, splits
+from clipcifar.store.embeddings import read_images
 from stages import linear_probe, mlp_probe, projection, prompt_sets, zero_shot
 from tests.support.import_closure import ROOT
 from tests.support.made import write_embeddings
@@ -203,7 +204,7 @@ def test_a_converged_grid_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_the_linear_probe_is_refitted_on_train_and_val_with_the_c_that_was_chosen(tmp_path: Path) -> None:
     write_embeddings(tmp_path)
     arrays, attributes = heads.read(run("linear_probe", tmp_path) / "head.h5")
-    images = store.read_images(tmp_path / "images.h5")
+    images = read_images(tmp_path / "images.h5")
     train = splits.read_splits(tmp_path / "splits.h5", images.train.ids, dataset_digest="1").train
     options: dict[str, Any] = {"c": attributes["c"], "max_iter": 500, "class_names": images.class_names}
     everything, _ = fit(images.train.embeddings, images.train.labels, **options)

@@ -12,8 +12,8 @@ from PIL import Image
 
 from clipcifar.core.errors import DataError
 from clipcifar.datasets.imagefolder import list_folder
-from clipcifar.store import container, dataset as dataset_file
-from clipcifar.store.dataset import Prepared, PreparedSplit, digest_of
+from clipcifar.store import container
+from clipcifar.store.dataset import Prepared, PreparedSplit, digest_of, read_dataset, write_dataset
 from clipcifar.store.fields import class_names_attribute
 from clipcifar.store.inputs import check_embedded
 from tests.support import synthetic
@@ -31,7 +31,7 @@ TRAIN, TEST = pixels_split("train", 6, 0), pixels_split("test", 3, 1)
 
 def write(path: Path, train: PreparedSplit = TRAIN, test: PreparedSplit = TEST, **changes: Any) -> str:
     options = {"class_names": CLASSES, "name": "toy", "max_per_class": 0} | changes
-    return dataset_file.write(path, train, test, **options)
+    return write_dataset(path, train, test, **options)
 
 
 def assert_same(found: PreparedSplit, wanted: PreparedSplit) -> None:
@@ -55,7 +55,7 @@ def test_a_dataset_comes_back_as_it_was(
     train: PreparedSplit, test: PreparedSplit, in_memory: bool, tmp_path: Path
 ) -> None:
     digest = write(tmp_path / "d.h5", train, test, name="toy", max_per_class=7)
-    found = dataset_file.read(tmp_path / "d.h5")
+    found = read_dataset(tmp_path / "d.h5")
     assert_same(found.train, train)
     assert_same(found.test, test)
     assert (found.class_names, found.name, found.max_per_class) == (CLASSES, "toy", 7)
@@ -198,17 +198,17 @@ def test_a_file_that_lacks_something_is_refused(
     arrays: dict[str, Any], attributes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     container.write(tmp_path / "d.h5", kind="dataset", arrays=ARRAYS, attributes=ATTRIBUTES)
-    assert dataset_file.read(tmp_path / "d.h5").name == "toy"
+    assert read_dataset(tmp_path / "d.h5").name == "toy"
     container.write(tmp_path / "d.h5", kind="dataset", arrays=arrays, attributes=attributes)
     with pytest.raises(DataError, match=f"not a prepared dataset: .*{message}") as caught:
-        dataset_file.read(tmp_path / "d.h5")
+        read_dataset(tmp_path / "d.h5")
     assert (caught.value.exit_code, caught.value.where) == (3, str(tmp_path / "d.h5"))
 
 
 def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
     container.write(tmp_path / "d.h5", kind="head", arrays=ARRAYS, attributes=ATTRIBUTES)
     with pytest.raises(DataError, match="expected dataset, schema 1; found head"):
-        dataset_file.read(tmp_path / "d.h5")
+        read_dataset(tmp_path / "d.h5")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from clipcifar.core import params
 from clipcifar.core.errors import ConfigError, DataError
-from clipcifar.store import embeddings as store
+from clipcifar.store.embeddings import SHARED_FIELDS
 from clipcifar.store.model import (
     RANDOM,
     ModelDescription,
@@ -77,7 +77,7 @@ def test_a_missing_or_damaged_description_is_bad_data(tmp_path: Path) -> None:
 
 def test_the_attributes_hold_every_field_that_files_are_compared_by() -> None:
     """What `store` compares is described here, save the class names, which are the dataset's."""
-    assert set(DESCRIBED.attributes()) == set(store.SHARED_FIELDS) - {"class_names"}
+    assert set(DESCRIBED.attributes()) == set(SHARED_FIELDS) - {"class_names"}
 
 
 def test_preprocessing_is_compared_whatever_the_order_of_its_keys() -> None:

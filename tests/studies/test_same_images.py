@@ -9,7 +9,8 @@ import pytest
 
 from clipcifar.core.errors import DataError
 from clipcifar.evaluation.names import METHODS
-from clipcifar.store import dataset as dataset_file, embeddings as store
+from clipcifar.store.dataset import read_dataset, write_dataset
+from clipcifar.store.embeddings import read_images
 from clipcifar.studies import same_images
 from tests.stages.test_methods import rewrite
 from tests.support import study_pages
@@ -29,12 +30,12 @@ def copied(made: Path, tmp_path: Path) -> Path:
 
 
 def read(folder: Path) -> object:
-    images = store.read_images(folder / "images.h5")
+    images = read_images(folder / "images.h5")
     return same_images.read(images, folder / "dataset.h5", folder / "predictions")
 
 
 def test_what_belongs_together_is_read(made: Path) -> None:
-    images = store.read_images(made / "images.h5")
+    images = read_images(made / "images.h5")
     dataset, said = same_images.read(images, made / "dataset.h5", made / "predictions")
     assert (dataset.train.ids, dataset.test.ids) == (images.train.ids, images.test.ids)
     assert list(said) == list(METHODS)
@@ -42,9 +43,9 @@ def test_what_belongs_together_is_read(made: Path) -> None:
 
 
 def test_a_dataset_of_the_same_ids_and_other_pixels_is_refused(copied: Path) -> None:
-    dataset = dataset_file.read(copied / "dataset.h5")
+    dataset = read_dataset(copied / "dataset.h5")
     dataset.test.content[0] += 1
-    dataset_file.write(
+    write_dataset(
         copied / "dataset.h5", dataset.train, dataset.test, class_names=NAMES, name="made", max_per_class=0
     )
     with pytest.raises(DataError, match="not of the prepared dataset: dataset_digest is") as caught:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clipcifar.core.files import file_sha256
-from clipcifar.store import container, dataset as dataset_file, splits
-from clipcifar.store.dataset import PreparedSplit
+from clipcifar.store import container, splits
+from clipcifar.store.dataset import PreparedSplit, write_dataset
 from stages import embed_images, fetch_model, mlp_probe
 
 NAMES = ["ant", "bee", "cow"]
@@ -98,7 +98,7 @@ def write(
         split = PreparedSplit(*pixels(n, seed=seed, side=side), [f"{name}/{i:03d}" for i in range(n)])
         parts[name] = split if kind == "pixels" else as_photographs(split, folder / "raw")
     train = parts["train"]
-    digest = dataset_file.write(
+    digest = write_dataset(
         folder / "dataset.h5", train, parts["test"], class_names=NAMES, name="stripes", max_per_class=0
     )
     rows = splits.stratified_split(train.labels, train.ids, class_names=NAMES, val_fraction=0.25, seed=0)

@@ -13,8 +13,8 @@ from clipcifar.evaluation import results
 from clipcifar.evaluation.names import METHODS
 from clipcifar.report import facts
 from clipcifar.report.facts import Facts
-from clipcifar.store import dataset as dataset_file, set_predictions
-from clipcifar.store.dataset import PreparedSplit
+from clipcifar.store import set_predictions
+from clipcifar.store.dataset import PreparedSplit, write_dataset
 from clipcifar.store.embeddings import ImageEmbeddings, Split
 from clipcifar.store.fields import class_names_attribute
 from clipcifar.store.model import ModelDescription
@@ -51,7 +51,7 @@ def write(
     ids = [f"test/{i:05d}" for i in range(n)]
     pixels = rng.integers(0, 255, (n, 8, 8, 3), dtype=np.uint8)
     split = PreparedSplit(pixels, labels, ids)
-    digest = dataset_file.write(
+    digest = write_dataset(
         folder / "dataset.h5", split, split, class_names=class_names, name=dataset, max_per_class=0
     )
     attributes: dict[str, Attribute] = {

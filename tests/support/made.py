@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.core.files import Attribute
-from clipcifar.store import embeddings as store, splits
-from clipcifar.store.embeddings import Split
+from clipcifar.store import splits
+from clipcifar.store.embeddings import Split, write_images, write_texts
 from clipcifar.store.fields import class_names_attribute
 
 NAMES = ["cat", "dog", "eel"]
@@ -57,10 +57,10 @@ def write_embeddings(
         if name == "test" and permute_test_labels:
             labels = np.random.default_rng(5).permutation(labels)
         parts[name] = Split(rows, labels, [f"{name}/{i:04d}" for i in range(n)])
-    store.write_images(folder / "images.h5", train=parts["train"], test=parts["test"], attributes=attributes)
+    write_images(folder / "images.h5", train=parts["train"], test=parts["test"], attributes=attributes)
     rng = np.random.default_rng(7)
     for name, shift in (("photo", 0.8), ("other", 1.5)):
-        store.write_texts(
+        write_texts(
             folder / "texts" / f"{name}.h5",
             embeddings=_unit(prototypes() + rng.normal(size=(3, DIM)) * shift / np.sqrt(DIM)),
             class_index=np.arange(3),

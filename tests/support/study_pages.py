@@ -12,9 +12,8 @@ from clipcifar.core.files import canonical_json, write_atomically
 from clipcifar.evaluation import plots
 from clipcifar.methods import classifiers, zero_shot
 from clipcifar.methods.linear_probe import LinearProbeParams
-from clipcifar.store import dataset as dataset_file, embeddings as store
-from clipcifar.store.dataset import PreparedSplit
-from clipcifar.store.embeddings import ImageEmbeddings
+from clipcifar.store.dataset import PreparedSplit, write_dataset
+from clipcifar.store.embeddings import ImageEmbeddings, read_images, read_texts
 from clipcifar.store.inputs import train_val_of
 from clipcifar.store.predictions import inherited, read_predictions
 from clipcifar.studies.corruptions.judge import page as corruptions_page, study as corruption_study
@@ -54,7 +53,7 @@ SETTINGS: dict[str, Any] = {
 def write(folder: Path, *, class_names: list[str]) -> None:
     """`<study>.html` in `folder` for every study; three class names."""
     write_run(folder, class_names=class_names)
-    images = store.read_images(folder / "images.h5")
+    images = read_images(folder / "images.h5")
     given = {name: folder / f"{name}.h5" for name in ("images", "splits", "dataset")}
     texts, heads, predictions = (folder / name for name in ("texts", "heads", "predictions"))
     out = {study: (folder / study, folder / f"{study}.html") for study in STUDIES}
@@ -76,14 +75,14 @@ def write(folder: Path, *, class_names: list[str]) -> None:
 def write_run(folder: Path, *, class_names: list[str]) -> None:
     """What the default pipeline leaves: dataset, embeddings, splits, heads, predictions of all methods."""
     write_embeddings(folder, class_names=class_names)  # for its labels and ids
-    images, rng = store.read_images(folder / "images.h5"), np.random.default_rng(0)
+    images, rng = read_images(folder / "images.h5"), np.random.default_rng(0)
     parts = [
         PreparedSplit(
             rng.integers(0, 255, (len(split.ids), SIDE, SIDE, 3), dtype=np.uint8), split.labels, split.ids
         )
         for split in (images.train, images.test)
     ]
-    digest = dataset_file.write(
+    digest = write_dataset(
         folder / "dataset.h5", *parts, class_names=class_names, name="made", max_per_class=0
     )
     write_embeddings(folder, class_names=class_names, dataset_digest=digest)
@@ -102,7 +101,7 @@ def _models(folder: Path, images: ImageEmbeddings) -> str:
     rows = train_val_of(images, folder / "splits.h5")
     outcomes, rng = {}, np.random.default_rng(0)
     for label, shift in ((OWN, 0.0), ("a-backbone-with-a-long-label-1", 0.2), ("worse", 2.0)):
-        weights = zero_shot.classifier(store.read_texts(folder / "texts" / "photo.h5"))
+        weights = zero_shot.classifier(read_texts(folder / "texts" / "photo.h5"))
         weights = unit(weights + shift * rng.standard_normal(weights.shape) / 5)
         outcomes[label] = model_study.evaluate(
             images, weights, rows, probe=LinearProbeParams((0.1, 1.0), 500)
@@ -136,7 +135,7 @@ def _corruptions(folder: Path, images: ImageEmbeddings) -> str:
 
     photo, other = (
         corruption_study.text_classifier(
-            zero_shot.classifier(store.read_texts(folder / "texts" / f"{name}.h5")), images
+            zero_shot.classifier(read_texts(folder / "texts" / f"{name}.h5")), images
         )
         for name in ("photo", "other")
     )

@@ -12,7 +12,8 @@ import pytest
 from clipcifar.core import files
 from clipcifar.core.errors import DataError
 from clipcifar.evaluation import results
-from clipcifar.store import embeddings as store, set_predictions
+from clipcifar.store import set_predictions
+from clipcifar.store.embeddings import read_images, read_texts
 from clipcifar.store.predictions import read_predictions
 from clipcifar.verify import measured
 from tests.stages.test_methods import rewrite
@@ -25,10 +26,10 @@ SETS = ("photo", "other")
 def run(tmp_path: Path) -> Path:
     """predictions/, metrics/ and texts/ of a run with made-up scores; projection learnt beside photo."""
     write_embeddings(tmp_path)
-    images, rng = store.read_images(tmp_path / "images.h5"), np.random.default_rng(0)
+    images, rng = read_images(tmp_path / "images.h5"), np.random.default_rng(0)
     shape = (len(images.test.labels), len(NAMES))
     for method in measured.METHODS:
-        photo = store.read_texts(tmp_path / "texts" / "photo.h5").attributes["fingerprint"]
+        photo = read_texts(tmp_path / "texts" / "photo.h5").attributes["fingerprint"]
         results.write(
             method,
             rng.normal(size=shape).astype(np.float32),

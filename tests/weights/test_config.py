@@ -11,7 +11,7 @@ import open_clip
 import pytest
 
 from clipcifar.core.errors import DataError
-from clipcifar.weights import config as model_config
+from clipcifar.weights.config import read_config
 from tests.conftest import TINY_CONFIG
 
 
@@ -23,7 +23,7 @@ def _written(folder: Path, side: str, values: dict[str, Any]) -> Path:
 
 
 def test_a_config_is_read_as_it_is(tmp_path: Path) -> None:
-    assert model_config.read(_written(tmp_path, "text_cfg", {})) == TINY_CONFIG
+    assert read_config(_written(tmp_path, "text_cfg", {})) == TINY_CONFIG
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_what_would_reach_other_repositories_or_their_code_is_refused(
 ) -> None:
     path = _written(tmp_path, side, values)
     with pytest.raises(DataError) as caught:
-        model_config.read(path)
+        read_config(path)
     assert part in caught.value.what
     assert caught.value.where == str(path)
 
@@ -58,10 +58,10 @@ def test_what_would_reach_other_repositories_or_their_code_is_refused(
     ],
 )
 def test_what_known_models_need_is_allowed(tmp_path: Path, side: str, values: dict[str, Any]) -> None:
-    assert model_config.read(_written(tmp_path, side, values))["model_cfg"][side].items() >= values.items()
+    assert read_config(_written(tmp_path, side, values))["model_cfg"][side].items() >= values.items()
 
 
 def test_every_architecture_that_open_clip_brings_would_be_allowed(tmp_path: Path) -> None:
     for name in open_clip.list_models():
         (tmp_path / "config.json").write_text(json.dumps({"model_cfg": open_clip.get_model_config(name)}))
-        model_config.read(tmp_path / "config.json")
+        read_config(tmp_path / "config.json")

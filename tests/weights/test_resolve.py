@@ -22,7 +22,7 @@ from clipcifar.backbone.towers import Backbone
 from clipcifar.core import files
 from clipcifar.core.errors import ConfigError, DataError, EnvironmentFault
 from clipcifar.core.params import NO_PATH
-from clipcifar.store import embeddings as store
+from clipcifar.store.embeddings import check_embeddings
 from clipcifar.store.model import CONFIG_FILE, WEIGHTS_FILE, ModelDescription, ModelParams, check_requested
 from clipcifar.weights import resolve
 from clipcifar.weights.hub import TRIES, candidates, fetch_tokenizer
@@ -175,7 +175,7 @@ def test_nan_in_the_weights_shows_in_the_first_embedding(tiny_clip: Path, tmp_pa
     images = torch.zeros((1, 3, 32, 32), dtype=torch.uint8)
     embedding = Backbone.load(folder, CPU).encode_images(images).numpy()
     with pytest.raises(DataError, match="is not a unit vector"):
-        store.check_embeddings(embedding.astype(np.float32), ["a.jpg"], what="image")
+        check_embeddings(embedding.astype(np.float32), ["a.jpg"], what="image")
 
 
 def test_the_stage_describes_what_it_resolved(tiny_clip: Path, tmp_path: Path) -> None:

@@ -27,10 +27,9 @@ from clipcifar.embeddings.sentences import SentenceEmbedder
 from clipcifar.embeddings.shards import ShardFolder, require_space
 from clipcifar.embeddings.sources import source_of
 from clipcifar.methods.zero_shot import class_weights
-from clipcifar.store import embeddings as store
 from clipcifar.store.container import fingerprint_of
 from clipcifar.store.dataset import Prepared
-from clipcifar.store.embeddings import ImageEmbeddings, Split
+from clipcifar.store.embeddings import ImageEmbeddings, Split, read_images, write_images
 from clipcifar.store.model import (
     UNFINISHED,
     ModelDescription,
@@ -40,7 +39,8 @@ from clipcifar.store.model import (
     embedding_dim,
 )
 from clipcifar.store.prompt_set import PromptSet
-from clipcifar.weights import config as model_config, resolve
+from clipcifar.weights import resolve
+from clipcifar.weights.config import at_home, rehome
 from clipcifar.weights.describe import describe
 
 _DESCRIPTION, _WEIGHTS = "model.json", "weights"
@@ -60,7 +60,7 @@ def resolved(model: ModelParams) -> tuple[ModelDescription, Path]:
         with suppress(DataError):  # not there yet, or damaged
             found = ModelDescription.read(folder / _DESCRIPTION)
             check_weights(found, folder / _WEIGHTS)
-            if model_config.at_home(folder / _WEIGHTS):  # else the cache folder has moved
+            if at_home(folder / _WEIGHTS):  # else the cache folder has moved
                 return found, folder / _WEIGHTS
     scratch = folder.with_name(f"{UNFINISHED}{folder.name}")
     with run_lock.alone(scratch, doing="fetching the same model"):
@@ -68,7 +68,7 @@ def resolved(model: ModelParams) -> tuple[ModelDescription, Path]:
             shutil.rmtree(scratch, ignore_errors=True)  # what a killed run has left
             made = scratch / _WEIGHTS
             described = describe(model, resolve.resolve(model, made), made)
-            model_config.rehome(made, folder / _WEIGHTS)
+            rehome(made, folder / _WEIGHTS)
             digest = config_sha256(made)
             replace(described, config_sha256=digest).write(scratch / _DESCRIPTION)
             with files.explained(folder):
@@ -102,7 +102,7 @@ def embedded(
     fingerprint = fingerprint_of(attributes)
     path = files.cache_folder("embeddings") / f"{fingerprint[:32]}.h5"
     with suppress(DataError):
-        found = store.read_images(path)
+        found = read_images(path)
         if all(found.attributes.get(key) == value for key, value in attributes.items()):
             return found
     device.autocast(target, embed.precision)  # refuses a wrong combination before the model is loaded
@@ -121,14 +121,14 @@ def embedded(
             batch_size=embed.batch_size,
             shards=shards,
         )
-        store.write_images(
+        write_images(
             path,
             train=Split(rows[:n], dataset.train.labels, dataset.train.ids),
             test=Split(rows[n:], dataset.test.labels, dataset.test.ids),
             attributes=attributes,
         )
         shards.remove()
-    return store.read_images(path)
+    return read_images(path)
 
 
 def zero_shot_classifier(

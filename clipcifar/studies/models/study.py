@@ -26,7 +26,8 @@ from clipcifar.store.model import ModelDescription, check_described
 from clipcifar.store.predictions import inherited
 from clipcifar.store.prompt_set import PromptSet
 from clipcifar.store.splits import TrainVal
-from clipcifar.studies.models import cache as backbone_cache, cost as backbone_cost
+from clipcifar.studies.models import cache as backbone_cache
+from clipcifar.studies.models.cost import images_per_second, size
 from clipcifar.studies.models.params import OWN
 
 METHODS = ("zero_shot", "linear_probe")
@@ -150,8 +151,8 @@ class Study:
                 images, classifier, self._rows, probe=self._probe, on_fit=bar.update
             )
         dimension = images.train.embeddings.shape[1]
-        self.sizes[label] = backbone_cost.size(model, folder, dimension=dimension)
-        self._speeds[label] = backbone_cost.images_per_second(model, folder, embed=embed)
+        self.sizes[label] = size(model, folder, dimension=dimension)
+        self._speeds[label] = images_per_second(model, folder, embed=embed)
         self.descriptions[label] = model.label
 
     def timing(self, *, device: str) -> dict[str, Any]:

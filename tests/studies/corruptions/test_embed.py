@@ -13,8 +13,7 @@ import torch
 from clipcifar.backbone.towers import Backbone
 from clipcifar.core import run_lock
 from clipcifar.core.errors import ClipcifarError, ConfigError, DataError, EnvironmentFault
-from clipcifar.store import dataset as dataset_file
-from clipcifar.store.dataset import PreparedSplit
+from clipcifar.store.dataset import PreparedSplit, write_dataset
 from clipcifar.store.model import ModelDescription
 from clipcifar.studies.corruptions.images.suite import described_preprocess
 from stages import fetch_model
@@ -34,7 +33,7 @@ class Loaded(Exception):
 def made(tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     split = PreparedSplit(*finetuning.pixels(12, seed=0), [f"test/{i:03d}" for i in range(12)])
-    dataset_file.write(
+    write_dataset(
         folder / "dataset.h5", split, split, class_names=finetuning.NAMES, name="digits", max_per_class=0
     )
     fetch_model.main(finetuning.settings(tiny_clip), folder / "weights", folder / "model.json")

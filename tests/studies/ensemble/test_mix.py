@@ -17,7 +17,8 @@ from clipcifar.evaluation.calibration import log_softmax
 from clipcifar.evaluation.metrics import accuracy
 from clipcifar.methods import linear_probe, zero_shot
 from clipcifar.methods.linear_probe import LinearProbe
-from clipcifar.store import container, embeddings as store, heads, splits
+from clipcifar.store import container, heads, splits
+from clipcifar.store.embeddings import read_images, read_texts
 from clipcifar.store.predictions import read_predictions
 from clipcifar.studies.ensemble import mix as ensemble
 from clipcifar.studies.ensemble.mix import Pair, Side, choose, interpolated, mixed_logits, mixed_probabilities
@@ -183,7 +184,7 @@ def test_two_runs_give_the_same_bytes(done: Path, tmp_path: Path) -> None:
 
 
 def test_the_stored_heads_score_test_as_their_own_stages_did(done: Path) -> None:
-    images, texts = store.read_images(done / "images.h5"), store.read_texts(done / "texts" / "photo.h5")
+    images, texts = read_images(done / "images.h5"), read_texts(done / "texts" / "photo.h5")
     weights, of_texts = zero_shot.classifier(texts), texts.attributes["fingerprint"]
     rows = splits.read_splits(done / "splits.h5", images.train.ids, dataset_digest="1")
     options: dict[str, Any] = {"heads_folder": done / "heads", "texts_fingerprint": of_texts}
@@ -197,7 +198,7 @@ def test_the_stored_heads_score_test_as_their_own_stages_did(done: Path) -> None
 
 def test_the_probe_that_chooses_has_not_learnt_val(done: Path) -> None:
     """On val the refit looks better than it is."""
-    images, texts = store.read_images(done / "images.h5"), store.read_texts(done / "texts" / "photo.h5")
+    images, texts = read_images(done / "images.h5"), read_texts(done / "texts" / "photo.h5")
     rows = splits.read_splits(done / "splits.h5", images.train.ids, dataset_digest="1")
     found = gather(
         images,
@@ -233,8 +234,8 @@ def test_a_fit_that_did_not_converge_is_counted_and_said_aloud(
 
 def test_the_numbers_recompute_from_the_stored_predictions(done: Path) -> None:
     file = container.read(done / "out" / "predictions.h5", kind="ensemble predictions").arrays
-    images = store.read_images(done / "images.h5")
-    weights = zero_shot.classifier(store.read_texts(done / "texts" / "photo.h5"))
+    images = read_images(done / "images.h5")
+    weights = zero_shot.classifier(read_texts(done / "texts" / "photo.h5"))
     ends = {"zero_shot": zero_shot.logits(images.test.embeddings, weights, logit_scale=20.0).argmax(axis=1)}
     for method in MIXES:
         ends[method] = read_predictions(done / "predictions" / f"{method}.h5").predicted
@@ -257,7 +258,7 @@ def test_the_numbers_recompute_from_the_stored_predictions(done: Path) -> None:
 
 def test_the_interpolated_head_is_the_mix_of_weights(done: Path) -> None:
     arrays, attributes = heads.read(done / "out" / "interpolated.h5")
-    images = store.read_images(done / "images.h5")
+    images = read_images(done / "images.h5")
     found = LinearProbe(arrays["coefficients"], arrays["intercepts"]).scores(images.test.embeddings)
     file = container.read(done / "out" / "predictions.h5", kind="ensemble predictions").arrays
     np.testing.assert_allclose(found, file["linear_probe/weights"], atol=1e-3)

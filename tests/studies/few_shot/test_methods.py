@@ -16,7 +16,8 @@ from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.evaluation.compare import holm
 from clipcifar.evaluation.selection import Standing
 from clipcifar.methods.logistic import Problem
-from clipcifar.store import container, embeddings as store, splits
+from clipcifar.store import container, splits
+from clipcifar.store.embeddings import read_images
 from clipcifar.studies.few_shot import draws, scores as few_shot_scores
 from clipcifar.studies.few_shot.crossed import Crossed, Spread, crossed
 from clipcifar.studies.few_shot.draws import ALL, Draw, Study
@@ -204,7 +205,7 @@ def test_a_class_with_too_few_images_is_named_before_anything_is_written(tmp_pat
 
 
 def test_the_draw_of_all_images_is_the_linear_probe_on_train(done: Path) -> None:
-    images = store.read_images(done / "images.h5")
+    images = read_images(done / "images.h5")
     train = splits.read_splits(done / "splits.h5", images.train.ids, dataset_digest="1").train
     chosen = next(
         row

@@ -15,7 +15,13 @@ from clipcifar.core.errors import ConfigError, DataError, EnvironmentFault
 from clipcifar.studies.finetune.train import (
     layers as tower_layers,
     optimiser as finetune_optimiser,
-    tower as image_tower,
+)
+from clipcifar.studies.finetune.train.tower import (
+    ImageTower,
+    checkpoint_activations,
+    kernels,
+    load_image_tower,
+    model_input,
 )
 
 CPU = torch.device("cpu")
@@ -23,8 +29,8 @@ RESNET = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16, "head_width": 1
 
 
 @pytest.fixture
-def tower(tiny_clip: Path) -> image_tower.ImageTower:
-    return image_tower.load(tiny_clip, CPU, precision="fp32")
+def tower(tiny_clip: Path) -> ImageTower:
+    return load_image_tower(tiny_clip, CPU, precision="fp32")
 
 
 def resnet() -> nn.Module:
@@ -40,17 +46,17 @@ def images(n: int = 5) -> torch.Tensor:
     )
 
 
-def test_the_tower_embeds_as_the_frozen_backbone_does(tiny_clip: Path, tower: image_tower.ImageTower) -> None:
+def test_the_tower_embeds_as_the_frozen_backbone_does(tiny_clip: Path, tower: ImageTower) -> None:
     expected = Backbone.load(tiny_clip, CPU).encode_images(images())
     found = tower(images()).detach()
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
     assert not torch.allclose(tower(images().flip(3)).detach(), expected, atol=1e-3)  # it is not all the same
 
 
-def test_gradients_are_those_of_plain_open_clip(tiny_clip: Path, tower: image_tower.ImageTower) -> None:
+def test_gradients_are_those_of_plain_open_clip(tiny_clip: Path, tower: ImageTower) -> None:
     plain = open_clip.create_model(f"local-dir:{tiny_clip}", require_pretrained=True).eval()
     weights = torch.randn(5, 32, generator=torch.Generator().manual_seed(2))
-    pixels = image_tower.model_input(images(), tower.preprocess)
+    pixels = model_input(images(), tower.preprocess)
     (plain.encode_image(pixels, normalize=True) * weights).sum().backward()
     (tower(images()) * weights).sum().backward()
     expected = {name: one.grad for name, one in plain.visual.named_parameters()}
@@ -62,21 +68,19 @@ def test_gradients_are_those_of_plain_open_clip(tiny_clip: Path, tower: image_to
         torch.testing.assert_close(gradient, expected[name], atol=1e-5, rtol=1e-3)
 
 
-def test_gradients_of_the_backbones_own_attention_are_torchs_too(
-    tiny_clip: Path, tower: image_tower.ImageTower
-) -> None:
+def test_gradients_of_the_backbones_own_attention_are_torchs_too(tiny_clip: Path, tower: ImageTower) -> None:
     """What `kernels.py` replaces is for inference; a gradient through it would still be right."""
-    replaced = image_tower.load(tiny_clip, CPU, precision="fp32")
-    image_tower.kernels.replace_attention(replaced.visual)
+    replaced = load_image_tower(tiny_clip, CPU, precision="fp32")
+    kernels.replace_attention(replaced.visual)
     for one in (tower, replaced):
         one(images())[:, :3].sum().backward()
     for ours, theirs in zip(replaced.parameters(), tower.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-5, rtol=1e-3)
 
 
-def test_checkpointed_activations_change_no_gradient(tiny_clip: Path, tower: image_tower.ImageTower) -> None:
-    sparing = image_tower.load(tiny_clip, CPU, precision="fp32")
-    image_tower.checkpoint_activations(sparing)
+def test_checkpointed_activations_change_no_gradient(tiny_clip: Path, tower: ImageTower) -> None:
+    sparing = load_image_tower(tiny_clip, CPU, precision="fp32")
+    checkpoint_activations(sparing)
     passes = []
     block = sparing.visual.transformer.resblocks[0]  # type: ignore[union-attr, index]
     block.register_forward_pre_hook(lambda *_: passes.append(1))  # type: ignore[union-attr]
@@ -87,15 +91,15 @@ def test_checkpointed_activations_change_no_gradient(tiny_clip: Path, tower: ima
         torch.testing.assert_close(ours.grad, theirs.grad)
 
 
-def test_a_tower_without_checkpointing_is_refused_instead_of_ignored(tower: image_tower.ImageTower) -> None:
-    other = image_tower.ImageTower(resnet(), tower.preprocess, precision="fp32")
+def test_a_tower_without_checkpointing_is_refused_instead_of_ignored(tower: ImageTower) -> None:
+    other = ImageTower(resnet(), tower.preprocess, precision="fp32")
     with pytest.raises(ConfigError, match="does not offer checkpointing") as caught:
-        image_tower.checkpoint_activations(other)
+        checkpoint_activations(other)
     assert caught.value.where == "params.yaml: finetune.checkpoint_activations"
 
 
-def test_the_tower_stays_in_evaluation_mode(tower: image_tower.ImageTower) -> None:
-    other = image_tower.ImageTower(resnet(), tower.preprocess, precision="fp32")
+def test_the_tower_stays_in_evaluation_mode(tower: ImageTower) -> None:
+    other = ImageTower(resnet(), tower.preprocess, precision="fp32")
     before = {name: value.clone() for name, value in other.visual.named_buffers()}
     nn.Sequential(other).train()
     assert not any(module.training for module in other.modules())
@@ -109,14 +113,14 @@ def test_damaged_weights_are_named(tmp_path: Path, tiny_clip: Path) -> None:
     (tmp_path / "open_clip_config.json").write_bytes((tiny_clip / "open_clip_config.json").read_bytes())
     (tmp_path / "open_clip_model.safetensors").write_bytes(b"0" * 40)
     with pytest.raises(DataError, match="weights cannot be loaded"):
-        image_tower.load(tmp_path, CPU, precision="fp32")
+        load_image_tower(tmp_path, CPU, precision="fp32")
 
 
 def names_by_layer(visual: nn.Module) -> dict[str, set[str]]:
     return {layer.name: set(layer.parameters) for layer in tower_layers.layers(visual)}
 
 
-def test_the_layers_of_a_transformer_by_hand(tower: image_tower.ImageTower) -> None:
+def test_the_layers_of_a_transformer_by_hand(tower: ImageTower) -> None:
     found = names_by_layer(tower.visual)
     assert list(found) == ["input", "block 1", "block 2", "output"]
     stem = {"class_embedding", "positional_embedding", "conv1.weight", "ln_pre.weight", "ln_pre.bias"}
@@ -160,7 +164,7 @@ def test_an_unknown_tower_is_one_block_and_fixed_parameters_stay_fixed() -> None
     ],
 )
 def test_exactly_the_unfrozen_layers_get_gradients(
-    tower: image_tower.ImageTower, blocks: int | None, trained: set[str]
+    tower: ImageTower, blocks: int | None, trained: set[str]
 ) -> None:
     by_layer = names_by_layer(tower.visual)
     assert {layer.name for layer in tower_layers.unfreeze(tower.visual, blocks)} == trained
@@ -170,12 +174,12 @@ def test_exactly_the_unfrozen_layers_get_gradients(
     assert moved == {name for layer in trained for name in by_layer[layer]}
 
 
-def test_more_blocks_than_there_are_is_an_error(tower: image_tower.ImageTower) -> None:
+def test_more_blocks_than_there_are_is_an_error(tower: ImageTower) -> None:
     with pytest.raises(ConfigError, match="has 2 blocks, 3 are asked for"):
         tower_layers.unfreeze(tower.visual, 3)
 
 
-def test_rates_by_hand(tower: image_tower.ImageTower) -> None:
+def test_rates_by_hand(tower: ImageTower) -> None:
     """Two blocks and a decay of a half: output and head 1, then 1/2, 1/4, and the input 1/8."""
     layers, head = tower_layers.unfreeze(tower.visual, None), nn.Linear(32, 3)
     optimiser = finetune_optimiser.build(layers, head, learning_rate=0.8, layer_decay=0.5, weight_decay=0.1)
@@ -218,14 +222,14 @@ def test_cocas_tower_hands_out_its_embedding_only(tmp_path: Path, tiny_clip: Pat
     vision = {**config, "attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True}
     text = {"context_length": 8, "width": 16, "heads": 1, "layers": 1}
     torch.manual_seed(0)
-    tower = image_tower.load(tiny_clip, CPU, precision="fp32")
+    tower = load_image_tower(tiny_clip, CPU, precision="fp32")
     visual = open_clip.CLIP(embed_dim=16, vision_cfg=vision, text_cfg=text, output_dict=True).visual
-    found = image_tower.ImageTower(visual, tower.preprocess, precision="fp32")(images())
+    found = ImageTower(visual, tower.preprocess, precision="fp32")(images())
     assert found.shape == (5, 16)
     torch.testing.assert_close(found.norm(dim=1), torch.ones(5))
 
 
-def test_a_head_without_biases_makes_no_empty_group(tower: image_tower.ImageTower) -> None:
+def test_a_head_without_biases_makes_no_empty_group(tower: ImageTower) -> None:
     head = nn.Linear(32, 3, bias=False)
     optimiser = finetune_optimiser.build([], head, learning_rate=0.8, layer_decay=0.5, weight_decay=0.1)
     assert [group["params"] for group in optimiser.param_groups] == [[head.weight]]
@@ -239,5 +243,5 @@ def test_memory_that_runs_out_while_the_tower_is_loaded_is_told_as_such(
 
     monkeypatch.setattr(open_clip, "create_model", fail)
     with pytest.raises(EnvironmentFault, match="out of memory") as caught:
-        image_tower.load(tiny_clip, CPU, precision="fp32")
+        load_image_tower(tiny_clip, CPU, precision="fp32")
     assert "finetune.device" in caught.value.fix

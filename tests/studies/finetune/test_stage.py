@@ -21,16 +21,23 @@ from scipy.special import log_softmax
 
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.evaluation import compare, metrics
-from clipcifar.store import container, dataset as dataset_file, embeddings as store, heads, splits
+from clipcifar.store import container, heads, splits
+from clipcifar.store.dataset import PreparedSplit, read_dataset, write_dataset
+from clipcifar.store.embeddings import ImageEmbeddings, Split, read_images
 from clipcifar.store.fields import class_names_attribute
 from clipcifar.store.predictions import Predictions, read_predictions
 from clipcifar.studies.finetune.report import page, result as finetune_result
 from clipcifar.studies.finetune.report.result import judge, read_rows
 from clipcifar.studies.finetune.scores import FinetuneScores, positions
-from clipcifar.studies.finetune.train import tower as image_tower
 from clipcifar.studies.finetune.train.inputs import read_head
 from clipcifar.studies.finetune.train.pixels import of_split
 from clipcifar.studies.finetune.train.run import check_start
+from clipcifar.studies.finetune.train.tower import (
+    ImageTower,
+    Preprocess,
+    checkpoint_activations,
+    load_image_tower,
+)
 from studies.finetune import report as finetune_report, train
 from tests.support import finetuning
 from tests.support.import_closure import ROOT
@@ -69,8 +76,8 @@ def tuned(inputs: Path, tiny_clip: Path, tmp_path_factory: pytest.TempPathFactor
     return out
 
 
-def val_of(inputs: Path) -> tuple[np.ndarray[Any, Any], store.ImageEmbeddings]:
-    images = store.read_images(inputs / "images.h5")
+def val_of(inputs: Path) -> tuple[np.ndarray[Any, Any], ImageEmbeddings]:
+    images = read_images(inputs / "images.h5")
     rows = splits.read_splits(inputs / "splits.h5", images.train.ids, dataset_digest=images.dataset_digest)
     return rows.val, images
 
@@ -106,11 +113,9 @@ def test_activations_computed_twice_train_the_same_tower(
     inputs: Path, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = tune(inputs, tiny_clip, tmp_path / "plain")
-    asked: list[image_tower.ImageTower] = []
-    real = image_tower.checkpoint_activations
-    monkeypatch.setattr(
-        image_tower, "checkpoint_activations", lambda tower: (asked.append(tower), real(tower))
-    )
+    asked: list[ImageTower] = []
+    real = checkpoint_activations
+    monkeypatch.setattr(train, "checkpoint_activations", lambda tower: (asked.append(tower), real(tower)))
     sparing = tune(inputs, tiny_clip, tmp_path / "sparing", checkpoint_activations=True)
     assert len(asked) == 1
     a, b = (FinetuneScores.read(folder / "scores.h5") for folder in (plain, sparing))
@@ -120,7 +125,7 @@ def test_activations_computed_twice_train_the_same_tower(
 def test_what_is_written_recomputes_from_the_saved_tower_and_head(
     inputs: Path, tuned: Path, tiny_clip: Path
 ) -> None:
-    tower = image_tower.load(tiny_clip, CPU, precision="fp32")
+    tower = load_image_tower(tiny_clip, CPU, precision="fp32")
     saved = safetensors.torch.load_file(tuned / "tower.safetensors")
     named = {f"visual.{name}": one for name, one in tower.visual.named_parameters()}
     assert set(saved) == set(named)
@@ -130,7 +135,7 @@ def test_what_is_written_recomputes_from_the_saved_tower_and_head(
     _, images = val_of(inputs)
     head, _ = read_head(inputs / "head.h5", images, dropout=0.0)
     head.load_state_dict({name: torch.from_numpy(a) for name, a in heads.read(tuned / "head.h5")[0].items()})
-    pixels = torch.from_numpy(dataset_file.read(inputs / "dataset.h5").test.content).permute(0, 3, 1, 2)
+    pixels = torch.from_numpy(read_dataset(inputs / "dataset.h5").test.content).permute(0, 3, 1, 2)
     with torch.no_grad():
         logits = head.eval()(tower(pixels)).numpy()
     predictions = read_predictions(tuned / "predictions.h5")
@@ -301,8 +306,8 @@ def _kept(cache: Path) -> list[int]:
 
 def test_photographs_are_read_from_their_folder_in_any_order(tmp_path: Path) -> None:
     images, labels = finetuning.pixels(6, seed=0)
-    split = dataset_file.PreparedSplit(images, labels, [f"{i}.png" for i in range(6)])
-    preprocess = image_tower.Preprocess((16, 16), (0.5,) * 3, (0.5,) * 3, "bicubic", "shortest", 0)
+    split = PreparedSplit(images, labels, [f"{i}.png" for i in range(6)])
+    preprocess = Preprocess((16, 16), (0.5,) * 3, (0.5,) * 3, "bicubic", "shortest", 0)
     streamed, resident = (
         of_split(one, root=tmp_path, preprocess=preprocess, workers=0, device=CPU)
         for one in (finetuning.as_photographs(split, tmp_path), split)
@@ -347,8 +352,8 @@ def test_inputs_that_do_not_belong_together_are_refused(
     with pytest.raises(DataError, match="the head was trained on other embeddings"):
         tune(changed, tiny_clip, tmp_path / "out")
     shutil.copyfile(inputs / "head.h5", changed / "head.h5")
-    dataset = dataset_file.read(inputs / "dataset.h5")
-    dataset_file.write(
+    dataset = read_dataset(inputs / "dataset.h5")
+    write_dataset(
         changed / "dataset.h5", dataset.train, dataset.train, class_names=finetuning.NAMES, name="stripes",
         max_per_class=0,
     )  # fmt: skip
@@ -400,8 +405,8 @@ def _judged(ids: list[str], found: list[str]) -> Any:
         "fingerprint": "f",
         "images_fingerprint": "f",
     }
-    images = store.ImageEmbeddings(
-        store.Split(embeddings, labels, ["v0", "v1", "v2"]), store.Split(embeddings, labels, ids), attributes
+    images = ImageEmbeddings(
+        Split(embeddings, labels, ["v0", "v1", "v2"]), Split(embeddings, labels, ids), attributes
     )
     rows = [ids.index(name) for name in found if name in ids]
     own = np.eye(3, dtype=np.float32)[rows + [0] * (len(found) - len(rows))]
@@ -436,13 +441,13 @@ def test_the_temperature_worked_out_by_hand() -> None:
     }
     eye, ids = np.eye(3, dtype=np.float32), ["a", "b", "c", "d"]
     labels = np.array([0, 1, 2, 0])
-    split = store.Split(eye[labels], labels, ids)
+    split = Split(eye[labels], labels, ids)
     val = 3 * eye[[0, 1, 2, 1]]
     tuned = FinetuneScores(val, ids, eye[labels], ids, attributes)
     found = judge(
         tuned,
         Predictions(eye[labels], labels, ids, attributes),
-        store.ImageEmbeddings(split, split, attributes),
+        ImageEmbeddings(split, split, attributes),
     )
     assert found.temperature == pytest.approx(3 / np.log(4), abs=1e-3)
 

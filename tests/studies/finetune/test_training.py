@@ -21,12 +21,12 @@ from clipcifar.studies.finetune.params import FinetuneParams
 from clipcifar.studies.finetune.train import (
     layers as tower_layers,
     optimiser as finetune_optimiser,
-    tower as image_tower,
     training,
 )
 from clipcifar.studies.finetune.train.checkpoint import Checkpoints
 from clipcifar.studies.finetune.train.pixels import ResidentPixels
 from clipcifar.studies.finetune.train.state import best
+from clipcifar.studies.finetune.train.tower import load_image_tower
 from clipcifar.studies.finetune.train.training import Rows, TowerAndHead
 from tests.support import finetuning
 
@@ -50,7 +50,7 @@ class Outcome:
 
 def run(clip: Path, root: Path, given: FinetuneParams, *, pixels: Any = None) -> Outcome:
     """Train from the tower in `clip` and a head of fixed random weights."""
-    tower = image_tower.load(clip, CPU, precision="fp32")
+    tower = load_image_tower(clip, CPU, precision="fp32")
     torch.manual_seed(5)
     with torch.no_grad():
         embeddings = tower(torch.from_numpy(PIXELS).permute(0, 3, 1, 2))
@@ -127,7 +127,7 @@ def test_an_epoch_is_plain_torch_by_hand(tiny_clip: Path, tmp_path: Path) -> Non
         weight_decay=0.0, layer_decay=1.0,
     )  # fmt: skip
     outcome = run(tiny_clip, tmp_path, given)
-    tower = image_tower.load(tiny_clip, CPU, precision="fp32")
+    tower = load_image_tower(tiny_clip, CPU, precision="fp32")
     torch.manual_seed(5)
     images = torch.from_numpy(PIXELS).permute(0, 3, 1, 2)
     with torch.no_grad():

@@ -17,8 +17,7 @@ from clipcifar.backbone.params import EmbedParams
 from clipcifar.core import files, run_lock
 from clipcifar.core.errors import DataError, EnvironmentFault
 from clipcifar.datasets import array_sets
-from clipcifar.store import dataset as dataset_file
-from clipcifar.store.dataset import Prepared, PreparedSplit
+from clipcifar.store.dataset import Prepared, PreparedSplit, read_dataset, write_dataset
 from clipcifar.store.model import (
     CONFIG_FILE,
     UNFINISHED,
@@ -29,7 +28,8 @@ from clipcifar.store.model import (
     config_sha256,
 )
 from clipcifar.store.prompt_set import PromptSet
-from clipcifar.studies.models import cache as backbone_cache, cost as backbone_cost
+from clipcifar.studies.models import cache as backbone_cache
+from clipcifar.studies.models.cost import images_per_second, size, time
 from tests.support.backbones import local, shifted
 
 EMBED = EmbedParams("cpu", "fp32", 16, 0)
@@ -39,10 +39,10 @@ EMBED = EmbedParams("cpu", "fp32", 16, 0)
 def digits(tmp_path: Path) -> Prepared:
     found = array_sets.load_digits()
     parts = [PreparedSplit(p.images[:60], p.labels[:60], p.ids[:60]) for p in (found.train, found.test)]
-    dataset_file.write(
+    write_dataset(
         tmp_path / "d.h5", parts[0], parts[1], class_names=found.class_names, name="digits", max_per_class=0
     )
-    return dataset_file.read(tmp_path / "d.h5")
+    return read_dataset(tmp_path / "d.h5")
 
 
 def test_a_local_model_is_read_again_and_a_random_one_is_not(
@@ -108,17 +108,17 @@ def test_a_speed_is_measured_once_and_then_remembered(
 ) -> None:
     model = backbone_cache.resolved(local(tiny_clip))
     clock = iter([0.0, 0.7, 1.0, 1.2, 2.0, 2.4])  # batches of 0.7, 0.2 and 0.4 seconds
-    monkeypatch.setattr(backbone_cost.time, "perf_counter", lambda: next(clock))
-    assert backbone_cost.images_per_second(*model, embed=EMBED) == pytest.approx(16 / 0.2)
-    assert backbone_cost.images_per_second(*model, embed=EMBED) == pytest.approx(16 / 0.2)
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    assert images_per_second(*model, embed=EMBED) == pytest.approx(16 / 0.2)
+    assert images_per_second(*model, embed=EMBED) == pytest.approx(16 / 0.2)
     with pytest.raises(StopIteration):
-        backbone_cost.images_per_second(*model, embed=replace(EMBED, batch_size=8))
+        images_per_second(*model, embed=replace(EMBED, batch_size=8))
 
 
 def test_sizes_are_those_of_the_loaded_model(tiny_clip: Path) -> None:
     model, folder = backbone_cache.resolved(local(tiny_clip))
     state = safetensors.torch.load_file(tiny_clip / WEIGHTS_FILE)
-    assert backbone_cost.size(model, folder, dimension=32) == {
+    assert size(model, folder, dimension=32) == {
         "n_parameters": sum(tensor.numel() for tensor in state.values()),
         "n_image_parameters": sum(t.numel() for name, t in state.items() if name.startswith("visual.")),
         "n_bytes": (tiny_clip / WEIGHTS_FILE).stat().st_size,

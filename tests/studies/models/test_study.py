@@ -14,7 +14,7 @@ import pytest
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.methods import linear_probe
 from clipcifar.methods.linear_probe import LinearProbeParams
-from clipcifar.store import dataset as dataset_file
+from clipcifar.store.dataset import read_dataset, write_dataset
 from clipcifar.store.model import ModelParams
 from clipcifar.studies.models import page as report, study as model_study, table as model_table
 from clipcifar.studies.models.params import OWN, ModelsParams, listed, named
@@ -211,10 +211,10 @@ def test_a_dataset_or_split_of_other_images_is_refused(
     if other == "splits":
         rewrite(tmp_path / "splits.h5", "splits", dataset_digest="ab")
     else:
-        found = dataset_file.read(tmp_path / "dataset.h5")
+        found = read_dataset(tmp_path / "dataset.h5")
         found.train.labels[:2] = found.train.labels[1::-1]
         about: dict[str, Any] = {"class_names": found.class_names, "name": "made", "max_per_class": 0}
-        dataset_file.write(tmp_path / "dataset.h5", found.train, found.test, **about)
+        write_dataset(tmp_path / "dataset.h5", found.train, found.test, **about)
     entry = {"name": f"local-dir:{DEMO}", "pretrained": None, "path": str(DEMO)}
     embed = {"device": "cpu", "precision": "fp32", "batch_size": 16, "workers": 0}
     settings = {**study_pages.SETTINGS, "models": {"others": {"demo": entry}}, "embed": embed}

@@ -11,8 +11,8 @@ import pytest
 
 from clipcifar.core.errors import ConfigError
 from clipcifar.evaluation.names import METHODS
-from clipcifar.store import embeddings as store
 from clipcifar.store.dataset import Prepared, PreparedSplit
+from clipcifar.store.embeddings import read_images
 from clipcifar.store.predictions import read_predictions
 from clipcifar.studies.near_duplicates import (
     findings,
@@ -239,7 +239,7 @@ def test_the_study_runs_aside_and_its_share_recomputes(workspace: Workspace) -> 
     assert workspace.executed() == ["near_duplicates"]
     folder = workspace.folder
     written = json.loads((folder / "data/studies/near_duplicates/metrics.json").read_text())
-    images = store.read_images(folder / "data/embeddings/images.h5")
+    images = read_images(folder / "data/embeddings/images.h5")
     best = (images.test.embeddings @ images.train.embeddings.T).max(axis=1)
     assert written["n_duplicates"] == int((best >= 0.99).sum()) > 0
     probe = read_predictions(folder / "data/predictions/linear_probe.h5")

@@ -10,9 +10,9 @@ import torch
 from clipcifar.core.files import sha256_of, source_sha256
 from clipcifar.embeddings import provenance
 from clipcifar.methods.trained.mlp_probe import MLPProbe
-from clipcifar.store import dataset as dataset_file, embeddings as store, heads
-from clipcifar.store.dataset import Prepared
-from clipcifar.store.embeddings import ImageEmbeddings
+from clipcifar.store import heads
+from clipcifar.store.dataset import Prepared, read_dataset
+from clipcifar.store.embeddings import ImageEmbeddings, read_images
 from clipcifar.store.inputs import check_embedded, train_val_of
 from clipcifar.store.model import ModelDescription, check_described, check_weights
 from clipcifar.store.splits import TrainVal
@@ -52,7 +52,7 @@ class Inputs:
 
 def read(dataset_path: Path, weights: Path, model_path: Path, images_path: Path, splits_path: Path) -> Inputs:
     """Read and verify; DataError where the embeddings are not of this dataset and these weights."""
-    dataset, images = dataset_file.read(dataset_path), store.read_images(images_path)
+    dataset, images = read_dataset(dataset_path), read_images(images_path)
     description = ModelDescription.read(model_path)
     check_described(images.attributes, description)
     check_weights(description, weights)

@@ -52,7 +52,7 @@ class ImageTower(nn.Module):
         return F.normalize(features.float(), dim=-1)
 
 
-def load(folder: Path, device: torch.device, *, precision: Precision) -> ImageTower:
+def load_image_tower(folder: Path, device: torch.device, *, precision: Precision) -> ImageTower:
     """Load the image tower from a folder in open_clip's format.
 
     Raises:
