@@ -3,11 +3,14 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import sys
 from pathlib import Path
 
 # Small matrices on shared machines: more threads only get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("DVC_NO_ANALYTICS", "1")
+# As `make` and an activated environment have it, whoever starts pytest.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -39,7 +42,7 @@ TINY_CONFIG = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--edits", type=int, default=6, help="random edits of params.yaml in test_soak.py")
+    parser.addoption("--edits", type=int, default=6, help="random edits of test_soak.py by night")
     parser.addoption(
         "--fuzz-minutes", default=0, help="of each search in tests/faults/test_fuzz.py; 0 is one short round"
     )
