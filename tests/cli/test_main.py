@@ -69,7 +69,7 @@ def test_a_reader_who_leaves_early_gets_no_traceback(metrics: Path) -> None:
     assert process.stderr is not None
     assert process.stderr.read() == ""
     process.stderr.close()
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=PATIENCE_S) == 0
 
 
 NARROW = (

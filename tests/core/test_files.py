@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from clipcifar.core import files
 from clipcifar.core.errors import DataError, EnvironmentFault
+from tests.support.waiting import PATIENCE_S
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -84,7 +85,7 @@ def test_source_sha256_is_of_any_source_and_its_name_but_not_of_where_it_lies(
 
 
 @given(content=st.binary(max_size=300))
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30)
 def test_bytes_come_back_and_nothing_else_is_left(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "deep" / "er" / "x.bin"
     files.write_atomically(path, content)
@@ -246,7 +247,11 @@ def test_a_file_size_limit_is_an_ordinary_error_for_plain_bytes_and_for_a_contai
     # The file that `make coverage` has every process write may not grow either.
     environment = {name: value for name, value in os.environ.items() if name != "COVERAGE_PROCESS_CONFIG"}
     done = subprocess.run(
-        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, timeout=60, env=environment
+        [sys.executable, "-c", script, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        env=environment,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == ["4 True True"] * 2

@@ -24,6 +24,7 @@ NAMES = ("gaussian_noise", "darkness")
 
 
 @pytest.mark.pipeline
+@pytest.mark.nightly  # two studies by day: few_shot and finetune
 def test_the_study_runs_beside_the_pipeline_and_its_numbers_hold(workspace: Workspace) -> None:
     chosen = {"names": list(NAMES), "severities": [2, 5], "max_per_class": None}
     workspace.edit(lambda settings: settings["corruptions"].update(chosen))

@@ -36,7 +36,7 @@ from tests.support.synthetic import unit
 # --- from_counts ---------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 60), st.integers(0, 30), st.integers(0, 5))
 def test_counted_images_compare_as_the_images_do(
     only_a: int, only_b: int, both: int, neither: int, seed: int

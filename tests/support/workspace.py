@@ -14,6 +14,7 @@ import yaml
 
 from clipcifar.project.studies import HIDING, all_studies
 from clipcifar.prompts.save import overlay
+from tests.support.waiting import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 _COPIED = (
@@ -128,7 +129,7 @@ class Workspace:
 
     def command(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=300
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=PATIENCE_S
         )
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done

@@ -328,6 +328,7 @@ def test_the_page_says_every_verdict_and_marks_the_test_curves(done: Path) -> No
 
 
 @pytest.mark.pipeline
+@pytest.mark.nightly  # two studies by day: few_shot and finetune
 def test_the_study_by_a_real_dvc(workspace: Workspace) -> None:
     workspace.start_study("ensemble")
     assert workspace.executed() == ["ensemble"]

@@ -300,6 +300,7 @@ def test_the_page_shows_every_backbone_and_runs_nothing_of_its_names() -> None:
 
 
 @pytest.mark.pipeline
+@pytest.mark.nightly  # two studies by day: few_shot and finetune
 def test_the_study_runs_by_itself_and_once(workspace: Workspace, tmp_path: Path, tiny_clip: Path) -> None:
     near = shifted(DEMO, tmp_path / "near", seed=3)
     others = {

@@ -237,6 +237,7 @@ def test_no_twin_at_all_and_nothing_else_at_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.pipeline
+@pytest.mark.nightly  # two studies by day: few_shot and finetune
 def test_the_study_runs_aside_and_its_share_recomputes(workspace: Workspace) -> None:
     workspace.edit(lambda settings: settings["near_duplicates"].update(threshold=0.99))
     workspace.repro()
