@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import PATIENCE_S
 from tests.support.workspace import ROOT
 
 # $2 of `-c` is what .ci/venv asks: answered by this Python under another version, perhaps without venv.
@@ -57,7 +58,7 @@ class Machine:
             env={"PATH": str(self.bin)},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE_S,
         )
         return done.returncode, [line for line in done.stderr.splitlines() if not line.startswith("make:")]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import PATIENCE_S
 from tests.support.workspace import ROOT
 
 COMMANDS = ("show", "compare", "try", "search", "models", "verify", "doctor")
@@ -26,7 +27,7 @@ def run(program: str | Path, *arguments: str | Path, cwd: Path) -> subprocess.Co
     path = os.pathsep.join([str(Path(program).parent), str(Path(sys.executable).parent), os.environ["PATH"]])
     command = [str(part) for part in (program, *arguments)]
     environment = {**ENVIRONMENT, "PATH": path}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 def pip(environment: Path, *arguments: str | Path) -> None:

@@ -25,9 +25,9 @@ from clipcifar.project.studies import (
     find_study,
     overview_of_studies,
 )
+from tests.support.waiting import PATIENCE_S
 from tests.support.workspace import NOT_RUN, ROOT
 
-WAIT = 60  # s that no step comes near
 
 
 def _stage(name: str, script: str, deps: list[str]) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def _command(repository: Path, *words: str, **options: Any) -> subprocess.Popen[
 def _started(repository: Path) -> int:
     """Wait for the stage to say which process it is."""
     file = repository / "stage.pid"
-    end = time.monotonic() + WAIT
+    end = time.monotonic() + PATIENCE_S
     while not (file.is_file() and file.read_text()):
         assert time.monotonic() < end, "the stage did not start"
         time.sleep(0.02)
@@ -96,7 +96,7 @@ def _started(repository: Path) -> int:
 
 def _wait_for_end(process: int) -> None:
     """Also of one that nobody has asked for its exit code: the command line of such a one is empty."""
-    end = time.monotonic() + WAIT
+    end = time.monotonic() + PATIENCE_S
     with suppress(FileNotFoundError, ProcessLookupError):
         while Path(f"/proc/{process}/cmdline").read_bytes():
             assert time.monotonic() < end, "the stage lives on"
@@ -162,7 +162,7 @@ def test_a_signal_ends_dvc_and_its_stage_and_hides_the_study(repository: Path, a
         with pytest.raises(EnvironmentFault, match="running the study single"):
             study.run()
         process.send_signal(asked)
-        _, said = process.communicate(timeout=WAIT)
+        _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 128 + asked
     _wait_for_end(stage)
     assert _state(study) == (False, False)
@@ -177,7 +177,7 @@ def test_what_a_killed_run_leaves_is_a_problem_that_the_named_command_mends(repo
         process.kill()
         group = os.getpgid(stage)  # DVC and its stage live on
         os.killpg(group, signal.SIGKILL)
-        process.communicate(timeout=WAIT)
+        process.communicate(timeout=PATIENCE_S)
     _wait_for_end(stage)
     study = find_study(repository, "single")
     assert _state(study) == (True, False)
@@ -185,7 +185,7 @@ def test_what_a_killed_run_leaves_is_a_problem_that_the_named_command_mends(repo
     assert problem.where == str(study.folder)
     assert problem.fix == "clipcifar study"
     with _command(repository) as process:
-        listed, _ = process.communicate(timeout=WAIT)
+        listed, _ = process.communicate(timeout=PATIENCE_S)
     assert "no whole run of single is recorded, so it is hidden from DVC again" in listed
     assert _state(study) == (False, False)
     assert _problems(repository) == []
