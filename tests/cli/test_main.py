@@ -13,6 +13,7 @@ import pytest
 from clipcifar.cli import main as cli
 from clipcifar.core.errors import OUT_OF_MEMORY, ConfigError, DataError, EnvironmentFault
 from tests.support.command_line import run
+from tests.support.waiting import PATIENCE_S
 
 
 @pytest.mark.parametrize("arguments", [[], ["shwo"], ["show", "--perclass"], ["show", "extra"]])
