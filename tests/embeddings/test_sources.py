@@ -5,8 +5,6 @@ import hashlib
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
@@ -120,19 +118,6 @@ def test_workers_may_be_started_in_any_way(start_method: str, photos: Path) -> N
         next(batches)
     assert caught.value.where == str(photos / "4.png")
     assert multiprocessing.active_children() == []
-
-
-def test_a_stage_with_a_progress_bar_ends_without_a_word_of_pythons() -> None:
-    """Where workers are not forked, Python keeps a list of what processes share, and reads it out at last."""
-    script = (
-        "import multiprocessing, os\n"
-        "from clipcifar.core.progress import progress\n"
-        "multiprocessing.set_start_method('spawn')\n"
-        "with progress(total=1, unit='images', what='test') as bar: bar.update()\n"
-        "os._exit(0)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE_S)
-    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -126,6 +126,8 @@ def test_a_named_python_goes_before_all_and_is_checked_as_well(machine: Machine)
     code, (line,) = machine.setup("PYTHON=old")
     assert (code, machine.told()) == (2, [])
     assert "(old is 3.9)" in line
+    machine.add("shim", None)
+    assert "(shim does not run)" in machine.setup("PYTHON=shim")[1][0]
     assert machine.setup("PYTHON=mine") == (0, [])
     assert machine.told() == ["mine venv", "mine pip"]
 

@@ -29,7 +29,6 @@ from tests.support.waiting import PATIENCE_S
 from tests.support.workspace import NOT_RUN, ROOT
 
 
-
 def _stage(name: str, script: str, deps: list[str]) -> dict[str, Any]:
     command = f"{sys.executable} {script} {name}.txt"
     return {name: {"wdir": "../..", "cmd": command, "deps": [script, *deps], "outs": [f"{name}.txt"]}}
