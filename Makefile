@@ -1,5 +1,6 @@
 # make demo   the whole pipeline on small embedded data, in build/demo
-# make test   ruff, mypy and every test
+# make test   ruff, mypy and the tests, on all cores: eight minutes on two
+# make nightly the repetitions that make test leaves out: kills, flips, studies, views of their pages
 # make lint   ruff, mypy and make audit
 # make audit  known vulnerabilities of the pinned packages, where a network answers
 # make soak   50 random edits of params.yaml, each checked against a run from scratch; a quarter of an hour
@@ -8,18 +9,18 @@
 # make coverage  which lines and branches the tests run, stages in their own processes included
 # make bench  measure it beside what a user would run instead; half an hour
 # make clean  remove build/ and the virtual environment
+# PYTHON=…    which Python the virtual environment is of; without it one of 3.11 to 3.13 is looked for
 
-PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: setup demo test lint audit soak faults fuzz coverage bench clean
+.PHONY: setup demo test nightly lint audit soak faults fuzz coverage bench clean
 setup: $(VENV)/ready
 
 $(VENV)/ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
+	@.ci/venv $(VENV) $(PYTHON)
 	@echo "Installing the pinned packages into $(VENV): one to several minutes, most of it torch."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	touch $@
@@ -27,8 +28,15 @@ $(VENV)/ready: pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/python data/demo/walk.py build/demo
 
+# How many processes run tests; each takes up to 3 GB.
+WORKERS ?= auto
+TESTS := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --durations 20
+
 test: lint
-	$(BIN)/python -m pytest
+	$(TESTS) -m "not nightly"
+
+nightly: setup
+	$(TESTS) -m nightly
 
 audit: setup
 	$(BIN)/python .ci/audit.py
@@ -39,7 +47,7 @@ lint: setup audit
 	$(BIN)/mypy
 
 soak: setup
-	$(BIN)/python -m pytest -s tests/pipeline/test_soak.py --edits 50
+	$(BIN)/python -m pytest -s tests/pipeline/test_soak.py -m nightly --edits 50
 
 faults: setup
 	CLIPCIFAR_TEST_DVC_KILLS=10 CLIPCIFAR_TEST_FLIPS=2000 $(BIN)/python -m pytest -s tests/faults

@@ -12,16 +12,16 @@ from clipcifar.evaluation.words import interval, p_text, points
 from clipcifar.render.table import escape, markdown_table
 
 
-def _row(name: str, found: Paired, p_value: float) -> list[str]:
+def _row(name: str, paired: Paired, p_value: float) -> list[str]:
     return [
         name,
-        str(found.n),
-        f"{found.accuracy_a:.4f}",
-        f"{found.accuracy_b:.4f}",
-        points(found.difference, 2),
-        interval(found),
-        str(found.only_a),
-        str(found.only_b),
+        str(paired.n),
+        f"{paired.accuracy_a:.4f}",
+        f"{paired.accuracy_b:.4f}",
+        points(paired.difference, 2),
+        interval(paired),
+        str(paired.only_a),
+        str(paired.only_b),
         p_text(p_value),
     ]
 

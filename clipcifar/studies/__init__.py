@@ -11,5 +11,6 @@ Every study is laid out alike and offers the same names, so that whoever has rea
 
 What comes before `measure` (draws, mixes, towers, folds) is the study's own, in modules that are named for
 it. A study of two stages keeps findings and page in `judge/`, so that a change there makes nothing costly
-again. The scripts in `studies/<study>/` at the root read, call these, and print.
+again. The scripts stand beside their pipelines, in the top-level folder of the same name: they read, call
+these, and print.
 """

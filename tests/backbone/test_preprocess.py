@@ -112,7 +112,7 @@ def test_an_image_of_the_right_size_is_left_alone() -> None:
     assert torch.equal(fit(batch, Preprocess.from_config(BASE)), batch)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     height=st.integers(1, 90),
     width=st.integers(1, 90),

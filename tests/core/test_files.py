@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from clipcifar.core import files
 from clipcifar.core.errors import DataError, EnvironmentFault
+from tests.support.waiting import PATIENCE_S
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -59,19 +60,32 @@ def test_file_sha256_is_the_digest_of_the_bytes(tmp_path: Path) -> None:
     assert files.file_sha256(tmp_path / "x") == hashlib.sha256(content).hexdigest()
 
 
-def test_source_sha256_changes_with_any_of_the_sources_and_with_their_order(tmp_path: Path) -> None:
-    one, two = tmp_path / "one.py", tmp_path / "two.py"
-    one.write_text("x = 1")
-    two.write_text("y = 1")
-    before = files.source_sha256(one, two)
-    assert before == files.source_sha256(one, two)
-    assert before != files.source_sha256(two, one)
-    two.write_text("y = 2")
-    assert before != files.source_sha256(one, two)
+def test_source_sha256_is_of_any_source_and_its_name_but_not_of_where_it_lies(
+    tmp_path: Path,
+) -> None:
+    def digest(root: Path, **texts: str) -> str:
+        for name, text in texts.items():
+            path = root / "package" / "deep" / f"{name}.py"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        (root / "package" / "notes.txt").write_text(str(root))  # no code
+        (root / "beside.py").write_text("z = 1")
+        return files.source_sha256(root, "package", "beside.py")
+
+    before = digest(tmp_path / "a", one="x = 1", two="y = 1")
+    assert before == digest(tmp_path / "b", two="y = 1", one="x = 1")
+    assert before == files.source_sha256(tmp_path / "b", "beside.py", "package")
+    others = {
+        digest(tmp_path / "c", one="x = 1", two="y = 2"),
+        digest(tmp_path / "d", one="y = 1", two="x = 1"),
+        digest(tmp_path / "e", one="x = 1", two="y = 1", three=""),
+        files.source_sha256(tmp_path / "b", "package"),
+    }
+    assert len(others - {before}) == 4
 
 
 @given(content=st.binary(max_size=300))
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30)
 def test_bytes_come_back_and_nothing_else_is_left(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "deep" / "er" / "x.bin"
     files.write_atomically(path, content)
@@ -233,7 +247,11 @@ def test_a_file_size_limit_is_an_ordinary_error_for_plain_bytes_and_for_a_contai
     # The file that `make coverage` has every process write may not grow either.
     environment = {name: value for name, value in os.environ.items() if name != "COVERAGE_PROCESS_CONFIG"}
     done = subprocess.run(
-        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, timeout=60, env=environment
+        [sys.executable, "-c", script, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        env=environment,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == ["4 True True"] * 2

@@ -44,7 +44,7 @@ BREAKS = [" ", "\n", "\n  ", "\t", "\r", "\x85", "\u2028", "\ufeff", "\x00", ": 
 BLOCKS = ["&x ", "*x ", "!!int ", "|-\n", ">\n", "---\n", "...\n", "%YAML 1.1\n", "\U0001f408"]
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400, derandomize=True)
 @given(
     st.sampled_from(["k: ", "k:\n  ", ""]),
     st.lists(st.sampled_from(WORDS.split() + BREAKS + BLOCKS), max_size=7).map("".join),

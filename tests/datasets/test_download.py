@@ -22,6 +22,7 @@ from clipcifar.datasets.archives import Archive
 from clipcifar.store.dataset import Prepared, read_dataset
 from stages import download as download_stage, prepare as prepare_stage
 from tests.support.local_server import Server, serving
+from tests.support.waiting import PATIENCE_S
 
 # pooch leaves the socket of an answer that broke off to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -103,7 +104,9 @@ def test_the_check_accepts_the_digest_and_names_both_where_it_differs(server: Se
 @pytest.mark.parametrize("fault", [503, "cut", "stall"])
 def test_a_passing_fault_is_retried(server: Server, tmp_path: Path, fault: int | str) -> None:
     server.faults = [fault]
-    path = download.fetch(_archive(server), downloads=tmp_path, timeout_s=0.5)
+    path = download.fetch(
+        _archive(server), downloads=tmp_path, timeout_s=2.0 if fault == "stall" else PATIENCE_S
+    )
     assert path.read_bytes() == CONTENT
     assert len(server.requests) == 2
 
@@ -117,8 +120,9 @@ def test_a_lasting_fault_ends_after_bounded_tries_with_the_manual_way(
         server.files["/a.tar.gz"] = CONTENT[:-1] + b"x"
     else:
         server.faults = [fault] * 20
+    timeout_s = 0.3 if fault == "stall" else PATIENCE_S
     with pytest.raises(EnvironmentFault) as caught:
-        download.fetch(archive, downloads=tmp_path, retries=2, timeout_s=0.3)
+        download.fetch(archive, downloads=tmp_path, retries=2, timeout_s=timeout_s)
     assert caught.value.exit_code == 4
     message = str(caught.value)
     for part in (archive.url, str(tmp_path / "a.tar.gz"), "dataset.path", "make demo"):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 
 from clipcifar.core.errors import DataError, EnvironmentFault
@@ -123,7 +123,7 @@ def test_a_second_run_computes_nothing_again(tmp_path: Path) -> None:
     stops=st.lists(st.integers(0, 6), max_size=4),
     lost=st.sets(st.integers(0, 2)),
 )
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 def test_any_schedule_of_stops_and_lost_shards_gives_the_same_bytes(
     stops: list[int], lost: set[int], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

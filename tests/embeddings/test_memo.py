@@ -32,7 +32,7 @@ def same(found: dict[str, NDArray[np.float32]], wanted: dict[str, NDArray[np.flo
 
 
 @given(rows=st.dictionaries(st.text(), hnp.arrays(np.float32, st.integers(1, 5)), max_size=4))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_what_is_put_comes_back_bit_for_bit_in_a_later_run(
     rows: dict[str, NDArray[np.float32]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

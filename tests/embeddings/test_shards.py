@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
@@ -33,7 +33,7 @@ def shard_path(root: Path) -> Path:
     rows=hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=5)),
     start=st.integers(0, 10**9 - 6),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 def test_rows_come_back_bit_for_bit(rows: NDArray[np.float32], start: int, tmp_path: Path) -> None:
     shards = ShardFolder(tmp_path, FINGERPRINT)
     shards.write(start, start + len(rows), rows)

@@ -63,7 +63,7 @@ def noisy_scores(seed: int, *, n: int = 500, num_classes: int = 4) -> tuple[np.n
     return scores.astype(np.float32), labels
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000), st.floats(0.05, 50))
 def test_the_temperature_is_scipys_minimum(seed: int, scale: float) -> None:
     scores, labels = noisy_scores(seed)

@@ -33,7 +33,7 @@ def test_mcnemar_is_the_two_sided_binomial_test_symmetric_and_in_range(only_a: i
         assert p == pytest.approx(min(1.0, 2 * tail))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(st.integers(0, 60_000), st.integers(0, 60_000))
 def test_mcnemar_equals_scipys_binomial_test_and_is_never_0_however_many_images(
     only_a: int, only_b: int
@@ -46,7 +46,7 @@ def test_mcnemar_equals_scipys_binomial_test_and_is_never_0_however_many_images(
         assert p == pytest.approx(stats.binomtest(only_a, only_a + only_b).pvalue, rel=1e-6, abs=1e-300)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=50), st.integers(0, 3))
 def test_identical_predictions_give_p_1_and_no_difference(said: list[int], label: int) -> None:
     predicted, labels = np.array(said), np.full(len(said), label)
@@ -55,7 +55,7 @@ def test_identical_predictions_give_p_1_and_no_difference(said: list[int], label
     assert [item.p_holm for item in found.per_class] == [1]
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.data())
 def test_holm_is_monotone(p_values: list[float], data: st.DataObject) -> None:
     """A larger p value, or one more comparison, never makes any corrected one smaller."""

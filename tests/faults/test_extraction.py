@@ -26,8 +26,9 @@ from tests.support.faults import (
     shard_rows,
     start,
     succeeded,
-    wait_for,
 )
+from tests.support.nightly import repeated
+from tests.support.waiting import wait_for
 from tests.support.workspace import Workspace
 
 pytestmark = pytest.mark.pipeline
@@ -50,27 +51,26 @@ def images_of(workspace: Workspace) -> bytes | None:
     return path.read_bytes() if path.exists() else None
 
 
+@repeated("wanted", by_day=3, nightly=KILLS)
 def test_a_stage_killed_at_random_moments_ends_in_the_same_bytes_and_repeats_no_finished_shard(
-    small: Workspace, tmp_path: Path
+    small: Workspace, tmp_path: Path, wanted: int
 ) -> None:
     log = tmp_path / "log"
-    slow = {**SMALL, "log": str(log), "slow_s": 0.005, "slow_write_s": 0.003}
+    slow = {**SMALL, "log": str(log), "slow_s": 0.02, "slow_write_s": 0.003}
     succeeded(run(small, "embed_images", SMALL))
     undisturbed = images_of(small)
     (small.folder / IMAGES).unlink()
     with faults.WarmStage(small, "embed_images", slow) as stage:
         stage.start()
-        began = time.monotonic()
         assert stage.status() == 0
-        duration = time.monotonic() - began
         assert images_of(small) == undisturbed
         order = batches(log)
         assert [size for _, size in order] == [16] * 68 + [9]
         assert len({digest for digest, _ in order}) == len(order)
 
         rng = random.Random(0)
-        kills, completed, kept = 0, 0, 0
-        while kills < KILLS:
+        kills, completed, kept, amidst = 0, 0, 0, 0
+        while kills < wanted:
             (small.folder / IMAGES).unlink(missing_ok=True)  # as DVC does before it runs the stage again
             log.unlink(missing_ok=True)
             finished = {
@@ -80,7 +80,10 @@ def test_a_stage_killed_at_random_moments_ends_in_the_same_bytes_and_repeats_no_
             }
             kept += len(finished)
             process = stage.start()
-            time.sleep(rng.uniform(0, 0.6 * duration))
+            shards = len(shard_rows(small)) + rng.randrange(4)
+            while faults.is_running(process) and len(shard_rows(small)) < shards:
+                time.sleep(0.001)
+            time.sleep(rng.uniform(0, 0.1))  # a shard takes that long
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
             status = stage.status()
@@ -90,15 +93,17 @@ def test_a_stage_killed_at_random_moments_ends_in_the_same_bytes_and_repeats_no_
             assert images_of(small) in (None, undisturbed)
             assert status in (0, -signal.SIGKILL)
             kills += status != 0
+            amidst += status != 0 and len(shard_rows(small)) < 18
             completed += status == 0
             assert status or images_of(small) == undisturbed
     (small.folder / IMAGES).unlink(missing_ok=True)
     succeeded(run(small, "embed_images", SMALL))
     assert images_of(small) == undisturbed
     assert kept, "no kill left a finished shard"
+    assert amidst, "no kill fell into the work"
     assert litter(small.folder, faults.cache_of(small)) == []
     assert shard_rows(small) == []
-    print(f"{kills} kills, {completed} runs that were faster, {kept} batches not computed again")
+    print(f"{kills} kills, {amidst} amidst the work, {completed} faster, {kept} batches not computed again")
 
 
 def test_of_two_runs_at_once_one_works_and_the_other_names_it_before_it_loads_the_model(

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,14 @@ from clipcifar.store.embeddings import read_images
 from tests.support import faults
 from tests.support.faults import IMAGES
 from tests.support.stage_runs import Ended
+from tests.support.waiting import PATIENCE_S
 from tests.support.workspace import ROOT, Workspace
 
 pytestmark = pytest.mark.pipeline
 
-# Flips of the image embeddings, and of every other file: 2,000 of each by `make faults`.
+# Flips of the image embeddings and of every other file by night, 2,000 of each by `make faults`; and by day.
 FLIPS, OTHER_FLIPS = 2000, int(os.environ.get("CLIPCIFAR_TEST_FLIPS", "300"))
+FEW_FLIPS = 100
 # Every checked file of a run, and what reads it.
 READERS = {
     IMAGES: "images",
@@ -37,80 +38,28 @@ READERS = {
     "data/heads/linear_probe.h5": "head",
     "data/heads/projection.h5": "head",
 }
-MUTATIONS = textwrap.dedent(
-    """
-    import dataclasses, random, sys
-    from collections.abc import Mapping
-    from pathlib import Path
-    import numpy as np
-    from clipcifar.core.errors import DataError
-    from clipcifar.store import container, heads, splits
-    from clipcifar.store.dataset import read_dataset
-    from clipcifar.store.embeddings import read_images, read_texts
-    from clipcifar.store.predictions import read_predictions, read_set_predictions
 
-    def read_splits(path):
-        return splits.read_splits(path, IDS, dataset_digest=DIGEST)
 
-    source, target, flips = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[4])
-    reader = {
-        "images": read_images,
-        "texts": read_texts,
-        "dataset": read_dataset,
-        "splits": read_splits,
-        "predictions": read_predictions,
-        "set predictions": read_set_predictions,
-        "head": heads.read,
-    }[sys.argv[3]]
-    if reader is read_splits:
-        split = container.read(source, kind="splits")
-        IDS, DIGEST = container.decode_strings(split.arrays["ids"]), split.attributes["dataset_digest"]
-
-    def plain(value):
-        if isinstance(value, np.ndarray):
-            return (value.dtype.str, value.shape, value.tobytes())
-        if dataclasses.is_dataclass(value):
-            return [(field.name, plain(getattr(value, field.name))) for field in dataclasses.fields(value)]
-        if isinstance(value, Mapping):
-            return sorted((key, plain(item)) for key, item in value.items())
-        return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-    whole, wanted = source.read_bytes(), plain(reader(source))
-
-    def judge(label, content):
-        print(label, flush=True)  # the last line names the mutant that crashed the process
-        target.write_bytes(content)
-        try:
-            found = reader(target)
-        except DataError as error:
-            assert error.exit_code == 3 and error.where == str(target), error
-            return "refused"
-        assert plain(found) == wanted, "wrong data was accepted"
-        return "same"
-
-    rng = random.Random(0)
-    counts = {"refused": 0, "same": 0}
-    for _ in range(flips):
-        bit = rng.randrange(8 * len(whole))
-        mutant = bytearray(whole)
-        mutant[bit // 8] ^= 1 << bit % 8
-        counts[judge(f"bit {bit}", bytes(mutant))] += 1
-    lengths = {*range(0, 100), *range(0, len(whole), len(whole) // 200), *range(len(whole) - 100, len(whole))}
-    for length in sorted(lengths):
-        assert judge(f"length {length}", whole[:length]) == "refused", length
-    print("done", counts["refused"], counts["same"], len(lengths))
-    """
+@pytest.mark.parametrize(
+    ("path", "flips"),
+    [
+        *((path, FEW_FLIPS) for path in READERS),
+        *(
+            pytest.param(path, FLIPS if path == IMAGES else OTHER_FLIPS, marks=pytest.mark.nightly)
+            for path in READERS
+        ),
+    ],
 )
-
-
-@pytest.mark.parametrize("path", READERS)
 def test_no_bit_flip_and_no_truncation_of_a_real_file_gives_wrong_data_or_a_crash(
-    little: Workspace, tmp_path: Path, path: str
+    little: Workspace, tmp_path: Path, path: str, flips: int
 ) -> None:
-    flips = FLIPS if path == IMAGES else OTHER_FLIPS
-    command = [sys.executable, "-c", MUTATIONS, str(little.folder / path), str(tmp_path / "mutant")]
+    command = [sys.executable, "-m", "tests.support.mutants", str(little.folder / path)]
     done = subprocess.run(
-        [*command, READERS[path], str(flips)], cwd=ROOT, capture_output=True, text=True, timeout=300
+        [*command, str(tmp_path / "mutant"), READERS[path], str(flips)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
     )
     last = done.stdout.splitlines()[-1]
     assert done.returncode == 0, (last, done.stderr)

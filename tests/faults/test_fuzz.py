@@ -37,7 +37,7 @@ def hunt(strategy: st.SearchStrategy[Any], judge: Callable[[Any], str], *, minut
     for number in itertools.count():
 
         @seed(number)
-        @settings(max_examples=200, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=200, database=None, suppress_health_check=list(HealthCheck))
         @given(strategy)
         def attempt(value: Any) -> None:
             counts[judge(value)] += 1

@@ -23,6 +23,7 @@ from stages import download, embed_images, fetch_model, prepare
 from tests.datasets.test_decode import png_claiming
 from tests.support import stage_runs
 from tests.support.stage_runs import Ended
+from tests.support.waiting import PATIENCE_S
 from tests.support.workspace import Workspace, digits_params
 
 RNG = np.random.default_rng(0)
@@ -289,7 +290,7 @@ def test_a_pipe_does_not_keep_dvc_waiting(tmp_path: Path) -> None:
         env=workspace.environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     assert done.returncode != 0
     assert "test/b/pipe.png: not a file" in done.stderr

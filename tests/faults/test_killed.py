@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from tests.support import faults
+from tests.support.nightly import repeated
+from tests.support.waiting import wait_for
 from tests.support.workspace import ALL, Workspace, outputs
 
 pytestmark = pytest.mark.pipeline
 
-# The published bar is 10 for each kind, as `make faults` has it.
+# By night; by day one. The published bar is 10 for each kind, as `make faults` has it.
 KILLS = int(os.environ.get("CLIPCIFAR_TEST_DVC_KILLS", "2"))
 RWLOCK = ".dvc/tmp/rwlock"
 # DVC writes these two in place; killed just then, it leaves a file that it cannot read.
@@ -49,7 +51,7 @@ def out_of_the_way(workspace: Workspace, said: str) -> None:
             (workspace.folder / damaged).unlink()
             return
     assert "another run is extracting the same embeddings (process " in said, said
-    faults.wait_for(lambda: not living(workspace), what="the orphan")
+    wait_for(lambda: not living(workspace), what="the orphan")
 
 
 def started(workspace: Workspace, log: Path) -> subprocess.Popen[bytes]:
@@ -65,16 +67,17 @@ def started(workspace: Workspace, log: Path) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.parametrize("target", ["dvc", "group"])
+@repeated("wanted", by_day=1, nightly=KILLS)
 def test_a_repro_killed_at_random_moments_is_completed_by_the_next_with_the_same_bytes(
-    finished: Workspace, tmp_path: Path, target: str
+    finished: Workspace, tmp_path: Path, target: str, wanted: int
 ) -> None:
     workspace, log = Workspace.create(tmp_path / "w", {}), tmp_path / "log"
     shutil.copyfile(finished.folder / "params.yaml", workspace.folder / "params.yaml")
     rng = random.Random(target)
     # Kills fall into stages chosen at random, in their order, since what is finished is not run again.
-    moments = sorted(rng.sample(range(1, len(ALL)), KILLS))
+    moments = sorted(rng.sample(range(1, len(ALL)), wanted))
     kills, faster, busy = 0, 0, 0
-    while kills < KILLS:
+    while kills < wanted:
         process = started(workspace, log)
         while process.poll() is None and len(set(workspace.executed())) < moments[kills]:
             time.sleep(0.005)
@@ -85,7 +88,7 @@ def test_a_repro_killed_at_random_moments_is_completed_by_the_next_with_the_same
             process.kill()
         elif process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-            faults.wait_for(lambda: not living(workspace), what="the whole group")
+            wait_for(lambda: not living(workspace), what="the whole group")
         if process.wait() == -signal.SIGKILL:
             kills += 1
         elif process.returncode:
@@ -100,7 +103,7 @@ def test_a_repro_killed_at_random_moments_is_completed_by_the_next_with_the_same
             break
         out_of_the_way(workspace, log.read_text())
         busy += 1
-    faults.wait_for(lambda: not living(workspace), what="orphans")
+    wait_for(lambda: not living(workspace), what="orphans")
     assert outputs(workspace) == outputs(finished)
     assert faults.litter(workspace.folder, faults.cache_of(workspace)) == []
     workspace.repro()

@@ -14,6 +14,7 @@ import yaml
 from clipcifar.prompts.save import overlay
 from tests.support.import_closure import ROOT
 from tests.support.made import write_embeddings
+from tests.support.waiting import PATIENCE_S
 
 LIBRARY = sorted((ROOT / "clipcifar").rglob("*.py"))
 SCRIPTS = [*sorted((ROOT / "stages").glob("*.py")), *sorted((ROOT / "studies").rglob("*.py"))]
@@ -122,7 +123,9 @@ def test_only_project_imports_dvc_and_inside_functions() -> None:
 
 
 def test_nothing_is_loaded_or_run_that_the_source_does_not_name() -> None:
-    assert offenders(SOURCES, DYNAMIC | {"subprocess"}) == {}
+    assert offenders(SOURCES, DYNAMIC | {"subprocess"}) == {
+        "clipcifar/project/studies.py": {"subprocess", "subprocess.Popen"}  # `dvc repro`, in a list of words
+    }
     calls = [(name(path), node) for path in SOURCES for node in nodes(path) if isinstance(node, ast.Call)]
     wrong = []
     for path, call in calls:
@@ -184,7 +187,7 @@ def test_zero_shot_runs_to_its_end_without_torch_and_the_like(
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     assert (done.returncode == 0) == works, done.stderr
     assert (tmp_path / "m.json").exists() == works

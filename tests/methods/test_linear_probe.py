@@ -123,7 +123,7 @@ def test_no_converged_fit_is_an_error_that_names_the_setting() -> None:
     ),
     st.randoms(use_true_random=False),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_choice_is_a_naive_loops_whatever_the_order(
     items: list[tuple[float, int, bool]], random: object
 ) -> None:
@@ -248,7 +248,7 @@ def test_imbalance_of_999_to_1_runs_and_shows_in_the_balanced_accuracy(tmp_path:
     assert (written["accuracy"], written["balanced_accuracy"]) == (round(88 / 90, 5), round(1 / 3, 5))
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=12, derandomize=True)
 @given(st.permutations(range(4)), st.sampled_from([0.1, 1.0, 30.0]))
 def test_permuting_the_classes_permutes_the_predictions(order: list[int], c: float) -> None:
     """Class k of one problem is class order[k] of the other."""

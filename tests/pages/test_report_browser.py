@@ -11,25 +11,22 @@ import pytest
 from clipcifar.render.pictures import Pictures
 from clipcifar.report import page
 from tests.support import browser as browsing, finished_run
+from tests.support.once import made_once
 
 pytestmark = browsing.needed
 TEMPLATES = ["a photo of a {classname} " + "that goes on and on " * 8, "unbroken" * 20 + " {classname}"]
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with browsing.launched() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
+    return made_once(tmp_path_factory, "report", _write) / "index.html"
+
+
+def _write(folder: Path) -> None:
     finished_run.write(folder, class_names=browsing.LONG, templates=TEMPLATES)
     found = finished_run.read(folder)
     html = page.render(found, Pictures(found.dataset.test, folder), split="10 % val, seed 0")
     (folder / "index.html").write_text(html, encoding="utf-8")
-    return folder / "index.html"
 
 
 @pytest.fixture(params=browsing.VIEWS, ids=str)

@@ -9,25 +9,25 @@ from typing import Any
 import pytest
 
 from tests.support import browser as browsing, study_pages
+from tests.support.once import made_once
 
 pytestmark = browsing.needed
-LOOKS = [(study, *view) for study in study_pages.STUDIES for view in browsing.VIEWS]
-EXAMINED = [(study, *view) for study in study_pages.STUDIES for view in ((390, "dark"), (1440, "light"))]
+BY_DAY = ((390, "dark"), (1440, "light"))  # every width and every theme
+EXAMINED = [(study, *view) for study in study_pages.STUDIES for view in BY_DAY]
+LOOKS = [
+    pytest.param((study, *view), marks=() if view in BY_DAY else pytest.mark.nightly)
+    for study in study_pages.STUDIES
+    for view in browsing.VIEWS
+]
 PICTURES = {"label_errors": 1, "near_duplicates": 2, "corruptions": 2}  # at least; the others have none
 NAMES_CLASSES = {"label_errors", "near_duplicates", "finetune"}
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with browsing.launched() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("studies")
-    study_pages.write(made, class_names=browsing.LONG)
-    return made
+    return made_once(
+        tmp_path_factory, "studies", lambda made: study_pages.write(made, class_names=browsing.LONG)
+    )
 
 
 @pytest.fixture(scope="module", params=LOOKS, ids=lambda look: "-".join(map(str, look)))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from clipcifar.datasets import array_sets
+from tests.support.waiting import PATIENCE_S
 from tests.support.workspace import ROOT, TEXT_SIDE
 
 pytestmark = pytest.mark.pipeline
@@ -37,7 +38,7 @@ def test_the_walk_runs_changes_a_prompt_and_shows_the_difference(tmp_path: Path)
     before = _listing(ROOT)
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     command = [sys.executable, str(ROOT / "data/demo/walk.py"), str(tmp_path / "demo")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stdout + done.stderr
     first, second = done.stdout.split("$ dvc status")
     ran = re.findall(r"Running stage '(\w+)'", first)

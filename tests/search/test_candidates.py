@@ -127,7 +127,7 @@ def test_the_same_template_with_other_names_is_another_candidate() -> None:
     assert [candidate.template for candidate in found].count("the {classname}.") == 2
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.sampled_from(["photo", "more", "scenes", "synonyms", "pool"]), unique=True, min_size=1),
 )
@@ -252,7 +252,7 @@ def test_one_synonym_for_one_class_is_enough_for_sentences_of_its_own() -> None:
     assert chosen_set(offered(same=same))["template_mode"] == "shared"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 6), unique=True, min_size=1))
 def test_the_set_expands_to_exactly_what_its_members_say(picked: list[int]) -> None:
     """Through params.yaml's own form and text, in any order of the members, `sea_lion` among the classes."""

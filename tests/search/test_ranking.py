@@ -62,7 +62,7 @@ def integers(
 # --- tally ---------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 100_000), st.sampled_from([2, 3, 10]))
 def test_the_tally_is_a_loop_over_templates_and_of_equal_scores_the_first_class_wins(
     seed: int, num_classes: int

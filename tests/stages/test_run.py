@@ -20,6 +20,7 @@ from clipcifar.prompts.params import PromptsParams
 from clipcifar.prompts.sets import expand_sets
 from stages import prompts
 from tests.support.import_closure import ROOT
+from tests.support.waiting import PATIENCE_S
 
 CIFAR = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
@@ -255,7 +256,7 @@ def test_an_interrupted_stage_says_so_and_nothing_else(folder: Path) -> None:
     )
     writer = os.open(folder / "classes.json", os.O_WRONLY)  # returns when the stage has begun to read
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=PATIENCE_S)
     os.close(writer)
     assert process.returncode == 130
     assert stderr == "interrupted\n"

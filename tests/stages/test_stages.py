@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.import_closure import ROOT
+from tests.support.waiting import PATIENCE_S
 
 LIBRARY = sorted((ROOT / "clipcifar").rglob("*.py"))
 
@@ -17,7 +18,9 @@ LIBRARY = sorted((ROOT / "clipcifar").rglob("*.py"))
 def _run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", *arguments]
     variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=100)
+    return subprocess.run(
+        command, cwd=folder, env=variables, capture_output=True, text=True, timeout=PATIENCE_S
+    )
 
 
 @pytest.fixture

@@ -14,13 +14,14 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from clipcifar.core import files
 from clipcifar.core.errors import DataError, EnvironmentFault
 from clipcifar.store import container
+from tests.support.waiting import PATIENCE_S
 
 DTYPES = st.sampled_from(["<f4", "<f8", "<f2", "|u1", "<i8", "<i4", ">i2", "|b1", "|S3", "|S1"])
 ARRAYS = DTYPES.flatmap(
@@ -60,7 +61,7 @@ def refused(path: Path, *, match: str, kind: str = "thing") -> DataError:
 
 
 @given(arrays=st.dictionaries(NAMES, ARRAYS, max_size=4), attributes=ATTRIBUTES)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 def test_whatever_is_written_comes_back_bit_for_bit(
     arrays: dict[str, NDArray[Any]], attributes: dict[str, files.Attribute], tmp_path: Path
 ) -> None:
@@ -118,7 +119,7 @@ def test_another_process_another_day_writes_the_same_bytes(tmp_path: Path) -> No
     )
     environment = {**os.environ, "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}
     command = [sys.executable, "-c", script, str(tmp_path / "b.h5")]
-    subprocess.run(command, check=True, env=environment, timeout=60)
+    subprocess.run(command, check=True, env=environment, timeout=PATIENCE_S)
     assert write_small(tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
 
 
@@ -269,7 +270,7 @@ MUTATION_SCRIPT = textwrap.dedent(
 def test_no_bit_flip_and_no_truncation_gives_wrong_data_or_a_crash(tmp_path: Path) -> None:
     source = write_small(tmp_path / "x.h5")
     command = [sys.executable, "-c", MUTATION_SCRIPT, str(source), str(tmp_path / "mutant.h5")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
     last = done.stdout.splitlines()[-1:]
     assert (done.returncode, last) == (0, ["done"]), (last, done.stderr)
     flips = next(line for line in done.stdout.splitlines() if line.startswith("flips"))

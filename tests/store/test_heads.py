@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
@@ -22,7 +22,7 @@ ARRAYS = st.dictionaries(
 
 
 @given(arrays=ARRAYS)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 def test_a_head_comes_back_bit_for_bit_with_what_it_was_trained_on(
     arrays: dict[str, NDArray[Any]], tmp_path: Path
 ) -> None:

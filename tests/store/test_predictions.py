@@ -67,7 +67,7 @@ def recomputed(path: Path) -> dict[str, Any]:
     hnp.arrays(np.float32, (N, 3), elements=st.floats(-100, 100, width=32))
     | hnp.arrays(np.float64, (N, 3), elements=st.sampled_from([0.0, 1.0, 1.0 + 1e-12, 0.3]))
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_metrics_recompute_exactly_from_the_stored_predictions(
     tmp_path_factory: pytest.TempPathFactory, scores: NDArray[Any]
 ) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.waiting import PATIENCE_S, wait_for
+
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 needed = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
 
@@ -25,7 +27,9 @@ def launched() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        opened = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=1000 * PATIENCE_S
+        )
         yield opened
         opened.close()
 
@@ -34,6 +38,7 @@ def launched() -> Iterator[Any]:
 def shown(browser: Any, path: Path, width: int, theme: str, **options: Any) -> Iterator[Any]:
     """A page of the browser that shows a file; `said` and `asked` are its messages and its requests."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme, **options)
+    context.set_default_timeout(1000 * PATIENCE_S)
     page = context.new_page()
     page.said, page.asked = [], []
     page.on("console", lambda message: page.said.append(message.text))
@@ -93,9 +98,5 @@ def violations(page: Any) -> list[Any]:
 
 
 def wait_until(page: Any, condition: str) -> None:
-    """Assert that an expression comes true within two seconds, in small steps."""
-    for _ in range(40):
-        if page.evaluate(condition):
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError(condition)
+    """Return when an expression has come true."""
+    wait_for(lambda: bool(page.evaluate(condition)), what=condition)  # the page's policy allows no eval

@@ -9,8 +9,6 @@ import os
 import shlex
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -19,6 +17,7 @@ import yaml
 
 from tests.support import stage_runs
 from tests.support.stage_runs import Ended
+from tests.support.waiting import PATIENCE_S
 from tests.support.workspace import ROOT, Workspace
 
 HOOKS = ROOT / "tests" / "support" / "fault_hooks"
@@ -67,7 +66,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """The stage from its start to its end."""
     with start(workspace, stage, fault, **options) as process:
-        stdout, stderr = process.communicate(timeout=120)
+        stdout, stderr = process.communicate(timeout=PATIENCE_S)
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
@@ -133,13 +132,6 @@ class WarmStage:
         while not (line := self._server.stdout.readline()).strip().lstrip("-").isdecimal():
             assert line, "the warm stage has ended"  # what the stage itself prints is passed over
         return int(line)
-
-
-def wait_for(condition: Callable[[], bool], *, what: str, timeout_s: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.005)
 
 
 def is_running(process: int) -> bool:

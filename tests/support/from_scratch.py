@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from clipcifar.core import params
+from tests.support.waiting import PATIENCE_S
 from tests.support.workspace import ROOT, results_in
 
 
@@ -30,7 +31,7 @@ def computed(folder: Path, params_text: bytes) -> dict[str, bytes]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr
     return results_in(folder)

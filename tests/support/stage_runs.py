@@ -18,6 +18,7 @@ import yaml
 import stages
 from clipcifar.prompts.save import overlay
 from tests.support.import_closure import ROOT
+from tests.support.waiting import PATIENCE_S
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,14 @@ def run(main: Callable[..., None], *paths: str | Path, folder: Path) -> Ended:
 
 
 def process(stage: str, *paths: str | Path, folder: Path, **limits: Any) -> Ended:
-    """Run a stage as a process of its own; it must end within a minute."""
+    """Run a stage as a process of its own, to its end."""
     done = subprocess.run(
         [sys.executable, "-m", f"stages.{stage}", *map(str, paths)],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         **limits,
     )
     assert "Traceback" not in done.stderr, done.stderr

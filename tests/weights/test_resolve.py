@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import struct
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -315,10 +314,8 @@ def test_a_hub_that_never_answers_is_given_up_after_bounded_waits(
     """Left to itself, the hub's client goes on for minutes."""
     monkeypatch.setattr("clipcifar.weights.hub.TIMEOUT_S", 0.2)
     hub.faults = ["stall"] * 50
-    started = time.monotonic()
     assert "timed out" in _refused(_model("hf-hub:org/tiny"), tmp_path, EnvironmentFault)
-    assert time.monotonic() - started < 10
-    assert len(_asked(hub, CONFIG_FILE)) == TRIES
+    assert len(_asked(hub, CONFIG_FILE)) == len(hub.requests) == TRIES
 
 
 def test_weights_that_break_off_are_an_environment_fault(hub: Server, tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_the_formats_own_reader_takes_the_last_of_two_entries(tmp_path: Path) ->
         max_size=5,
     )
 )
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 def test_whatever_the_library_writes_passes(
     tmp_path_factory: pytest.TempPathFactory, tensors: dict[str, tuple[torch.dtype, list[int]]]
 ) -> None:
@@ -118,7 +118,7 @@ def test_whatever_the_library_writes_passes(
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 def test_what_passes_the_formats_own_reader_takes_too(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:

@@ -42,7 +42,7 @@ def render(
         verdicts=verdicts(found, timing["images_per_s"]),
         sections=[*sections, _cost(entries, timing), _models(descriptions)],
         attributes=attributes,
-        commands=["dvc repro studies/models/dvc.yaml", "clipcifar models"],
+        commands=["clipcifar study models", "clipcifar models"],
     )
 
 

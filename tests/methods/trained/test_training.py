@@ -129,7 +129,7 @@ def naive_early_stopping(keys: list[tuple[float, float]], *, patience: int) -> t
     st.lists(st.tuples(st.integers(0, ROWS), st.sampled_from([0.5, 1.0, 2.0])), min_size=2, max_size=15),
     st.integers(1, 5),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_early_stopping_is_a_naive_loops_and_keeps_the_state_of_the_best_epoch(
     script: list[tuple[int, float]], patience: int
 ) -> None:

@@ -299,6 +299,7 @@ def test_the_page_shows_every_backbone_and_runs_nothing_of_its_names() -> None:
 
 
 @pytest.mark.pipeline
+@pytest.mark.nightly  # two studies by day: few_shot and finetune
 def test_the_study_runs_by_itself_and_once(workspace: Workspace, tmp_path: Path, tiny_clip: Path) -> None:
     near = shifted(DEMO, tmp_path / "near", seed=3)
     others = {
@@ -308,7 +309,7 @@ def test_the_study_runs_by_itself_and_once(workspace: Workspace, tmp_path: Path,
     workspace.edit(lambda settings: settings["models"].update(others=others))
     workspace.repro()
     assert workspace.executed() == []
-    workspace.repro("studies/models/dvc.yaml")
+    workspace.start_study("models")
     assert workspace.executed() == ["models"]
     folder = workspace.folder / "data" / "studies" / "models"
     found = json.loads((folder / "metrics.json").read_text())

@@ -18,6 +18,7 @@ for _ in sys.stdin:
     process = os.fork()
     if not process:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        stages._STARTED_BY = stages._parents()  # this process: else it would take itself for an orphan
         stages.run(main)
     print(process, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
