@@ -79,8 +79,20 @@ def _problems(repository: Path) -> list[ClipcifarError]:
 def _command(repository: Path, *words: str, **options: Any) -> subprocess.Popen[str]:
     program = [sys.executable, "-c", "from clipcifar.cli.main import main; main()", "study", *words]
     return subprocess.Popen(
-        program, cwd=repository, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
+        program,
+        cwd=repository,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=_heed_signals,
+        **options,
     )
+
+
+def _heed_signals() -> None:
+    """As at a terminal: these tests may themselves have been started where signals are ignored, by `&`."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _started(repository: Path) -> int:
