@@ -9,8 +9,8 @@
 # make coverage  which lines and branches the tests run, stages in their own processes included
 # make bench  measure it beside what a user would run instead; half an hour
 # make clean  remove build/ and the virtual environment
+# PYTHON=…    which Python the virtual environment is of; without it one of 3.11 to 3.13 is looked for
 
-PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -20,7 +20,7 @@ export DVC_NO_ANALYTICS := 1
 setup: $(VENV)/ready
 
 $(VENV)/ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
+	@.ci/venv $(VENV) $(PYTHON)
 	@echo "Installing the pinned packages into $(VENV): one to several minutes, most of it torch."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	touch $@

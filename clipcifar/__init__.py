@@ -1,1 +1,1 @@
-"""CLIP image classification from cached embeddings."""
+"""CLIP image classification from cached embeddings; ARCHITECTURE.md has the order of the packages."""

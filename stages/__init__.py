@@ -34,7 +34,7 @@ gc.set_threshold(50_000)
 
 
 def _parents() -> tuple[int, ...]:
-    """The process that started this one; where that is a shell for one command, as DVC uses, its own too."""
+    """Who started this process; where that is a shell for one command (as DVC's on Debian), its own too."""
     found = [os.getppid()]
     with suppress(OSError, ValueError, IndexError):  # where there is no /proc, shells become their command
         while b"-c" in Path(f"/proc/{found[-1]}/cmdline").read_bytes().split(b"\0"):
@@ -46,7 +46,7 @@ _STARTED_BY = _parents()  # before a stage imports anything slow
 
 
 def nobody_waits() -> bool:
-    """Whether who started this process has died: a DVC that will not record this work, and repeat it."""
+    """Whether who started it has died: a DVC that will repeat this work, and wants shards and checkpoints."""
     return _parents() != _STARTED_BY
 
 

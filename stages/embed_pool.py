@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from clipcifar.backbone.params import EmbedParams
 from clipcifar.core import files, params
 from clipcifar.embeddings.sentences import SentenceEmbedder
+from clipcifar.project.dvc_cache import kept_objects
 from clipcifar.prompts import pool as prompt_pool
 from clipcifar.store.classes import read_classes
 from clipcifar.store.embeddings import write_texts
@@ -25,7 +27,8 @@ def main(
     files.require_writable(pool_path.parent)
     classes = read_classes(classes_path)
     pool = prompt_pool.expand(**classes)
-    embedder = SentenceEmbedder(ModelDescription.read(model_path), weights, embed.device)
+    kept = partial(kept_objects, Path(), pool_path)
+    embedder = SentenceEmbedder(ModelDescription.read(model_path), weights, embed.device, kept=kept)
     offered = len(pool.templates)
     pool = pool.only(set(embedder.fitting(pool.sentences)))
     embeddings, num_new = embedder.embed(dict.fromkeys(pool.sentences, "clipcifar/prompts/pool.py"))
@@ -40,8 +43,8 @@ def main(
             "prompt_set": prompt_pool.NAME,
         },
     )
-    kept = f"{len(pool.templates)} of {offered} templates fit the model"
-    print(f"{kept}; {len(pool.sentences):,} sentences, {num_new:,} of them new")
+    fitting = f"{len(pool.templates)} of {offered} templates fit the model"
+    print(f"{fitting}; {len(pool.sentences):,} sentences, {num_new:,} of them new")
 
 
 if __name__ == "__main__":

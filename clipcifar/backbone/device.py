@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
+from torch.amp.grad_scaler import GradScaler
 
 from clipcifar.backbone.params import DeviceName, Precision
 from clipcifar.core.errors import ConfigError, EnvironmentFault
@@ -68,9 +69,9 @@ def autocast(
     return torch.autocast("cuda", dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[precision])
 
 
-def gradient_scaler(device: torch.device, precision: Precision) -> torch.amp.GradScaler:
+def gradient_scaler(device: torch.device, precision: Precision) -> GradScaler:
     """Loss scaling for fp16, whose smallest number many gradients fall below; elsewhere it does nothing."""
-    return torch.amp.GradScaler(device.type, enabled=precision == "fp16" and device.type == "cuda")
+    return GradScaler(device.type, enabled=precision == "fp16" and device.type == "cuda")
 
 
 def upload(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -11,10 +11,14 @@ import platform
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clipcifar.backbone.params import DeviceName
 from clipcifar.core.errors import DataError, EnvironmentFault
 from clipcifar.core.files import cache_folder, read_json, sha256_of, write_json
+
+if TYPE_CHECKING:
+    import torch
 
 _DRIVER = Path("/proc/driver/nvidia/version")
 
@@ -44,3 +48,21 @@ def device_kind(name: DeviceName) -> str:
     with suppress(EnvironmentFault):  # it is only kept for speed
         write_json(known, {"kind": kind})
     return kind
+
+
+def confirmed(name: DeviceName, kind: str) -> torch.device:
+    """The device itself, of the kind that `device_kind` has told.
+
+    Raises:
+        ConfigError: the device asked for by name is not there.
+        EnvironmentFault: it is of another kind now, which the next run will know.
+    """
+    from clipcifar.backbone import device
+
+    found = device.choose(name, key="embed.device")
+    if found.type != kind:
+        forget()
+        raise EnvironmentFault(
+            f"the device was {kind} and is {found.type} now", fix="run the same command again"
+        )
+    return found

@@ -1,7 +1,7 @@
 """The frozen CLIP: load it, encode images, encode sentences.
 
-Only this module and `clipcifar.weights.resolve` import open_clip. The weights come from a folder in
-open_clip's own format, which `clipcifar.weights.resolve` has filled; nothing here asks a network.
+The weights come from a folder in open_clip's own format, which `clipcifar.weights.resolve` has
+filled; nothing here asks a network.
 """
 
 from __future__ import annotations

@@ -11,16 +11,16 @@ from clipcifar.evaluation.verdict import verdict
 from clipcifar.render.table import escape, markdown_table, p_text
 
 
-def _row(name: str, found: Paired, p_value: float) -> list[str]:
+def _row(name: str, paired: Paired, p_value: float) -> list[str]:
     return [
         name,
-        str(found.n),
-        f"{found.accuracy_a:.4f}",
-        f"{found.accuracy_b:.4f}",
-        f"{100 * found.difference:+.2f}",
-        f"{100 * found.low:+.2f} to {100 * found.high:+.2f}",
-        str(found.only_a),
-        str(found.only_b),
+        str(paired.n),
+        f"{paired.accuracy_a:.4f}",
+        f"{paired.accuracy_b:.4f}",
+        f"{100 * paired.difference:+.2f}",
+        f"{100 * paired.low:+.2f} to {100 * paired.high:+.2f}",
+        str(paired.only_a),
+        str(paired.only_b),
         p_text(p_value),
     ]
 

@@ -38,12 +38,15 @@ class Console:
         active: name of the prompt set that trials are compared with.
         params_path: where `:save` writes.
         dataset: name for a saved per-class set.
+        on: the images that trials are scored on until another split is asked for.
     """
 
-    def __init__(self, bench: Bench, *, active: str, params_path: Path, dataset: str) -> None:
+    def __init__(
+        self, bench: Bench, *, active: str, params_path: Path, dataset: str, on: SplitName = "train"
+    ) -> None:
         self._bench, self._active = bench, active
         self._params_path, self._dataset = params_path, dataset
-        self._on: SplitName = "train"
+        self._on: SplitName = on
         self._templates: list[str] | None = None
         self._sentences = bench.active_sentences
 

@@ -68,7 +68,7 @@ def made_by(study: str) -> Iterator[None]:
     try:
         yield
     except ClipcifarError as error:
-        error.fix = error.fix.replace("`dvc repro`", f"`dvc repro studies/{study}/dvc.yaml`")
+        error.fix = error.fix.replace("`dvc repro`", f"`clipcifar study {study}`")
         raise
 
 

@@ -20,7 +20,7 @@ from clipcifar.core.errors import DataError, EnvironmentFault
 
 _COPY_BYTES = 1 << 20
 Attribute = str | int | float | bool  # what a file of ours says about itself, one value a name
-CachePart = Literal["corruptions", "downloads", "embeddings", "extraction", "finetune", "models", "speeds"]
+CachePart = Literal["downloads", "embeddings", "extraction", "finetune", "models", "speeds"]
 
 
 def canonical_json(value: Any) -> str:
@@ -44,9 +44,18 @@ def file_digest(path: Path, algorithm: Literal["sha256", "md5"]) -> str:
         return hashlib.file_digest(stream, algorithm).hexdigest()
 
 
-def source_sha256(*paths: Path) -> str:
-    """Hex sha256 of source files, for fingerprints that must change with the code."""
-    return sha256_of([path.read_text(encoding="utf-8") for path in paths])
+def source_sha256(root: Path, *places: str) -> str:
+    """Hex sha256 of code by its relative paths, for fingerprints that must change with it.
+
+    Args:
+        root: what the places are relative to.
+        places: files, and folders with every module below them.
+    """
+    modules: set[Path] = set()
+    for place in (root / name for name in places):
+        modules.update(place.rglob("*.py") if place.is_dir() else [place])
+    texts = {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in modules}
+    return sha256_of(texts)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ SECTIONS = (
     *("few_shot", "ensemble", "models", "label_errors", "near_duplicates"),  # of the studies
     *("corruptions", "finetune"),
 )
-DATASETS = (  # the rows of datasets.REGISTRY
+DATASETS = (  # the rows of REGISTRY in datasets/registry.py
     "cifar10",
     "cifar100",
     "digits",

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import shutil
 import sys
+import threading
 from typing import Any
 
 from tqdm import tqdm
+
+# One process draws. tqdm's own lock is between processes: a stage's os._exit leaves its semaphore behind,
+# of which Python complains wherever workers are not forked.
+tqdm.set_lock(threading.RLock())
 
 
 def progress(*, total: int, initial: int = 0, unit: str, what: str) -> tqdm[Any]:

@@ -1,4 +1,7 @@
-"""Which dataset: the `dataset` section of params.yaml. The registry that it chooses from is `datasets.py`."""
+"""Which dataset: the `dataset` section of params.yaml.
+
+The registry that it chooses from is apart, in `registry.py`, so that a new dataset re-runs no extraction.
+"""
 
 from __future__ import annotations
 

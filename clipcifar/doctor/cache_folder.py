@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from clipcifar.core import files, first_use, run_lock
 from clipcifar.core.files import CachePart
@@ -16,7 +16,6 @@ from clipcifar.store.model import UNFINISHED
 STOPPED: dict[CachePart, str] = {"extraction": "stopped extractions", "finetune": "stopped trainings"}
 # What later runs read, and what it costs to do without.
 KEPT: dict[CachePart, tuple[str, str]] = {
-    "corruptions": ("embedded corruptions", "embedding them again"),
     "downloads": ("downloaded archives", "downloading them again"),
     "embeddings": ("embeddings of other backbones", "embedding the images again"),
     "models": ("other backbones", "fetching them again"),
@@ -32,6 +31,7 @@ def scratch(repository: Path, settings: Mapping[str, Any]) -> Found:
     for part, (what, cost) in KEPT.items():
         yield from _kept(files.cache_folder(part), what, cost)
     yield from _unfinished(files.cache_folder("models"))
+    yield from _unknown(files.cache_folder())
     folders = [*(repository / name for name in RESULTS), files.cache_folder()]
     left = [path for folder in folders for path in folder.rglob(".*.tmp") if files.is_abandoned(path)]
     if left:
@@ -69,6 +69,14 @@ def _unfinished(root: Path) -> Found:
     if left:
         size = _megabytes(path for folder in left for path in _content(folder))
         yield f"other backbones fetched in part: {len(left):,}, {size}; rm -rf {_quoted(left)}"
+
+
+def _unknown(root: Path) -> Found:
+    """Folders that no part of this version writes to."""
+    strange = [folder for folder in root.glob("*/") if folder.name not in get_args(CachePart)]
+    if strange:
+        size = _megabytes(path for folder in strange for path in _content(folder))
+        yield f"folders of other versions: {len(strange):,}, {size}; rm -rf {_quoted(strange)}"
 
 
 def _content(folder: Path) -> list[Path]:

@@ -28,6 +28,8 @@ from clipcifar.methods.linear_probe import LinearProbeParams
 from clipcifar.methods.trained.training import TrainingParams
 from clipcifar.project import dvc_cache, dvc_project, lockfile
 from clipcifar.project.outputs import check_outputs
+from clipcifar.project.root import find_root
+from clipcifar.project.studies import check_studies
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.prompts.sets import expand_sets
 from clipcifar.store.classes import read_classes
@@ -64,24 +66,20 @@ _SECTIONS: dict[str, Any] = {
 Check = Callable[[Path, Mapping[str, Any]], Found]
 
 
-def examine(repository: Path) -> Iterator[tuple[str, str | ClipcifarError]]:
-    """Run every check on a project folder; yields its name with what it found.
+def examine(folder: Path) -> Iterator[tuple[str, str | ClipcifarError]]:
+    """Run every check on the project of a folder; yields its name with what it found.
 
-    An error that two checks run into is told once. Without a readable params.yaml there is no more
-    to check than that.
+    An error that two checks run into is told once. Without a project, or a readable params.yaml, there
+    is no more to check than the environment.
     """
     yield from (("environment", found) for found in _packages())
-    told: set[str] = set()
-    if not (repository / "params.yaml").is_file():
-        yield (
-            "params.yaml",
-            ConfigError(
-                "there is no params.yaml",
-                where=str(repository),
-                fix="go to the project's folder; if this is it: git checkout HEAD -- params.yaml",
-            ),
-        )
+    try:
+        repository = find_root(folder)
+    except ConfigError as error:
+        yield "project", error
         return
+    yield "project", str(repository)
+    told: set[str] = set()
     try:
         settings = params.load(repository / "params.yaml")
     except ClipcifarError as error:
@@ -148,7 +146,8 @@ def _sources(repository: Path, settings: Mapping[str, Any]) -> Found:
     sections = ("dataset", "model", "corruptions")
     asked = {section: params.read(settings, section, _SECTIONS[section]).path for section in sections}
     given = {repository / path: section for section, path in asked.items()}
-    lost = [path for path in sources if not path.exists()]
+    # Those of params.yaml once more: DVC names none of a study that it does not see.
+    lost = [path for path in dict.fromkeys([*sources, *given]) if not path.exists()]
     for path in lost:
         if path in given and asked[given[path]] != params.NO_PATH:
             key = f"{given[path]}.path"
@@ -192,6 +191,7 @@ _CHECKS: dict[str, Check] = {
     "device": _device,
     "disk": _disk,
     "sources": _sources,
+    "studies": lambda repository, settings: check_studies(repository),
     "outputs": lambda repository, settings: check_outputs(repository),
     "dataset": doctor_files.dataset,
     "weights": doctor_files.weights,

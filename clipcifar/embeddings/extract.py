@@ -29,7 +29,8 @@ def extract(
     """Embed all images of `source`, going on from the shards of an earlier run.
 
     A shard ends where a batch ends, so a resumed run computes the same batches as one that was
-    never stopped, and returns the same bits.
+    never stopped, and returns the same bits. For the same reason the batch size is part of what
+    embeddings are filed under.
 
     Args:
         source: N images.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from clipcifar.backbone.params import EmbedParams
+from clipcifar.core.errors import EnvironmentFault
 from clipcifar.core.files import Attribute, source_sha256
 from clipcifar.store.dataset import Prepared
 from clipcifar.store.fields import class_names_attribute
@@ -13,10 +15,7 @@ from clipcifar.store.model import ModelDescription
 
 _PACKAGE = Path(__file__).parents[1]
 # The code and the libraries that turn pixels and sentences into numbers; read, not imported.
-_SOURCES = tuple(
-    _PACKAGE / name
-    for name in ("backbone/towers.py", "datasets/decode.py", "backbone/kernels.py", "backbone/preprocess.py")
-)
+_CODE = ("backbone", "datasets/decode.py")
 _LIBRARIES = ("torch", "torchvision", "open_clip_torch", "numpy", "pillow")
 
 
@@ -26,11 +25,11 @@ def embedding_attributes(
     """What images and sentences have in common: model, classes, device kind, code and libraries."""
     return {
         **model.attributes(),
-        **versions(),
+        **versions(model.libraries),
         "class_names": class_names_attribute(class_names),
         "device": device_kind,
         "normalised": True,
-        "source_sha256": source_sha256(*_SOURCES),
+        "source_sha256": source_sha256(_PACKAGE, *_CODE),
     }
 
 
@@ -45,6 +44,18 @@ def image_attributes(dataset: Prepared, embed: EmbedParams) -> dict[str, Attribu
     }
 
 
-def versions() -> dict[str, Attribute]:
-    """The libraries that turn pixels and sentences into numbers, as attributes."""
-    return {f"version_{name}": version(name) for name in _LIBRARIES}
+def versions(more: Iterable[str] = ()) -> dict[str, Attribute]:
+    """The libraries that turn pixels and sentences into numbers, as attributes.
+
+    Args:
+        more: what a model takes towers or its tokenizer from, besides (`ModelDescription.libraries`).
+
+    Raises:
+        EnvironmentFault: one of them is not installed.
+    """
+    try:
+        return {f"version_{name}": version(name) for name in (*_LIBRARIES, *more)}
+    except PackageNotFoundError as error:
+        raise EnvironmentFault(
+            f"this model needs {error.name}, which is not installed", fix=f"pip install {error.name}"
+        ) from error

@@ -1,27 +1,29 @@
 """Sentences to embeddings, each encoded once per model: from the memo, else by the text tower.
 
-The tower is loaded when the first new sentence comes, and then stays.
+The tower is loaded when the first new sentence comes, and then stays; without one torch is not imported.
+The memo is keyed by model, tokenizer, code, libraries and kind of device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar.backbone.device_kind import device_kind, forget
+from clipcifar.backbone.device_kind import confirmed, device_kind
 from clipcifar.backbone.params import DeviceName
-from clipcifar.core.errors import EnvironmentFault
+from clipcifar.core.errors import ClipcifarError
 from clipcifar.core.files import cache_folder
 from clipcifar.core.progress import progress
 from clipcifar.embeddings import provenance
 from clipcifar.embeddings.memo import Memo
 from clipcifar.store.container import fingerprint_of
-from clipcifar.store.embeddings import check_embeddings
+from clipcifar.store.embeddings import check_embeddings, read_texts
 from clipcifar.store.model import ModelDescription, check_weights
 
 if TYPE_CHECKING:
@@ -41,14 +43,23 @@ class SentenceEmbedder:
         model: what was resolved.
         weights: the folder that holds it.
         device: as params.yaml has it.
+        kept: finds the text embeddings that DVC keeps of an earlier run, perhaps on another machine; asked
+            where the memo does not know a sentence.
 
     Attributes:
         kind: the kind of device that sentences are embedded on.
         attributes: what determined an embedding besides its sentence; the class names are left empty.
     """
 
-    def __init__(self, model: ModelDescription, weights: Path, device: DeviceName) -> None:
-        self._model, self._weights, self._device = model, weights, device
+    def __init__(
+        self,
+        model: ModelDescription,
+        weights: Path,
+        device: DeviceName,
+        *,
+        kept: Callable[[], Mapping[str, Path]] = dict,
+    ) -> None:
+        self._model, self._weights, self._device, self._kept = model, weights, device, kept
         self.kind = device_kind(device)
         # The memo outlives class lists and sets: its key leaves them out.
         self.attributes = provenance.embedding_attributes(model, [], self.kind)
@@ -69,7 +80,7 @@ class SentenceEmbedder:
             DataError: the weights are not the ones that were described.
             EnvironmentFault: memory ran out; sentences that were embedded before it did are kept.
         """
-        known = self._memo.get(list(origins))
+        known = self._known(list(origins))
         new = [sentence for sentence in origins if sentence not in known]
         if new:
             known.update(self._encode(new, origins))
@@ -88,7 +99,7 @@ class SentenceEmbedder:
 
     def fitting(self, sentences: list[str]) -> list[str]:
         """Those of the sentences that fit the model's context; what was embedded before does."""
-        known = self._memo.get(sentences)
+        known = self._known(sentences)
         if len(known) == len(sentences):
             return sentences
         backbone = self.load()
@@ -97,6 +108,23 @@ class SentenceEmbedder:
             for text in sentences
             if text in known or backbone.count_tokens(text) <= backbone.context_length
         ]
+
+    def _known(self, sentences: list[str]) -> dict[str, NDArray[np.float32]]:
+        """Those of the sentences that were embedded before, here or wherever DVC's files are from."""
+        known = self._memo.get(sentences)
+        missing = set(sentences) - set(known)
+        if missing:
+            shared = {key: value for key, value in self.attributes.items() if key != "class_names"}
+            found: dict[str, NDArray[np.float32]] = {}
+            for path in self._kept().values():
+                with suppress(ClipcifarError):  # damaged or not readable: its sentences are embedded again
+                    texts = read_texts(path)
+                    if all(texts.attributes.get(key) == value for key, value in shared.items()):
+                        found.update(zip(texts.sentences, texts.embeddings, strict=True))
+            found = {sentence: row for sentence, row in found.items() if sentence in missing}
+            self._memo.put(found)
+            known.update(found)
+        return known
 
     def _encode(self, sentences: list[str], origins: Mapping[str, str]) -> dict[str, NDArray[np.float32]]:
         backbone = self.load()
@@ -129,16 +157,9 @@ class SentenceEmbedder:
         if self._backbone is None:
             with ThreadPoolExecutor(1) as beside:  # hashing the weights while modules are imported
                 checked = beside.submit(check_weights, self._model, self._weights)
-                from clipcifar.backbone.device import choose
                 from clipcifar.backbone.towers import Backbone
 
-                device = choose(self._device, key="embed.device")
-                if device.type != self.kind:
-                    forget()
-                    raise EnvironmentFault(
-                        f"the device was {self.kind} and is {device.type} now",
-                        fix="run the same command again",
-                    )
+                device = confirmed(self._device, self.kind)
                 checked.result()
             self._backbone = Backbone.load(self._weights, device)
         return self._backbone

@@ -1,1 +1,4 @@
-"""Scores to numbers, numbers against numbers, and both in words."""
+"""Scores to numbers, numbers against numbers, and both in words.
+
+It knows scores and labels, not how a method came to them; tables and charts are in `render`.
+"""

@@ -1,5 +1,8 @@
 """Numbers in, numbers out: what the scores of a classifier amount to. NumPy alone.
 
+Metrics are nested dicts of floats and counts, without lists or NaN. Every method has the same keys, and no
+key holds the name of a prompt set, so that a diff lines up.
+
 Ties: the predicted class is the first of the highest scores, as `numpy.argmax` picks it.
 """
 

@@ -1,4 +1,8 @@
-"""The CSV files that `dvc plots` draws."""
+"""The CSV files that `dvc plots` draws.
+
+They hold what would crowd a metrics diff: counts and intervals of classes, bins of the reliability diagram,
+the ranking.
+"""
 
 from __future__ import annotations
 

@@ -9,8 +9,37 @@ from pathlib import Path
 from clipcifar.core import files
 from clipcifar.core.errors import ClipcifarError, DataError
 from clipcifar.core.progress import progress
-from clipcifar.project import dvc_project
+from clipcifar.project import dvc_project, lockfile
 from clipcifar.project.dvc_project import FOLDER, Project
+
+
+def kept_objects(repository: Path, output: Path) -> dict[str, Path]:
+    """The objects of DVC's cache that hold an output of the last run, by path in the repository; unread.
+
+    They outlive the output itself, which DVC deletes before its stage runs, and are where DVC says: a
+    workspace of `dvc exp run --temp` has no cache of its own, and a colleague's were fetched by `dvc pull`.
+
+    Args:
+        repository: the root of the project.
+        output: a file or folder that a stage makes, or a file in such a folder; relative to the root.
+
+    Returns:
+        Of a file, itself; of a folder, its files. Nothing where no run is recorded, or DVC keeps nothing.
+    """
+    recorded = lockfile.recorded_outputs(repository)
+    of = [path for path in (output, *output.parents) if path.as_posix() in recorded]
+    if not of:
+        return {}
+    digest, cache = recorded[of[0].as_posix()], dvc_project.cache_of(repository)
+    objects = {of[0].as_posix(): cache / digest[:2] / digest[2:]}
+    if digest.endswith(FOLDER):
+        try:
+            members = dvc_project.listing(objects.popitem()[1])
+        except DataError:
+            return {}
+        objects = {(of[0] / name).as_posix(): cache / md5[:2] / md5[2:] for name, md5 in members.items()}
+    wanted = (output.as_posix(), f"{output.as_posix()}/")
+    return {name: path for name, path in objects.items() if name == wanted[0] or name.startswith(wanted[1])}
 
 
 def check(repository: Path) -> Iterator[str | ClipcifarError]:
@@ -62,4 +91,4 @@ def _used(project: Project) -> Iterator[str]:
             try:
                 yield from dvc_project.listing(project.object(output.digest)).values()
             except DataError:
-                continue  # `dvc_outputs` has told of it
+                continue  # `outputs` has told of it

@@ -64,6 +64,21 @@ class Project:
         return self.cache / digest[:2] / digest[2:]
 
 
+def cache_of(repository: Path) -> Path:
+    """The folder of DVC's objects.
+
+    Raises:
+        ConfigError: DVC cannot read its settings, or this is no repository of its.
+    """
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(repository)) as repo:
+            return Path(repo.cache.local.path)
+    except Exception as error:  # as in `read`
+        raise _explained(error, repository) from error
+
+
 def read(repository: Path) -> Project:
     """Ask DVC.
 
@@ -126,8 +141,8 @@ def _explained(error: Exception, repository: Path) -> ConfigError:
     elif isinstance(error, NotDvcRepoError | SettingsError):
         fix = "git checkout HEAD -- .dvc"
     elif file.name == "dvc.lock":
-        study = "" if file.parent == Path() else f" {shlex.quote(str(file.with_suffix('.yaml')))}"
-        fix = f"rm {quoted} && dvc repro{study}"  # DVC remembers its runs elsewhere too
+        again = "dvc repro" if file.parent == Path() else f"clipcifar study {shlex.quote(file.parent.name)}"
+        fix = f"rm {quoted} && {again}"  # DVC remembers its runs elsewhere too
     elif file.name == "dvc.yaml":
         fix = f"git checkout HEAD -- {quoted}"
     else:

@@ -1,7 +1,8 @@
-"""What DVC recorded of the last run, for a word of warning where params.yaml has moved on since."""
+"""What DVC recorded of the last run: its outputs, and the values of params.yaml, which may have moved on."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,25 @@ from ruamel.yaml.error import YAMLError
 from clipcifar.core import params
 
 _ABSENT = object()
+_UNREADABLE = (OSError, ValueError, YAMLError, KeyError, TypeError, AttributeError)
+
+
+def recorded_outputs(repository: Path) -> dict[str, str]:
+    """The digest of every output of the last runs, of the pipeline and of its studies, by its path.
+
+    Paths are relative to the repository, from where all stages run; the digest of a folder ends in ".dir".
+    """
+    found: dict[str, str] = {}
+    for lock in [repository / "dvc.lock", *sorted(repository.glob("studies/*/dvc.lock"))]:
+        with suppress(*_UNREADABLE):  # DVC itself says what is wrong with its file
+            for stage in _stages(lock):
+                found |= {str(out["path"]): str(out["md5"]) for out in stage.get("outs", ())}
+    return found
+
+
+def _stages(lock: Path) -> list[Any]:
+    """What is recorded of each stage."""
+    return list(YAML(typ="safe").load(lock.read_text(encoding="utf-8"))["stages"].values())
 
 
 def changed_keys(repository: Path) -> list[str]:
@@ -27,10 +47,10 @@ def changed_keys(repository: Path) -> list[str]:
     """
     settings = params.load(repository / "params.yaml")
     try:
-        stages = YAML(typ="safe").load((repository / "dvc.lock").read_text(encoding="utf-8"))["stages"]
-        recorded = [stage.get("params", {}).get("params.yaml", {}) for stage in stages.values()]
+        stages = _stages(repository / "dvc.lock")
+        recorded = [stage.get("params", {}).get("params.yaml", {}) for stage in stages]
         pairs = [(key, value) for section in recorded for key, value in section.items()]
-    except (OSError, ValueError, YAMLError, KeyError, TypeError, AttributeError):
+    except _UNREADABLE:
         return []  # DVC itself says what is wrong with its file
     found = [key for name, value in pairs for key in _differing(name, value, _value(settings, name))]
     return list(dict.fromkeys(found))

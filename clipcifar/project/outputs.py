@@ -76,10 +76,12 @@ def check_outputs(repository: Path) -> Iterator[str | ClipcifarError]:
             )
     for lock in dict.fromkeys(output.lock for output in project.unrecorded):
         lost = [output for output in project.unrecorded if output.lock == lock]
+        stages = " ".join(dict.fromkeys(output.stage for output in lost))
+        is_study = lock.parent != Path()
         yield DataError(
             f"{_some([str(output.path) for output in lost])} here, and no run is recorded that made them",
             where=str(repository / lock),
-            fix=f"dvc repro {' '.join(dict.fromkeys(output.stage for output in lost))}",
+            fix=f"clipcifar study {shlex.quote(lock.parent.name)}" if is_study else f"dvc repro {stages}",
         )
     count = len({output.stage for output in project.outputs})
     yield f"{len(found)} files and folders made by {count} stages" if count else "no run is recorded yet"

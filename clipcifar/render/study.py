@@ -81,7 +81,7 @@ def render(
         question: what it asks and how, in a sentence or two.
         verdicts: what it found, a sentence each.
         sections: in the order to show.
-        attributes: of the embeddings or results that it was made from (`results.inherited`).
+        attributes: of the embeddings or results that it was made from (`predictions.inherited`).
         commands: that make it again, or ask further.
     """
     model = f"{attributes['model']} {attributes['pretrained']}".rstrip()

@@ -1,1 +1,4 @@
-"""Prompts chosen on train and val; test is asked once."""
+"""Prompts chosen on train and val; test is asked once, about the one that was chosen.
+
+Prompts that a person tries by hand are scored in `cli`.
+"""

@@ -2,7 +2,8 @@
 
 Two digests are stored with the data. The fingerprint is the sha256 of the attributes, that is of
 everything that determined the content; the content digest covers names, shapes, dtypes, bytes and
-attributes. A file carries no time stamp and no host name: equal input gives equal bytes.
+attributes. A reader refuses links and all but plain arrays that the file holds byte for byte before it
+allocates, then checks both. A file carries no time stamp and no host name: equal input gives equal bytes.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from clipcifar.core.files import Attribute
 from clipcifar.store import container
 from clipcifar.store.fields import INHERITED, check_ids, check_index, class_names_of
 
+IMAGES_KIND, TEXTS_KIND = "image embeddings", "text embeddings"
 UNIT_TOLERANCE = 1e-4  # float32 rows of 4,096 dimensions stay well inside it
 # What the two files, and params.yaml, must agree on before their rows may be multiplied.
 SHARED_FIELDS = (
@@ -125,12 +126,12 @@ def write_images(path: Path, *, train: Split, test: Split, attributes: Mapping[s
         arrays[f"{name}/embeddings"] = split.embeddings
         arrays[f"{name}/labels"] = split.labels
         arrays[f"{name}/ids"] = container.encode_strings(split.ids)
-    container.write(path, kind="image embeddings", arrays=arrays, attributes=attributes)
+    container.write(path, kind=IMAGES_KIND, arrays=arrays, attributes=attributes)
 
 
 def read_images(path: Path) -> ImageEmbeddings:
     """Read and verify image embeddings; DataError names the file and what is wrong with it."""
-    file = container.read(path, kind="image embeddings")
+    file = container.read(path, kind=IMAGES_KIND)
     try:
         splits = {
             name: Split(
@@ -164,12 +165,12 @@ def write_texts(
         "class_index": class_index,
         "sentences": container.encode_strings(sentences),
     }
-    container.write(path, kind="text embeddings", arrays=arrays, attributes=attributes)
+    container.write(path, kind=TEXTS_KIND, arrays=arrays, attributes=attributes)
 
 
 def read_texts(path: Path) -> TextEmbeddings:
     """Read and verify one prompt set; DataError names the file and what is wrong with it."""
-    file = container.read(path, kind="text embeddings")
+    file = container.read(path, kind=TEXTS_KIND)
     try:
         texts = TextEmbeddings(
             embeddings=file.arrays["embeddings"],

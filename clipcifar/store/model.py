@@ -51,6 +51,7 @@ class ModelDescription:
         preprocess: the checkpoint's preprocessing.
         context_length: the most tokens a sentence may have.
         logit_scale: the learned factor on cosine similarities.
+        libraries: what takes part in its arithmetic besides open_clip: timm, transformers, or none.
     """
 
     model: str
@@ -62,6 +63,7 @@ class ModelDescription:
     preprocess: dict[str, Any]
     context_length: int
     logit_scale: float
+    libraries: list[str]
 
     @property
     def label(self) -> str:

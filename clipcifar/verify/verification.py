@@ -131,7 +131,7 @@ def verify(run: Run, references: Sequence[Reference]) -> Verification:
     skipped, beyond = [], []
     for reference in references:
         if reference.setting:
-            why = "no stage of `dvc repro` measures it; studies/few_shot can"
+            why = "no stage of `dvc repro` measures it; `clipcifar study few_shot` can"
             beyond.append(Skipped(_named(reference, reference.setting), reference.accuracy, why))
             continue
         name = _set_of(run, reference) if reference.prompts else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,15 @@ def read_config(path: Path) -> dict[str, Any]:
             fix="use another model, or take that out of a copy of your own, if you trust the rest",
         )
     return config
+
+
+def libraries(config: Mapping[str, Any]) -> list[str]:
+    """The libraries that a model takes a tower or its tokenizer from, besides open_clip."""
+    vision, text = config["model_cfg"]["vision_cfg"], config["model_cfg"]["text_cfg"]
+    of_text = text.get("hf_model_name") or text.get("hf_tokenizer_name")
+    return [
+        name for name, used in (("timm", vision.get("timm_model_name")), ("transformers", of_text)) if used
+    ]
 
 
 def at_home(folder: Path) -> bool:

@@ -10,7 +10,15 @@ import torch
 from clipcifar.backbone.towers import Backbone
 from clipcifar.core import files
 from clipcifar.core.errors import DataError
-from clipcifar.store.model import WEIGHTS_FILE, ModelDescription, ModelParams, config_sha256, pretrained_label
+from clipcifar.store.model import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    ModelDescription,
+    ModelParams,
+    config_sha256,
+    pretrained_label,
+)
+from clipcifar.weights.config import libraries, read_config
 from clipcifar.weights.resolve import Resolved
 
 
@@ -36,4 +44,5 @@ def describe(model: ModelParams, resolved: Resolved, folder: Path) -> ModelDescr
         preprocess=asdict(backbone.preprocess),
         context_length=backbone.context_length,
         logit_scale=backbone.logit_scale,
+        libraries=libraries(read_config(folder / CONFIG_FILE)),
     )

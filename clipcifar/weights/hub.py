@@ -134,7 +134,7 @@ def with_text_config(architecture: Mapping[str, Any], folder: Path) -> dict[str,
     """Place the config of a text tower of another library in `folder`, and name it instead of its repository.
 
     So whoever loads the folder later asks no hub for it. The name is a path from the current directory,
-    as open_clip reads it; when the folder is renamed, `model_config.rehome` corrects it.
+    as open_clip reads it; when the folder is renamed, `config.rehome` corrects it.
 
     Returns:
         The architecture as it is to be written.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,12 @@ def main(
             backbones[label] = resolved(asked)
     study = model_study.Study(said, rows, probe=probe, embed=embed)
     study.add(OWN, ModelDescription.read(model_path), weights, own)
+    images_of = partial(
+        embedded, dataset, photographs=photographs, embed=embed, repository=Path(), own=images_path
+    )
     for label, (description, place) in backbones.items():
         with named(label):
-            images = embedded(dataset, description, place, photographs=photographs, embed=embed)
-            study.add(label, description, place, images)
+            study.add(label, description, place, images_of(description, place))
     found = model_study.as_metrics(study.outcomes, study.sizes, own.test.labels)
     timing = study.timing(device=str(own.attributes["device"]))
     plots.write_csv(folder / "accuracy.csv", model_study.rows_for_plots(found))

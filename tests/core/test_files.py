@@ -60,15 +60,28 @@ def test_file_sha256_is_the_digest_of_the_bytes(tmp_path: Path) -> None:
     assert files.file_sha256(tmp_path / "x") == hashlib.sha256(content).hexdigest()
 
 
-def test_source_sha256_changes_with_any_of_the_sources_and_with_their_order(tmp_path: Path) -> None:
-    one, two = tmp_path / "one.py", tmp_path / "two.py"
-    one.write_text("x = 1")
-    two.write_text("y = 1")
-    before = files.source_sha256(one, two)
-    assert before == files.source_sha256(one, two)
-    assert before != files.source_sha256(two, one)
-    two.write_text("y = 2")
-    assert before != files.source_sha256(one, two)
+def test_source_sha256_is_of_any_source_and_its_name_but_not_of_where_it_lies(
+    tmp_path: Path,
+) -> None:
+    def digest(root: Path, **texts: str) -> str:
+        for name, text in texts.items():
+            path = root / "package" / "deep" / f"{name}.py"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        (root / "package" / "notes.txt").write_text(str(root))  # no code
+        (root / "beside.py").write_text("z = 1")
+        return files.source_sha256(root, "package", "beside.py")
+
+    before = digest(tmp_path / "a", one="x = 1", two="y = 1")
+    assert before == digest(tmp_path / "b", two="y = 1", one="x = 1")
+    assert before == files.source_sha256(tmp_path / "b", "beside.py", "package")
+    others = {
+        digest(tmp_path / "c", one="x = 1", two="y = 2"),
+        digest(tmp_path / "d", one="y = 1", two="x = 1"),
+        digest(tmp_path / "e", one="x = 1", two="y = 1", three=""),
+        files.source_sha256(tmp_path / "b", "package"),
+    }
+    assert len(others - {before}) == 4
 
 
 @given(content=st.binary(max_size=300))

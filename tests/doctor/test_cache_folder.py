@@ -16,7 +16,6 @@ from clipcifar.doctor import cache_folder
 from clipcifar.doctor.cache_folder import KEPT, STOPPED
 
 PARTS: dict[CachePart, str] = {
-    "corruptions": "0a/000000000-000000010.shard",
     "downloads": "archive.tar.gz",
     "embeddings": "0a.h5",
     "extraction": "0a/000000000-000000010.shard",

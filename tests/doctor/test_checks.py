@@ -22,16 +22,19 @@ from clipcifar.datasets import registry
 from clipcifar.doctor import checks as doctor, files as doctor_files
 from clipcifar.store import container
 from clipcifar.store.dataset import PreparedSplit, write_dataset
+from tests.support.command_line import make_project
 from tests.support.harmed import flip, follow, problems
 from tests.support.workspace import ROOT, Workspace
 
 pytestmark = pytest.mark.pipeline
 CHECKS = [
     "environment",
+    "project",
     "params.yaml",
     "device",
     "disk",
     "sources",
+    "studies",
     "outputs",
     "dataset",
     "weights",
@@ -117,6 +120,12 @@ def test_a_damaged_memo_row_is_counted(at: Workspace) -> None:
     assert "cannot be read" in error.what
 
 
+def test_a_path_that_only_a_hidden_study_needs_is_missed_too(at: Workspace) -> None:
+    at.edit(lambda settings: settings["corruptions"].update(path="CIFAR-10-C.tar"))
+    ((name, error),) = problems(at)
+    assert (name, error.where) == ("sources", "params.yaml: corruptions.path")
+
+
 def _typo(settings: Any) -> None:
     settings["linear_probe"]["max_iterr"] = 3
 
@@ -183,10 +192,9 @@ def test_the_surroundings_are_looked_at(
     check: str,
     part: str,
 ) -> None:
-    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     harm(monkeypatch)
     found = []
-    for name, said in doctor.examine(tmp_path):
+    for name, said in doctor.examine(make_project(tmp_path)):
         if name == "sources":  # this is no project that DVC knows
             break
         if isinstance(said, ClipcifarError):

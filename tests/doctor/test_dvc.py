@@ -7,15 +7,16 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from clipcifar.core.errors import ClipcifarError, ConfigError, DataError, EnvironmentFault
+from clipcifar.doctor import checks as doctor
 from clipcifar.project import dvc_project
 from clipcifar.project.outputs import check_outputs
+from tests.support.command_line import make_project
 from tests.support.harmed import flip, follow, problems
-from tests.support.workspace import ROOT, Workspace, outputs
+from tests.support.workspace import Workspace, outputs
 
 pytestmark = pytest.mark.pipeline
 
@@ -210,15 +211,10 @@ def test_dvcs_notes_elsewhere_are_looked_at(tmp_path: Path) -> None:
     assert caught.value.fix == f"rm -rf {tmp_path}"
 
 
-def test_a_folder_without_a_project_is_told_as_such(tmp_path: Path) -> None:
-    ((name, error),) = [(n, e) for n, e in _examined(tmp_path) if n != "environment"]
-    assert (name, error.exit_code) == ("params.yaml", 2)
-    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+def test_a_folder_without_a_project_is_told_as_such_after_the_environment(tmp_path: Path) -> None:
+    *_, (before, _), (name, said) = doctor.examine(tmp_path)
+    assert (before, name) == ("environment", "project")
+    assert isinstance(said, ConfigError)
+    assert said.where == str(tmp_path)
     with pytest.raises(ConfigError, match="DVC says"):
-        list(check_outputs(tmp_path))
-
-
-def _examined(folder: Path) -> list[tuple[str, Any]]:
-    from clipcifar.doctor import checks as doctor
-
-    return [(n, said) for n, said in doctor.examine(folder) if isinstance(said, ClipcifarError)]
+        list(check_outputs(make_project(tmp_path)))

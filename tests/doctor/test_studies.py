@@ -51,7 +51,7 @@ def _problems(repository: Path) -> list[ClipcifarError]:
     ("lock", "fix"),
     [
         ("dvc.lock", "rm dvc.lock && dvc repro"),
-        (f"{STUDY}/dvc.lock", f"rm {STUDY}/dvc.lock && dvc repro {STUDY}/dvc.yaml"),
+        (f"{STUDY}/dvc.lock", f"rm {STUDY}/dvc.lock && clipcifar study few"),
     ],
 )
 def test_a_damaged_lock_file_is_mended_by_running_what_it_records(
@@ -66,7 +66,7 @@ def test_a_damaged_lock_file_is_mended_by_running_what_it_records(
 def test_outputs_without_a_record_name_the_lock_file_that_lacks_them(repository: Path) -> None:
     assert [(found.where, found.fix) for found in _problems(repository)] == [
         (str(repository / "dvc.lock"), "dvc repro own"),
-        (str(repository / STUDY / "dvc.lock"), f"dvc repro {STUDY}/dvc.yaml:few"),
+        (str(repository / STUDY / "dvc.lock"), "clipcifar study few"),
     ]
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from clipcifar.core import files
-from clipcifar.core.errors import DataError
+from clipcifar.core.errors import DataError, EnvironmentFault
 from clipcifar.core.files import Attribute
 from clipcifar.embeddings import provenance
 from clipcifar.store.container import fingerprint_of
@@ -29,6 +30,7 @@ def _described(folder: Path) -> ModelDescription:
         preprocess={"size": [32, 32]},
         context_length=32,
         logit_scale=14.25,
+        libraries=[],
     )
 
 
@@ -65,19 +67,46 @@ def test_classes_their_order_and_the_device_change_the_fingerprint(folder: Path)
     assert len(fingerprints) == 4
 
 
-def test_a_changed_line_of_the_encoding_code_changes_the_fingerprint(
+def test_the_code_that_encodes_changes_the_fingerprint_wherever_it_lies_and_no_other_code_does(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = fingerprint_of(_attributes(folder))
-    for index, source in enumerate(provenance._SOURCES):
-        changed = tmp_path / source.name
-        changed.write_text(source.read_text() + "\n# changed\n")
-        sources = [*provenance._SOURCES]
-        sources[index] = changed
-        with monkeypatch.context() as patch:
-            patch.setattr(provenance, "_SOURCES", tuple(sources))
-            assert fingerprint_of(_attributes(folder)) != before
+    package = tmp_path / "clipcifar"
+    shutil.copytree(provenance._PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(provenance, "_PACKAGE", package)
+    encodes = {*package.glob("backbone/*.py"), package / "datasets" / "decode.py"}
+    assert len(encodes) > 6
+    for path in sorted(package.rglob("*.py")):
+        text = path.read_text()
+        path.write_text(text + "\n# changed\n")
+        assert (fingerprint_of(_attributes(folder)) != before) == (path in encodes), path
+        path.write_text(text)
     assert fingerprint_of(_attributes(folder)) == before
+
+
+def test_a_model_that_takes_part_of_another_library_is_of_its_version(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = replace(_described(folder), libraries=["timm"])
+
+    def fingerprint() -> str:
+        return fingerprint_of(provenance.embedding_attributes(described, NAMES, "cpu"))
+
+    own, versions = fingerprint_of(_attributes(folder)), {"timm": version("timm")}
+    assert provenance.embedding_attributes(described, NAMES, "cpu")["version_timm"] == versions["timm"]
+    before = fingerprint()
+    monkeypatch.setattr(provenance, "version", lambda name: versions.get(name) or version(name))
+    assert fingerprint() == before != own
+    versions["timm"] = "0.0.1"
+    assert fingerprint() != before
+    assert fingerprint_of(_attributes(folder)) == own  # open_clip's own towers know nothing of it
+
+
+def test_a_library_that_is_not_there_is_named(folder: Path) -> None:
+    described = replace(_described(folder), libraries=["clipcifar-has-no-such-library"])
+    with pytest.raises(EnvironmentFault, match="needs clipcifar-has-no-such-library") as caught:
+        provenance.embedding_attributes(described, NAMES, "cpu")
+    assert caught.value.fix == "pip install clipcifar-has-no-such-library"
 
 
 def test_another_version_of_a_library_changes_the_fingerprint(

@@ -27,7 +27,7 @@ SENTENCES = ["a cat", "a dog"]
 
 def _description(folder: Path) -> ModelDescription:
     weights = files.file_sha256(folder / WEIGHTS_FILE)
-    return ModelDescription("m", "", "x", "", weights, config_sha256(folder), {}, 32, 10.0)
+    return ModelDescription("m", "", "x", "", weights, config_sha256(folder), {}, 32, 10.0, [])
 
 
 def _embed(folder: Path, sentences: list[str]) -> tuple[dict[str, np.ndarray], int]:

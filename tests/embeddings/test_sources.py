@@ -5,19 +5,23 @@ import hashlib
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import _utils as loading
 
 from clipcifar.backbone.params import EmbedParams
 from clipcifar.backbone.preprocess import Preprocess, fit
 from clipcifar.core.errors import DataError, EnvironmentFault
 from clipcifar.datasets.decode import decode
-from clipcifar.embeddings import sources
-from clipcifar.embeddings.sources import ArraySource, FolderSource
+from clipcifar.embeddings.sources import ArraySource, FolderSource, WorkerSource
 from tests.support.waiting import PATIENCE_S
 
 PREPROCESS = Preprocess(
@@ -42,6 +46,33 @@ def folder_source(root: Path, workers: int) -> FolderSource:
     return FolderSource(root, ids, digests, preprocess=PREPROCESS, workers=workers)
 
 
+class Patched:
+    """The images of a source, read with a function replaced, in the worker itself: not all are forked."""
+
+    def __init__(self, source: FolderSource, target: str, replacement: Callable[..., object]) -> None:
+        self._items, self._target, self._replacement = source._items, target, replacement
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, row: int) -> object:
+        with mock.patch(self._target, self._replacement):
+            return self._items[row]
+
+
+def patched(root: Path, workers: int, target: str, replacement: Callable[..., object]) -> WorkerSource:
+    return WorkerSource(Patched(folder_source(root, workers), target, replacement), workers=workers)  # type: ignore[arg-type]
+
+
+@pytest.fixture(params=multiprocessing.get_all_start_methods())
+def start_method(request: pytest.FixtureRequest) -> Iterator[str]:
+    """How workers are started: Linux forks up to Python 3.13 and asks a server from 3.14 on, macOS spawns."""
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method(request.param, force=True)
+    yield request.param
+    multiprocessing.set_start_method(before, force=True)
+
+
 def test_an_array_is_handed_out_by_rows_with_channels_first() -> None:
     images = np.random.default_rng(0).integers(0, 256, (7, 4, 5, 3), dtype=np.uint8)
     source = ArraySource(images)
@@ -56,8 +87,8 @@ def test_an_array_is_handed_out_by_rows_with_channels_first() -> None:
     np.testing.assert_array_equal(only[0].numpy(), np.moveaxis(images[5], 2, 0))
 
 
-def test_files_are_decoded_and_fitted_in_the_order_of_the_ids_with_or_without_workers(photos: Path) -> None:
-    expected = torch.cat(
+def decoded(photos: Path) -> torch.Tensor:
+    return torch.cat(
         [
             fit(
                 torch.from_numpy(decode((photos / f"{i}.png").read_bytes(), "").copy()).permute(2, 0, 1)[
@@ -68,12 +99,40 @@ def test_files_are_decoded_and_fitted_in_the_order_of_the_ids_with_or_without_wo
             for i in range(7)
         ]
     )
+
+
+def test_files_are_decoded_and_fitted_in_the_order_of_the_ids_with_or_without_workers(photos: Path) -> None:
+    expected = decoded(photos)
     for workers in (0, 2):
         source = folder_source(photos, workers)
         batches = list(source.batches(ROWS))
         assert len(source) == 7
         assert [len(batch) for batch in batches] == [3, 3, 1]
         assert torch.equal(torch.cat(batches), expected)
+
+
+def test_workers_may_be_started_in_any_way(start_method: str, photos: Path) -> None:
+    source, expected = folder_source(photos, 1), decoded(photos)
+    (photos / "4.png").unlink()
+    batches = source.batches(ROWS)
+    assert torch.equal(next(batches), expected[:3])
+    with pytest.raises(DataError, match="cannot be read: No such file") as caught:
+        next(batches)
+    assert caught.value.where == str(photos / "4.png")
+    assert multiprocessing.active_children() == []
+
+
+def test_a_stage_with_a_progress_bar_ends_without_a_word_of_pythons() -> None:
+    """Where workers are not forked, Python keeps a list of what processes share, and reads it out at last."""
+    script = (
+        "import multiprocessing, os\n"
+        "from clipcifar.core.progress import progress\n"
+        "multiprocessing.set_start_method('spawn')\n"
+        "with progress(total=1, unit='images', what='test') as bar: bar.update()\n"
+        "os._exit(0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE_S)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -109,20 +168,20 @@ def test_a_file_that_is_not_what_was_listed_is_refused_by_path_in_one_line(
     assert "dvc repro" in error.fix
 
 
-def test_the_workers_are_gone_with_the_error(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An iterator left to the collector does not tell them: they would be terminated in the end."""
-    monkeypatch.setattr("torch.utils.data._utils.worker.MP_STATUS_CHECK_INTERVAL", PATIENCE_S)
-    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 30.0)
+def test_the_workers_are_told_to_end_with_the_error(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An iterator left to the garbage collector may lose its queues first; workers notice seconds later."""
+    monkeypatch.setattr(loading.worker, "MP_STATUS_CHECK_INTERVAL", 1e6)  # never, where they are forked
+    monkeypatch.setattr(loading, "MP_STATUS_CHECK_INTERVAL", 30)  # seconds until one that stays is terminated
+    process, terminated = multiprocessing.process.BaseProcess, []
+    end = process.terminate
+    monkeypatch.setattr(process, "terminate", lambda self: (terminated.append(self), end(self)))
     source = folder_source(photos, 2)
     (photos / "4.png").unlink()
-    batches = source.batches(ROWS)
-    next(batches)
-    children = multiprocessing.active_children()
     with pytest.raises(DataError):
-        list(batches)
+        list(source.batches(ROWS))
     gc.collect()
-    assert [child.exitcode for child in children] == [0, 0]
     assert multiprocessing.active_children() == []
+    assert terminated == []
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -142,46 +201,42 @@ def test_the_first_of_several_faults_of_a_batch_is_reported(photos: Path) -> Non
     assert caught.value.where == str(photos / "4.png")
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_memory_that_ran_out_while_decoding_is_the_environments_fault(
-    workers: int, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def exhausted(*_: object) -> None:
-        raise MemoryError
+def exhausted(*_: object) -> None:
+    raise MemoryError
 
-    monkeypatch.setattr("clipcifar.datasets.decode._to_rgb", exhausted)
+
+def killed(*_: object) -> None:
+    assert multiprocessing.parent_process() is not None
+    os.kill(os.getpid(), signal.SIGKILL)  # as the system does when memory runs out
+
+
+def broken(*_: object) -> None:
+    raise RuntimeError("no space left\non the shared memory")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_memory_that_ran_out_while_decoding_is_the_environments_fault(workers: int, photos: Path) -> None:
+    source = patched(photos, workers, "clipcifar.datasets.decode._to_rgb", exhausted)
     with pytest.raises(EnvironmentFault, match="out of memory") as caught:
-        list(folder_source(photos, workers).batches(ROWS))
+        list(source.batches(ROWS))
     assert caught.value.exit_code == 4
     assert "Traceback" not in str(caught.value)
 
 
-def test_a_killed_worker_is_reported_in_one_line(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parent = os.getpid()
-
-    def killed(content: bytes, name: str) -> None:
-        assert os.getpid() != parent
-        os.kill(os.getpid(), signal.SIGKILL)  # as the system does when memory runs out
-
-    monkeypatch.setattr(sources, "decode", killed)
+def test_a_killed_worker_is_reported_in_one_line(photos: Path) -> None:
+    source = patched(photos, 1, "clipcifar.embeddings.sources.decode", killed)
     with pytest.raises(EnvironmentFault, match=r"a decoding worker failed: .*worker") as caught:
-        list(folder_source(photos, 1).batches(ROWS))
+        list(source.batches(ROWS))
     assert caught.value.exit_code == 4
     assert "\n" not in caught.value.what
     assert "embed.workers" in caught.value.where
 
 
-def test_an_unforeseen_error_in_a_worker_is_its_last_line(
-    photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(content: bytes, name: str) -> None:
-        raise RuntimeError("no space left\non the shared memory")
-
-    monkeypatch.setattr(sources, "decode", broken)
+def test_an_unforeseen_error_in_a_worker_is_its_last_line(photos: Path) -> None:
     for workers in (0, 1):
         reason = ""
         try:  # pytest.raises would keep the frames, and with them the worker, alive
-            list(folder_source(photos, workers).batches(ROWS))
+            list(patched(photos, workers, "clipcifar.embeddings.sources.decode", broken).batches(ROWS))
         except EnvironmentFault as error:
             reason = error.what
         assert reason == "a decoding worker failed: on the shared memory"

@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clipcifar.cli import main as cli
 from clipcifar.store import container
 from clipcifar.store.fields import class_names_attribute
 from clipcifar.store.predictions import read_predictions
 from stages import prompts, report
 from tests.faults.test_small_data import METHODS, run, write_run
 from tests.report.test_page import Tags
-from tests.support import finished_run, stage_runs
+from tests.support import command_line, finished_run, stage_runs
 
 # As long as each other, so that the page lays them out alike.
 BENIGN = "a plain name of a class, as long as the other one"
@@ -117,16 +115,9 @@ def repository(tmp_path: Path) -> Path:
 
 
 def _compare(repository: Path, monkeypatch: pytest.MonkeyPatch) -> int | str | None:
-    monkeypatch.chdir(repository)
-    monkeypatch.setattr(
-        sys, "argv", ["clipcifar", "compare", "method:zero_shot", "method:linear_probe", "--json"]
-    )
+    monkeypatch.chdir(command_line.make_project(repository))
     monkeypatch.delenv("CLIPCIFAR_TRACEBACK", raising=False)
-    try:
-        cli.main()
-    except SystemExit as ended:
-        return ended.code
-    return 0
+    return command_line.run(monkeypatch, "compare", "method:zero_shot", "method:linear_probe", "--json")
 
 
 def _shuffle(arrays: dict[str, Any]) -> None:

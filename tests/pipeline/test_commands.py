@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from clipcifar.cli import main as cli
+from tests.support import command_line
 from tests.support.workspace import SETS, Workspace
 
 pytestmark = pytest.mark.pipeline
@@ -23,14 +23,8 @@ def run(at: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     monkeypatch.delenv("CLIPCIFAR_TRACEBACK", raising=False)
 
     def run(*arguments: str, typed: str = "") -> tuple[object, str, str]:
-        monkeypatch.setattr(sys, "argv", ["clipcifar", *arguments])
         monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
-        code: object = 0
-        try:
-            cli.main()
-        except SystemExit as ended:
-            code = ended.code
-        return code, *capsys.readouterr()
+        return command_line.run(monkeypatch, *arguments), *capsys.readouterr()
 
     return run
 
@@ -95,3 +89,37 @@ def test_of_two_commits_nothing_of_params_yaml_is_said(at: Workspace, run: Any) 
     code, said, beside = run("compare", "HEAD", "HEAD")
     assert (code, beside) == (0, "")
     assert "right on exactly the same images" in said
+
+
+def without_room(text: str) -> list[str]:
+    """What is said, but for the free disk space, which other processes change."""
+    return [line for line in text.splitlines() if "GB free in" not in line]
+
+
+def test_from_a_folder_below_every_command_says_what_it_says_in_the_projects_own(
+    at: Workspace, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A study's folder has a dvc.yaml of its own; DVC reads git's and its own files from the root."""
+    at.edit(lambda settings: settings["prompts"].update(active="digits"))
+    below = at.folder / "studies" / "models"
+    for name, *arguments in (
+        ("show", "--per-class"),
+        ("compare",),
+        ("compare", "photo", "digits"),
+        ("try", DIGITS),
+        ("search",),
+        ("models",),
+        ("verify",),
+        ("doctor",),
+    ):
+        monkeypatch.chdir(at.folder)
+        here_code, here_said, here_beside = run(name, *arguments)
+        monkeypatch.chdir(below)
+        code, said, beside = run(name, *arguments)
+        note = f"note: paths and commands are those of the project's folder, {at.folder}\n"
+        assert (code, without_room(said)) == (here_code, without_room(here_said)), name
+        assert beside.replace(note, "") == here_beside, name
+        assert (note in beside) == (code != 0), name
+    assert run("search", "--write", "kept")[0] == 0
+    assert "kept" in at.settings()["prompts"]["sets"]
+    assert not (below / "params.yaml").exists()

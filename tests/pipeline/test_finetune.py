@@ -25,7 +25,7 @@ def test_the_study_runs_on_its_own_and_once(workspace: Workspace) -> None:
     workspace.edit(_quick)
     workspace.repro()
     assert not workspace.executed()  # nor does an edit of its section concern the default path
-    workspace.repro(STUDY)
+    workspace.start_study("finetune")
     assert workspace.executed() == ["finetune", "finetune_report"]
     found = json.loads(workspace.read(f"{OUT}/metrics.json"))
     tuned = read_predictions(workspace.folder / OUT / "predictions.h5")

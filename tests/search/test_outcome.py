@@ -552,7 +552,7 @@ def test_the_pool_as_its_stage_embeds_it_has_every_sentence_of_every_candidate(
 ) -> None:
     weights = files.file_sha256(tiny_clip / WEIGHTS_FILE)
     config = config_sha256(tiny_clip)
-    description = ModelDescription("m", "", "x", "", weights, config, {}, 32, 10.0)
+    description = ModelDescription("m", "", "x", "", weights, config, {}, 32, 10.0, [])
     description.write(tmp_path / "model.json")
     names = ["sea_lion", "eel"]
     files.write_json(tmp_path / "classes.json", {"class_names": names, "dataset": "imagefolder"})

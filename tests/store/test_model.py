@@ -39,6 +39,7 @@ DESCRIBED = ModelDescription(
     preprocess={"size": [224, 224], "mean": [0.1, 0.2, 0.3], "interpolation": "bicubic"},
     context_length=77,
     logit_scale=100.00000762939453,
+    libraries=[],
 )
 
 

@@ -33,6 +33,7 @@ MODEL = ModelDescription(
     preprocess={},
     context_length=77,
     logit_scale=100.0,
+    libraries=[],
 )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from clipcifar.project.studies import HIDING, all_studies
 from clipcifar.prompts.save import overlay
 from tests.support.waiting import PATIENCE_S
 
@@ -58,6 +59,7 @@ SETS = {
     "photo": {"template_mode": "shared", "templates": ["a photo of a {classname}."]},
     "digits": {"template_mode": "shared", "templates": ["a scan of the handwritten digit {classname}."]},
 }
+NOT_RUN = "schema: '2.0'\nstages: {}\n"  # what git holds as the dvc.lock of a study that nobody ran
 OUTPUTS = ("metrics", "plots", "data/embeddings", "data/heads", "data/predictions", "report")
 
 
@@ -109,6 +111,9 @@ class Workspace:
                 shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copyfile(source, target)
+        for study in all_studies(folder):  # whatever was run in this clone
+            (study.folder / ".dvcignore").write_bytes(HIDING)
+            (study.folder / "dvc.lock").write_text(NOT_RUN)
         workspace = cls(folder)
         workspace.edit(lambda settings: overlay(settings, params))
         workspace.command("git", "init", "--quiet")
@@ -136,6 +141,11 @@ class Workspace:
     def repro(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         self._executed.unlink(missing_ok=True)
         return self.command("dvc", "repro", *arguments, check=check)
+
+    def start_study(self, name: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a study that DVC may not see yet; once it has run, `repro` of its dvc.yaml does the same."""
+        self._executed.unlink(missing_ok=True)
+        return self.command("clipcifar", "study", name, check=check)
 
     def executed(self) -> list[str]:
         """The stages that ran since the last `repro` began, in order."""

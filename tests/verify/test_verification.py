@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from clipcifar.cli import main as cli
 from clipcifar.core import files, params
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.prompts.sets import expand_set
@@ -21,6 +20,7 @@ from clipcifar.verify import measured, mismatch, references, text as shown, veri
 from clipcifar.verify.measured import Run, Tally
 from clipcifar.verify.references import REFERENCES, Reference
 from clipcifar.verify.verification import Verification, passing_counts, printed_range, verify
+from tests.support import command_line
 from tests.support.workspace import ROOT, SETS as SETS_OF_DIGITS, Workspace
 
 LAION = ("ViT-B-32", "laion2b_s34b_b79k")
@@ -334,16 +334,10 @@ def test_a_run_passes_its_own_table_and_fails_with_another_model_or_prompt(
         table.append(Reference("zero_shot", (str(found["test"]["accuracy"]),), "here", SETS_OF_DIGITS[name]))
     key = ("digits", "local-dir:data/demo/clip", "")
     monkeypatch.setattr(references, "REFERENCES", {key: table})
-    monkeypatch.setattr("sys.argv", ["clipcifar", "verify"])
     monkeypatch.chdir(folder)
 
     def verified() -> tuple[object, str]:
-        code: object = 0
-        try:
-            cli.main()
-        except SystemExit as exit_:
-            code = exit_.code
-        return code, capsys.readouterr().out
+        return command_line.run(monkeypatch, "verify"), capsys.readouterr().out
 
     code, said = verified()
     assert code == 0
@@ -406,10 +400,7 @@ def test_a_run_whose_files_are_of_two_runs_or_gone_is_refused(
         measured.read(*paths)
     (folder / "data/predictions/mlp_probe.h5").unlink()
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("sys.argv", ["clipcifar", "verify"])
-    with pytest.raises(SystemExit) as exit_:
-        cli.main()
-    assert exit_.value.code == 3
+    assert command_line.run(monkeypatch, "verify") == 3
 
 
 def test_a_subset_is_not_measured_by_numbers_of_all_images() -> None:

@@ -6,6 +6,7 @@ every 64-bit draw decides four values, by 16 bits each; other devices use torch'
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -53,5 +54,5 @@ class Dropout(nn.Module):
             return values
         if values.device.type != "cpu":
             return F.dropout(values, self.p)
-        out: torch.Tensor = _Apply.apply(values, dropped)
-        return out
+        apply: Callable[..., torch.Tensor] = _Apply.apply  # which torch 2.11 leaves without types
+        return apply(values, dropped)

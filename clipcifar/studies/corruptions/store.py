@@ -19,7 +19,7 @@ from clipcifar.store.fields import check_ids
 GENERATED = "generated"  # what corruptions are called that are not the published ones
 KIND = "corrupted image embeddings"
 STUDY = "corruptions"
-AGAIN = f"run `dvc repro studies/{STUDY}/dvc.yaml`"
+AGAIN = f"run `clipcifar study {STUDY}`"
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ _QUESTION = (
     "0 for zero-shot and 1 for the trained method. Val chooses it; test is asked about the one chosen."
 )
 _COMMANDS = [
-    "dvc repro studies/ensemble/dvc.yaml",
+    "clipcifar study ensemble",
     "dvc metrics diff --targets data/studies/ensemble/metrics.json",
     "dvc plots show data/studies/ensemble/mixing.csv -x coefficient -y val_accuracy --template methods",
 ]

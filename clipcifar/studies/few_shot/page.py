@@ -19,7 +19,7 @@ _QUESTION = (
     "class to learn from and a few more to choose hyper-parameters by; test only scores what was chosen."
 )
 _COMMANDS = [
-    "dvc repro studies/few_shot/dvc.yaml",
+    "clipcifar study few_shot",
     "dvc metrics diff --targets data/studies/few_shot/metrics.json",
     "dvc plots show data/studies/few_shot/curves.csv -x log2_images_per_class -y accuracy --template methods",
 ]

@@ -89,6 +89,6 @@ def positions(wanted: list[str], found: list[str], *, where: str) -> NDArray[np.
         raise DataError(
             f"{len(missing)} images are not among them, {missing[0]!r} for one",
             where=where,
-            fix=f"run `dvc repro studies/{_STUDY}/dvc.yaml`",
+            fix=f"run `clipcifar study {_STUDY}`",
         )
     return np.array([rows[sample_id] for sample_id in wanted], dtype=np.int64)

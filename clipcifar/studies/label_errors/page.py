@@ -84,7 +84,7 @@ def render(
         sections=sections,
         attributes=attributes,
         commands=[
-            "dvc repro studies/label_errors/dvc.yaml",
+            "clipcifar study label_errors",
             "column -s, -t data/studies/label_errors/ranking.csv | less -S",
         ],
     )

@@ -9,34 +9,26 @@ from __future__ import annotations
 import shutil
 from contextlib import suppress
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar.backbone import device
 from clipcifar.backbone.params import DeviceName, EmbedParams
-from clipcifar.backbone.towers import Backbone
 from clipcifar.core import files, run_lock
 from clipcifar.core.errors import DataError
 from clipcifar.core.params import NO_PATH
-from clipcifar.embeddings import provenance
-from clipcifar.embeddings.extract import extract
+from clipcifar.embeddings import compute
 from clipcifar.embeddings.sentences import SentenceEmbedder
-from clipcifar.embeddings.shards import ShardFolder, require_space
-from clipcifar.embeddings.sources import source_of
 from clipcifar.methods.zero_shot import class_weights
-from clipcifar.store.container import fingerprint_of
 from clipcifar.store.dataset import Prepared
-from clipcifar.store.embeddings import ImageEmbeddings, Split, read_images, write_images
+from clipcifar.store.embeddings import ImageEmbeddings, read_images
 from clipcifar.store.model import (
     UNFINISHED,
     ModelDescription,
     ModelParams,
     check_weights,
     config_sha256,
-    embedding_dim,
 )
 from clipcifar.store.prompt_set import PromptSet
 from clipcifar.weights import resolve
@@ -80,55 +72,33 @@ def resolved(model: ModelParams) -> tuple[ModelDescription, Path]:
 
 
 def embedded(
-    dataset: Prepared, model: ModelDescription, folder: Path, *, photographs: Path, embed: EmbedParams
+    dataset: Prepared,
+    model: ModelDescription,
+    folder: Path,
+    *,
+    photographs: Path,
+    embed: EmbedParams,
+    repository: Path,
+    own: Path,
 ) -> ImageEmbeddings:
-    """The images of a dataset through a model's image tower, from the cache where they are in it.
+    """The images of a dataset through a model's image tower, from where they are if they have been already.
 
     Args:
         dataset: the prepared images.
         model, folder: of `resolved`.
         photographs: what the ids of photographs are relative to.
         embed: how to embed.
+        repository, own: the project, and what DVC records its own embeddings as: this may be its model.
 
     Raises:
-        DataError: the weights are not those described, or an embedding is not a unit vector.
-        EnvironmentFault: another run is at it, or there is no room for it; said before the model is loaded.
+        ClipcifarError: as `compute.encode`.
     """
-    target = device.choose(embed.device, key="embed.device")
-    attributes = {
-        **provenance.embedding_attributes(model, dataset.class_names, target.type),
-        **provenance.image_attributes(dataset, embed),
-    }
-    fingerprint = fingerprint_of(attributes)
-    path = files.cache_folder("embeddings") / f"{fingerprint[:32]}.h5"
-    with suppress(DataError):
-        found = read_images(path)
-        if all(found.attributes.get(key) == value for key, value in attributes.items()):
-            return found
-    device.autocast(target, embed.precision)  # refuses a wrong combination before the model is loaded
-    files.require_writable(path.parent)
-    check_weights(model, folder)
-    everything, n = dataset.train + dataset.test, len(dataset.train.ids)
-    shards = ShardFolder(files.cache_folder("extraction"), fingerprint)
-    with shards.locked():
-        num_bytes = 4 * len(everything.ids) * embedding_dim(folder)
-        require_space([shards], num_bytes, output=path.parent)
-        backbone = Backbone.load(folder, target)
-        rows = extract(
-            source_of(everything, photographs, preprocess=backbone.preprocess, workers=embed.worker_count),
-            partial(backbone.encode_images, precision=embed.precision),
-            ids=everything.ids,
-            batch_size=embed.batch_size,
-            shards=shards,
-        )
-        write_images(
-            path,
-            train=Split(rows[:n], dataset.train.labels, dataset.train.ids),
-            test=Split(rows[n:], dataset.test.labels, dataset.test.ids),
-            attributes=attributes,
-        )
-        shards.remove()
-    return read_images(path)
+    path = compute.in_cache_folder(compute.attributes_of(dataset, model, embed))
+    images = compute.dataset_images(path, dataset, model, recorded=own, photographs=photographs, embed=embed)
+    found = compute.find(images, repository)
+    if found is None:
+        compute.encode([images], model=model, weights=folder, embed=embed)
+    return read_images(found or path)
 
 
 def zero_shot_classifier(

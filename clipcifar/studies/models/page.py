@@ -47,7 +47,7 @@ def render(
         verdicts=_verdicts(found, timing["images_per_s"], differences),
         sections=[*sections, _cost(found, timing), _models(descriptions)],
         attributes=attributes,
-        commands=["dvc repro studies/models/dvc.yaml", "clipcifar models"],
+        commands=["clipcifar study models", "clipcifar models"],
     )
 
 

@@ -103,7 +103,7 @@ def render(
         sections=sections,
         attributes=attributes,
         commands=[
-            "dvc repro studies/near_duplicates/dvc.yaml",
+            "clipcifar study near_duplicates",
             "dvc plots show data/studies/near_duplicates/curve.csv -x threshold -y share",
         ],
     )

@@ -92,6 +92,7 @@ def test_room_is_asked_for_all_corruptions_before_the_model_is_loaded(
 def test_finished_corruptions_need_no_more_room_in_the_scratch_folder(
     made: Path, tiny_clip: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(embed, "nobody_waits", lambda: True)  # the DVC that started it has died
     run(made, tiny_clip, tmp_path / "out", names=[NAMES[0]])
     (shard,) = own_cache.rglob("*.shard")
     assert shard.stat().st_size > ROWS
@@ -113,6 +114,7 @@ def test_finished_corruptions_need_no_more_room_in_the_scratch_folder(
 def test_another_run_at_one_of_the_corruptions_is_named_before_the_model_is_loaded(
     made: Path, tiny_clip: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(embed, "nobody_waits", lambda: True)
     run(made, tiny_clip, tmp_path / "out", names=[NAMES[1]])
     (shard,) = own_cache.rglob("*.shard")
     monkeypatch.setattr(Backbone, "load", lambda *_: pytest.fail("the model was loaded"))
@@ -129,7 +131,7 @@ def _output_in_the_way(out: Path, cache: Path) -> dict[str, Any]:
 
 
 def _cache_in_the_way(out: Path, cache: Path) -> dict[str, Any]:
-    (cache / "corruptions").write_text("in the way")
+    (cache / "extraction").write_text("in the way")
     return {}
 
 
@@ -141,7 +143,7 @@ def _published_for_another_dataset(out: Path, cache: Path) -> dict[str, Any]:
     ("harm", "error", "said"),
     [
         (_output_in_the_way, EnvironmentFault, "cannot use .*out"),
-        (_cache_in_the_way, EnvironmentFault, "cannot use .*corruptions"),
+        (_cache_in_the_way, EnvironmentFault, "cannot use .*extraction"),
         (_published_for_another_dataset, ConfigError, "CIFAR-10-C is of cifar10, the dataset is digits"),
     ],
 )

@@ -30,7 +30,7 @@ STRENGTH = {"fog": 1.0, "darkness": 4.0}  # of the noise added to embeddings, ti
 ABOUT = {"corruption_source": "generated", "corruption_severities": "[1,4]", "corruption_ids": "ab"}
 
 
-AGAIN = "run `dvc repro studies/corruptions/dvc.yaml`"  # plain `dvc repro` runs no study
+AGAIN = "run `clipcifar study corruptions`"  # plain `dvc repro` runs no study
 
 
 def images() -> ImageEmbeddings:

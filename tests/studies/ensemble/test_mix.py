@@ -320,7 +320,7 @@ def test_the_page_says_every_verdict_and_marks_the_test_curves(done: Path) -> No
 @pytest.mark.pipeline
 @pytest.mark.nightly  # two studies by day: few_shot and finetune
 def test_the_study_by_a_real_dvc(workspace: Workspace) -> None:
-    workspace.repro("studies/ensemble/dvc.yaml")
+    workspace.start_study("ensemble")
     assert workspace.executed() == ["ensemble"]
     found = json.loads(workspace.read("data/studies/ensemble/metrics.json"))
     for method in ("zero_shot", *MIXES):

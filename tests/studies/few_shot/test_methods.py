@@ -307,7 +307,7 @@ def test_the_study_by_a_real_dvc(workspace: Workspace) -> None:
     workspace.edit(lambda settings: settings.update(few_shot=SMALL))
     workspace.repro()
     assert workspace.executed() == []  # it is off the default path, and its knobs are its own
-    workspace.repro("studies/few_shot/dvc.yaml")
+    workspace.start_study("few_shot")
     assert workspace.executed() == ["few_shot"]
     folder = workspace.folder / "data" / "studies" / "few_shot"
     metrics = json.loads((folder / "metrics.json").read_text())

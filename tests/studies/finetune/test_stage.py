@@ -472,7 +472,7 @@ def test_scores_on_disk_are_checked(tmp_path: Path) -> None:
     for read in (FinetuneScores.read, read_rows):
         with pytest.raises(DataError) as caught:
             read(path)
-        assert caught.value.fix == "run `dvc repro studies/finetune/dvc.yaml`"
+        assert caught.value.fix == "run `clipcifar study finetune`"
 
 
 def test_the_page_says_what_was_found(tuned: Path, inputs: Path, tiny_clip: Path, tmp_path: Path) -> None:

@@ -253,7 +253,7 @@ def test_the_study_runs_aside_finds_the_label_that_was_swapped_and_runs_once(wor
     folder = workspace.folder
     workspace.repro()
     assert "label_errors" not in workspace.executed()
-    workspace.repro("studies/label_errors/dvc.yaml")
+    workspace.start_study("label_errors")
     assert workspace.executed() == ["label_errors"]
     out = folder / "data/studies/label_errors"
     first = {path.name: path.read_bytes() for path in sorted(out.iterdir())}

@@ -14,9 +14,11 @@ import pytest
 import safetensors.torch
 
 from clipcifar.backbone.params import EmbedParams
+from clipcifar.backbone.towers import Backbone
 from clipcifar.core import files, run_lock
 from clipcifar.core.errors import DataError, EnvironmentFault
 from clipcifar.datasets import array_sets
+from clipcifar.embeddings import extract as extraction
 from clipcifar.store.dataset import Prepared, PreparedSplit, read_dataset, write_dataset
 from clipcifar.store.model import (
     CONFIG_FILE,
@@ -32,6 +34,7 @@ from clipcifar.studies.models import cache as backbone_cache
 from clipcifar.studies.models.cost import images_per_second, size, time
 from tests.support.backbones import local, shifted
 
+HERE: dict[str, Any] = {"repository": Path(), "own": Path("data/embeddings/images.h5")}
 EMBED = EmbedParams("cpu", "fp32", 16, 0)
 
 
@@ -77,18 +80,19 @@ def test_images_are_embedded_once_per_model_and_again_when_the_file_is_damaged(
     tiny_clip: Path, digits: Prepared, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
-    real = backbone_cache.extract
+    real = extraction.extract
 
     def counted(*arguments: Any, **named_arguments: Any) -> Any:
         calls.append("extract")
         return real(*arguments, **named_arguments)
 
-    monkeypatch.setattr(backbone_cache, "extract", counted)
+    monkeypatch.setattr(extraction, "extract", counted)
     a, b = (
         backbone_cache.resolved(local(f)) for f in (tiny_clip, shifted(tiny_clip, tmp_path / "b", seed=1))
     )
     found = [
-        backbone_cache.embedded(digits, *model, photographs=tmp_path, embed=EMBED) for model in (a, b, a, b)
+        backbone_cache.embedded(digits, *model, photographs=tmp_path, embed=EMBED, **HERE)
+        for model in (a, b, a, b)
     ]
     assert len(calls) == 2
     np.testing.assert_array_equal(found[0].test.embeddings, found[2].test.embeddings)
@@ -97,7 +101,7 @@ def test_images_are_embedded_once_per_model_and_again_when_the_file_is_damaged(
     for path in (own_cache / "embeddings").iterdir():
         content = path.read_bytes()
         path.write_bytes(content[: len(content) // 2])
-    again = backbone_cache.embedded(digits, *a, photographs=tmp_path, embed=EMBED)
+    again = backbone_cache.embedded(digits, *a, photographs=tmp_path, embed=EMBED, **HERE)
     assert len(calls) == 3
     np.testing.assert_array_equal(again.test.embeddings, found[0].test.embeddings)
     assert not list((own_cache / "extraction").glob("*/*.shard"))
@@ -160,7 +164,7 @@ def foreign(tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def described(model: ModelParams, resolved: Any, made: Path) -> ModelDescription:
         assert (named(made) / "config.json").is_file()  # as the library would read it
         weights, config = files.file_sha256(made / WEIGHTS_FILE), config_sha256(made)
-        return ModelDescription(model.name, "", resolved.source, "", weights, config, {}, 32, 1.0)
+        return ModelDescription(model.name, "", resolved.source, "", weights, config, {}, 32, 1.0, [])
 
     monkeypatch.setattr(backbone_cache, "describe", described)
     return folder
@@ -247,10 +251,10 @@ def test_room_and_folder_are_asked_for_before_the_model_is_loaded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = backbone_cache.resolved(local(tiny_clip))
-    monkeypatch.setattr(backbone_cache.Backbone, "load", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(Backbone, "load", lambda *_: pytest.fail("the model was loaded"))
     harm(own_cache, monkeypatch)
     with pytest.raises(EnvironmentFault, match=said) as caught:
-        backbone_cache.embedded(digits, *model, photographs=tmp_path, embed=EMBED)
+        backbone_cache.embedded(digits, *model, photographs=tmp_path, embed=EMBED, **HERE)
     assert caught.value.exit_code == 4
 
 
@@ -258,12 +262,12 @@ def test_a_run_at_the_same_embeddings_is_named_before_the_model_is_loaded(
     tiny_clip: Path, digits: Prepared, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = backbone_cache.resolved(local(tiny_clip))
-    backbone_cache.embedded(digits, *model, photographs=tmp_path, embed=EMBED)
+    backbone_cache.embedded(digits, *model, photographs=tmp_path, embed=EMBED, **HERE)
     (made,) = (own_cache / "embeddings").iterdir()
     made.unlink()
-    monkeypatch.setattr(backbone_cache.Backbone, "load", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(Backbone, "load", lambda *_: pytest.fail("the model was loaded"))
     with (
         run_lock.alone(own_cache / "extraction" / made.stem, doing="testing"),
         pytest.raises(EnvironmentFault, match="another run is extracting the same embeddings"),
     ):
-        backbone_cache.embedded(digits, *model, photographs=tmp_path, embed=EMBED)
+        backbone_cache.embedded(digits, *model, photographs=tmp_path, embed=EMBED, **HERE)

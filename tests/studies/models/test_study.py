@@ -310,7 +310,7 @@ def test_the_study_runs_by_itself_and_once(workspace: Workspace, tmp_path: Path,
     workspace.edit(lambda settings: settings["models"].update(others=others))
     workspace.repro()
     assert workspace.executed() == []
-    workspace.repro("studies/models/dvc.yaml")
+    workspace.start_study("models")
     assert workspace.executed() == ["models"]
     folder = workspace.folder / "data" / "studies" / "models"
     found = json.loads((folder / "metrics.json").read_text())

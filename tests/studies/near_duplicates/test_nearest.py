@@ -236,7 +236,7 @@ def test_the_study_runs_aside_and_its_share_recomputes(workspace: Workspace) -> 
     workspace.edit(lambda settings: settings["near_duplicates"].update(threshold=0.99))
     workspace.repro()
     assert "near_duplicates" not in workspace.executed()
-    workspace.repro("studies/near_duplicates/dvc.yaml")
+    workspace.start_study("near_duplicates")
     assert workspace.executed() == ["near_duplicates"]
     folder = workspace.folder
     written = json.loads((folder / "data/studies/near_duplicates/metrics.json").read_text())

@@ -6,16 +6,22 @@ them; they are never called CIFAR-10-C.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from clipcifar.backbone.preprocess import Preprocess
 from clipcifar.core.errors import ConfigError
 from clipcifar.core.files import Attribute, canonical_json, sha256_of, source_sha256
+from clipcifar.embeddings.compute import Wanted
 from clipcifar.store import splits
 from clipcifar.store.dataset import PreparedSplit
 from clipcifar.store.model import ModelDescription
+from clipcifar.studies.corruptions import store
 from clipcifar.studies.corruptions.images import published as published_corruptions
 from clipcifar.studies.corruptions.images.generated import CORRUPTIONS
 from clipcifar.studies.corruptions.images.sources import (
@@ -23,11 +29,12 @@ from clipcifar.studies.corruptions.images.sources import (
     GeneratedSource,
     Originals,
     PublishedSource,
+    examples,
 )
 from clipcifar.studies.corruptions.params import CorruptionParams
 from clipcifar.studies.corruptions.store import GENERATED
 
-_CODE = Path(__file__).parent / "generated.py"  # read, for its digest
+_HERE, _CODE = Path(__file__).parent, "generated.py"  # read, for its digest
 _PUBLISHED_FOR = "cifar10"
 
 
@@ -92,7 +99,7 @@ def open_suite(
         originals = Originals(content, test.ids, root, preprocess)
         common |= {
             "corruption_source": GENERATED,
-            "corruption_digest": source_sha256(_CODE),
+            "corruption_digest": source_sha256(_HERE, _CODE),
             "corruption_seed": asked.seed,
             "version_scipy": version("scipy"),
         }
@@ -121,3 +128,37 @@ def open_suite(
         )
         for name, images in found.images.items()
     }
+
+
+def wanted_files(
+    folder: Path,
+    suite: Mapping[str, Entry],
+    ids: list[str],
+    *,
+    severities: tuple[int, ...],
+    common: Mapping[str, Attribute],
+) -> list[Wanted]:
+    """A file of embeddings for every corruption.
+
+    Args:
+        folder: where they shall be, an output of the stage.
+        suite: of `open_suite`.
+        ids: N ids of the chosen test images.
+        severities: of every corruption.
+        common: what determines all embeddings of this dataset and model.
+    """
+    return [
+        _wanted(folder / f"{name}.h5", entry, ids, severities, {**common, **entry.attributes})
+        for name, entry in suite.items()
+    ]
+
+
+def _wanted(
+    path: Path, entry: Entry, ids: list[str], severities: tuple[int, ...], attributes: Mapping[str, Attribute]
+) -> Wanted:
+    def write(rows: NDArray[np.float32]) -> None:
+        shown = examples(entry.source, len(severities))
+        store.write(path, rows, severities=severities, ids=ids, examples=shown, attributes=attributes)
+
+    rows = ids * len(severities)
+    return Wanted(path, store.KIND, attributes, path, rows, lambda preprocess: entry.source, write)

@@ -21,7 +21,7 @@ from clipcifar.studies.corruptions.judge.study import REFERENCE, Outcome
 from clipcifar.studies.corruptions.store import GENERATED
 
 COMMANDS = [
-    "dvc repro studies/corruptions/dvc.yaml",
+    "clipcifar study corruptions",
     "dvc metrics diff --targets data/studies/corruptions/metrics.json",
     "dvc plots show data/studies/corruptions/zero_shot.csv -x accuracy -y corruption"
     " --template bar_horizontal_sorted",

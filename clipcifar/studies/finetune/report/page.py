@@ -18,7 +18,7 @@ _QUESTION = (
     "from where the frozen probe ended; val chooses the epoch, and both are asked about the same test images."
 )
 _COMMANDS = [
-    "dvc repro studies/finetune/dvc.yaml",
+    "clipcifar study finetune",
     "dvc metrics diff --targets data/studies/finetune/metrics.json",
     "dvc plots show data/studies/finetune/training.csv -x epoch -y val_accuracy",
 ]

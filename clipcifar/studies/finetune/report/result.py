@@ -44,9 +44,7 @@ def judge(tuned: FinetuneScores, frozen: Predictions, images: ImageEmbeddings) -
     wanted = images.attributes["fingerprint"]
     for what, attributes in (("fine-tuned scores", tuned.attributes), ("MLP probe", frozen.attributes)):
         if attributes.get("images_fingerprint") != wanted:
-            raise DataError(
-                f"the {what} are of other embeddings", fix="run `dvc repro studies/finetune/dvc.yaml`"
-            )
+            raise DataError(f"the {what} are of other embeddings", fix="run `clipcifar study finetune`")
     val = images.train.labels[positions(tuned.val_ids, images.train.ids, where="val")]
     scores = tuned.test[positions(images.test.ids, tuned.test_ids, where="the fine-tuned scores")]
     before = frozen.scores[positions(images.test.ids, frozen.ids, where="the MLP probe's predictions")]
@@ -77,5 +75,5 @@ def read_rows(path: Path) -> list[dict[str, str]]:
             return list(csv.DictReader(stream))
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(
-            f"cannot be read: {error}", where=str(path), fix="run `dvc repro studies/finetune/dvc.yaml`"
+            f"cannot be read: {error}", where=str(path), fix="run `clipcifar study finetune`"
         ) from error

@@ -20,18 +20,10 @@ from clipcifar.studies.finetune.params import FinetuneParams
 
 _PACKAGE = Path(__file__).parents[3]
 _SOURCES = (
-    "studies/finetune/train/augment.py",
-    "methods/trained/dropout.py",
-    "studies/finetune/train/training.py",
-    "studies/finetune/train/inputs.py",
-    "studies/finetune/train/optimiser.py",
-    "studies/finetune/train/run.py",
-    "studies/finetune/train/tower.py",
-    "methods/trained/mlp_probe.py",
-    "studies/finetune/train/pixels.py",
     "backbone/preprocess.py",
-    "studies/finetune/train/layers.py",
-    "studies/finetune/train/state.py",
+    "methods/trained/dropout.py",
+    "methods/trained/mlp_probe.py",
+    "studies/finetune/train",
 )
 
 
@@ -90,6 +82,6 @@ def fingerprint(
             "params": asdict(params),
             "device": device,
             "versions": provenance.versions(),
-            "source": source_sha256(*(_PACKAGE / name for name in _SOURCES)),
+            "source": source_sha256(_PACKAGE, *_SOURCES),
         }
     )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import nn
+from torch.amp.grad_scaler import GradScaler
 
 from clipcifar.core.errors import DataError
 from clipcifar.methods.trained.training import Epoch, better
@@ -39,7 +40,7 @@ class TrainingState:
         self,
         model: nn.Module,
         optimiser: torch.optim.AdamW,
-        scaler: torch.amp.GradScaler,
+        scaler: GradScaler,
         checkpoints: Checkpoints,
         start: Epoch,
     ) -> None:

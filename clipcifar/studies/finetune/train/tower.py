@@ -1,4 +1,4 @@
-"""The image tower with gradients: the same sums as `backbone.py`, by torch's own layers.
+"""The image tower with gradients: the same sums as `backbone/towers.py`, by torch's own layers.
 
 `Backbone` is frozen and its arithmetic is arranged for inference on a CPU; its source belongs to the
 fingerprint of every embedding. So the tower that is trained is loaded here, and text is left out.

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
+from torch.amp.grad_scaler import GradScaler
 
 from clipcifar.backbone import device as devices
 from clipcifar.core.files import sha256_of
@@ -124,7 +125,7 @@ def train(
 def _epoch(
     model: TowerAndHead,
     optimiser: torch.optim.AdamW,
-    scaler: torch.amp.GradScaler,
+    scaler: GradScaler,
     pixels: Pixels,
     data: Rows,
     *,

@@ -1,0 +1,126 @@
+"""`clipcifar show`, `compare`, `models` and `verify`: what was measured, and what can be said of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from clipcifar.cli.command import Command, add_folder, in_project, warn_of_changes
+from clipcifar.core import files
+from clipcifar.core.errors import ConfigError, DataError, made_by
+from clipcifar.evaluation.names import METHODS
+from clipcifar.render import table
+
+
+def _show_arguments(parser: ArgumentParser) -> None:
+    add_folder(
+        parser, "--metrics", explanation="folder of the metrics files (default: metrics of the project)"
+    )
+    parser.add_argument("--per-class", action="store_true", help="also the accuracy within each class")
+
+
+def _show(arguments: Namespace) -> str:
+    if arguments.metrics is not None:  # which need not be a project's
+        return _tables(arguments.metrics, per_class=arguments.per_class)
+    with in_project():
+        return _tables(Path("metrics"), per_class=arguments.per_class)
+
+
+def _tables(folder: Path, *, per_class: bool) -> str:
+    metrics = {method: files.read_json(folder / f"{method}.json") for method in METHODS}
+    try:
+        lines = table.methods_table(metrics)
+        if per_class:
+            lines += ["", *table.per_class_table(metrics, shown=str)]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"not metrics of this project: {error}", where=str(folder), fix="run `dvc repro`"
+        ) from error
+    return "\n".join(lines)
+
+
+SHOW = Command(_show, help="the table of all methods", arguments=_show_arguments)
+
+
+def _compare_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("a", nargs="?", default="HEAD", metavar="A", help="(default HEAD)")
+    parser.add_argument("b", nargs="?", default="workspace", metavar="B", help="(default workspace)")
+    parser.add_argument(
+        "--method", choices=list(METHODS), default="zero_shot", help="whose predictions of a revision"
+    )
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="everything as JSON")
+    output.add_argument("--md", action="store_true", help="markdown, names escaped")
+
+
+@in_project()
+def _compare(arguments: Namespace) -> str:
+    from clipcifar.cli import comparison, sides
+    from clipcifar.evaluation.compare import compare
+
+    repository, names = Path.cwd(), (arguments.a, arguments.b)
+    a, b = (sides.load(name, repository=repository, method=arguments.method) for name in names)
+    if any(sides.kind_of(name, repository)[0] != "rev" for name in names):
+        warn_of_changes()
+    pair = sides.align(a, b)
+    compared = compare(pair.predicted_a, pair.predicted_b, pair.labels, class_names=pair.class_names)
+    if arguments.json:
+        data = comparison.as_data(compared, name_a=arguments.a, name_b=arguments.b)
+        return json.dumps(data, indent=2, ensure_ascii=False)
+    shown = table.escape if arguments.md else str
+    return comparison.as_table(compared, name_a=arguments.a, name_b=arguments.b, shown=shown)
+
+
+COMPARE = Command(
+    _compare,
+    help="is B really better than A?",
+    description="Paired statistics on the same test images. A and B are each a git revision, a DVC "
+    "experiment, a prompt set, a method, or `workspace`; set:, method: or rev: before it says which.",
+    arguments=_compare_arguments,
+)
+
+
+@in_project()
+def _models(arguments: Namespace) -> str:
+    from clipcifar.studies.models.table import as_text
+
+    folder = Path("data/studies/models")
+    with made_by("models"):
+        metrics, timing = (files.read_json(folder / name) for name in ("metrics.json", "timing.json"))
+        try:
+            return as_text(metrics, timing)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(
+                f"not results of the study: {error}", where=str(folder), fix="run `dvc repro`"
+            ) from error
+
+
+MODELS = Command(_models, help="the backbones side by side, from the study `models`")
+
+
+@in_project()
+def _verify(arguments: Namespace) -> str:
+    from clipcifar.cli.sides import PREDICTIONS, TEXTS
+    from clipcifar.verify import measured, references, text, verification
+
+    run = measured.read(Path(PREDICTIONS), Path("metrics"), Path(TEXTS))
+    warn_of_changes()
+    published = references.of(run.dataset, run.model, run.pretrained, run.max_per_class)
+    outcome = verification.verify(run, published)
+    print("\n".join(text.lines(outcome, num_classes=len(run.class_names))), flush=True)
+    if not all(check.passed for check in outcome.checks):
+        sys.exit(DataError.exit_code)
+    if outcome.skipped:
+        sys.exit(ConfigError.exit_code)
+    return ""
+
+
+VERIFY = Command(
+    _verify,
+    help="are these the published numbers?",
+    description="Every published accuracy of this dataset and model beside ours, total and per class, "
+    "with its binomial tolerance. The exit code is 0 if all agree, 3 if one does not, and 2 if one has "
+    "nothing to stand beside: another dataset, model or prompt set, or a subset of the images.",
+)

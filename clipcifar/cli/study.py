@@ -1,0 +1,35 @@
+"""`clipcifar study`: run a study, or list them."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from clipcifar.cli.command import Command, in_project
+
+
+@in_project()
+def _study(arguments: Namespace) -> str:
+    from clipcifar.project.studies import find_study, overview_of_studies
+
+    if arguments.name is None:
+        return "\n".join(overview_of_studies(Path.cwd()))
+    study = find_study(Path.cwd(), arguments.name)
+    code = study.run()
+    if code and study.is_hidden:
+        print(f"note: {study.name} stays hidden from DVC until a whole run has succeeded", file=sys.stderr)
+    if code:
+        sys.exit(code)
+    return f"{study.name} has run: report/{study.name}.html. Commit studies/{study.name}, which records it."
+
+
+STUDY = Command(
+    _study,
+    help="run a study, or list them",
+    description="Run a further question's own pipeline, or without a name list them all with what they "
+    "ask. DVC sees a study once a whole run of it is recorded. The exit code is that of `dvc repro`.",
+    arguments=lambda parser: parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="of a folder of studies/"
+    ),
+)

@@ -1,0 +1,227 @@
+"""Which studies DVC sees, and how one is started.
+
+A stage that has outputs and no record in a dvc.lock makes `dvc pull`, `dvc checkout` and `dvc exp apply`
+fail and `dvc commit` and `dvc exp save` refuse. So a study that was never run is hidden: its folder holds a
+.dvcignore that names its dvc.yaml. Starting the study deletes that file, and it stays deleted once a whole
+run is recorded, that is once the study's dvc.lock names every stage of its dvc.yaml.
+
+Each study has a .dvcignore of its own, so that two people who start different studies change no file in
+common. A dvc.lock without stages lies beside it from the beginning: git then knows both files, and neither
+`git commit --all` nor `dvc exp run --temp`, which leave new files out, can carry the one without the other.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from clipcifar.core import files, run_lock
+from clipcifar.core.errors import ClipcifarError, ConfigError, DataError
+from clipcifar.core.params import suggestion
+
+HIDING = b"# Hidden from DVC until `clipcifar study` starts it.\n/dvc.yaml\n"
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # what asks a program to end
+
+
+@dataclass(frozen=True)
+class Study:
+    """A folder of studies/ that has a dvc.yaml.
+
+    Attributes:
+        repository: the root of the git and DVC repository.
+        name: of the folder.
+    """
+
+    repository: Path
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        return self.repository / "studies" / self.name
+
+    @property
+    def question(self) -> str:
+        """What it answers: the comment on the first line of its dvc.yaml."""
+        path = self.folder / "dvc.yaml"
+        with files.explained(path):
+            first, _, _ = path.read_text(encoding="utf-8", errors="replace").partition("\n")
+        return first.lstrip("# ") if first.startswith("#") else ""
+
+    @property
+    def is_hidden(self) -> bool:
+        return (self.folder / ".dvcignore").exists()
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether dvc.lock names every stage, as it does after one whole run."""
+        stages = _stages(self.folder / "dvc.yaml")
+        return bool(stages) and stages <= _stages(self.folder / "dvc.lock")
+
+    @property
+    def runner(self) -> int | None:
+        """The process that runs it now."""
+        return run_lock.holder(self._scratch)
+
+    @property
+    def _scratch(self) -> Path:
+        return self.repository / ".dvc" / "tmp" / "studies" / self.name
+
+    def show(self) -> None:
+        """Let DVC see the study."""
+        with files.explained(self.folder):
+            (self.folder / ".dvcignore").unlink(missing_ok=True)
+
+    def settle(self) -> None:
+        """Let DVC see the study exactly when a whole run is recorded."""
+        if self.is_recorded:
+            self.show()
+        elif not self.is_hidden:
+            files.write_atomically(self.folder / ".dvcignore", HIDING)
+
+    def run(self) -> int:
+        """`dvc repro` of its dvc.yaml, in the foreground; a first run that fails leaves the study hidden.
+
+        Returns:
+            DVC's exit code, or 128 and the number of the signal that ended the run.
+
+        Raises:
+            EnvironmentFault: another process runs it.
+        """
+        with run_lock.alone(self._scratch, doing=f"running the study {self.name}"), _Relay() as relay:
+            try:
+                self.show()
+                target = f"studies/{self.name}/dvc.yaml"
+                return relay.run([sys.executable, "-m", "dvc", "repro", target], folder=self.repository)
+            finally:
+                self.settle()
+
+
+def all_studies(repository: Path) -> list[Study]:
+    """Every study of the project, by name."""
+    names = sorted(path.parent.name for path in repository.glob("studies/*/dvc.yaml"))
+    return [Study(repository, name) for name in names]
+
+
+def find_study(repository: Path, name: str) -> Study:
+    """The study of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    studies = {study.name: study for study in _some(repository)}
+    if name not in studies:
+        raise ConfigError(
+            f"there is no study {name!r}", where=str(repository / "studies"), fix=suggestion(name, studies)
+        )
+    return studies[name]
+
+
+def overview_of_studies(repository: Path) -> list[str]:
+    """A line for every study: its name, whether it was run, and its question.
+
+    What a killed run left visible without a whole run is hidden again, and that is said.
+
+    Raises:
+        ConfigError: there is no study.
+    """
+    notes, rows = [], []
+    for study in _some(repository):
+        runner, is_recorded = study.runner, study.is_recorded
+        state = "run" if is_recorded else "not run"
+        if runner is not None:
+            state = f"running (process {runner})"
+        elif study.is_hidden == is_recorded:
+            study.settle()
+            found, now = ("a", "shown to") if is_recorded else ("no", "hidden from")
+            notes.append(f"note: {found} whole run of {study.name} is recorded, so it is {now} DVC again")
+        rows.append((study.name, state, study.question))
+    wide = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    lines = [f"{name:<{wide[0]}}  {state:<{wide[1]}}  {question}" for name, state, question in rows]
+    return [*lines, "", *notes, "Run one, or bring it up to date: clipcifar study NAME"]
+
+
+def check_studies(repository: Path) -> Iterator[str | ClipcifarError]:
+    """For the doctor: what DVC sees and should not, and the other way round.
+
+    Yields:
+        A DataError for each such study, with the command that mends it, then how many there are.
+    """
+    studies = all_studies(repository)
+    for study in studies:
+        if study.runner is None and study.is_hidden == study.is_recorded:
+            what = (
+                f"the study {study.name} is hidden from DVC although its run is recorded: `dvc push` leaves "
+                "its results out, and `dvc gc` deletes them"
+                if study.is_hidden
+                else f"DVC sees the study {study.name}, of which no whole run is recorded: `dvc pull`, "
+                "`dvc checkout` and `dvc commit` fail"
+            )
+            yield DataError(what, where=str(study.folder), fix="clipcifar study")
+    yield f"{sum(study.is_recorded for study in studies)} of {len(studies)} run"
+
+
+def _some(repository: Path) -> list[Study]:
+    studies = all_studies(repository)
+    if not studies:
+        raise ConfigError(
+            "there are no studies", where=str(repository / "studies"), fix="go to the project's folder"
+        )
+    return studies
+
+
+def _stages(path: Path) -> set[str]:
+    """The stages that a dvc.yaml defines or a dvc.lock records; none where it cannot be read."""
+    try:
+        return set(YAML(typ="safe").load(path.read_text(encoding="utf-8"))["stages"])
+    except (OSError, ValueError, YAMLError, KeyError, TypeError):
+        return set()
+
+
+class _Relay:
+    """While it is entered, signals that ask this process to end go to the command that it runs instead.
+
+    They go to all that the command has started, too, since DVC lets its stage run on when DVC alone is
+    told to end: hence a process group of its own. What is ignored already (`nohup`, `&`) stays ignored.
+    """
+
+    def __enter__(self) -> _Relay:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._received: list[int] = []
+        heeded = [number for number in _ENDING if signal.getsignal(number) != signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._receive) for number in heeded}
+        return self
+
+    def __exit__(self, *failed: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self._received.append(number)
+        self._pass_on(number)
+
+    def _pass_on(self, number: int) -> None:
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+
+    def run(self, command: list[str], *, folder: Path) -> int:
+        """Run the command to its end; its exit code, or 128 and the number of the signal that ended it."""
+        code = 0
+        if not self._received:
+            self._process = subprocess.Popen(command, cwd=folder, process_group=0)  # noqa: S603  no shell
+            for number in self._received:  # while it was being started
+                self._pass_on(number)
+            code = self._process.wait()
+            self._process = None
+        ended_by = self._received[0] if self._received else max(0, -code)
+        return 128 + ended_by if ended_by else code

@@ -1,0 +1,144 @@
+"""`clipcifar search`; `try` is tested in test_trial and on a finished run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from clipcifar.core import params
+from tests.support import finished_run
+from tests.support.command_line import run
+from tests.support.workspace import ROOT
+
+
+def test_search_shows_the_ranking_and_keeps_the_choice_with_the_files_comments(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished_run.write(project / "data")
+    classes = {"dataset": "cifar10", "class_names": finished_run.NAMES}
+    (project / "data" / "classes.json").write_text(json.dumps(classes))
+    before = (ROOT / "params.yaml").read_text()
+    (project / "params.yaml").write_text(before)
+    assert run(monkeypatch, "search", "--top", "1") == 0
+    shown = capsys.readouterr().out
+    assert finished_run.TEMPLATES[0] in shown.split("Chosen:")[0]
+    assert finished_run.TEMPLATES[1] not in shown.split("Chosen:")[0]
+    assert (project / "params.yaml").read_text() == before
+    assert run(monkeypatch, "search", "--write", "best") == 0
+    assert "prompts.active: best" in capsys.readouterr().out
+    after = (project / "params.yaml").read_text()
+    added = [line for line in after.splitlines() if line not in before.splitlines()]
+    assert [line.strip() for line in added] == [
+        "best:",
+        f"- {finished_run.TEMPLATES[1]}",
+    ]  # the rest is there
+    assert all(line in after.splitlines() for line in before.splitlines())
+    saved = params.load(project / "params.yaml")["prompts"]
+    assert saved["sets"]["best"] == {"template_mode": "shared", "templates": finished_run.TEMPLATES}
+    assert saved["active"] == "photo"
+    assert run(monkeypatch, "search", "--write", "photo") == 2  # nobody's set is written over
+    assert "there is a prompt set 'photo' already" in capsys.readouterr().err
+    assert (project / "params.yaml").read_text() == after
+
+
+WHOLE = {
+    "active": "photo",
+    "kind": "ensemble",
+    "chosen": "one",
+    "verdict": "none",
+    "n": {"train": 4, "test": 4},
+    "gain": {"train": 0.0, "test": 0.0, "optimism": 0.0},
+    "val_accuracy": {"ensemble": 0.5, "average": 0.5, "active": 0.5},
+    "set": {"template_mode": "shared", "templates": ["a {classname}."]},
+    "best": [],
+    "candidates": [],
+}
+HARMED = [{"gain": 1}, {"n": {}}, {"val_accuracy": []}, {"set": []}, {"candidates": 3}, {"candidates": [{}]}]
+
+
+def test_the_ranking_that_is_harmed_below_can_be_told(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "data").mkdir()
+    (project / "data" / "ranking.json").write_text(json.dumps(WHOLE))
+    assert run(monkeypatch, "search") == 0
+    assert "Chosen: one\n  a {classname}.\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "text", [None, "{", "[]", '{"active": "photo"}', *(json.dumps({**WHOLE, **harm}) for harm in HARMED)]
+)
+def test_a_ranking_that_is_missing_or_damaged_is_named(
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    text: str | None,
+) -> None:
+    (project / "data").mkdir()
+    if text is not None:
+        (project / "data" / "ranking.json").write_text(text)
+    assert run(monkeypatch, "search") == 3
+    message = capsys.readouterr().err
+    assert "data/ranking.json" in message
+    assert "dvc repro" in message
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", "{}", '{"dataset": "x", "class_names": 3}'])
+def test_without_the_class_names_nothing_is_kept_and_the_file_is_named(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str | None
+) -> None:
+    finished_run.write(project / "data")
+    if text is not None:
+        (project / "data" / "classes.json").write_text(text)
+    before = (ROOT / "params.yaml").read_bytes()
+    (project / "params.yaml").write_bytes(before)
+    assert run(monkeypatch, "search", "--write", "best") == 3
+    message = capsys.readouterr().err
+    assert "where: data/classes.json" in message
+    assert "dvc repro" in message
+    assert (project / "params.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("sets", [None, [], {}])
+def test_a_set_is_kept_only_in_a_params_yaml_that_has_sets(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], sets: Any
+) -> None:
+    finished_run.write(project / "data")
+    classes = {"dataset": "cifar10", "class_names": finished_run.NAMES}
+    (project / "data" / "classes.json").write_text(json.dumps(classes))
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    settings["prompts"]["sets"] = sets
+    (project / "params.yaml").write_text(yaml.safe_dump(settings))
+    code = run(monkeypatch, "search", "--write", "best")
+    if sets == {}:
+        assert code == 0
+        kept = params.load(project / "params.yaml")["prompts"]["sets"]
+        assert list(kept) == ["best"]
+    else:
+        assert code == 2
+        assert "where: params.yaml: prompts.sets" in capsys.readouterr().err
+        assert params.load(project / "params.yaml") == settings
+
+
+def test_the_number_of_templates_is_positive(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in ("0", "-1", "many", "1.5"):
+        assert run(monkeypatch, "search", "--top", text) == 2
+
+
+def test_a_note_says_what_changed_since_the_last_run(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished_run.write(project / "data")
+    prompts = params.load(ROOT / "params.yaml")["prompts"]
+    lock = {"schema": "2.0", "stages": {"prompts": {"params": {"params.yaml": {"prompts": prompts}}}}}
+    (project / "dvc.lock").write_text(yaml.safe_dump(lock))
+    assert run(monkeypatch, "search") == 0
+    assert capsys.readouterr().err == ""
+    edited = (project / "params.yaml").read_text().replace("a horse in a field.", "a horse in a meadow.")
+    (project / "params.yaml").write_text(edited)
+    assert run(monkeypatch, "search") == 0
+    assert "not in these numbers: prompts.sets.scenes.sentences.horse\n" in capsys.readouterr().err

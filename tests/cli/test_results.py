@@ -1,0 +1,97 @@
+"""`clipcifar show` and `models`; `compare` and `verify` are tested beside what they call."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.command_line import run
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def test_show_has_a_row_per_method_with_the_numbers_of_its_file(
+    project: Path, metrics: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert metrics == project / "metrics"
+    assert run(monkeypatch, "show") == 0
+    _, _, *rows = capsys.readouterr().out.splitlines()
+    assert [cells(row)[:4] for row in rows] == [
+        ["zero-shot", "0.7000", "0.6900–0.7200", ""],
+        ["zero-shot, best prompts", "0.7500", "0.7400–0.7700", ""],
+        ["linear probe", "0.8000", "0.7900–0.8200", ""],
+        ["MLP probe", "0.8500", "0.8400–0.8700", "0.8110 ± 0.0040 (3)"],
+        ["projection heads", "0.9000", "0.8900–0.9200", "0.8110 ± 0.0040 (3)"],
+    ]
+
+
+def test_show_per_class_adds_the_classes_by_their_plain_names(
+    metrics: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "show", "--metrics", str(metrics)) == 0
+    without = capsys.readouterr().out
+    assert run(monkeypatch, "show", "--metrics", str(metrics), "--per-class") == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(without)
+    assert cells(shown.splitlines()[-1]) == ["sea_lion*", *["0.2500"] * 5]
+    assert cells(shown.splitlines()[-2]) == ["cat", "0.7000", "0.7500", "0.8000", "0.8500", "0.9000"]
+    assert "sea_lion" not in without
+
+
+@pytest.mark.parametrize("content", [None, "", "{", '{"accuracy": 0.5,\n<<<<<<< HEAD\n'])
+def test_a_metrics_file_that_is_missing_or_no_json_is_named(
+    metrics: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: str | None
+) -> None:
+    path = metrics / "linear_probe.json"
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    assert run(monkeypatch, "show", "--metrics", str(metrics)) == 3
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("error: ")
+    assert f"where: {path}" in output.err
+    assert "dvc repro" in output.err
+
+
+@pytest.mark.parametrize("content", [None, "[1", "[]", '{"a": 1}'])
+def test_results_of_a_study_that_are_not_there_name_its_own_command_once(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: str | None
+) -> None:
+    """Plain `dvc repro` never runs a study."""
+    folder = project / "data/studies/models"
+    folder.mkdir(parents=True)
+    if content is not None:
+        (folder / "metrics.json").write_text(content)
+        (folder / "timing.json").write_text("{}")
+    assert run(monkeypatch, "models") == 3
+    said = capsys.readouterr().err
+    assert (said.count("where:"), said.count("fix:")) == (1, 1)
+    assert "run `clipcifar study models`" in said
+    assert "`dvc repro`" not in said
+
+
+def test_show_needs_neither_the_model_nor_the_statistics(metrics: Path) -> None:
+    heavy = ("torch", "open_clip", "sklearn", "scipy", "h5py", "numpy", "PIL", "dvc", "yaml", "shtab")
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({heavy!r}))\n"  # None there makes an import fail
+        f"sys.argv = ['clipcifar', 'show', '--per-class', '--metrics', {str(metrics)!r}]\n"
+        "from clipcifar.cli.main import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "projection heads" in done.stdout
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"accuracy": "high"}', "3"])
+def test_metrics_of_another_shape_are_named(
+    metrics: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    (metrics / "zero_shot.json").write_text(content)
+    assert run(monkeypatch, "show", "--metrics", str(metrics)) == 3
+    assert "not metrics of this project" in capsys.readouterr().err

@@ -1,0 +1,236 @@
+"""Embeddings found before they are computed, on a miniature CLIP and a real, tiny DVC project."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clipcifar.backbone.params import EmbedParams
+from clipcifar.backbone.towers import Backbone
+from clipcifar.core import files
+from clipcifar.embeddings import compute, extract
+from clipcifar.embeddings.compute import Wanted
+from clipcifar.project import dvc_project
+from clipcifar.store.dataset import Prepared, PreparedSplit, digest_of
+from clipcifar.store.embeddings import read_images
+from clipcifar.store.model import ModelDescription, ModelParams
+from clipcifar.weights import resolve
+from clipcifar.weights.describe import describe
+
+EMBED = EmbedParams(device="cpu", precision="fp32", batch_size=4, workers=0)
+OUTPUT = Path("data/embeddings/images.h5")
+
+
+@pytest.fixture(scope="module")
+def model(tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelDescription, Path]:
+    weights = tmp_path_factory.mktemp("model") / "weights"
+    asked = ModelParams(f"local-dir:{tiny_clip}", None, str(tiny_clip), 0, False)
+    return describe(asked, resolve.resolve(asked, weights), weights), weights
+
+
+@pytest.fixture
+def dataset() -> Prepared:
+    rng = np.random.default_rng(0)
+    train, test = (
+        PreparedSplit(
+            rng.integers(0, 256, (n, 8, 8, 3), dtype=np.uint8),
+            np.arange(n) % 2,
+            [f"{name}/{i}" for i in range(n)],
+        )
+        for name, n in (("train", 6), ("test", 3))
+    )
+    names = ["cat", "dog"]
+    return Prepared(train, test, names, name="digits", max_per_class=0, digest=digest_of(train, test, names))
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images each call of the extraction was asked for."""
+    calls: list[int] = []
+    real = extract.extract
+
+    def counted(source: object, *arguments: object, **named: object) -> object:
+        calls.append(len(source))  # type: ignore[arg-type]
+        return real(source, *arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(extract, "extract", counted)
+    return calls
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A DVC project in which nothing was run."""
+    from dvc.repo import Repo
+
+    folder = tmp_path / "project"
+    folder.mkdir()
+    Repo.init(str(folder), no_scm=True).close()
+    return folder
+
+
+def wanted(folder: Path, dataset: Prepared, model: ModelDescription, embed: EmbedParams = EMBED) -> Wanted:
+    return compute.dataset_images(
+        folder / OUTPUT, dataset, model, recorded=OUTPUT, photographs=folder, embed=embed
+    )
+
+
+def obtain(folder: Path, dataset: Prepared, model: tuple[ModelDescription, Path]) -> int:
+    """How many images were encoded to have the file."""
+    described, weights = model
+    return compute.obtain(
+        [wanted(folder, dataset, described)], repository=folder, model=described, weights=weights, embed=EMBED
+    )
+
+
+def record(folder: Path) -> Path:
+    """What DVC does after a stage and before the next run of it: the output is in the cache alone."""
+    made = folder / OUTPUT
+    md5 = dvc_project.md5(made)
+    kept = dvc_project.cache_of(folder) / md5[:2] / md5[2:]
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(made, kept)
+    kept.chmod(0o444)
+    lock = f"schema: '2.0'\nstages:\n  embed_images:\n    outs:\n    - path: {OUTPUT}\n      md5: {md5}\n"
+    (folder / "dvc.lock").write_text(lock)
+    return kept
+
+
+def test_what_dvc_keeps_is_found_and_no_model_is_loaded(
+    project: Path,
+    dataset: Prepared,
+    model: tuple[ModelDescription, Path],
+    encoded: list[int],
+    own_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert obtain(project, dataset, model) == 9
+    first = (project / OUTPUT).read_bytes()
+    kept = record(project)
+    monkeypatch.setattr(Backbone, "load", lambda *_: pytest.fail("the model was loaded"))
+    assert obtain(project, dataset, model) == 0
+    assert (project / OUTPUT).read_bytes() == first
+    assert not (project / OUTPUT).samefile(kept)
+    assert encoded == [9]
+    assert not [
+        path for path in own_cache.rglob("*") if path.is_file() and path.stat().st_size > 1000
+    ]  # no second copy of it
+
+
+def test_a_damaged_object_is_passed_over(
+    project: Path, dataset: Prepared, model: tuple[ModelDescription, Path], encoded: list[int]
+) -> None:
+    obtain(project, dataset, model)
+    first = (project / OUTPUT).read_bytes()
+    kept = record(project)
+    kept.chmod(0o644)
+    kept.write_bytes(first[:-400] + bytes(400))
+    assert obtain(project, dataset, model) == 9
+    assert (project / OUTPUT).read_bytes() == first
+    kept.unlink()
+    assert obtain(project, dataset, model) == 9
+    assert encoded == [9, 9, 9]
+
+
+def test_what_determines_a_vector_decides(
+    project: Path,
+    dataset: Prepared,
+    model: tuple[ModelDescription, Path],
+    encoded: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A split of another size, another batch size, other weights, other code: none of them is it."""
+    obtain(project, dataset, model)
+    record(project)
+    described, _ = model
+    others = [
+        wanted(project, replace(dataset, digest="0" * 64), described),
+        wanted(project, dataset, described, replace(EMBED, batch_size=5)),
+        wanted(project, dataset, replace(described, weights_sha256="0" * 64)),
+    ]
+    with monkeypatch.context() as patch:
+        patch.setattr(compute.provenance, "source_sha256", lambda *_: "0" * 64)
+        others.append(wanted(project, dataset, described))
+    assert [compute.find(other, project) for other in others] == [None] * 4
+    assert compute.find(wanted(project, dataset, described), project) is not None
+    assert compute.find(wanted(project, dataset, described, replace(EMBED, workers=3)), project) is not None
+
+
+def test_the_users_cache_folder_comes_first_and_dvc_is_not_asked(
+    project: Path,
+    dataset: Prepared,
+    model: tuple[ModelDescription, Path],
+    encoded: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    described, weights = model
+    kept = compute.in_cache_folder(wanted(project, dataset, described).attributes)
+    file = compute.dataset_images(kept, dataset, described, recorded=OUTPUT, photographs=project, embed=EMBED)
+    compute.encode([file], model=described, weights=weights, embed=EMBED)
+    monkeypatch.setattr(compute, "kept_objects", lambda *_: pytest.fail("DVC was asked"))
+    assert obtain(project, dataset, model) == 0
+    assert (project / OUTPUT).read_bytes() == kept.read_bytes()
+    assert encoded == [9]
+
+
+def test_only_what_is_missing_is_encoded_and_the_model_loaded_once(
+    project: Path,
+    dataset: Prepared,
+    model: tuple[ModelDescription, Path],
+    encoded: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    described, weights = model
+    loads: list[Path] = []
+    real = Backbone.load
+    monkeypatch.setattr(Backbone, "load", lambda folder, device: loads.append(folder) or real(folder, device))
+    obtain(project, dataset, model)
+    record(project)
+    several = [
+        compute.dataset_images(
+            project / f"{digit}.h5",
+            replace(dataset, digest=digit * 64),
+            described,
+            recorded=Path(f"{digit}.h5"),
+            photographs=project,
+            embed=EMBED,
+        )
+        for digit in "12"
+    ]
+    files_wanted = [wanted(project, dataset, described), *several]
+    assert (
+        compute.obtain(files_wanted, repository=project, model=described, weights=weights, embed=EMBED) == 18
+    )
+    assert encoded == [9, 9, 9]
+    assert loads == [weights, weights]
+    assert all(read_images(file.path).train.ids == dataset.train.ids for file in files_wanted)
+
+
+def test_pieces_are_kept_where_nobody_waits(
+    project: Path, dataset: Prepared, model: tuple[ModelDescription, Path], own_cache: Path
+) -> None:
+    described, weights = model
+    for nobody_waits, left in ((True, 1), (False, 0)):
+        compute.encode(
+            [wanted(project, dataset, described)],
+            model=described,
+            weights=weights,
+            embed=EMBED,
+            nobody_waits=lambda answer=nobody_waits: answer,
+        )
+        assert len(list(files.cache_folder("extraction").rglob("*.shard"))) == left
+
+
+def test_where_dvc_is_broken_or_absent_images_are_embedded(
+    tmp_path: Path, dataset: Prepared, model: tuple[ModelDescription, Path], encoded: list[int]
+) -> None:
+    assert obtain(tmp_path, dataset, model) == 9  # no repository of DVC's, nothing recorded
+    record_in = tmp_path / "dvc.lock"
+    record_in.write_text(f"stages: {{embed_images: {{outs: [{{path: {OUTPUT}, md5: {'a' * 32}}}]}}}}\n")
+    assert obtain(tmp_path, dataset, model) == 9  # recorded, and DVC cannot say where it is
+    record_in.write_text("- not a lock")
+    assert obtain(tmp_path, dataset, model) == 9
+    assert encoded == [9, 9, 9]
