@@ -52,7 +52,7 @@ def main(
     heads.write(
         head,
         "linear_probe",
-        {"coefficients": probe.coefficients, "intercepts": probe.intercepts},
+        probe.arrays,
         {**inherited(images.attributes), "c": chosen.c},
     )
     written = results.write(

@@ -7,6 +7,7 @@ filled; nothing here asks a network.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,51 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from clipcifar.backbone import device as devices, kernels, preprocess as preprocessing
+from clipcifar.backbone import device as devices, kernels
 from clipcifar.backbone.params import Precision
+from clipcifar.backbone.preprocess import Preprocess, model_input
 from clipcifar.core.errors import ConfigError, DataError, EnvironmentFault
 
 TEXT_ROWS = 16  # rows of every text batch; see `encode_sentences`
+
+
+def load_model(folder: Path, device: torch.device, *, key: str) -> tuple[Any, Preprocess]:
+    """open_clip's model from a folder in its format, and what its checkpoint says about input images.
+
+    Args:
+        key: the setting that the device was chosen by, for messages.
+
+    Raises:
+        ConfigError: the model needs a package that is not there.
+        DataError: the weights are damaged or do not fit the architecture.
+        EnvironmentFault: there is not enough memory for it.
+    """
+    with _explained(folder, key=key), kernels.Undrawn():  # loads strictly: what the file lacks is an error
+        model = open_clip.create_model(f"local-dir:{folder}", device=device, require_pretrained=True)
+    return model, Preprocess.from_config(open_clip.get_model_preprocess_cfg(model))
+
+
+@contextmanager
+def _explained(folder: Path, *, key: str) -> Iterator[None]:
+    """Let what goes wrong in open_clip, torch and safetensors be said in words."""
+    try:
+        yield
+    except ImportError as error:
+        raise ConfigError(
+            f"this model's tokenizer or text tower needs another package: {error}",
+            where=str(folder),
+            fix="pip install transformers sentencepiece",
+        ) from error
+    except Exception as error:  # they raise many types
+        if devices.is_out_of_memory(error):
+            raise EnvironmentFault(
+                "out of memory while the model was loaded",
+                where=str(folder),
+                fix=f"free some memory, choose another {key}, or a smaller model",
+            ) from error
+        raise DataError(
+            f"the weights cannot be loaded: {error}", where=str(folder), fix="run `dvc repro -f fetch_model`"
+        ) from error
 
 
 class Backbone:
@@ -32,14 +73,13 @@ class Backbone:
         logit_scale: the learned factor on cosine similarities, a plain number.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, device: torch.device) -> None:
+    def __init__(self, model: Any, preprocess: Preprocess, tokenizer: Any, device: torch.device) -> None:
         self._model = model.eval().requires_grad_(False)  # Any: open_clip has no types
         kernels.replace_attention(model)
         devices.keep_freed_memory(device)
         self._tokenizer = tokenizer
         self.device = device
-        config = open_clip.get_model_preprocess_cfg(model)
-        self.preprocess = preprocessing.Preprocess.from_config(config)
+        self.preprocess = preprocess
         self.context_length: int = tokenizer.context_length
         self.logit_scale = float(model.logit_scale.exp())
         # A causal text tower that reads the end-of-text token cannot see what follows it.
@@ -51,36 +91,11 @@ class Backbone:
 
     @classmethod
     def load(cls, folder: Path, device: torch.device) -> Backbone:
-        """Load from a folder in open_clip's format.
-
-        Raises:
-            DataError: the weights are damaged or do not fit the architecture.
-            EnvironmentFault: there is not enough memory for it.
-        """
-        name = f"local-dir:{folder}"
-        try:
-            with kernels.Undrawn():  # open_clip loads strictly: what the file lacks is an error
-                model = open_clip.create_model(name, device=device, require_pretrained=True)
-            tokenizer = open_clip.get_tokenizer(name)
-        except ImportError as error:
-            raise ConfigError(
-                f"this model's tokenizer or text tower needs another package: {error}",
-                where=str(folder),
-                fix="pip install transformers sentencepiece",
-            ) from error
-        except Exception as error:  # open_clip, torch and safetensors raise many types
-            if devices.is_out_of_memory(error):
-                raise EnvironmentFault(
-                    "out of memory while the model was loaded",
-                    where=str(folder),
-                    fix="free some memory, choose another embed.device, or a smaller model",
-                ) from error
-            raise DataError(
-                f"the weights cannot be loaded: {error}",
-                where=str(folder),
-                fix="run `dvc repro -f fetch_model`",
-            ) from error
-        return cls(model, tokenizer, device)
+        """Load from a folder in open_clip's format; errors as of `load_model`."""
+        model, preprocess = load_model(folder, device, key="embed.device")
+        with _explained(folder, key="embed.device"):
+            tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+        return cls(model, preprocess, tokenizer, device)
 
     @torch.inference_mode()
     def encode_images(self, images: torch.Tensor, precision: Precision = "fp32") -> torch.Tensor:
@@ -93,7 +108,7 @@ class Backbone:
         Returns:
             (B, D) float32 unit rows, on the device and perhaps still being computed.
         """
-        pixels = preprocessing.model_input(devices.upload(images, self.device), self.preprocess)
+        pixels = model_input(devices.upload(images, self.device), self.preprocess)
         with devices.autocast(self.device, precision), kernels.fast_linear(self.device):
             features = self._model.encode_image(pixels)
         return F.normalize(features.float(), dim=-1)

@@ -8,7 +8,8 @@ from typing import Any
 
 from clipcifar.evaluation.compare import Comparison, Paired
 from clipcifar.evaluation.verdict import verdict
-from clipcifar.render.table import escape, markdown_table, p_text
+from clipcifar.evaluation.words import interval, p_text, points
+from clipcifar.render.table import escape, markdown_table
 
 
 def _row(name: str, paired: Paired, p_value: float) -> list[str]:
@@ -17,8 +18,8 @@ def _row(name: str, paired: Paired, p_value: float) -> list[str]:
         str(paired.n),
         f"{paired.accuracy_a:.4f}",
         f"{paired.accuracy_b:.4f}",
-        f"{100 * paired.difference:+.2f}",
-        f"{100 * paired.low:+.2f} to {100 * paired.high:+.2f}",
+        points(paired.difference, 2),
+        interval(paired),
         str(paired.only_a),
         str(paired.only_b),
         p_text(p_value),

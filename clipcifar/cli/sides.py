@@ -15,7 +15,7 @@ from clipcifar.evaluation.names import METHODS
 from clipcifar.methods import zero_shot
 from clipcifar.project import revisions
 from clipcifar.store.embeddings import check_same_space, read_images, read_texts
-from clipcifar.store.fields import class_names_of
+from clipcifar.store.fields import class_names_of, rows_of
 from clipcifar.store.predictions import Predictions, inherited, read_predictions
 
 Kind = Literal["workspace", "method", "set", "rev"]
@@ -121,8 +121,7 @@ def align(a: Predictions, b: Predictions) -> Aligned:
             f"the two sides are of different images ({len(a.ids)} and {len(b.ids)}) or classes",
             fix="compare runs of the same dataset and subset",
         )
-    row_in_b = {sample_id: row for row, sample_id in enumerate(b.ids)}
-    rows = [row_in_b[sample_id] for sample_id in a.ids]
+    rows = rows_of(a.ids, b.ids, what="those of B")
     if (b.labels[rows] != a.labels).any():
         raise DataError("the two sides give the same image different labels", fix="run `dvc repro` for both")
     return Aligned(

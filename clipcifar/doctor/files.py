@@ -15,7 +15,6 @@ from clipcifar.datasets.params import DatasetParams, photograph_folder
 from clipcifar.embeddings import memo, sentences
 from clipcifar.evaluation.names import METHODS
 from clipcifar.store import (
-    container,
     heads,
     set_predictions,
     splits,
@@ -62,10 +61,9 @@ def dataset(repository: Path, settings: Mapping[str, Any]) -> Found:
 
 def _photographs(root: Path, found: Prepared) -> Found:
     listed = found.train + found.test
-    ids, digests = listed.ids, container.decode_strings(listed.content)
     wrong = []
-    with progress(total=len(ids), unit="images", what="checking images") as bar:
-        for name, digest in zip(ids, digests, strict=True):
+    with progress(total=len(listed.ids), unit="images", what="checking images") as bar:
+        for name, digest in zip(listed.ids, listed.digests, strict=True):
             path = root / name
             if not path.is_file() or files.file_sha256(path) != digest:
                 wrong.append(name)

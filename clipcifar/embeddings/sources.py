@@ -112,8 +112,7 @@ def source_of(split: PreparedSplit, folder: Path, *, preprocess: Preprocess, wor
     """The images of a prepared split: its pixels, or the files that it lists under `folder`."""
     if split.in_memory:
         return ArraySource(split.content)
-    digests = [digest.decode() for digest in split.content.tolist()]
-    return FolderSource(folder, split.ids, digests, preprocess=preprocess, workers=workers)
+    return FolderSource(folder, split.ids, split.digests, preprocess=preprocess, workers=workers)
 
 
 @contextmanager

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from clipcifar.core.files import Attribute, write_json
 from clipcifar.evaluation import metrics, plots
 from clipcifar.evaluation.hierarchy import coarse_metrics, hierarchy_of
-from clipcifar.store import container
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.fields import class_names_of
-from clipcifar.store.predictions import inherited
+from clipcifar.store.predictions import write_answers
 
 
 def write(
@@ -55,21 +54,8 @@ def write(
     found["max_per_class"] = int(images.attributes["max_per_class"])
     per_class = found.pop("per_class")
     written = metrics.rounded({**found, **(extra_metrics or {}), "per_class": per_class})
-    container.write(
-        predictions_path,
-        kind="predictions",
-        arrays={
-            "scores": scores,
-            "labels": labels,
-            "ids": container.encode_strings(images.test.ids),
-        },
-        attributes={
-            **inherited(images.attributes),
-            "method": method,
-            "temperature": temperature,
-            **(extra_attributes or {}),
-        },
-    )
+    attributes = {"method": method, "temperature": temperature, **(extra_attributes or {})}
+    write_answers(predictions_path, {"scores": scores}, images, kind="predictions", attributes=attributes)
     rows = metrics.class_rows(scores, labels, class_names=class_names)
     plots.write_csv(plots_folder / "per_class.csv", rows)
     plots.write_confusion(

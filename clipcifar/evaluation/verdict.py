@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from clipcifar.evaluation.compare import LEVEL, Comparison, NamedDifference, Paired
+from clipcifar.evaluation.words import p_said, points, with_interval
 
 
 def verdict(comparison: Comparison, *, name_a: str, name_b: str, p_value: float | None = None) -> str:
@@ -31,19 +32,17 @@ def statement(found: Paired, p_value: float, *, name_a: str, name_b: str) -> str
         found: B minus A.
         p_value: of `found`, or corrected where it is one of several.
     """
-    interval = f"[{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
-    p = "p < 0.0001" if p_value < 1e-4 else f"p = {p_value:.4f}"
-    p += " after Holm's correction" if p_value != found.p_value else ""
-    points = f"{100 * found.difference:+.1f} points {interval}, {p}"
+    corrected = " after Holm's correction" if p_value != found.p_value else ""
+    said = f"{with_interval(found, unit=' points')}, {p_said(p_value)}{corrected}"
     if p_value < LEVEL:
-        return f"{name_b} is {'better' if found.difference > 0 else 'worse'} than {name_a}: {points}"
-    return f"no difference shown between {name_b} and {name_a}: {points}"
+        return f"{name_b} is {'better' if found.difference > 0 else 'worse'} than {name_a}: {said}"
+    return f"no difference shown between {name_b} and {name_a}: {said}"
 
 
 def _listed(classes: list[NamedDifference], word: str) -> str:
     """The classes that are shown to be worse or better, the largest difference first."""
     ordered = sorted(classes, key=lambda item: -abs(item.paired.difference))
     return (
-        ", ".join(f"{item.name} {100 * item.paired.difference:+.1f}" for item in ordered)
+        ", ".join(f"{item.name} {points(item.paired.difference)}" for item in ordered)
         or f"no class is {word}"
     )

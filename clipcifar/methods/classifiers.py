@@ -16,7 +16,7 @@ from clipcifar.core.files import Attribute
 from clipcifar.methods.linear_probe import LinearProbe
 from clipcifar.methods.trained.mlp_probe import MLPProbe
 from clipcifar.methods.trained.projection import Projection
-from clipcifar.methods.trained.training import scores
+from clipcifar.methods.trained.training import load_arrays, scores
 from clipcifar.store import heads
 from clipcifar.store.embeddings import ImageEmbeddings
 
@@ -44,7 +44,7 @@ def trained(folder: Path, images: ImageEmbeddings) -> dict[str, Classifier]:
 
 
 def _linear_probe(arrays: _Arrays, _: Mapping[str, Attribute], images: ImageEmbeddings) -> Classifier:
-    probe = LinearProbe(arrays["coefficients"], arrays["intercepts"])
+    probe = LinearProbe.rebuilt(arrays)
     expected = (len(images.class_names), images.test.embeddings.shape[1])
     if probe.coefficients.shape != expected or probe.intercepts.shape != expected[:1]:
         raise ValueError(f"coefficients {probe.coefficients.shape}, expected {expected}")
@@ -52,20 +52,18 @@ def _linear_probe(arrays: _Arrays, _: Mapping[str, Attribute], images: ImageEmbe
 
 
 def _mlp_probe(arrays: _Arrays, attributes: Mapping[str, Attribute], images: ImageEmbeddings) -> Classifier:
-    nothing = torch.zeros((2, images.test.embeddings.shape[1]))  # its statistics come with the arrays
-    hidden, classes = int(attributes["hidden"]), len(images.class_names)
-    return _loaded(MLPProbe(nothing, num_classes=classes, hidden=hidden, dropout=0.0), arrays)
+    classes, dim = len(images.class_names), images.test.embeddings.shape[1]
+    hidden = int(attributes["hidden"])
+    return partial(
+        _scores, MLPProbe.rebuilt(arrays, dim=dim, num_classes=classes, hidden=hidden, dropout=0.0)
+    )
 
 
 def _projection(arrays: _Arrays, attributes: Mapping[str, Attribute], images: ImageEmbeddings) -> Classifier:
     weights = torch.zeros((len(images.class_names), images.test.embeddings.shape[1]))
     hidden = int(attributes["hidden"])
-    return _loaded(Projection(weights, logit_scale=1.0, hidden=hidden, dropout=0.0), arrays)
-
-
-def _loaded(head: torch.nn.Module, arrays: _Arrays) -> Classifier:
-    head.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
-    return partial(_scores, head)
+    head = Projection(weights, logit_scale=1.0, hidden=hidden, dropout=0.0)
+    return partial(_scores, load_arrays(head, arrays))
 
 
 def _scores(head: torch.nn.Module, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ since the refit has seen val. Test is not an argument of anything here.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
@@ -49,6 +49,16 @@ class LinearProbe:
     @classmethod
     def of(cls, found: Solution) -> LinearProbe:
         return cls(found.coefficients.astype(np.float32), found.intercepts.astype(np.float32))
+
+    @classmethod
+    def rebuilt(cls, arrays: Mapping[str, NDArray[np.float32]]) -> LinearProbe:
+        """The probe of a file's arrays, the inverse of `arrays`; KeyError where one is missing."""
+        return cls(arrays["coefficients"], arrays["intercepts"])
+
+    @property
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """What a file keeps of it."""
+        return {"coefficients": self.coefficients, "intercepts": self.intercepts}
 
     def scores(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits of (N, D) embeddings, (N, C) float32."""

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from clipcifar.evaluation.calibration import Bin
+from clipcifar.evaluation.words import Difference
 
 INK, MUTED, LINE, ACCENT = "#010101", "#020202", "#030303", "#040404"
 SERIES = ("#111111", "#121212", "#131313", "#141414", "#151515")
@@ -111,6 +112,14 @@ def intervals(
         axes.set_xlabel(x_label)
         axes.grid(visible=False, axis="y")
         return _svg(figure, name=name, description=description)
+
+
+def differences(found: Mapping[str, Difference], **about: str) -> Markup:
+    """Differences in points with their intervals, beside a line at none; `about` as for `intervals`."""
+    middles, lows, highs = (
+        [100 * getattr(item, part) for item in found.values()] for part in ("difference", "low", "high")
+    )
+    return intervals(list(found), middles, lows, highs, zero=True, **about)
 
 
 def ranking_bars(rows: Sequence[dict[str, Any]], *, active: str, name: str) -> Markup:

@@ -1,4 +1,4 @@
-"""Test images as small pictures inside the page, so that it needs no file beside it."""
+"""The images of a split as small pictures inside a page, so that it needs no file beside it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from clipcifar.core.errors import DataError
@@ -27,7 +29,7 @@ class Card:
 
 
 class Pictures:
-    """The images of one split, each encoded when it is asked for.
+    """The images of one split, each read when it is asked for.
 
     Args:
         split: pixels, or the ids of image files.
@@ -37,15 +39,25 @@ class Pictures:
     def __init__(self, split: PreparedSplit, folder: Path) -> None:
         self._split, self._folder = split, folder
 
+    @property
+    def small(self) -> bool:
+        """Whether they are arrays, which a page enlarges without smoothing, and no photographs."""
+        return self._split.in_memory
+
+    def pixels(self, row: int) -> NDArray[np.uint8] | None:
+        """One image, (H, W, 3) uint8; None where its file is gone."""
+        if self._split.in_memory:
+            return np.asarray(self._split.content[row])
+        name = self._split.ids[row]
+        try:
+            return decode((self._folder / name).read_bytes(), name)
+        except (OSError, DataError):
+            return None
+
     def data_uri(self, row: int) -> str:
         """One image as a data URI; the empty text where its file is gone."""
-        try:
-            pixels = (
-                self._split.content[row]
-                if self._split.in_memory
-                else decode((self._folder / self._split.ids[row]).read_bytes(), self._split.ids[row])
-            )
-        except (OSError, DataError):
+        pixels = self.pixels(row)
+        if pixels is None:
             return ""
         image = Image.fromarray(pixels)
         image.thumbnail((SIDE, SIDE))

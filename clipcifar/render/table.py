@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from clipcifar.evaluation.names import METHODS
+from clipcifar.evaluation.words import interval, p_text, points
 
 if TYPE_CHECKING:
     from clipcifar.evaluation.compare import NamedDifference
@@ -122,8 +123,8 @@ def differences_table(differences: Sequence[NamedDifference]) -> list[str]:
     rows = [
         [
             escape(item.name),
-            f"{100 * item.paired.difference:+.2f}",
-            f"{100 * item.paired.low:+.2f} to {100 * item.paired.high:+.2f}",
+            points(item.paired.difference, 2),
+            interval(item.paired),
             str(item.paired.only_b),
             str(item.paired.only_a),
             p_text(item.p_holm),
@@ -132,11 +133,6 @@ def differences_table(differences: Sequence[NamedDifference]) -> list[str]:
     ]
     header = ["prompt set", "points", "95 % interval", "won", "lost", "p"]
     return markdown_table(header, rows)
-
-
-def p_text(value: float) -> str:
-    """A p value for a person."""
-    return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
 
 
 def report(

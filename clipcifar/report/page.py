@@ -42,7 +42,7 @@ def render(facts: Facts, pictures: Pictures, *, split: str) -> str:
         compared=f"{_as_set(facts.active)} {_as_set(others[0])}" if others else "",
         side=SIDE,
         counts=f"{n:,} test images in {len(facts.dataset.class_names)} classes",
-        small_pictures=facts.dataset.test.in_memory,
+        small_pictures=pictures.small,
         sections=[s for s in SECTIONS if s[0] != "superclasses" or families is not None],
         verdicts=_verdicts(facts),
         methods=sections.methods(facts),

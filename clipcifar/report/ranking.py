@@ -8,7 +8,8 @@ from typing import Any
 
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import read_json
-from clipcifar.render.table import markdown_table, p_text
+from clipcifar.evaluation.words import p_text, points
+from clipcifar.render.table import markdown_table
 
 _KEYS = ("active", "kind", "chosen", "verdict", "n", "gain", "val_accuracy", "set", "best", "candidates")
 _MEMBERS_SHOWN = 12
@@ -62,7 +63,7 @@ def template_cells(found: Mapping[str, Any], top: int) -> list[list[str]]:
             row["template"],
             ", ".join(row["sets"]),
             f"{row['accuracy']:.4f}",
-            f"{100 * row['difference']:+.2f}",
+            points(row["difference"], 2),
             p_text(row["p_holm"]),
         ]
         for row in found["candidates"][: max(top, 0)]

@@ -9,9 +9,10 @@ from markupsafe import Markup
 
 from clipcifar.evaluation import calibration
 from clipcifar.evaluation.names import METHODS
+from clipcifar.evaluation.words import p_text, points
 from clipcifar.render import charts
 from clipcifar.render.charts import shortened
-from clipcifar.render.table import interval_text, p_text, seeds_text
+from clipcifar.render.table import interval_text, seeds_text
 from clipcifar.report.facts import Facts
 from clipcifar.report.ranking import chosen_templates, gains_text, on_val_text, template_cells
 
@@ -61,20 +62,16 @@ def sets(facts: Facts) -> dict[str, Any]:
                 f"{found['train']['accuracy']:.4f}",
                 f"{found['test']['accuracy']:.4f}",
                 interval_text(found["test"]),
-                f"{100 * against.paired.difference:+.2f}" if against else "–",
+                points(against.paired.difference, 2) if against else "–",
                 p_text(against.p_holm) if against else "–",
             ]
         )
     shown = [differences[name] for name, _ in ranked if name in differences]
-    chart = shown and charts.intervals(
-        [item.name for item in shown],
-        [100 * item.paired.difference for item in shown],
-        [100 * item.paired.low for item in shown],
-        [100 * item.paired.high for item in shown],
+    chart = shown and charts.differences(
+        {item.name: item.paired for item in shown},
         name="sets",
         description=f"Points of every prompt set over {facts.active} on test",
         x_label=f"points over {shortened(facts.active, 20)}, on test",
-        zero=True,
     )
     header = ["prompt set", "sentences", "train", "test", "95 % interval", "points", "p"]
     return {"header": header, "rows": rows, "chart": chart}

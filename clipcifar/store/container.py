@@ -9,7 +9,8 @@ allocates, then checks both. A file carries no time stamp and no host name: equa
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,24 @@ def write(
         file.flush()
         image = file.id.get_file_image()
     write_atomically(path, image)
+
+
+@contextmanager
+def reading(path: Path, *, kind: str, what: str) -> Iterator[Container]:
+    """`read`, and within it let an array that is missing, or is not as it should be, be told of the file.
+
+    Args:
+        kind: that the file must be of.
+        what: the file is not, then: "image embeddings".
+
+    Raises:
+        DataError: as `read`, and for whatever its content is found to lack.
+    """
+    file = read(path, kind=kind)
+    try:
+        yield file
+    except (KeyError, ValueError, TypeError, OverflowError, DataError) as error:
+        raise DataError(f"not {what}: {error}", where=str(path), fix="run `dvc repro`") from error
 
 
 def read(path: Path, *, kind: str) -> Container:

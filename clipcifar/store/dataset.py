@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -36,6 +37,11 @@ class PreparedSplit:
     def in_memory(self) -> bool:
         """Whether `content` is pixels."""
         return self.content.dtype == np.uint8
+
+    @cached_property
+    def digests(self) -> list[str]:
+        """N hex sha256 of image files, where `content` is those."""
+        return container.decode_strings(self.content)
 
     def __add__(self, other: PreparedSplit) -> PreparedSplit:
         return PreparedSplit(
@@ -110,8 +116,7 @@ def _check(part: PreparedSplit, *, num_classes: int) -> None:
 
 def read_dataset(path: Path) -> Prepared:
     """Read and verify a prepared dataset; DataError names what is wrong with the file."""
-    file = container.read(path, kind="dataset")
-    try:
+    with container.reading(path, kind="dataset", what="a prepared dataset") as file:
         train, test = (
             PreparedSplit(
                 content=file.arrays[f"{split}/content"],
@@ -131,5 +136,3 @@ def read_dataset(path: Path) -> Prepared:
             max_per_class=int(file.attributes["max_per_class"]),
             digest=str(file.attributes["dataset_digest"]),
         )
-    except (KeyError, ValueError, OverflowError, DataError) as error:
-        raise DataError(f"not a prepared dataset: {error}", where=str(path), fix="run `dvc repro`") from error

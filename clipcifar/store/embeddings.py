@@ -131,8 +131,7 @@ def write_images(path: Path, *, train: Split, test: Split, attributes: Mapping[s
 
 def read_images(path: Path) -> ImageEmbeddings:
     """Read and verify image embeddings; DataError names the file and what is wrong with it."""
-    file = container.read(path, kind=IMAGES_KIND)
-    try:
+    with container.reading(path, kind=IMAGES_KIND, what="image embeddings") as file:
         splits = {
             name: Split(
                 embeddings=file.arrays[f"{name}/embeddings"],
@@ -144,8 +143,6 @@ def read_images(path: Path) -> ImageEmbeddings:
         for split in splits.values():
             _check_split(split, len(class_names_of(file.attributes)))
         container.require(file.attributes, texts=INHERITED, numbers=("logit_scale", "max_per_class"))
-    except (KeyError, DataError) as error:
-        raise DataError(f"not image embeddings: {error}", where=str(path), fix="run `dvc repro`") from error
     return ImageEmbeddings(splits["train"], splits["test"], file.attributes)
 
 
@@ -170,8 +167,7 @@ def write_texts(
 
 def read_texts(path: Path) -> TextEmbeddings:
     """Read and verify one prompt set; DataError names the file and what is wrong with it."""
-    file = container.read(path, kind=TEXTS_KIND)
-    try:
+    with container.reading(path, kind=TEXTS_KIND, what="text embeddings") as file:
         texts = TextEmbeddings(
             embeddings=file.arrays["embeddings"],
             class_index=file.arrays["class_index"],
@@ -180,8 +176,6 @@ def read_texts(path: Path) -> TextEmbeddings:
         )
         check_embeddings(texts.embeddings, texts.sentences, what="sentence")
         check_index(texts.class_index, len(texts.class_names), len(texts.sentences))
-    except (KeyError, DataError) as error:
-        raise DataError(f"not text embeddings: {error}", where=str(path), fix="run `dvc repro`") from error
     return texts
 
 

@@ -32,6 +32,24 @@ def check_ids(ids: list[str]) -> None:
         raise DataError("a sample id occurs twice")
 
 
+def rows_of(wanted: list[str], ids: list[str], *, what: str) -> NDArray[np.int64]:
+    """Where each wanted sample id stands among `ids`, (n,) int64.
+
+    Args:
+        what: the ids are of, for the message: "the test images".
+
+    Raises:
+        DataError: one is not there.
+    """
+    position = {sample_id: row for row, sample_id in enumerate(ids)}
+    missing = [sample_id for sample_id in wanted if sample_id not in position]
+    if missing:
+        raise DataError(
+            f"{len(missing)} images are not among {what}, {missing[0]!r} for one", fix="run `dvc repro`"
+        )
+    return np.array([position[sample_id] for sample_id in wanted], dtype=np.int64)
+
+
 def check_index(index: NDArray[np.int64], num_classes: int, num_rows: int) -> None:
     """Raise DataError unless the index is (num_rows,) int64 in 0 to num_classes - 1."""
     if index.shape != (num_rows,) or index.dtype != np.int64:

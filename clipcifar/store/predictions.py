@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute
 from clipcifar.store import container
+from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.fields import INHERITED, check_ids, check_index, class_names_of
 
 _OPTIONAL = ("device", "precision")
@@ -49,31 +51,49 @@ def inherited(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
     }
 
 
-def check_scores(
-    scores: NDArray[np.float32], labels: NDArray[np.int64], ids: list[str], *, num_classes: int
+def write_answers(
+    path: Path,
+    answers: Mapping[str, NDArray[Any]],
+    images: ImageEmbeddings,
+    *,
+    kind: str,
+    rows: NDArray[np.int64] | None = None,
+    attributes: Mapping[str, Attribute] | None = None,
 ) -> None:
-    """Raise DataError unless these are finite float32 scores of N images with ids of their own.
+    """Write what was said of test images, beside their labels and ids and all that a result inherits.
 
     Args:
-        scores: (N, C).
-        labels: (N,) int64.
-        ids: N.
-        num_classes: C.
+        answers: scores or predicted classes, by name.
+        images: the embeddings that they were computed from.
+        kind: of the file.
+        rows: (N,) int64, the test images that were asked about; None for all.
+        attributes: what else determined the answers.
     """
+    labels, ids = images.test.labels, images.test.ids
+    if rows is not None:
+        labels, ids = labels[rows], [ids[row] for row in rows.tolist()]
+    container.write(
+        path,
+        kind=kind,
+        arrays={**answers, "labels": labels, "ids": container.encode_strings(ids)},
+        attributes={**inherited(images.attributes), **(attributes or {})},
+    )
+
+
+def check_scores(scores: NDArray[np.float32], ids: list[str], *, num_classes: int) -> None:
+    """Raise DataError unless these are finite (N, C) float32 scores of N images with ids of their own."""
     if scores.dtype != np.float32 or scores.shape != (len(ids), num_classes) or not len(ids):
         raise DataError(
             f"expected float32 scores ({len(ids)}, {num_classes}), found {scores.dtype} {scores.shape}"
         )
     if not np.isfinite(scores).all():
         raise DataError("a score is not finite")
-    check_index(labels, num_classes, len(ids))
     check_ids(ids)
 
 
 def read_predictions(path: Path) -> Predictions:
     """Read and verify a predictions file; DataError names what is wrong with it."""
-    file = container.read(path, kind="predictions")
-    try:
+    with container.reading(path, kind="predictions", what="predictions") as file:
         found = Predictions(
             scores=file.arrays["scores"],
             labels=file.arrays["labels"],
@@ -85,9 +105,9 @@ def read_predictions(path: Path) -> Predictions:
             texts=(*INHERITED, "images_fingerprint"),
             numbers=("max_per_class", "temperature"),
         )
-        check_scores(found.scores, found.labels, found.ids, num_classes=len(class_names_of(file.attributes)))
+        num_classes = len(class_names_of(file.attributes))
+        check_scores(found.scores, found.ids, num_classes=num_classes)
+        check_index(found.labels, num_classes, len(found.ids))
         if not float(file.attributes["temperature"]) > 0:
             raise DataError(f"the temperature is {file.attributes['temperature']}")
-    except (KeyError, DataError) as error:
-        raise DataError(f"not predictions: {error}", where=str(path), fix="run `dvc repro`") from error
     return found

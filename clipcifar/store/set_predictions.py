@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute
 from clipcifar.store import container
 from clipcifar.store.embeddings import ImageEmbeddings
-from clipcifar.store.fields import INHERITED, class_names_of
-from clipcifar.store.predictions import check_scores, inherited
+from clipcifar.store.fields import INHERITED, check_index, class_names_of
+from clipcifar.store.predictions import check_scores, write_answers
 
 _PREFIX = "scores/"
 
@@ -43,34 +42,24 @@ class SetPredictions:
 
 def write(path: Path, scores: Mapping[str, NDArray[np.float32]], images: ImageEmbeddings) -> None:
     """Write the (N, C) scores of all sets on the N test images of `images`."""
-    container.write(
-        path,
-        kind="prompt set predictions",
-        arrays={
-            **{_PREFIX + name: array for name, array in scores.items()},
-            "labels": images.test.labels,
-            "ids": container.encode_strings(images.test.ids),
-        },
-        attributes=inherited(images.attributes),
-    )
+    answers = {_PREFIX + name: array for name, array in scores.items()}
+    write_answers(path, answers, images, kind="prompt set predictions")
 
 
 def read(path: Path) -> SetPredictions:
     """Read and verify the file; DataError names what is wrong with it."""
-    file = container.read(path, kind="prompt set predictions")
-    scores = {
-        name.removeprefix(_PREFIX): array for name, array in file.arrays.items() if name.startswith(_PREFIX)
-    }
-    try:
+    with container.reading(path, kind="prompt set predictions", what="predictions of sets") as file:
+        scores = {
+            name.removeprefix(_PREFIX): array
+            for name, array in file.arrays.items()
+            if name.startswith(_PREFIX)
+        }
         labels, ids = file.arrays["labels"], container.decode_strings(file.arrays["ids"])
         container.require(
             file.attributes, texts=(*INHERITED, "images_fingerprint"), numbers=("max_per_class",)
         )
         num_classes = len(class_names_of(file.attributes))
+        check_index(labels, num_classes, len(ids))
         for array in scores.values():
-            check_scores(array, labels, ids, num_classes=num_classes)
-    except (KeyError, DataError) as error:
-        raise DataError(
-            f"not predictions of sets: {error}", where=str(path), fix="run `dvc repro`"
-        ) from error
+            check_scores(array, ids, num_classes=num_classes)
     return SetPredictions(scores, labels, ids, file.attributes)

@@ -18,7 +18,7 @@ from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute
 from clipcifar.core.params import MAX_SEED, Range
 from clipcifar.store import container
-from clipcifar.store.fields import check_ids
+from clipcifar.store.fields import check_ids, rows_of
 
 
 @dataclass(frozen=True)
@@ -136,15 +136,11 @@ def read_splits(path: Path, ids: list[str], *, dataset_digest: str) -> TrainVal:
     Raises:
         DataError: the split is of another dataset, or some id is in one of the two only.
     """
-    file = container.read(path, kind="splits")
-    try:
+    with container.reading(path, kind="splits", what="a split") as file:
         stored, flags = container.decode_strings(file.arrays["ids"]), file.arrays["is_val"]
         if flags.shape != (len(stored),) or flags.dtype != np.uint8 or flags.max(initial=0) > 1:
             raise DataError(f"is_val is {flags.dtype} {flags.shape} for {len(stored)} images")
         check_ids(stored)
-    except (KeyError, DataError) as error:
-        raise DataError(f"not a split: {error}", where=str(path), fix="run `dvc repro`") from error
-    is_val = dict(zip(stored, flags.tolist(), strict=True))
     found = file.attributes.get("dataset_digest")
     if found != dataset_digest:
         raise DataError(
@@ -153,12 +149,12 @@ def read_splits(path: Path, ids: list[str], *, dataset_digest: str) -> TrainVal:
             where=str(path),
             fix="run `dvc repro`",
         )
-    if one_sided := sorted(set(is_val) ^ set(ids)):
+    if one_sided := sorted(set(stored) ^ set(ids)):
         raise DataError(
             "the split is of another dataset than the embeddings: "
             f"only one of them has {one_sided[0]!r}; {len(one_sided)} such ids",
             where=str(path),
             fix="run `dvc repro`",
         )
-    val = np.array([is_val[sample_id] for sample_id in ids], dtype=bool)
+    val = flags[rows_of(ids, stored, what="the split")].astype(bool)
     return TrainVal(np.flatnonzero(~val), np.flatnonzero(val))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from clipcifar.evaluation.words import points
 from clipcifar.render.table import markdown_table
 from clipcifar.verify import mismatch
 from clipcifar.verify.verification import CLOSE, Check, Skipped, Verification
@@ -57,7 +58,7 @@ def _remark(check: Check) -> str:
         return ""
     return (
         f"note: {check.what} passes, but the same weights on the same images should agree within about "
-        f"{100 * CLOSE:.1f} points; it is {100 * check.difference:+.2f} away from {check.source}."
+        f"{100 * CLOSE:.1f} points; it is {points(check.difference, 2)} away from {check.source}."
     )
 
 

@@ -12,8 +12,8 @@ from clipcifar.evaluation.plots import write_csv
 from clipcifar.methods.linear_probe import LinearProbeParams, not_converged
 from clipcifar.methods.zero_shot import classifier
 from clipcifar.prompts.params import PromptsParams
-from clipcifar.store import container, heads, inputs
-from clipcifar.store.predictions import inherited
+from clipcifar.store import heads, inputs
+from clipcifar.store.predictions import inherited, write_answers
 from clipcifar.studies.ensemble import mix as ensemble, page, scores as ensemble_scores
 from clipcifar.studies.ensemble.params import EnsembleParams
 from clipcifar.studies.ensemble.sides import gather
@@ -48,19 +48,15 @@ def main(
     linear = ensemble.interpolated(
         weights, sides.probe, logit_scale=images.logit_scale, coefficient=coefficient
     )
-    arrays = {"coefficients": linear.coefficients, "intercepts": linear.intercepts}
     attributes = {**origin, "coefficient": coefficient}
-    heads.write(folder / "interpolated.h5", "interpolated weights", arrays, attributes)
+    heads.write(folder / "interpolated.h5", "interpolated weights", linear.arrays, attributes)
     judged = ensemble_scores.judge(pairs, choices, labels, class_names=images.class_names)
-    container.write(
+    write_answers(
         folder / "predictions.h5",
+        ensemble_scores.arrays(judged),
+        images,
         kind="ensemble predictions",
-        arrays={
-            **ensemble_scores.arrays(judged),
-            "labels": labels,
-            "ids": container.encode_strings(images.test.ids),
-        },
-        attributes=origin,
+        attributes={"texts_fingerprint": of_texts},
     )
     curves = [ensemble.curve_rows(one.pair, one.choice, labels, title=one.title) for one in judged]
     write_csv(folder / "mixing.csv", [row for curve in curves for row in curve])

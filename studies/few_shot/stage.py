@@ -12,8 +12,8 @@ from clipcifar.evaluation.metrics import rounded
 from clipcifar.evaluation.plots import write_csv
 from clipcifar.methods.zero_shot import classifier
 from clipcifar.prompts.params import PromptsParams
-from clipcifar.store import container, inputs
-from clipcifar.store.predictions import inherited
+from clipcifar.store import inputs
+from clipcifar.store.predictions import inherited, write_answers
 from clipcifar.studies.few_shot import draws, page, scores as few_shot_scores
 from clipcifar.studies.few_shot.methods import FewShotParams
 from stages import run
@@ -36,15 +36,12 @@ def main(
         study = draws.run(images, rows, classifier(texts), params=few_shot_params, on_draw=bar.update)
     write_csv(folder / "choices.csv", draws.choice_rows(study))
     origin = inherited(images.attributes)
-    container.write(
+    write_answers(
         folder / "predictions.h5",
+        draws.prediction_arrays(study),
+        images,
         kind="few-shot predictions",
-        arrays={
-            **draws.prediction_arrays(study),
-            "labels": images.test.labels,
-            "ids": container.encode_strings(images.test.ids),
-        },
-        attributes={**origin, "texts_fingerprint": texts.attributes["fingerprint"]},
+        attributes={"texts_fingerprint": texts.attributes["fingerprint"]},
     )
     scores = few_shot_scores.score(study, images.test.labels, num_classes=len(images.class_names))
     write_csv(folder / "curves.csv", few_shot_scores.curve_rows(scores))

@@ -9,6 +9,7 @@ from clipcifar.backbone import device
 from clipcifar.backbone.params import EmbedParams
 from clipcifar.core import files, params
 from clipcifar.datasets.params import DatasetParams, photograph_folder
+from clipcifar.methods.trained.training import best
 from clipcifar.store import model
 from clipcifar.studies.finetune.params import FinetuneParams
 from clipcifar.studies.finetune.train import (
@@ -17,7 +18,6 @@ from clipcifar.studies.finetune.train import (
     run as finetune_run,
 )
 from clipcifar.studies.finetune.train.checkpoint import Checkpoints
-from clipcifar.studies.finetune.train.state import best
 from clipcifar.studies.finetune.train.tower import checkpoint_activations, load_image_tower
 from stages import nobody_waits, run
 

@@ -289,5 +289,5 @@ class _OtherTokenizer:
 
 
 def test_tokens_of_another_librarys_tokenizer_are_counted_uncut_and_after_cleaning(tiny: Backbone) -> None:
-    other = Backbone(tiny._model, _OtherTokenizer(), CPU)
+    other = Backbone(tiny._model, tiny.preprocess, _OtherTokenizer(), CPU)
     assert other.count_tokens("A   photo of\na cat") == 5 + 2

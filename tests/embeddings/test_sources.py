@@ -171,7 +171,7 @@ def test_a_file_that_is_not_what_was_listed_is_refused_by_path_in_one_line(
 def test_the_workers_are_told_to_end_with_the_error(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An iterator left to the garbage collector may lose its queues first; workers notice seconds later."""
     monkeypatch.setattr(loading.worker, "MP_STATUS_CHECK_INTERVAL", 1e6)  # never, where they are forked
-    monkeypatch.setattr(loading, "MP_STATUS_CHECK_INTERVAL", 30)  # seconds until one that stays is terminated
+    monkeypatch.setattr(loading, "MP_STATUS_CHECK_INTERVAL", PATIENCE_S)  # until one that stays is terminated
     process, terminated = multiprocessing.process.BaseProcess, []
     end = process.terminate
     monkeypatch.setattr(process, "terminate", lambda self: (terminated.append(self), end(self)))

@@ -221,13 +221,6 @@ def test_columns_line_up_and_numbers_end_at_the_right() -> None:
         assert all(positions == bars[0] for positions in bars)
 
 
-@pytest.mark.parametrize(
-    ("value", "text"), [(0.0, "< 0.0001"), (9.9e-5, "< 0.0001"), (1e-4, "0.0001"), (1.0, "1.0000")]
-)
-def test_a_p_value_is_never_shown_as_nought(value: float, text: str) -> None:
-    assert table.p_text(value) == text
-
-
 def test_only_the_active_set_is_marked() -> None:
     test = {"accuracy": 0.5, "accuracy_ci95": {"low": 0.4, "high": 0.6}}
     sets = {name: {"n_sentences": 1, "train": {"accuracy": 0.5}, "test": test} for name in ("a", "ab", "b")}

@@ -414,3 +414,37 @@ def test_memory_that_runs_out_is_not_taken_for_a_damaged_file(
         container.read(path, kind="k")
     assert (caught.value.exit_code, caught.value.where) == (4, str(path))
     assert "delete" not in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda file: file.arrays["b"], "not a letter: 'b'"),
+        (lambda file: int(file.attributes["model"]), "not a letter: invalid literal"),
+        (lambda file: np.zeros(3).reshape(2, 2), "not a letter: cannot reshape"),
+        (lambda file: container.require(file.attributes, texts=["n"], numbers=[]), "not a letter: the attri"),
+    ],
+)
+def test_what_a_file_lacks_is_told_with_its_name(
+    wrong: Callable[[container.Container], object], said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.h5"
+    container.write(path, kind="letter", arrays={"a": np.zeros(2)}, attributes={"model": "m"})
+    with (
+        pytest.raises(DataError, match=said) as caught,
+        container.reading(path, kind="letter", what="a letter") as file,
+    ):
+        wrong(file)
+    assert (caught.value.where, caught.value.fix) == (str(path), "run `dvc repro`")
+
+
+def test_what_is_no_fault_of_the_content_is_told_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with (
+        pytest.raises(DataError, match=r"^there is no letter file"),
+        container.reading(path, kind="letter", what="a letter"),
+    ):
+        pass
+    container.write(path, kind="letter", arrays={}, attributes={})
+    with pytest.raises(EnvironmentFault), container.reading(path, kind="letter", what="a letter"):
+        raise EnvironmentFault("out of memory")

@@ -19,7 +19,7 @@ from clipcifar.evaluation import metrics, results
 from clipcifar.store import container
 from clipcifar.store.embeddings import ImageEmbeddings, Split
 from clipcifar.store.fields import class_names_attribute
-from clipcifar.store.predictions import read_predictions
+from clipcifar.store.predictions import read_predictions, write_answers
 
 CLASSES = ["cat", "dog", "=frog"]
 N = 9
@@ -185,3 +185,20 @@ def test_another_kind_of_file_is_not_read_as_predictions(tmp_path: Path) -> None
     container.write(tmp_path / "p.h5", kind="head", arrays={}, attributes={})
     with pytest.raises(DataError, match="expected predictions, schema 1; found head"):
         read_predictions(tmp_path / "p.h5")
+
+
+def test_answers_are_written_beside_the_images_that_were_asked_about(tmp_path: Path) -> None:
+    rows = np.array([4, 0, 8])
+    said = {"a/b": np.array([1, 0, 2])}
+    write_answers(tmp_path / "p.h5", said, IMAGES, kind="answers", rows=rows, attributes={"source": "made"})
+    file = container.read(tmp_path / "p.h5", kind="answers")
+    np.testing.assert_array_equal(file.arrays["a/b"], said["a/b"])
+    assert container.decode_strings(file.arrays["ids"]) == ["test/4", "test/0", "test/8"]
+    assert file.arrays["labels"].tolist() == [1, 0, 1]
+    assert file.attributes["images_fingerprint"] == IMAGES.attributes["fingerprint"]
+    assert file.attributes["source"] == "made"
+    write_answers(tmp_path / "all.h5", {}, IMAGES, kind="answers")
+    assert (
+        container.decode_strings(container.read(tmp_path / "all.h5", kind="answers").arrays["ids"])
+        == TEST.ids
+    )

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from clipcifar.methods.trained.dropout import Dropout
+from clipcifar.methods.trained.training import load_arrays
 
 
 class MLPProbe(nn.Module):
@@ -32,6 +37,14 @@ class MLPProbe(nn.Module):
             nn.Linear(dim, hidden), nn.GELU(), Dropout(dropout), nn.Linear(hidden, num_classes)
         )
         self.to(train_embeddings.device)
+
+    @classmethod
+    def rebuilt(
+        cls, arrays: Mapping[str, NDArray[Any]], *, dim: int, num_classes: int, hidden: int, dropout: float
+    ) -> MLPProbe:
+        """The head of a file's arrays, its statistics among them; see `load_arrays`."""
+        empty = cls(torch.zeros((2, dim)), num_classes=num_classes, hidden=hidden, dropout=dropout)
+        return load_arrays(empty, arrays)
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
         standardised = torch.addcmul(-self.mean / self.deviation, embeddings, 1 / self.deviation)

@@ -7,13 +7,12 @@ seeds stand beside it and are never mistaken for it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from clipcifar.backbone import device as devices
 from clipcifar.core.files import Attribute
@@ -21,7 +20,7 @@ from clipcifar.core.progress import progress
 from clipcifar.evaluation import plots, results
 from clipcifar.evaluation.calibration import fit_temperature
 from clipcifar.evaluation.metrics import accuracy
-from clipcifar.methods.trained.training import Labelled, Run, TrainingParams, better, scores, train
+from clipcifar.methods.trained.training import Labelled, Run, TrainingParams, arrays_of, merit, scores, train
 from clipcifar.store import heads
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.predictions import inherited
@@ -42,26 +41,12 @@ class Outputs:
 
 def best_run(runs: list[Run]) -> Run:
     """The seed that is best on val; of equals, the first."""
-    chosen = runs[0]
-    for run in runs[1:]:
-        if better(run.best, chosen.best):
-            chosen = run
-    return chosen
+    return max(runs, key=lambda run: merit(run.best))
 
 
 def curve_rows(runs: list[Run]) -> list[dict[str, Any]]:
     """The training curves of all seeds as plot rows."""
-    return [
-        {
-            "seed": run.seed,
-            "epoch": point.epoch,
-            "train_loss": point.train_loss,
-            "val_loss": point.val_loss,
-            "val_accuracy": point.val_accuracy,
-        }
-        for run in runs
-        for point in run.curve
-    ]
+    return [{"seed": run.seed, **asdict(point)} for run in runs for point in run.curve]
 
 
 def seed_metrics(accuracies: list[float], chosen: Run) -> dict[str, Any]:
@@ -80,11 +65,6 @@ def seed_metrics(accuracies: list[float], chosen: Run) -> dict[str, Any]:
         },
         "selected": {"seed": chosen.seed, "epoch": chosen.best.epoch},
     }
-
-
-def arrays_of(state: dict[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
-    """A module's state as arrays by name."""
-    return {name: tensor.cpu().numpy() for name, tensor in state.items()}
 
 
 def train_and_report(

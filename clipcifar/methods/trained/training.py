@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from clipcifar.core.errors import ConfigError
 from clipcifar.core.params import MAX_SEED, Range
 from clipcifar.methods.trained.adamw import AdamW
 
+Head = TypeVar("Head", bound=torch.nn.Module)
 _EVALUATION_ROWS = 16_384  # bounds the memory of hidden layers, not a knob
 
 
@@ -70,12 +71,16 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Run:
-    """One seed's training: the curve, the epoch chosen on val, and the head's state at that epoch."""
+    """One seed's training: the curve, and the head's state at the epoch that val chose."""
 
     seed: int
     curve: list[Epoch]
-    best: Epoch
     state: dict[str, Any]
+
+    @property
+    def best(self) -> Epoch:
+        """The epoch that val chose."""
+        return best(self.curve)
 
 
 @torch.inference_mode()
@@ -85,18 +90,35 @@ def scores(head: torch.nn.Module, embeddings: torch.Tensor) -> torch.Tensor:
     return torch.cat([head(rows) for rows in torch.split(embeddings, _EVALUATION_ROWS)])
 
 
+def loss_and_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
+    """Cross-entropy in nats per row, and accuracy, of (n, C) logits against (n,) labels."""
+    correct = (logits.argmax(dim=1) == labels).float().mean()
+    return float(F.cross_entropy(logits, labels)), float(correct)
+
+
 def _evaluate(head: torch.nn.Module, data: Labelled) -> tuple[float, float]:
-    """(cross-entropy in nats per row, accuracy)."""
-    logits = scores(head, data.embeddings)
-    correct = (logits.argmax(dim=1) == data.labels).float().mean()
-    return float(F.cross_entropy(logits, data.labels)), float(correct)
+    return loss_and_accuracy(scores(head, data.embeddings), data.labels)
 
 
-def better(candidate: Epoch, incumbent: Epoch) -> bool:
-    """Higher val accuracy wins; of equals, lower val loss. An epoch that diverged never wins."""
-    if not (math.isfinite(candidate.val_loss) and math.isfinite(incumbent.val_loss)):
-        return math.isfinite(candidate.val_loss)
-    return (candidate.val_accuracy, -candidate.val_loss) > (incumbent.val_accuracy, -incumbent.val_loss)
+def merit(epoch: Epoch) -> tuple[float, float]:
+    """What val chooses by: accuracy, then a lower loss. An epoch that diverged is below all others."""
+    return (epoch.val_accuracy, -epoch.val_loss) if math.isfinite(epoch.val_loss) else (-1, 0)
+
+
+def best(curve: Sequence[Epoch]) -> Epoch:
+    """The epoch that val chooses; of equals, the first."""
+    return max(curve, key=merit)
+
+
+def load_arrays(head: Head, arrays: Mapping[str, NDArray[Any]]) -> Head:
+    """Give a head the arrays of `arrays_of`; KeyError or RuntimeError where they are not its own."""
+    head.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
+    return head
+
+
+def arrays_of(state: Mapping[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
+    """A module's state as arrays by name."""
+    return {name: tensor.cpu().numpy() for name, tensor in state.items()}
 
 
 def train(
@@ -122,9 +144,9 @@ def train(
     optimiser = AdamW(head.parameters(), learning_rate=params.learning_rate, weight_decay=params.weight_decay)
     order = torch.Generator().manual_seed(seed)
     train_loss, _ = _evaluate(head, train_data)
-    best = Epoch(0, train_loss, *_evaluate(head, val_data))
-    curve, state = [best], copy.deepcopy(head.state_dict())
-    while len(curve) <= params.max_epochs and len(curve) <= best.epoch + params.patience:
+    curve = [Epoch(0, train_loss, *_evaluate(head, val_data))]
+    state = copy.deepcopy(head.state_dict())
+    while len(curve) <= min(params.max_epochs, best(curve).epoch + params.patience):
         head.train()
         total = torch.zeros((), device=train_data.labels.device)
         for rows in torch.split(torch.randperm(len(train_data.labels), generator=order), params.batch_size):
@@ -134,9 +156,8 @@ def train(
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             total += loss.detach() * len(rows)
-        epoch = Epoch(len(curve), float(total) / len(train_data.labels), *_evaluate(head, val_data))
-        curve.append(epoch)
-        if better(epoch, best):
-            best, state = epoch, copy.deepcopy(head.state_dict())
+        curve.append(Epoch(len(curve), float(total) / len(train_data.labels), *_evaluate(head, val_data)))
+        if best(curve) is curve[-1]:
+            state = copy.deepcopy(head.state_dict())
         on_epoch()
-    return Run(seed, curve, best, state)
+    return Run(seed, curve, state)

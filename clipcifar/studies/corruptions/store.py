@@ -19,7 +19,6 @@ from clipcifar.store.fields import check_ids
 GENERATED = "generated"  # what corruptions are called that are not the published ones
 KIND = "corrupted image embeddings"
 STUDY = "corruptions"
-AGAIN = f"run `clipcifar study {STUDY}`"
 
 
 @dataclass(frozen=True)
@@ -67,19 +66,14 @@ def write(
     container.write(path, kind=KIND, arrays=arrays, attributes=attributes)
 
 
+@made_by(STUDY)
 def read(path: Path, images: ImageEmbeddings) -> Corrupted:
     """Read and verify the embeddings of one corruption.
 
     Raises:
         DataError: the file is damaged, or is not of the images, weights and dataset of `images`.
     """
-    with made_by(STUDY):
-        return _read(path, images)
-
-
-def _read(path: Path, images: ImageEmbeddings) -> Corrupted:
-    file = container.read(path, kind=KIND)
-    try:
+    with container.reading(path, kind=KIND, what="corrupted images") as file:
         container.require(file.attributes, texts=("corruption", "corruption_source"), numbers=())
         severities = file.arrays["severities"].tolist()
         ids = container.decode_strings(file.arrays["ids"])
@@ -96,8 +90,6 @@ def _read(path: Path, images: ImageEmbeddings) -> Corrupted:
             shown,
             file.attributes,
         )
-    except (KeyError, ValueError, TypeError, DataError) as error:
-        raise DataError(f"not corrupted images: {error}", where=str(path), fix="run `dvc repro`") from error
     for field in (*SHARED_FIELDS, "dataset_digest", "precision"):
         if file.attributes.get(field) != images.attributes.get(field):
             raise DataError(
@@ -106,12 +98,3 @@ def _read(path: Path, images: ImageEmbeddings) -> Corrupted:
                 fix="run `dvc repro`, which embeds again what is stale",
             )
     return found
-
-
-def clean_rows(images: ImageEmbeddings, ids: list[str]) -> NDArray[np.int64]:
-    """The test rows of some ids, in their order; DataError for an id that is no test image."""
-    position = {sample_id: row for row, sample_id in enumerate(images.test.ids)}
-    unknown = [sample_id for sample_id in ids if sample_id not in position]
-    if unknown:
-        raise DataError(f"{unknown[0]!r} is not a test image", fix=AGAIN)
-    return np.array([position[sample_id] for sample_id in ids], dtype=np.int64)

@@ -8,6 +8,7 @@ from typing import Any
 from clipcifar.core.files import Attribute
 from clipcifar.evaluation.metrics import wilson_interval
 from clipcifar.evaluation.names import METHODS, TRAINED
+from clipcifar.evaluation.words import p_text, with_interval
 from clipcifar.render import charts, study
 from clipcifar.render.study import Chart, Section, Table
 from clipcifar.studies.ensemble.scores import Judged, verdicts
@@ -54,20 +55,16 @@ def render(
     )
 
 
-def _points(low: float, high: float, value: float) -> str:
-    return f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
-
-
 def _results(judged: list[Judged], active: str, n_val: int, n_test: int) -> Section:
     rows = [
         [
             one.title,
             f"{one.choice.coefficient:g}",
             f"{one.found['accuracy']:.4f}",
-            _points(one.vs_zero_shot.low, one.vs_zero_shot.high, one.vs_zero_shot.difference),
-            f"{one.p_zero_shot:.4f}",
-            _points(one.vs_trained.low, one.vs_trained.high, one.vs_trained.difference),
-            f"{one.p_trained:.4f}",
+            with_interval(one.vs_zero_shot),
+            p_text(one.p_zero_shot),
+            with_interval(one.vs_trained),
+            p_text(one.p_trained),
             f"{one.found['calibrated']['ece']:.3f}",
         ]
         for one in judged

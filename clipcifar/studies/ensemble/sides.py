@@ -85,6 +85,6 @@ def gather(
     return Sides(
         side(*(zero_shot.logits(part, class_weights, logit_scale=scale) for part in (val, test))),
         trained,
-        LinearProbe(arrays["coefficients"], arrays["intercepts"]),
+        LinearProbe.rebuilt(arrays),
         int(not converged),
     )

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from clipcifar.core.files import Attribute
+from clipcifar.evaluation.words import p_text, with_interval
 from clipcifar.render import charts, study
 from clipcifar.render.study import Chart, Section, Table
 from clipcifar.studies.few_shot.methods import METHODS, FewShotParams
-from clipcifar.studies.few_shot.scores import Point, Scores, p_said, said, verdicts
+from clipcifar.studies.few_shot.scores import Point, Scores, verdicts
 
 _QUESTION = (
     "How many labelled images per class does each method need to beat zero-shot? Every draw "
@@ -110,8 +111,8 @@ def _differences(scores: Scores) -> Section:
         [
             METHODS[point.method],
             point.shots,
-            said(point.versus).replace(" points", ""),
-            p_said(point.p_holm).removeprefix("p = ").removeprefix("p "),
+            with_interval(point.versus),
+            p_text(point.p_holm),
             point.outcome,
         ]
         for method in METHODS

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from clipcifar.evaluation.compare import LEVEL, holm
 from clipcifar.evaluation.metrics import wilson_interval
+from clipcifar.evaluation.words import p_said, with_interval
 from clipcifar.studies.few_shot.crossed import Crossed, Spread, crossed, spread
 from clipcifar.studies.few_shot.draws import Study, label
 from clipcifar.studies.few_shot.methods import METHODS
@@ -160,10 +161,9 @@ def _verdict(title: str, points: list[Point]) -> str:
         head = f"{title}: {some if by_outcome['better'] else 'nowhere shown to beat zero-shot'}"
     else:
         versus = next(point for point in points if point.shots == start)
-        head = (
-            f"{title}: beats zero-shot {_from(start)} "
-            f"({said(versus.versus)} there, {p_said(versus.p_holm)} after Holm's correction)"
-        )
+        by = with_interval(versus.versus, unit=" points")
+        sure = f"{p_said(versus.p_holm)} after Holm's correction"
+        head = f"{title}: beats zero-shot {_from(start)} ({by} there, {sure})"
     parts = [f"{outcome} at {', '.join(shots)}" for outcome, shots in by_outcome.items() if shots]
     return f"{head[0].upper()}{head[1:]}; {'; '.join(parts)}."
 
@@ -172,13 +172,3 @@ def _from(shots: str) -> str:
     if shots == "all":
         return "with all images"
     return f"from {shots} image{'s' if shots != '1' else ''} per class on"
-
-
-def said(versus: Crossed) -> str:
-    """A difference and its interval in points."""
-    return f"{100 * versus.difference:+.1f} points [{100 * versus.low:+.1f}, {100 * versus.high:+.1f}]"
-
-
-def p_said(p_value: float) -> str:
-    """A p value as the other pages write it."""
-    return "p < 0.0001" if p_value < 1e-4 else f"p = {p_value:.4f}"

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar.core.errors import DataError, made_by
+from clipcifar.core.errors import made_by
 from clipcifar.core.files import Attribute
 from clipcifar.store import container
 from clipcifar.store.fields import class_names_of
+from clipcifar.store.predictions import check_scores
 
-_KIND, _STUDY = "fine-tuned scores", "finetune"
+STUDY, _KIND = "finetune", "fine-tuned scores"
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,10 @@ class FinetuneScores:
         container.write(path, kind=_KIND, arrays=arrays, attributes=self.attributes)
 
     @classmethod
+    @made_by(STUDY)
     def read(cls, path: Path) -> FinetuneScores:
         """Read and verify; DataError names what is wrong with the file."""
-        with made_by(_STUDY):
-            return cls._read(path)
-
-    @classmethod
-    def _read(cls, path: Path) -> FinetuneScores:
-        file = container.read(path, kind=_KIND)
-        try:
+        with container.reading(path, kind=_KIND, what=_KIND) as file:
             found = cls(
                 file.arrays["val/scores"],
                 container.decode_strings(file.arrays["val/ids"]),
@@ -60,35 +56,5 @@ class FinetuneScores:
                 file.attributes,
             )
             for scores, ids in ((found.val, found.val_ids), (found.test, found.test_ids)):
-                _check(scores, ids, num_classes=len(class_names_of(file.attributes)))
+                check_scores(scores, ids, num_classes=len(class_names_of(file.attributes)))
             return found
-        except (KeyError, DataError) as error:
-            raise DataError(
-                f"not fine-tuned scores: {error}", where=str(path), fix="run `dvc repro`"
-            ) from error
-
-
-def _check(scores: NDArray[np.float32], ids: list[str], *, num_classes: int) -> None:
-    if scores.dtype != np.float32 or scores.shape != (len(ids), num_classes) or not len(ids):
-        raise DataError(f"expected float32 scores of {len(ids)} images, found {scores.dtype} {scores.shape}")
-    if not np.isfinite(scores).all():
-        raise DataError("a score is not finite")
-    if len(set(ids)) != len(ids):
-        raise DataError("a sample id occurs twice")
-
-
-def positions(wanted: list[str], found: list[str], *, where: str) -> NDArray[np.int64]:
-    """Where each wanted id stands among the found ones, (n,) int64.
-
-    Raises:
-        DataError: an id is missing.
-    """
-    rows = {sample_id: row for row, sample_id in enumerate(found)}
-    missing = [sample_id for sample_id in wanted if sample_id not in rows]
-    if missing:
-        raise DataError(
-            f"{len(missing)} images are not among them, {missing[0]!r} for one",
-            where=where,
-            fix=f"run `clipcifar study {_STUDY}`",
-        )
-    return np.array([rows[sample_id] for sample_id in wanted], dtype=np.int64)

@@ -67,14 +67,7 @@ def render(
         notes: said before what was found.
     """
     sections = [
-        _section(
-            name,
-            found[name],
-            Pictures(part, folder),
-            dataset.class_names,
-            shown=shown,
-            small=part.in_memory,
-        )
+        _section(name, found[name], Pictures(part, folder), dataset.class_names, shown=shown)
         for name, part in (("train", dataset.train), ("test", dataset.test))
     ]
     return study.render(
@@ -91,7 +84,7 @@ def render(
 
 
 def _section(
-    name: str, split: SplitFindings, pictures: Pictures, class_names: list[str], *, shown: int, small: bool
+    name: str, split: SplitFindings, pictures: Pictures, class_names: list[str], *, shown: int
 ) -> Section:
     cards = [
         Card(
@@ -118,7 +111,7 @@ def _section(
     ]
     header = ["label", "most often suggested", "images", "disputed by all", "estimated wrong"]
     table = Table(f"Labels of {name} images, by class", header, rows, text_columns=2)
-    galleries = [Gallery(f"The most disputed {name} images", cards, small)] if cards else []
+    galleries = [Gallery(f"The most disputed {name} images", cards, pictures.small)] if cards else []
     return Section(
         name,
         f"{name.capitalize()} images",

@@ -82,15 +82,11 @@ def _accuracy(found: Mapping[str, Any], differences: list[NamedDifference], meth
         description=f"Top-1 accuracy of every backbone on test, {_TITLES[method]}",
         x_label="top-1 accuracy on test",
     )
-    shift = charts.intervals(
-        [item.name for item in differences],
-        [100 * item.paired.difference for item in differences],
-        [100 * item.paired.low for item in differences],
-        [100 * item.paired.high for item in differences],
+    shift = charts.differences(
+        {item.name: item.paired for item in differences},
         name=f"models-{method}-difference",
         description=f"Points of every other backbone over the own one on test, {_TITLES[method]}",
         x_label=f"points over {OWN}, on test",
-        zero=True,
     )
     return Section(
         method.replace("_", "-"),

@@ -20,10 +20,9 @@ from clipcifar.core.progress import progress
 from clipcifar.evaluation import compare, metrics
 from clipcifar.methods import linear_probe, zero_shot
 from clipcifar.methods.linear_probe import LinearProbeParams
-from clipcifar.store import container
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.model import ModelDescription, check_described
-from clipcifar.store.predictions import inherited
+from clipcifar.store.predictions import write_answers
 from clipcifar.store.prompt_set import PromptSet
 from clipcifar.store.splits import TrainVal
 from clipcifar.studies.models import cache as backbone_cache
@@ -204,12 +203,9 @@ def rows_for_plots(found: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def write_predictions(path: Path, outcomes: Mapping[str, Outcome], images: ImageEmbeddings) -> None:
     """Write what every backbone says of every test image; `images` are those of the own model."""
-    arrays: dict[str, NDArray[Any]] = {
+    answers = {
         f"{method}/{label}": found.predicted[method]
         for label, found in outcomes.items()
         for method in METHODS
     }
-    arrays["labels"] = images.test.labels
-    arrays["ids"] = container.encode_strings(images.test.ids)
-    attributes = inherited(images.attributes)
-    container.write(path, kind="model predictions", arrays=arrays, attributes=attributes)
+    write_answers(path, answers, images, kind="model predictions")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from clipcifar.render.table import escape, interval_text, markdown_table, p_text
+from clipcifar.evaluation.words import p_text, points
+from clipcifar.render.table import escape, interval_text, markdown_table
 
 ACCURACY = ["model", "train (choose by)", "test", "95 % interval", "points", "p"]
 PROBE = ["model", "val (choose by)", "test", "95 % interval", "points", "p"]
@@ -26,7 +27,7 @@ def accuracy_rows(found: Mapping[str, Any], *, method: str) -> list[list[str]]:
                 f"{entry[method][split]['accuracy']:.4f}",
                 f"{entry[method]['test']['accuracy']:.4f}",
                 interval_text(entry[method]["test"]),
-                f"{100 * against['difference']:+.2f}" if against else "–",
+                points(against["difference"], 2) if against else "–",
                 p_text(against["p_holm"]) if against else "–",
             ]
         )

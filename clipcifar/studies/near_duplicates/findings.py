@@ -14,6 +14,7 @@ from clipcifar.core import files
 from clipcifar.core.errors import ConfigError
 from clipcifar.evaluation import compare, metrics, plots
 from clipcifar.evaluation.compare import NamedDifference
+from clipcifar.render.pictures import Pictures
 from clipcifar.store.dataset import Prepared
 from clipcifar.studies.near_duplicates.nearest import Without, without
 from clipcifar.studies.near_duplicates.pictures import correlations
@@ -97,7 +98,7 @@ def find(
         twins=twins,
         cosines=cosines,
         order=order,
-        correlation=correlations(dataset.test, dataset.train, pairs, folder),
+        correlation=correlations(Pictures(dataset.test, folder), Pictures(dataset.train, folder), pairs),
         same_label=labels == dataset.train.labels[twins],
         background=background,
         partners=len(dataset.train.labels) / len(np.unique(dataset.train.labels)),

@@ -9,10 +9,10 @@ import numpy as np
 
 from clipcifar.core.files import Attribute
 from clipcifar.evaluation.names import METHODS
+from clipcifar.evaluation.words import interval, p_text, points, with_interval
 from clipcifar.render import charts, study
 from clipcifar.render.pictures import Card, Pictures
 from clipcifar.render.study import Chart, Gallery, Section, Table
-from clipcifar.render.table import p_text
 from clipcifar.store.dataset import Prepared
 from clipcifar.studies.near_duplicates.findings import (
     MOST_CORRELATED,
@@ -59,8 +59,7 @@ def verdicts(found: DuplicateFindings) -> list[str]:
     item = found.methods[widest]
     sentences.append(
         f"Without those images no method's accuracy moves by more than {100 * abs(item.difference):.2f} "
-        f"points: {METHODS[widest]} {100 * item.difference:+.2f} "
-        f"[{100 * item.low:+.2f}, {100 * item.high:+.2f}]."
+        f"points: {METHODS[widest]} {with_interval(item, 2)}."
     )
     return sentences
 
@@ -138,8 +137,8 @@ def _accuracies(found: DuplicateFindings) -> Table:
             f"{item.all:.4f}",
             f"{item.rest:.4f}",
             f"{item.those:.4f}" if len(found.order) else "",
-            f"{100 * item.difference:+.2f}",
-            f"{100 * item.low:+.2f} to {100 * item.high:+.2f}",
+            points(item.difference, 2),
+            interval(item),
         ]
         for name, item in found.methods.items()
     ]
@@ -152,12 +151,7 @@ def _gains(found: DuplicateFindings) -> Table:
     for a, b in zip(found.gains, found.gains_rest, strict=True):
         cells = [METHODS[a.name]]
         for item in (a, b):
-            low, high = 100 * item.paired.low, 100 * item.paired.high
-            cells += [
-                f"{100 * item.paired.difference:+.2f}",
-                f"{low:+.2f} to {high:+.2f}",
-                p_text(item.p_holm),
-            ]
+            cells += [points(item.paired.difference, 2), interval(item.paired), p_text(item.p_holm)]
         rows.append(cells)
     note = (
         "Zero-shot saw no train image, so a gain that lived on twins would shrink without them. Paired by "
@@ -170,7 +164,7 @@ def _galleries(found: DuplicateFindings, dataset: Prepared, folder: Path, shown:
     closest = found.order[:shown]
     other = found.order[~found.same_label[found.order]][:shown]
     test, train = Pictures(dataset.test, folder), Pictures(dataset.train, folder)
-    small, names = dataset.test.in_memory, dataset.class_names
+    names = dataset.class_names
     correlation = dict(zip(found.order[:MOST_CORRELATED].tolist(), found.correlation, strict=True))
 
     def cards(rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[Card]:
@@ -186,4 +180,4 @@ def _galleries(found: DuplicateFindings, dataset: Prepared, folder: Path, shown:
         return result
 
     titled = (("The most similar", closest), ("Twins with different labels", other))
-    return [Gallery(title, cards(rows), small) for title, rows in titled if len(rows)]
+    return [Gallery(title, cards(rows), test.small) for title, rows in titled if len(rows)]

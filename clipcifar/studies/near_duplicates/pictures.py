@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipcifar.core.errors import DataError
-from clipcifar.datasets.decode import decode
-from clipcifar.store.dataset import PreparedSplit
+from clipcifar.render.pictures import Pictures
 
 SIDE = 16  # pixels: small shifts and noise of compression do not count
 
 
-def thumbnail(split: PreparedSplit, row: int, folder: Path) -> NDArray[np.float64] | None:
-    """One picture as (256,) grey levels of mean 0 and length 1; None where its file is gone or it is flat.
-
-    Args:
-        split: pixels, or the ids of image files.
-        folder: where those files are.
-    """
-    try:
-        pixels = (
-            split.content[row]
-            if split.in_memory
-            else decode((folder / split.ids[row]).read_bytes(), split.ids[row])
-        )
-    except (OSError, DataError):
+def _thumbnail(pictures: Pictures, row: int) -> NDArray[np.float64] | None:
+    """One picture as (256,) grey levels of mean 0 and length 1; None where its file is gone or it is flat."""
+    pixels = pictures.pixels(row)
+    if pixels is None:
         return None
     grey = Image.fromarray(pixels).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
     levels = np.asarray(grey, dtype=np.float64).ravel()
@@ -38,20 +25,17 @@ def thumbnail(split: PreparedSplit, row: int, folder: Path) -> NDArray[np.float6
     return centred / length if length > 0 else None
 
 
-def correlations(
-    left: PreparedSplit, right: PreparedSplit, pairs: Sequence[tuple[int, int]], folder: Path
-) -> list[float]:
+def correlations(left: Pictures, right: Pictures, pairs: Sequence[tuple[int, int]]) -> list[float]:
     """The correlation of each pair of pictures, the one mirrored if that is higher; in [-1, 1].
 
     It is 0 where there is nothing to correlate: a file that is gone, a picture of one level.
 
     Args:
-        left, right: the splits that the pairs' rows are of.
-        folder: where image files are.
+        left, right: what the pairs' rows are of.
     """
     found = []
     for a, b in pairs:
-        one, other = thumbnail(left, a, folder), thumbnail(right, b, folder)
+        one, other = _thumbnail(left, a), _thumbnail(right, b)
         if one is None or other is None:
             found.append(0.0)
         else:

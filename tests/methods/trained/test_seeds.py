@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from clipcifar.evaluation import metrics, results
 from clipcifar.methods.trained import seeds
 from clipcifar.methods.trained.mlp_probe import MLPProbe
-from clipcifar.methods.trained.seeds import Outputs, arrays_of, best_run, curve_rows, seed_metrics
-from clipcifar.methods.trained.training import Epoch, Labelled, Run, TrainingParams, train
+from clipcifar.methods.trained.seeds import Outputs, best_run, curve_rows, seed_metrics
+from clipcifar.methods.trained.training import Epoch, Labelled, Run, TrainingParams, arrays_of, train
 from clipcifar.store import heads
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.predictions import read_predictions
@@ -37,7 +37,7 @@ PARAMS = TrainingParams(
 
 def run_of(seed: int, val_accuracy: float, val_loss: float = 1.0, number: int = 3) -> Run:
     best = Epoch(number, train_loss=0.0, val_loss=val_loss, val_accuracy=val_accuracy)
-    return Run(seed=seed, curve=[best], best=best, state={})
+    return Run(seed=seed, curve=[best], state={})
 
 
 def test_the_seed_that_is_best_on_val_is_chosen_and_the_first_of_equals() -> None:
@@ -68,7 +68,7 @@ def test_one_seed_has_no_deviation() -> None:
 
 def test_curve_rows_hold_every_epoch_of_every_seed_in_order() -> None:
     curves = {1: [Epoch(0, 1.0, 2.0, 0.3), Epoch(1, 0.5, 1.5, 0.4)], 0: [Epoch(0, 1.1, 2.1, 0.2)]}
-    rows = curve_rows([Run(seed, curve, curve[-1], {}) for seed, curve in curves.items()])
+    rows = curve_rows([Run(seed, curve, {}) for seed, curve in curves.items()])
     assert [tuple(row.values()) for row in rows] == [
         (1, 0, 1.0, 2.0, 0.3),
         (1, 1, 0.5, 1.5, 0.4),

@@ -12,7 +12,7 @@ from torch import nn
 from clipcifar.core.errors import ConfigError
 from clipcifar.methods.trained import training
 from clipcifar.methods.trained.mlp_probe import MLPProbe
-from clipcifar.methods.trained.training import Epoch, Labelled, Run, TrainingParams, better, scores, train
+from clipcifar.methods.trained.training import Epoch, Labelled, Run, TrainingParams, best, scores, train
 from tests.support.synthetic import task
 
 CPU = torch.device("cpu")
@@ -59,22 +59,25 @@ def epoch(val_accuracy: float, val_loss: float, number: int = 0) -> Epoch:
     return Epoch(epoch=number, train_loss=0.0, val_loss=val_loss, val_accuracy=val_accuracy)
 
 
-def test_higher_val_accuracy_is_better_and_of_equals_lower_val_loss() -> None:
-    assert better(epoch(0.8, 2.0), epoch(0.7, 1.0))
-    assert not better(epoch(0.7, 1.0), epoch(0.8, 2.0))
-    assert better(epoch(0.8, 0.9), epoch(0.8, 1.0))
-    assert not better(epoch(0.8, 1.0), epoch(0.8, 0.9))
+@pytest.mark.parametrize(
+    ("chosen", "other"),
+    [
+        (epoch(0.8, 2.0), epoch(0.7, 1.0)),  # accuracy comes first
+        (epoch(0.8, 0.9), epoch(0.8, 1.0)),
+        (epoch(0.1, 1.0), epoch(0.9, float("nan"))),
+        (epoch(0.0, 1e9), epoch(0.9, float("inf"))),
+    ],
+)
+def test_val_chooses_the_epoch(chosen: Epoch, other: Epoch) -> None:
+    assert best([chosen, other]) is chosen
+    assert best([other, chosen]) is chosen
 
 
-def test_an_equal_epoch_is_not_better_and_neither_is_train_loss_or_being_later() -> None:
-    assert not better(epoch(0.8, 1.0), epoch(0.8, 1.0))
-    assert not better(Epoch(9, 0.0, 1.0, 0.8), Epoch(1, 5.0, 1.0, 0.8))
-
-
-@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
-def test_an_epoch_that_diverged_is_never_better(loss: float) -> None:
-    assert not better(epoch(0.9, loss), epoch(0.1, 1.0))
-    assert better(epoch(0.1, 1.0), epoch(0.9, loss))
+def test_of_equals_the_first_is_chosen_whatever_its_train_loss() -> None:
+    first, later = Epoch(1, 5.0, 1.0, 0.8), Epoch(9, 0.0, 1.0, 0.8)
+    assert best([first, later]) is first
+    diverged = [epoch(0.5, float("nan"), 0), epoch(0.9, float("inf"), 1)]
+    assert best(diverged) is diverged[0]
 
 
 def test_a_seed_given_twice_is_refused() -> None:

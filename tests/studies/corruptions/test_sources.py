@@ -67,7 +67,7 @@ def test_rows_go_through_severities_and_within_each_through_the_images() -> None
 
 
 def test_batches_workers_and_order_change_no_pixel() -> None:
-    originals = Originals(arrays().content, IDS, Path(), PREPROCESS)
+    originals = Originals(arrays(), Path(), PREPROCESS)
     options = {"name": "gaussian_noise", "severities": (1, 4), "seed": 0}
     alone = pixels_of(GeneratedSource(originals, workers=0, **options), [range(24)])  # type: ignore[arg-type]
     rows = [range(i, i + 6) for i in (18, 6, 0, 12)]
@@ -105,9 +105,7 @@ def test_photographs_are_corrupted_at_their_own_size_and_then_fitted(
 def test_a_photograph_that_changed_is_refused_by_path(
     photographs: PreparedSplit, tmp_path: Path, workers: int
 ) -> None:
-    originals = Originals(
-        [digest.decode() for digest in photographs.content.tolist()], photographs.ids, tmp_path, PREPROCESS
-    )
+    originals = Originals(photographs, tmp_path, PREPROCESS)
     Image.new("RGB", (9, 9)).save(tmp_path / "2.png")
     source = GeneratedSource(originals, name="contrast", severities=(1,), seed=0, workers=workers)
     with pytest.raises(DataError, match="changed since it was listed") as caught:
@@ -170,7 +168,7 @@ def test_the_choice_of_images_is_per_class_and_seeded() -> None:
 
 def test_examples_are_the_first_image_at_every_severity_made_smaller() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (2, 50, 200, 3), dtype=np.uint8)
-    originals = Originals(picture, ["a", "b"], Path(), PREPROCESS)
+    originals = Originals(PreparedSplit(picture, np.zeros(2, np.int64), ["a", "b"]), Path(), PREPROCESS)
     source = GeneratedSource(originals, name="darkness", severities=(1, 3, 5), seed=0, workers=0)
     found = examples(source, 3)
     assert found.shape == (3, 24, 96, 3)

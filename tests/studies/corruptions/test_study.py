@@ -18,11 +18,11 @@ from clipcifar.evaluation import compare
 from clipcifar.methods import zero_shot
 from clipcifar.store import container
 from clipcifar.store.embeddings import ImageEmbeddings
-from clipcifar.store.fields import class_names_attribute
+from clipcifar.store.fields import class_names_attribute, rows_of
 from clipcifar.studies.corruptions import store as corruption_store
 from clipcifar.studies.corruptions.judge import naming_page, page, repeated, study as corruption_study
 from clipcifar.studies.corruptions.judge.study import Outcome, text_classifier
-from clipcifar.studies.corruptions.store import Corrupted, clean_rows
+from clipcifar.studies.corruptions.store import Corrupted
 from tests.support.synthetic import CLASSES, image_embeddings, prototypes, unit
 
 SEVERITIES = (1, 4)
@@ -232,7 +232,7 @@ def test_the_file_comes_back_as_it_was(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.embeddings, expected.embeddings)
     assert (found.severities, found.ids, found.name) == ([1, 4], expected.ids, "fog")
     assert found.source == "generated"
-    assert clean_rows(given, found.ids).tolist() == ROWS.tolist()
+    assert rows_of(found.ids, given.test.ids, what="the test images").tolist() == ROWS.tolist()
 
 
 FAULTS: dict[str, dict[str, Any]] = {

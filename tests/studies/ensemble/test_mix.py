@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from clipcifar.methods.linear_probe import LinearProbe
 from clipcifar.store import container, heads, splits
 from clipcifar.store.embeddings import read_images, read_texts
 from clipcifar.store.predictions import read_predictions
-from clipcifar.studies.ensemble import mix as ensemble
+from clipcifar.studies.ensemble import mix as ensemble, page as ensemble_page
 from clipcifar.studies.ensemble.mix import Pair, Side, choose, interpolated, mixed_logits, mixed_probabilities
 from clipcifar.studies.ensemble.scores import judge
 from clipcifar.studies.ensemble.sides import gather
@@ -306,6 +307,15 @@ def test_heads_that_began_with_another_prompt_set_are_refused(done: Path) -> Non
     other = {**SETTINGS, "prompts": {"active": "other", "sets": {}}}
     with pytest.raises(DataError, match="another prompt set"):
         stage.main(other, *inputs, done / "none", done / "none.html")
+
+
+def test_the_page_shows_no_p_value_as_nought() -> None:
+    labels = np.arange(40) % 3
+    pair = Pair("mlp_probe", "logits", Side(scores(0), scores(1), 1.0), Side(scores(2), scores(3), 1.0))
+    (found,) = judge([pair], [ensemble.Choice(1.0, 1.0, [])], labels, class_names=NAMES)
+    sure = replace(found, p_zero_shot=1e-9, p_trained=0.0004)
+    ((*_, of_zero_shot, _, of_trained, _),) = ensemble_page._results([sure], "photo", 40, 40).tables[0].rows
+    assert (of_zero_shot, of_trained) == ("< 0.0001", "0.0004")
 
 
 def test_the_page_says_every_verdict_and_marks_the_test_curves(done: Path) -> None:

@@ -10,19 +10,15 @@ import pytest
 import torch
 from torch import nn
 
+from clipcifar.backbone import kernels
+from clipcifar.backbone.preprocess import model_input
 from clipcifar.backbone.towers import Backbone
 from clipcifar.core.errors import ConfigError, DataError, EnvironmentFault
 from clipcifar.studies.finetune.train import (
     layers as tower_layers,
     optimiser as finetune_optimiser,
 )
-from clipcifar.studies.finetune.train.tower import (
-    ImageTower,
-    checkpoint_activations,
-    kernels,
-    load_image_tower,
-    model_input,
-)
+from clipcifar.studies.finetune.train.tower import ImageTower, checkpoint_activations, load_image_tower
 
 CPU = torch.device("cpu")
 RESNET = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16, "head_width": 16}
@@ -245,3 +241,13 @@ def test_memory_that_runs_out_while_the_tower_is_loaded_is_told_as_such(
     with pytest.raises(EnvironmentFault, match="out of memory") as caught:
         load_image_tower(tiny_clip, CPU, precision="fp32")
     assert "finetune.device" in caught.value.fix
+
+
+def test_a_package_that_the_model_needs_is_named(tiny_clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object, **__: object) -> None:
+        raise ModuleNotFoundError("No module named 'transformers'")
+
+    monkeypatch.setattr(open_clip, "create_model", missing)
+    with pytest.raises(ConfigError, match="No module named 'transformers'") as caught:
+        load_image_tower(tiny_clip, CPU, precision="fp32")
+    assert caught.value.fix.startswith("pip install")

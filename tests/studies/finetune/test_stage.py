@@ -18,6 +18,7 @@ import torch
 import yaml
 from scipy.special import log_softmax
 
+from clipcifar.backbone.preprocess import Preprocess
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.evaluation import compare, metrics
 from clipcifar.store import container, heads, splits
@@ -27,16 +28,11 @@ from clipcifar.store.fields import class_names_attribute
 from clipcifar.store.predictions import Predictions, read_predictions
 from clipcifar.studies.finetune.report import page, result as finetune_result
 from clipcifar.studies.finetune.report.result import judge, read_rows
-from clipcifar.studies.finetune.scores import FinetuneScores, positions
+from clipcifar.studies.finetune.scores import FinetuneScores
 from clipcifar.studies.finetune.train.inputs import read_head
 from clipcifar.studies.finetune.train.pixels import of_split
 from clipcifar.studies.finetune.train.run import check_start
-from clipcifar.studies.finetune.train.tower import (
-    ImageTower,
-    Preprocess,
-    checkpoint_activations,
-    load_image_tower,
-)
+from clipcifar.studies.finetune.train.tower import ImageTower, checkpoint_activations, load_image_tower
 from studies.finetune import report as finetune_report, train
 from tests.support import finetuning
 from tests.support.faults import HOOKS
@@ -430,9 +426,8 @@ def test_scores_are_joined_by_id_not_by_row() -> None:
     assert _judged(["a", "b", "c"], ["a", "b", "c"]).temperature == pytest.approx(
         _judged(["a", "b", "c"], ["c", "b", "a"]).temperature
     )
-    with pytest.raises(DataError, match="1 images are not among them, 'b' for one"):
+    with pytest.raises(DataError, match="1 images are not among the fine-tuned scores, 'b' for one"):
         _judged(["a", "b", "c"], ["a", "x", "c"])
-    assert positions(["b", "a"], ["a", "b"], where="here").tolist() == [1, 0]
 
 
 def test_the_temperature_worked_out_by_hand() -> None:
@@ -522,6 +517,14 @@ def test_more_epochs_are_advised_only_where_all_were_used_and_the_last_was_best(
     attributes = {"epoch": epoch, "epochs": epochs, "params": json.dumps({"epochs": allowed})}
     scores, ids = np.zeros((2, 3), np.float32), ["a", "b"]
     assert page._caveats(FinetuneScores(scores, ids, scores, ids, attributes))[0] == said
+
+
+def test_the_page_shows_no_p_value_as_nought() -> None:
+    labels = np.repeat([0, 1], 50)
+    found = compare.compare(np.zeros(100, np.int64), labels, labels, class_names=["cat", "dog"])
+    nothing = np.zeros((100, 2), np.float32)
+    table = page._classes(finetune_result.Result(nothing, nothing, 1.0, found)).tables[0]
+    assert [row[-1] for row in table.rows] == ["1.0000", "< 0.0001"]
 
 
 def test_a_curve_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from clipcifar.backbone import device
 from clipcifar.core.params import read
 from clipcifar.methods.trained.mlp_probe import MLPProbe
-from clipcifar.methods.trained.training import Epoch
+from clipcifar.methods.trained.training import Epoch, best
 from clipcifar.studies.finetune.params import FinetuneParams
 from clipcifar.studies.finetune.train import (
     layers as tower_layers,
@@ -25,7 +25,6 @@ from clipcifar.studies.finetune.train import (
 )
 from clipcifar.studies.finetune.train.checkpoint import Checkpoints
 from clipcifar.studies.finetune.train.pixels import ResidentPixels
-from clipcifar.studies.finetune.train.state import best
 from clipcifar.studies.finetune.train.tower import load_image_tower
 from clipcifar.studies.finetune.train.training import Rows, TowerAndHead
 from tests.support import finetuning

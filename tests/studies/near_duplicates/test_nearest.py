@@ -11,6 +11,7 @@ import pytest
 
 from clipcifar.core.errors import ConfigError
 from clipcifar.evaluation.names import METHODS
+from clipcifar.render.pictures import Pictures
 from clipcifar.store.dataset import Prepared, PreparedSplit
 from clipcifar.store.embeddings import read_images
 from clipcifar.store.predictions import read_predictions
@@ -127,25 +128,30 @@ def _prepared(seed: int = 0) -> Prepared:
     return Prepared(parts[0], parts[1], ["cat", "dog"], name="toy", max_per_class=0, digest="1")
 
 
+def _correlations(
+    left: PreparedSplit, right: PreparedSplit, pairs: list[tuple[int, int]], folder: Path = Path()
+) -> list[float]:
+    return picture_correlation.correlations(Pictures(left, folder), Pictures(right, folder), pairs)
+
+
 def test_a_brighter_copy_is_the_same_picture_and_another_is_not() -> None:
     dataset = _prepared()
     pairs = [(i, i) for i in range(10)]
-    found = picture_correlation.correlations(dataset.test, dataset.train, pairs, Path())
+    found = _correlations(dataset.test, dataset.train, pairs)
     assert min(found[:4]) > 0.95
     assert max(found[4:]) < 0.7
     train = dataset.train
     mirrored = PreparedSplit(train.content[:, :, ::-1], train.labels, train.ids)
-    again = picture_correlation.correlations(dataset.test, mirrored, pairs, Path())
-    assert again == pytest.approx(found)
+    assert _correlations(dataset.test, mirrored, pairs) == pytest.approx(found)
     turned = PreparedSplit(train.content[:, ::-1], train.labels, train.ids)
-    assert max(picture_correlation.correlations(dataset.test, turned, pairs, Path())) < 0.7
+    assert max(_correlations(dataset.test, turned, pairs)) < 0.7
 
 
 def test_a_flat_or_missing_picture_correlates_with_nothing(tmp_path: Path) -> None:
     flat = PreparedSplit(np.full((1, 8, 8, 3), 7, dtype=np.uint8), np.zeros(1, dtype=np.int64), ["x"])
     gone = PreparedSplit(np.array([b"ab"]), np.zeros(1, dtype=np.int64), ["gone.png"])
-    assert picture_correlation.correlations(flat, flat, [(0, 0)], tmp_path) == [0.0]
-    assert picture_correlation.correlations(gone, flat, [(0, 0)], tmp_path) == [0.0]
+    assert _correlations(flat, flat, [(0, 0)]) == [0.0]
+    assert _correlations(gone, flat, [(0, 0)], tmp_path) == [0.0]
 
 
 def _found(threshold: float = 0.95) -> tuple[findings.DuplicateFindings, Prepared]:

@@ -19,6 +19,7 @@ from PIL import Image
 from clipcifar.backbone.preprocess import Preprocess
 from clipcifar.core.errors import ClipcifarError
 from clipcifar.embeddings.sources import ImageSource, WorkerSource, fitted, read_photograph
+from clipcifar.store.dataset import PreparedSplit
 from clipcifar.studies.corruptions.images.generated import corrupt
 
 _THUMBNAIL = 96  # pixels of the longer side of an example
@@ -37,22 +38,20 @@ class Originals:
     """The N uncorrupted images.
 
     Attributes:
-        content: (N, H, W, 3) uint8 pixels, or N hex sha256 of image files.
-        ids: N sample ids; for files, their paths relative to `root`.
-        root: the folder that the files are in.
+        split: pixels, or the digests of image files.
+        root: the folder that those files are in.
         preprocess: what files are fitted to after they are corrupted; arrays of one size are left.
     """
 
-    content: NDArray[np.uint8] | list[str]
-    ids: list[str]
+    split: PreparedSplit
     root: Path
     preprocess: Preprocess
 
     def read(self, i: int) -> NDArray[np.uint8]:
         """One image at its own size, (H, W, 3) uint8."""
-        if isinstance(self.content, list):
-            return read_photograph(self.root / self.ids[i], self.content[i])
-        return np.asarray(self.content[i], dtype=np.uint8)
+        if self.split.in_memory:
+            return np.asarray(self.split.content[i])
+        return read_photograph(self.root / self.split.ids[i], self.split.digests[i])
 
 
 @dataclass(frozen=True)
@@ -63,11 +62,12 @@ class _Generated:
     seed: int
 
     def __len__(self) -> int:
-        return len(self.severities) * len(self.originals.ids)
+        return len(self.severities) * len(self.originals.split.ids)
 
     def corrupted(self, row: int) -> NDArray[np.uint8]:
-        step, i = divmod(row, len(self.originals.ids))
-        severity, sample_id = self.severities[step], self.originals.ids[i]
+        ids = self.originals.split.ids
+        step, i = divmod(row, len(ids))
+        severity, sample_id = self.severities[step], ids[i]
         return corrupt(self.originals.read(i), self.name, severity, seed=self.seed, sample_id=sample_id)
 
     def __getitem__(self, row: int) -> torch.Tensor | ClipcifarError:
@@ -75,9 +75,9 @@ class _Generated:
             pixels = self.corrupted(row)
         except ClipcifarError as error:
             return error
-        if isinstance(self.originals.content, list):
-            return fitted(pixels, self.originals.preprocess)
-        return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+        if self.originals.split.in_memory:
+            return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+        return fitted(pixels, self.originals.preprocess)
 
 
 class GeneratedSource(WorkerSource):

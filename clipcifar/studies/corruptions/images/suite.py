@@ -95,8 +95,7 @@ def open_suite(
         "corruption_ids": sha256_of(test.ids),
     }
     if asked.published is None:
-        content = test.content if test.in_memory else [digest.decode() for digest in test.content.tolist()]
-        originals = Originals(content, test.ids, root, preprocess)
+        originals = Originals(test, root, preprocess)
         common |= {
             "corruption_source": GENERATED,
             "corruption_digest": source_sha256(_HERE, _CODE),

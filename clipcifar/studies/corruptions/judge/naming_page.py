@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from clipcifar.evaluation.compare import LEVEL
+from clipcifar.evaluation.words import p_text, points, with_interval
 from clipcifar.render import charts
 from clipcifar.render.study import Chart, Section, Table
-from clipcifar.render.table import p_text
 from clipcifar.studies.corruptions.judge.naming import Naming
 
 _TITLE = "Prompts that name the corruption"
@@ -31,14 +31,9 @@ def verdicts(found: Sequence[Naming], active: str) -> list[str]:
     ):
         if items:
             ordered = sorted(items, key=lambda item: -abs(item.corrupted.difference))
-            told = "; ".join(f"{spoken(item.name)} {_points(item)}" for item in ordered)
+            told = "; ".join(f"{spoken(item.name)} {with_interval(item.corrupted)}" for item in ordered)
             sentences.append(f"{said} {told} (points, 95 % interval; exact paired test by image, Holm).")
     return sentences
-
-
-def _points(item: Naming) -> str:
-    low, high = 100 * item.corrupted.low, 100 * item.corrupted.high
-    return f"{100 * item.corrupted.difference:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 def section(found: Sequence[Naming], active: str) -> Section:
@@ -53,9 +48,9 @@ def section(found: Sequence[Naming], active: str) -> Section:
                 str(item.num_sentences),
                 f"{100 * item.corrupted.accuracy_a:.1f}",
                 f"{100 * item.corrupted.accuracy_b:.1f}",
-                _points(item),
+                with_interval(item.corrupted),
                 p_text(item.p_holm),
-                f"{100 * item.clean.difference:+.1f}",
+                points(item.clean.difference),
             ]
         )
     table = Table(
@@ -66,16 +61,11 @@ def section(found: Sequence[Naming], active: str) -> Section:
         "images the same sentences say what is not so: a gain there too is no sign that the model "
         "understood the corruption.",
     )
-    differences = [item.corrupted for item in found]
-    chart = charts.intervals(
-        [spoken(item.name) for item in found],
-        [100 * item.difference for item in differences],
-        [100 * item.low for item in differences],
-        [100 * item.high for item in differences],
+    chart = charts.differences(
+        {spoken(item.name): item.corrupted for item in found},
         name="naming",
         description=f"Points that naming the corruption gains over {active}, with 95 % intervals",
         x_label=f"points over {charts.shortened(active, 20)}",
-        zero=True,
     )
     question = (
         f"Does it help to say what was done to the image? Each naming set against {active}, "

@@ -9,10 +9,10 @@ import numpy as np
 
 from clipcifar.evaluation.names import METHODS
 from clipcifar.evaluation.verdict import statement
+from clipcifar.evaluation.words import p_text, points
 from clipcifar.render import charts, study
 from clipcifar.render.pictures import Card, Pictures
 from clipcifar.render.study import Chart, Gallery, Matrix, Section, Table
-from clipcifar.render.table import p_text
 from clipcifar.store.dataset import PreparedSplit
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.studies.corruptions.judge import naming_page
@@ -105,7 +105,7 @@ def _methods(outcome: Outcome) -> Section:
                 _percent(item.clean.value),
                 _with_interval(item.mean),
                 _with_interval(item.drop),
-                f"{100 * against.paired.difference:+.1f}" if against else "",
+                points(against.paired.difference) if against else "",
                 p_text(against.p_holm) if against else "",
             ]
         )

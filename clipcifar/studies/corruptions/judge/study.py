@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar.core.errors import DataError
+from clipcifar.core.errors import DataError, made_by
 from clipcifar.core.files import Attribute, write_json
 from clipcifar.evaluation import plots
 from clipcifar.evaluation.compare import NamedDifference
 from clipcifar.evaluation.metrics import rounded
 from clipcifar.methods import zero_shot
 from clipcifar.methods.classifiers import Classifier
-from clipcifar.store import container
 from clipcifar.store.embeddings import ImageEmbeddings
-from clipcifar.store.predictions import inherited
+from clipcifar.store.fields import rows_of
+from clipcifar.store.predictions import write_answers
 from clipcifar.store.prompt_set import PromptSet
 from clipcifar.studies.corruptions.judge import naming as naming_prompts, robustness
 from clipcifar.studies.corruptions.judge.naming import Naming, Right
 from clipcifar.studies.corruptions.judge.robustness import Answers, Robustness
-from clipcifar.studies.corruptions.store import AGAIN, Corrupted, clean_rows
+from clipcifar.studies.corruptions.store import STUDY, Corrupted
 
 REFERENCE = "zero_shot"
 _SAME = ("corruption_source", "corruption_severities", "corruption_ids")  # in every file of a run
@@ -83,6 +83,7 @@ def prompt_classifier(
     return text_classifier(zero_shot.class_weights(rows, index, class_names=images.class_names), images)
 
 
+@made_by(STUDY)
 def examine(
     corruptions: Iterable[Corrupted],
     images: ImageEmbeddings,
@@ -110,9 +111,10 @@ def examine(
     for found in corruptions:
         about = {key: found.attributes.get(key) for key in _SAME}
         if same and about != same:
-            raise DataError(f"{found.name} is not of the same run as the others", fix=AGAIN)
+            raise DataError(f"{found.name} is not of the same run as the others", fix="run `dvc repro`")
         if not same:
-            same, severities, rows = about, found.severities, clean_rows(images, found.ids)
+            same, severities = about, found.severities
+            rows = rows_of(found.ids, images.test.ids, what="the test images")
             (clean, labels), attributes = images.test.part(rows), found.attributes
         examples[found.name] = found.examples
         for method, classifier in classifiers.items():
@@ -122,7 +124,7 @@ def examine(
             said = classifier(clean).argmax(axis=1), _said(classifier, found.embeddings)
             rights[found.name] = count, Right(*(answer == labels for answer in said))
     if not same:
-        raise DataError("there is no corruption to look at", fix=AGAIN)
+        raise DataError("there is no corruption to look at", fix="run `dvc repro`")
     stacked = {method: np.stack(said) for method, said in predicted.items()}
     answers = {
         method: Answers(classifier(clean).argmax(axis=1) == labels, stacked[method] == labels)
@@ -190,15 +192,17 @@ def write(folder: Path, outcome: Outcome, images: ImageEmbeddings) -> None:
     plots.write_csv(
         folder / "zero_shot.csv", [{"corruption": name, "accuracy": mean} for name, mean in by_name]
     )
-    arrays: dict[str, NDArray[Any]] = {
+    answers = {
         f"{method}/{name}": said
         for method, by_corruption in outcome.predicted.items()
         for name, said in zip(outcome.names, by_corruption, strict=True)
     }
-    arrays["labels"] = images.test.labels[outcome.rows]
-    arrays["ids"] = container.encode_strings([images.test.ids[row] for row in outcome.rows.tolist()])
-    attributes = {**inherited(images.attributes), "corruption_source": outcome.source}
-    container.write(
-        folder / "predictions.h5", kind="corruption predictions", arrays=arrays, attributes=attributes
+    write_answers(
+        folder / "predictions.h5",
+        answers,
+        images,
+        kind="corruption predictions",
+        rows=outcome.rows,
+        attributes={"corruption_source": outcome.source},
     )
     write_json(folder / "metrics.json", rounded(as_metrics(outcome)))

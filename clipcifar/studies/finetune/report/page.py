@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clipcifar.evaluation.verdict import verdict
+from clipcifar.evaluation.words import interval, p_text, points
 from clipcifar.render import charts, study
 from clipcifar.render.study import Chart, Section, Table
 from clipcifar.studies.finetune.report.result import Result
@@ -159,9 +160,9 @@ def _classes(result: Result) -> Section:
             str(item.paired.n),
             f"{item.paired.accuracy_a:.4f}",
             f"{item.paired.accuracy_b:.4f}",
-            f"{100 * item.paired.difference:+.1f}",
-            f"{100 * item.paired.low:+.1f} to {100 * item.paired.high:+.1f}",
-            f"{item.p_holm:.4f}",
+            points(item.paired.difference),
+            interval(item.paired, 1),
+            p_text(item.p_holm),
         ]
         for item in result.comparison.per_class
     ]

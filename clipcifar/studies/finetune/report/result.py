@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar.core.errors import DataError
+from clipcifar.core.errors import DataError, made_by
 from clipcifar.evaluation.calibration import fit_temperature
 from clipcifar.evaluation.compare import Comparison, as_metrics, compare
 from clipcifar.store.embeddings import ImageEmbeddings
+from clipcifar.store.fields import rows_of
 from clipcifar.store.predictions import Predictions
-from clipcifar.studies.finetune.scores import FinetuneScores, positions
+from clipcifar.studies.finetune.scores import STUDY, FinetuneScores
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Result:
     comparison: Comparison
 
 
+@made_by(STUDY)
 def judge(tuned: FinetuneScores, frozen: Predictions, images: ImageEmbeddings) -> Result:
     """Join by sample id and compare.
 
@@ -44,10 +46,10 @@ def judge(tuned: FinetuneScores, frozen: Predictions, images: ImageEmbeddings) -
     wanted = images.attributes["fingerprint"]
     for what, attributes in (("fine-tuned scores", tuned.attributes), ("MLP probe", frozen.attributes)):
         if attributes.get("images_fingerprint") != wanted:
-            raise DataError(f"the {what} are of other embeddings", fix="run `clipcifar study finetune`")
-    val = images.train.labels[positions(tuned.val_ids, images.train.ids, where="val")]
-    scores = tuned.test[positions(images.test.ids, tuned.test_ids, where="the fine-tuned scores")]
-    before = frozen.scores[positions(images.test.ids, frozen.ids, where="the MLP probe's predictions")]
+            raise DataError(f"the {what} are of other embeddings", fix="run `dvc repro`")
+    val = images.train.labels[rows_of(tuned.val_ids, images.train.ids, what="the train images")]
+    scores = tuned.test[rows_of(images.test.ids, tuned.test_ids, what="the fine-tuned scores")]
+    before = frozen.scores[rows_of(images.test.ids, frozen.ids, what="the MLP probe's predictions")]
     temperature = fit_temperature(tuned.val, val)
     comparison = compare(
         before.argmax(axis=1), scores.argmax(axis=1), images.test.labels, class_names=images.class_names
@@ -68,12 +70,11 @@ def extra_metrics(result: Result, tuned: FinetuneScores) -> dict[str, Any]:
     }
 
 
+@made_by(STUDY)
 def read_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file of ours; DataError when it cannot be read."""
     try:
         with open(path, encoding="utf-8", newline="") as stream:
             return list(csv.DictReader(stream))
     except (OSError, ValueError, csv.Error) as error:
-        raise DataError(
-            f"cannot be read: {error}", where=str(path), fix="run `clipcifar study finetune`"
-        ) from error
+        raise DataError(f"cannot be read: {error}", where=str(path), fix="run `dvc repro`") from error

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-
 from clipcifar.core.files import sha256_of, source_sha256
 from clipcifar.embeddings import provenance
 from clipcifar.methods.trained.mlp_probe import MLPProbe
@@ -23,6 +21,7 @@ _SOURCES = (
     "backbone/preprocess.py",
     "methods/trained/dropout.py",
     "methods/trained/mlp_probe.py",
+    "methods/trained/training.py",
     "studies/finetune/train",
 )
 
@@ -59,13 +58,9 @@ def read_head(path: Path, images: ImageEmbeddings, *, dropout: float) -> tuple[M
         DataError: it was trained on other embeddings.
     """
     arrays, attributes = heads.read_for(path, images, method="mlp_probe")
-    head = MLPProbe(
-        torch.from_numpy(images.train.embeddings),
-        num_classes=len(images.class_names),
-        hidden=int(attributes["hidden"]),
-        dropout=dropout,
-    )
-    head.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
+    dim, hidden = images.train.embeddings.shape[1], int(attributes["hidden"])
+    classes = len(images.class_names)
+    head = MLPProbe.rebuilt(arrays, dim=dim, num_classes=classes, hidden=hidden, dropout=dropout)
     return head, str(attributes["content_digest"])
 
 

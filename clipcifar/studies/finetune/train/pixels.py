@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from clipcifar.backbone import device as devices
 from clipcifar.backbone.preprocess import Preprocess
-from clipcifar.embeddings.sources import FolderSource
+from clipcifar.embeddings.sources import source_of
 from clipcifar.store.dataset import PreparedSplit
 
 
@@ -43,27 +43,14 @@ class StreamedPixels:
     """Image files, decoded and fitted to the model's input by worker processes; see `FolderSource`."""
 
     def __init__(
-        self,
-        root: Path,
-        ids: list[str],
-        digests: list[str],
-        *,
-        preprocess: Preprocess,
-        workers: int,
-        device: torch.device,
+        self, split: PreparedSplit, root: Path, *, preprocess: Preprocess, workers: int, device: torch.device
     ) -> None:
-        self._root, self._ids, self._digests = root, ids, digests
+        self._split, self._root = split, root
         self._preprocess, self._workers, self._device = preprocess, workers, device
 
     def batches(self, rows: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
-        order = [row for batch in rows for row in batch.tolist()]
-        source = FolderSource(  # hands out rows in a fixed order: so it is given them in the one wanted
-            self._root,
-            [self._ids[row] for row in order],
-            [self._digests[row] for row in order],
-            preprocess=self._preprocess,
-            workers=self._workers,
-        )
+        wanted = self._split.take(torch.cat(list(rows)).numpy())  # a source hands out rows in their order
+        source = source_of(wanted, self._root, preprocess=self._preprocess, workers=self._workers)
         ends = np.cumsum([len(batch) for batch in rows]).tolist()
         bounds = [range(end - len(batch), end) for end, batch in zip(ends, rows, strict=True)]
         for images in source.batches(bounds):
@@ -76,5 +63,4 @@ def of_split(
     """The images of an official split, from the prepared dataset or from its folder `root`."""
     if split.in_memory:
         return ResidentPixels(split.content, device)
-    digests = [digest.decode() for digest in split.content.tolist()]
-    return StreamedPixels(root, split.ids, digests, preprocess=preprocess, workers=workers, device=device)
+    return StreamedPixels(split, root, preprocess=preprocess, workers=workers, device=device)

@@ -10,14 +10,19 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute, canonical_json, write_atomically
 from clipcifar.evaluation import plots
 from clipcifar.methods.trained.mlp_probe import MLPProbe
-from clipcifar.methods.trained.training import Epoch, scores as head_scores
+from clipcifar.methods.trained.training import (
+    Epoch,
+    arrays_of,
+    best,
+    loss_and_accuracy,
+    scores as head_scores,
+)
 from clipcifar.store import heads
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.predictions import inherited
@@ -28,7 +33,6 @@ from clipcifar.studies.finetune.train import layers as tower_layers, optimiser a
 from clipcifar.studies.finetune.train.checkpoint import Checkpoints
 from clipcifar.studies.finetune.train.layers import Layer
 from clipcifar.studies.finetune.train.pixels import Pixels
-from clipcifar.studies.finetune.train.state import best
 from clipcifar.studies.finetune.train.tower import ImageTower
 from clipcifar.studies.finetune.train.training import Rows, TowerAndHead
 
@@ -91,9 +95,8 @@ def run(
     on_train, on_val = (head_scores(head, embeddings) for embeddings in stored)
     first = training.scores(model, train_pixels, val_data.rows, batch_size=params.batch_size)
     check_start(first.cpu().numpy(), on_val.cpu().numpy())
-    start = Epoch(
-        0, float(F.cross_entropy(on_train, train_data.labels)), *training.judge(first, val_data.labels)
-    )
+    train_loss, _ = loss_and_accuracy(on_train, train_data.labels)
+    start = Epoch(0, train_loss, *loss_and_accuracy(first, val_data.labels))
     curve = training.train(
         model,
         optimiser,
@@ -152,5 +155,4 @@ def _write_weights(
         for name, one in layer.parameters.items()
     }
     write_atomically(folder / "tower.safetensors", safetensors.torch.save(trained))
-    arrays = {name: tensor.cpu().numpy() for name, tensor in head.state_dict().items()}
-    heads.write(folder / "head.h5", "finetune", arrays, attributes)
+    heads.write(folder / "head.h5", "finetune", arrays_of(head.state_dict()), attributes)

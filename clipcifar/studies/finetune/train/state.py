@@ -10,19 +10,10 @@ from torch import nn
 from torch.amp.grad_scaler import GradScaler
 
 from clipcifar.core.errors import DataError
-from clipcifar.methods.trained.training import Epoch, better
+from clipcifar.methods.trained.training import Epoch, best
 from clipcifar.studies.finetune.train.checkpoint import Checkpoints, Parts
 
 _MOMENTS = {"means": "exp_avg", "squares": "exp_avg_sq", "steps": "step"}  # our parts, AdamW's names
-
-
-def best(curve: list[Epoch]) -> Epoch:
-    """The epoch that val chooses; of equals, the first."""
-    chosen = curve[0]
-    for epoch in curve[1:]:
-        if better(epoch, chosen):
-            chosen = epoch
-    return chosen
 
 
 class TrainingState:

@@ -1,22 +1,22 @@
-"""The image tower with gradients: the same sums as `backbone/towers.py`, by torch's own layers.
+"""The image tower with gradients: the same sums as `backbone/`, by torch's own layers.
 
 `Backbone` is frozen and its arithmetic is arranged for inference on a CPU; its source belongs to the
-fingerprint of every embedding. So the tower that is trained is loaded here, and text is left out.
+fingerprint of every embedding. So the tower that is trained is made here, and text is left out.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import open_clip
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from clipcifar.backbone import device as devices, kernels
+from clipcifar.backbone import device as devices
 from clipcifar.backbone.params import Precision
 from clipcifar.backbone.preprocess import Preprocess, model_input
-from clipcifar.core.errors import ConfigError, DataError, EnvironmentFault
+from clipcifar.backbone.towers import load_model
+from clipcifar.core.errors import ConfigError
 
 
 class ImageTower(nn.Module):
@@ -53,27 +53,8 @@ class ImageTower(nn.Module):
 
 
 def load_image_tower(folder: Path, device: torch.device, *, precision: Precision) -> ImageTower:
-    """Load the image tower from a folder in open_clip's format.
-
-    Raises:
-        DataError: the weights are damaged or do not fit the architecture.
-    """
-    try:
-        with kernels.Undrawn():  # open_clip loads strictly: what the file lacks is an error
-            model = open_clip.create_model(f"local-dir:{folder}", device="cpu", require_pretrained=True)
-    except Exception as error:  # open_clip, torch and safetensors raise many types
-        if devices.is_out_of_memory(error):
-            raise EnvironmentFault(
-                "out of memory while the model was loaded",
-                where=str(folder),
-                fix="free some memory, choose another finetune.device, or a smaller model",
-            ) from error
-        raise DataError(
-            f"the weights cannot be loaded: {error}",
-            where=str(folder),
-            fix="run `dvc repro -f fetch_model`",
-        ) from error
-    preprocess = Preprocess.from_config(open_clip.get_model_preprocess_cfg(model))
+    """The image tower of the model in a folder of open_clip's format; errors as of `load_model`."""
+    model, preprocess = load_model(folder, torch.device("cpu"), key="finetune.device")
     # The layout that convolutions are fastest in, by a third on a CPU; a transformer has but one.
     visual = model.visual.to(memory_format=torch.channels_last)
     return ImageTower(visual, preprocess, precision=precision).to(device)

@@ -20,13 +20,13 @@ from torch.amp.grad_scaler import GradScaler
 from clipcifar.backbone import device as devices
 from clipcifar.core.files import sha256_of
 from clipcifar.core.progress import progress
-from clipcifar.methods.trained.training import Epoch
+from clipcifar.methods.trained.training import Epoch, best, loss_and_accuracy
 from clipcifar.studies.finetune.params import FinetuneParams
 from clipcifar.studies.finetune.train import optimiser as optimisers
 from clipcifar.studies.finetune.train.augment import augment, draw
 from clipcifar.studies.finetune.train.checkpoint import Checkpoints
 from clipcifar.studies.finetune.train.pixels import Pixels
-from clipcifar.studies.finetune.train.state import TrainingState, best
+from clipcifar.studies.finetune.train.state import TrainingState
 from clipcifar.studies.finetune.train.tower import ImageTower
 
 
@@ -61,12 +61,6 @@ def scores(model: nn.Module, pixels: Pixels, rows: torch.Tensor, *, batch_size: 
     model.eval()
     with devices.out_of_memory_explained("finetune.batch_size"):
         return torch.cat([model(images) for images in pixels.batches(torch.split(rows, batch_size))])
-
-
-def judge(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
-    """(cross-entropy in nats per image, accuracy) of (n, C) logits against (n,) labels."""
-    correct = (logits.argmax(dim=1) == labels).float().mean()
-    return float(F.cross_entropy(logits, labels)), float(correct)
 
 
 def train(
@@ -117,7 +111,7 @@ def train(
                 on_images=bar.update,
             )
             on_val = scores(model, pixels, val_data.rows, batch_size=params.batch_size)
-            state.finish(Epoch(number, loss, *judge(on_val, val_data.labels)))
+            state.finish(Epoch(number, loss, *loss_and_accuracy(on_val, val_data.labels)))
     state.restore_best()
     return state.curve
 
