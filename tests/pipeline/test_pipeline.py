@@ -111,7 +111,7 @@ def test_another_split_seed_embeds_nothing(workspace: Workspace) -> None:
 
 
 def test_a_change_to_the_report_runs_the_report_alone_and_from_the_workspace(workspace: Workspace) -> None:
-    source = workspace.folder / "clipcifar" / "report" / "table.py"
+    source = workspace.folder / "clipcifar" / "render" / "table.py"
     source.write_text(source.read_text().replace('"# Methods"', '"# Of the workspace"'))
     workspace.repro()
     assert workspace.executed() == ["report"]
