@@ -27,7 +27,7 @@ from tests.support.faults import (
     start,
     succeeded,
 )
-from tests.support.nightly import repeated
+from tests.support.nightly import first, repeated
 from tests.support.waiting import wait_for
 from tests.support.workspace import Workspace
 
@@ -155,7 +155,9 @@ def test_a_stage_killed_while_it_writes_its_output_leaves_nothing_that_stays(
     assert litter(small.folder) == []
 
 
-@pytest.mark.parametrize("staying", [False, True], ids=["shell becomes the stage", "shell stays its parent"])
+@pytest.mark.parametrize(
+    "staying", first(1, [False, True]), ids=["shell becomes the stage", "shell stays its parent"]
+)
 def test_a_child_orphaned_by_the_kill_of_dvc_is_named_and_its_finished_shards_are_kept(
     small: Workspace, tmp_path: Path, staying: bool
 ) -> None:
@@ -183,7 +185,7 @@ def test_a_child_orphaned_by_the_kill_of_dvc_is_named_and_its_finished_shards_ar
     assert shard_rows(small) == []
 
 
-@pytest.mark.parametrize("limit", [0, 8_000, 100_000])
+@pytest.mark.parametrize("limit", first(1, [8_000, 0, 100_000]))
 def test_a_file_that_may_not_grow_is_an_ordinary_error_without_litter(small: Workspace, limit: int) -> None:
     """RLIMIT_FSIZE: shards have 8 KB, the output 181. The last limit is met by the output alone."""
 
@@ -221,7 +223,9 @@ def test_a_disk_that_is_too_small_is_said_before_the_model_is_loaded(
 
 
 @needs_mount
-@pytest.mark.parametrize(("where", "inodes"), [("output", 1), ("scratch", 3), ("scratch", 5), ("scratch", 8)])
+@pytest.mark.parametrize(
+    ("where", "inodes"), first(2, [("output", 1), ("scratch", 8), ("scratch", 3), ("scratch", 5)])
+)
 def test_a_disk_without_a_free_inode_is_an_ordinary_error(small: Workspace, where: str, inodes: int) -> None:
     """Free space does not tell: each file fails for real, wherever the run then is."""
     folder = (small.folder / IMAGES).parent if where == "output" else faults.cache_of(small)
@@ -233,7 +237,7 @@ def test_a_disk_without_a_free_inode_is_an_ordinary_error(small: Workspace, wher
     said = "data/embeddings" if where == "output" else str(folder / "extraction")
     refused(done, 4, "No space left on device", said)
     assert ".tmp" not in done.stdout
-    assert done.stdout.count(".shard") == max(0, inodes - 5)  # the folders, the lock and its holder are 5
+    assert done.stdout.count(".shard") == max(0, inodes - 6)  # folders, lock, holder and kind of device
 
 
 # What was mounted is gone with the namespace: list it before.
@@ -242,15 +246,18 @@ WITH_LISTING = '"$@"; code=$?; find "$0"; exit $code'
 
 @pytest.mark.parametrize(
     ("stage", "folder"),
-    [
-        ("embed_images", "data/embeddings"),
-        ("embed_images", "cache"),
-        ("embed_texts", "data/embeddings/texts"),
-        ("embed_pool", "data/embeddings"),
-        ("fetch_model", "data/weights"),
-        ("fetch_model", "data"),
-        ("download", "data/raw"),
-    ],
+    first(
+        3,
+        [
+            ("embed_images", "data/embeddings"),
+            ("fetch_model", "data/weights"),
+            ("download", "data/raw"),
+            ("embed_images", "cache"),
+            ("embed_texts", "data/embeddings/texts"),
+            ("embed_pool", "data/embeddings"),
+            ("fetch_model", "data"),
+        ],
+    ),
 )
 def test_a_read_only_folder_is_said_before_the_model_is_loaded(
     small: Workspace, tmp_path: Path, stage: str, folder: str
@@ -294,7 +301,7 @@ def test_a_read_only_cache_folder_costs_the_text_side_its_memo_and_nothing_else(
     assert texts.read_bytes() == before
 
 
-@pytest.mark.parametrize("error", ["MemoryError", "cublas"])
+@pytest.mark.parametrize("error", first(1, ["cublas", "MemoryError"]))
 def test_a_batch_too_large_for_memory_names_the_setting_and_lowering_it_helps(
     small: Workspace, error: str
 ) -> None:
@@ -326,12 +333,11 @@ def test_a_real_allocation_that_fails_in_the_image_tower_is_told_as_such(small: 
     refused(run(small, "embed_images", {"room": 60_000_000}), 4, "out of memory")
 
 
-@pytest.mark.parametrize("error", ["MemoryError", "OutOfMemoryError"])
+@pytest.mark.parametrize("error", first(1, ["OutOfMemoryError", "MemoryError"]))
 def test_memory_that_runs_out_in_the_text_tower_says_what_to_do_and_keeps_what_was_embedded(
     small: Workspace, tmp_path: Path, error: str
 ) -> None:
-    for memo in faults.cache_of(small).glob("*.sqlite"):
-        memo.unlink()
+    faults.forget_sentences(small)
     texts = small.folder / "data/embeddings/texts/photo.h5"
     before, log = texts.read_bytes(), tmp_path / "log"
     done = run(small, "embed_texts", {"text_error": error, "text_after": 1})
@@ -341,13 +347,12 @@ def test_memory_that_runs_out_in_the_text_tower_says_what_to_do_and_keeps_what_w
     assert texts.read_bytes() == before
     remaining = len(notes(log))
     log.unlink()
-    for memo in faults.cache_of(small).glob("*.sqlite"):
-        memo.unlink()
+    faults.forget_sentences(small)
     succeeded(run(small, "embed_texts", {"log": str(log)}))
     assert len(notes(log)) == remaining + 1
 
 
-@pytest.mark.parametrize("error", ["MemoryError", "OutOfMemoryError"])
+@pytest.mark.parametrize("error", first(1, ["OutOfMemoryError", "MemoryError"]))
 def test_memory_that_runs_out_while_the_model_is_loaded_is_not_taken_for_damaged_weights(
     small: Workspace, error: str
 ) -> None:
@@ -368,7 +373,7 @@ def spoil(workspace: Workspace, name: str, value: float, *, everywhere: bool = F
 
 
 @pytest.mark.parametrize(
-    ("value", "everywhere"), [(float("nan"), False), (float("inf"), False), (0.0, True)], ids=str
+    ("value", "everywhere"), first(1, [(float("nan"), False), (float("inf"), False), (0.0, True)]), ids=str
 )
 def test_weights_that_give_no_unit_vector_stop_the_images_at_the_first_batch_and_name_one(
     small: Workspace, tmp_path: Path, value: float, everywhere: bool
@@ -383,7 +388,7 @@ def test_weights_that_give_no_unit_vector_stop_the_images_at_the_first_batch_and
 
 
 @pytest.mark.parametrize(
-    ("value", "everywhere"), [(float("nan"), False), (float("inf"), False), (0.0, True)], ids=str
+    ("value", "everywhere"), first(1, [(float("nan"), False), (float("inf"), False), (0.0, True)]), ids=str
 )
 def test_weights_that_give_no_unit_vector_stop_the_sentences_and_name_one(
     small: Workspace, tmp_path: Path, value: float, everywhere: bool

@@ -198,8 +198,7 @@ def test_a_file_of_another_run_is_refused_with_both_sides_of_the_field_that_diff
         shutil.copytree(source, target)
     else:
         shutil.copyfile(source, target)
-    for memo in faults.cache_of(workspace).glob("*.sqlite"):
-        memo.unlink()  # where every sentence is known, the weights are not even opened
+    faults.forget_sentences(workspace)  # where all of them are known, the weights are not even opened
     ended: Ended = faults.run_here(workspace, stage)
     assert ended.code == 3, ended
     assert field in ended.error

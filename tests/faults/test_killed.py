@@ -128,7 +128,7 @@ def test_a_lock_file_that_dvc_was_killed_over_is_removed_by_hand(workspace: Work
     workspace.repro()
 
 
-@pytest.mark.parametrize("last", ["", "path: clipcifar/er", "    md"])
+@pytest.mark.parametrize("last", ["", "path: clipcifar/co", "    md"])
 def test_a_dvc_lock_that_was_half_written_costs_no_run(workspace: Workspace, last: str) -> None:
     """DVC goes on from what it can read, or says that it cannot; README says to remove the file then."""
     before, lock = outputs(workspace), workspace.folder / "dvc.lock"

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from clipcifar.cli.main import COMMANDS
+from tests.support.once import made_once
 from tests.support.waiting import PATIENCE_S
 from tests.support.workspace import ROOT
 
@@ -64,19 +65,23 @@ def files_of(folder: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    base = tmp_path_factory.mktemp("wheel")
+    (built,) = made_once(tmp_path_factory, "wheel", _build).glob("*.whl")
+    return built
+
+
+def _build(base: Path) -> None:
     environment = empty_environment(base / "builder")
     pip(environment, "wheel", "--wheel-dir", base, copy_of_the_project(base / "copy"))
-    (built,) = base.glob("*.whl")
-    return built
 
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with the wheel in it."""
-    environment = empty_environment(tmp_path_factory.mktemp("installed") / "venv")
-    pip(environment, "install", "--ignore-installed", wheel)
-    return environment
+
+    def install(folder: Path) -> None:
+        pip(empty_environment(folder / "venv"), "install", "--ignore-installed", wheel)
+
+    return made_once(tmp_path_factory, "installed", install) / "venv"
 
 
 def test_every_file_of_the_package_is_in_the_wheel_and_nothing_beside_it(wheel: Path, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ import yaml
 from PIL import Image
 
 from clipcifar.prompts.save import overlay
+from tests.support.nightly import first
+from tests.support.once import made_once
 from tests.support.workspace import ALL, TEXT_SIDE, Workspace, digits_params, outputs
 
 pytestmark = pytest.mark.pipeline
@@ -109,7 +111,7 @@ def test_another_split_seed_embeds_nothing(workspace: Workspace) -> None:
 
 
 def test_a_change_to_the_report_runs_the_report_alone_and_from_the_workspace(workspace: Workspace) -> None:
-    source = workspace.folder / "clipcifar" / "report" / "table.py"
+    source = workspace.folder / "clipcifar" / "render" / "table.py"
     source.write_text(source.read_text().replace('"# Methods"', '"# Of the workspace"'))
     workspace.repro()
     assert workspace.executed() == ["report"]
@@ -126,15 +128,18 @@ def test_two_runs_from_nothing_give_the_same_bytes(finished: Workspace, tmp_path
 
 @pytest.mark.parametrize(
     ("change", "expected"),
-    [
-        (
-            lambda s: s["prompts"]["sets"]["photo"].update(templates=["a photo of a {classnam}."]),
-            "prompts.sets.photo.templates[0]",
-        ),
-        (lambda s: s["prompts"].update(active="foto"), "did you mean photo?"),
-        (lambda s: s.update(promts={}) or _reword(s), "did you mean prompts?"),
-        (lambda s: s["prompts"].update(actve="photo"), "did you mean active?"),
-    ],
+    first(
+        2,
+        [
+            (
+                lambda s: s["prompts"]["sets"]["photo"].update(templates=["a photo of a {classnam}."]),
+                "prompts.sets.photo.templates[0]",
+            ),
+            (lambda s: s.update(promts={}) or _reword(s), "did you mean prompts?"),
+            (lambda s: s["prompts"].update(active="foto"), "did you mean photo?"),
+            (lambda s: s["prompts"].update(actve="photo"), "did you mean active?"),
+        ],
+    ),
 )
 def test_a_bad_edit_costs_no_embeddings_and_reverting_runs_nothing(
     workspace: Workspace, change: Any, expected: str
@@ -220,10 +225,8 @@ def _photograph(seed: int, size: tuple[int, int], tint: int) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def _write_photographs(root: Path) -> None:
     """Three classes of photographs of odd sizes and formats."""
-    root = tmp_path_factory.mktemp("photos")
     for split, count in (("train", 6), ("test", 3)):
         for tint, class_name in enumerate(("brick", "leaf", "sky")):
             folder = root / split / class_name
@@ -233,16 +236,22 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 _photograph(100 * tint + i + 50 * (split == "test"), (40 + 7 * i, 60 - 3 * i), tint).save(
                     folder / name
                 )
-    return root
 
 
 @pytest.fixture(scope="module")
-def finished_photos(tmp_path_factory: pytest.TempPathFactory, photos: Path, tiny_clip: Path) -> Workspace:
-    workspace = Workspace.create(tmp_path_factory.mktemp("photos-run") / "w", {})
+def finished_photos(tmp_path_factory: pytest.TempPathFactory, tiny_clip: Path) -> Workspace:
+    """A run on photographs, which lie in its own folder, so that a copy has its own."""
+    made = made_once(tmp_path_factory, "photos", lambda folder: _run_on_photos(folder / "w", tiny_clip))
+    return Workspace(made / "w")
+
+
+def _run_on_photos(folder: Path, tiny_clip: Path) -> None:
+    workspace = Workspace.create(folder, {})
+    _write_photographs(folder / "photos")
     workspace.edit(lambda settings: settings["prompts"].update(sets={}))
     params = {
         **digits_params(),
-        "dataset": {"name": "imagefolder", "path": str(photos)},
+        "dataset": {"name": "imagefolder", "path": "photos"},
         "model": {"name": f"local-dir:{tiny_clip}", "pretrained": None, "path": str(tiny_clip)},
         "split": {"val_fraction": 0.3},
     }
@@ -250,7 +259,6 @@ def finished_photos(tmp_path_factory: pytest.TempPathFactory, photos: Path, tiny
     workspace.commit("params")
     workspace.repro()
     assert set(workspace.executed()) == ALL
-    return workspace
 
 
 def test_three_classes_of_photographs_give_three_classes_of_metrics(finished_photos: Workspace) -> None:
@@ -260,34 +268,28 @@ def test_three_classes_of_photographs_give_three_classes_of_metrics(finished_pho
         assert metrics["n"] == 9
 
 
-@pytest.mark.parametrize("kind", ["added", "changed", "removed"])
+@pytest.mark.parametrize("kind", first(1, ["added", "changed", "removed"]))
 def test_a_photograph_added_changed_or_removed_is_noticed(
-    finished_photos: Workspace, photos: Path, tmp_path: Path, kind: str
+    finished_photos: Workspace, tmp_path: Path, kind: str
 ) -> None:
     workspace = finished_photos.copy(tmp_path / "w")
-    target = photos / "train" / "leaf" / ("new.jpg" if kind == "added" else "0.jpg")
-    original = target.read_bytes() if target.exists() else None
-    try:
-        if kind == "removed":
-            target.unlink()
-        else:
-            _photograph(7, (33, 44), 1).save(target)
-        workspace.repro()
-        # The class names are the same, so nothing on the text side runs; weights stay too.
-        assert set(workspace.executed()) == ALL - {
-            "download",
-            "prompts",
-            "fetch_model",
-            "embed_texts",
-            "embed_pool",
-        }
-        counts = {"added": 19, "changed": 18, "removed": 17}
-        sets = json.loads(workspace.read("metrics/prompt_sets.json"))
-        assert sets["photo"]["train"]["n"] == counts[kind]
-    finally:
-        target.unlink(missing_ok=True)
-        if original is not None:
-            target.write_bytes(original)
+    target = workspace.folder / "photos/train/leaf" / ("new.jpg" if kind == "added" else "0.jpg")
+    if kind == "removed":
+        target.unlink()
+    else:
+        _photograph(7, (33, 44), 1).save(target)
+    workspace.repro()
+    # The class names are the same, so nothing on the text side runs; weights stay too.
+    assert set(workspace.executed()) == ALL - {
+        "download",
+        "prompts",
+        "fetch_model",
+        "embed_texts",
+        "embed_pool",
+    }
+    counts = {"added": 19, "changed": 18, "removed": 17}
+    sets = json.loads(workspace.read("metrics/prompt_sets.json"))
+    assert sets["photo"]["train"]["n"] == counts[kind]
 
 
 def test_without_a_network_the_message_says_what_to_do(tmp_path: Path) -> None:

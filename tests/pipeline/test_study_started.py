@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from clipcifar.project.studies import Study, check_studies
+from tests.support.once import made_once
 from tests.support.workspace import NOT_RUN, Workspace
 
 pytestmark = pytest.mark.pipeline
@@ -22,7 +23,11 @@ Clone = Callable[[], Workspace]
 @pytest.fixture(scope="module")
 def published(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bare repository with a finished run, whose results lie in a folder as DVC's remote."""
-    folder = tmp_path_factory.mktemp("published")
+    folder = made_once(tmp_path_factory, "published", lambda folder: _publish(finished, folder))
+    return folder / "bare.git"
+
+
+def _publish(finished: Workspace, folder: Path) -> None:
     workspace = finished.copy(folder / "w")
     workspace.edit(lambda settings: settings[STUDY].update(threshold=0.99))
     workspace.edit(lambda settings: settings["ensemble"].update(steps=4))
@@ -32,7 +37,6 @@ def published(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> 
     workspace.commit("published")
     workspace.command("dvc", "push")
     workspace.command("git", "clone", "--quiet", "--bare", ".", str(folder / "bare.git"))
-    return folder / "bare.git"
 
 
 @pytest.fixture
@@ -125,6 +129,7 @@ def test_with_one_run_and_committed_elsewhere(clone: Clone) -> None:
     assert json.loads(mine.read(OUT))["n_duplicates"] > json.loads(first.read(OUT))["n_duplicates"]
 
 
+@pytest.mark.nightly
 def test_after_a_first_run_that_failed_at_once_or_on_the_way(clone: Clone) -> None:
     mine = clone()
     mine.command("dvc", "pull")
@@ -147,6 +152,7 @@ def test_after_a_first_run_that_failed_at_once_or_on_the_way(clone: Clone) -> No
     assert _is_visible(mine, "corruptions")
 
 
+@pytest.mark.nightly
 def test_an_experiment_made_aside_before_the_commit_has_the_studys_results(clone: Clone) -> None:
     """DVC carries changes of known files into its temporary folder, and leaves new files out."""
     mine, theirs = clone(), clone()
@@ -164,6 +170,7 @@ def test_an_experiment_made_aside_before_the_commit_has_the_studys_results(clone
     assert theirs.read(f"studies/{STUDY}/dvc.lock").decode() == NOT_RUN
 
 
+@pytest.mark.nightly
 def test_two_people_who_start_different_studies_can_merge(clone: Clone) -> None:
     people = {"ensemble": clone(), "label_errors": clone()}
     for name, workspace in people.items():

@@ -7,8 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ from clipcifar.project.studies import (
     find_study,
     overview_of_studies,
 )
-from tests.support.waiting import PATIENCE_S
+from tests.support.waiting import PATIENCE_S, wait_for
 from tests.support.workspace import NOT_RUN, ROOT
 
 
@@ -98,20 +96,20 @@ def _heed_signals() -> None:
 def _started(repository: Path) -> int:
     """Wait for the stage to say which process it is."""
     file = repository / "stage.pid"
-    end = time.monotonic() + PATIENCE_S
-    while not (file.is_file() and file.read_text()):
-        assert time.monotonic() < end, "the stage did not start"
-        time.sleep(0.02)
+    wait_for(lambda: file.is_file() and bool(file.read_text()), what="the stage")
     return int(file.read_text())
 
 
 def _wait_for_end(process: int) -> None:
     """Also of one that nobody has asked for its exit code: the command line of such a one is empty."""
-    end = time.monotonic() + PATIENCE_S
-    with suppress(FileNotFoundError, ProcessLookupError):
-        while Path(f"/proc/{process}/cmdline").read_bytes():
-            assert time.monotonic() < end, "the stage lives on"
-            time.sleep(0.02)
+
+    def has_ended() -> bool:
+        try:
+            return not Path(f"/proc/{process}/cmdline").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+
+    wait_for(has_ended, what="the end of the stage")
 
 
 @pytest.mark.parametrize("name", ["single", "double"])

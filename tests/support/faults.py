@@ -142,6 +142,13 @@ def is_running(process: int) -> bool:
         return False
 
 
+def forget_sentences(workspace: Workspace) -> None:
+    """Nobody has embedded a sentence: no memo knows one, and DVC has no record of a run."""
+    for memo in cache_of(workspace).glob("*.sqlite"):
+        memo.unlink()
+    (workspace.folder / "dvc.lock").unlink(missing_ok=True)
+
+
 def cache_of(workspace: Workspace) -> Path:
     return Path(workspace.environment["CLIPCIFAR_CACHE"])
 

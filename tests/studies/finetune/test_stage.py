@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,7 +35,9 @@ from clipcifar.studies.finetune.train.run import check_start
 from clipcifar.studies.finetune.train.tower import ImageTower, checkpoint_activations, load_image_tower
 from studies.finetune import report as finetune_report, train
 from tests.support import finetuning
+from tests.support.faults import HOOKS
 from tests.support.import_closure import ROOT
+from tests.support.waiting import PATIENCE_S, wait_for
 
 CPU = torch.device("cpu")
 
@@ -248,12 +249,17 @@ def test_val_labels_do_choose(inputs: Path, tiny_clip: Path, tmp_path: Path) -> 
     assert (here / "training.csv").read_bytes() != (there / "training.csv").read_bytes()
 
 
-def _process(folder: Path, inputs: Path, cache: Path) -> subprocess.Popen[bytes]:
+def _process(folder: Path, inputs: Path, cache: Path, **fault: float) -> subprocess.Popen[bytes]:
     paths = finetuning.arguments(inputs, folder / "out")
     return subprocess.Popen(
         [sys.executable, "-m", "studies.finetune.train", *map(str, paths)],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "CLIPCIFAR_CACHE": str(cache)},
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{HOOKS}{os.pathsep}{ROOT}",
+            "FAULT": json.dumps(fault),
+            "CLIPCIFAR_CACHE": str(cache),
+        },
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -265,17 +271,17 @@ def test_a_killed_run_ends_with_the_same_bytes(inputs: Path, tiny_clip: Path, tm
     given = {**whole, **finetuning.settings(tiny_clip, **length)}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(given))
     cache = tmp_path / "cache"
-    process = _process(tmp_path, inputs, cache)
-    deadline = time.monotonic() + 60
-    while not (found := _kept(cache)) or found[-1] < 3:
-        assert process.poll() is None, "it was over before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    process = _process(tmp_path, inputs, cache, slow_write_s=0.1)  # so that there is time to kill it
+    wait_for(
+        lambda: _kept(cache)[-1:] >= [3] or process.poll() is not None, what="the third epoch's checkpoint"
+    )
+    found = _kept(cache)
+    assert process.poll() is None, "it was over before it could be killed"
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert found[-1] < 12
     assert not (tmp_path / "out" / "scores.h5").exists()
-    assert _process(tmp_path, inputs, cache).wait(timeout=90) == 0
+    assert _process(tmp_path, inputs, cache).wait(timeout=PATIENCE_S) == 0
     assert not _kept(cache)
     undisturbed = tune(inputs, tiny_clip, tmp_path / "whole", **length)
     assert finetuning.outputs(tmp_path / "out") == finetuning.outputs(undisturbed)
