@@ -35,11 +35,11 @@ gc.set_threshold(50_000)
 
 def _parents() -> tuple[int, ...]:
     """Who started this process; where that is a shell for one command (as DVC's on Debian), its own too."""
-    found = [os.getppid()]
+    pids = [os.getppid()]
     with suppress(OSError, ValueError, IndexError):  # where there is no /proc, shells become their command
-        while b"-c" in Path(f"/proc/{found[-1]}/cmdline").read_bytes().split(b"\0"):
-            found.append(int(Path(f"/proc/{found[-1]}/stat").read_text().rpartition(")")[2].split()[1]))
-    return tuple(found)
+        while b"-c" in Path(f"/proc/{pids[-1]}/cmdline").read_bytes().split(b"\0"):
+            pids.append(int(Path(f"/proc/{pids[-1]}/stat").read_text().rpartition(")")[2].split()[1]))
+    return tuple(pids)
 
 
 _STARTED_BY = _parents()  # before a stage imports anything slow

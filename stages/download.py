@@ -20,16 +20,16 @@ def main(settings: dict[str, Any], raw: Path) -> None:
     files.require_writable(raw)
     if dataset.path == params.NO_PATH:
         downloads = files.cache_folder("downloads")
-        found = [(archive, download.fetch(archive, downloads=downloads)) for archive in entry.archives]
+        archives = [(archive, download.fetch(archive, downloads=downloads)) for archive in entry.archives]
     else:
-        found = [(archive, located(archive, dataset, raw)) for archive in entry.archives]
+        archives = [(archive, located(archive, dataset, raw)) for archive in entry.archives]
     if entry.photographs is not None:
-        for archive, path in found:
+        for archive, path in archives:
             download.check(path, archive)
         print(f"unpacking {dataset.name}", flush=True)
-        print(f"{photo_sets.lay_out(found, entry.photographs, raw):,} photographs")
+        print(f"{photo_sets.lay_out(archives, entry.photographs, raw):,} photographs")
     elif dataset.path == params.NO_PATH:
-        for archive, path in found:
+        for archive, path in archives:
             files.copy_file(path, raw / archive.filename)
     urls = [archive.url for archive in entry.archives]
     files.write_json(raw / "source.json", {"dataset": dataset.name, "archives": urls})

@@ -12,7 +12,7 @@ from clipcifar.backbone.params import EmbedParams
 from clipcifar.core import files, params
 from clipcifar.embeddings.sentences import SentenceEmbedder
 from clipcifar.project.dvc_cache import kept_objects
-from clipcifar.prompts import pool as prompt_pool
+from clipcifar.prompts import pool
 from clipcifar.store.classes import read_classes
 from clipcifar.store.embeddings import write_texts
 from clipcifar.store.fields import class_names_attribute
@@ -26,25 +26,25 @@ def main(
     embed = params.read(settings, "embed", EmbedParams)
     files.require_writable(pool_path.parent)
     classes = read_classes(classes_path)
-    pool = prompt_pool.expand(**classes)
+    prompt_set = pool.expand(**classes)
     kept = partial(kept_objects, Path(), pool_path)
     embedder = SentenceEmbedder(ModelDescription.read(model_path), weights, embed.device, kept=kept)
-    offered = len(pool.templates)
-    pool = pool.only(set(embedder.fitting(pool.sentences)))
-    embeddings, num_new = embedder.embed(dict.fromkeys(pool.sentences, "clipcifar/prompts/pool.py"))
+    offered = len(prompt_set.templates)
+    prompt_set = prompt_set.only(set(embedder.fitting(prompt_set.sentences)))
+    embeddings, num_new = embedder.embed(dict.fromkeys(prompt_set.sentences, "clipcifar/prompts/pool.py"))
     write_texts(
         pool_path,
-        embeddings=embedder.stacked(embeddings, pool.sentences),
-        class_index=np.array(pool.class_index, dtype=np.int64),
-        sentences=pool.sentences,
+        embeddings=embedder.stacked(embeddings, prompt_set.sentences),
+        class_index=np.array(prompt_set.class_index, dtype=np.int64),
+        sentences=prompt_set.sentences,
         attributes={
             **embedder.attributes,
             "class_names": class_names_attribute(classes["class_names"]),
-            "prompt_set": prompt_pool.NAME,
+            "prompt_set": pool.NAME,
         },
     )
-    fitting = f"{len(pool.templates)} of {offered} templates fit the model"
-    print(f"{fitting}; {len(pool.sentences):,} sentences, {num_new:,} of them new")
+    fitting = f"{len(prompt_set.templates)} of {offered} templates fit the model"
+    print(f"{fitting}; {len(prompt_set.sentences):,} sentences, {num_new:,} of them new")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def main(
     images = inputs.requested_images(images_path, settings)
     val = inputs.train_val_of(images, splits_path).val
     train_labels, test_labels = images.train.labels, images.test.labels
-    found: dict[str, dict[str, Any]] = {}
+    set_metrics: dict[str, dict[str, Any]] = {}
     test_scores = {}
     for path in sorted(texts_folder.glob("*.h5")):
         texts = inputs.matching_texts(path, images)
@@ -44,7 +44,7 @@ def main(
         )
         del of_test["per_class"]
         calibrated = metrics.calibrated(test, test_labels, temperature=temperature)
-        found[path.stem] = {
+        set_metrics[path.stem] = {
             "n_sentences": len(texts.sentences),
             "train": {key: of_train[key] for key in ("accuracy", "accuracy_ci95", "n", "n_correct")},
             "test": {**of_test, "calibrated": calibrated},
@@ -57,10 +57,10 @@ def main(
         )
     others = {name: predicted for name, predicted in said.items() if name != active}
     for item in compare.against(said[active], others, test_labels):
-        found[item.name]["vs_active"] = item.as_metrics()
+        set_metrics[item.name]["vs_active"] = item.as_metrics()
     write_set_predictions(predictions, test_scores, images)
-    files.write_json(metrics_path, metrics.rounded(found))
-    for name, entry in found.items():
+    files.write_json(metrics_path, metrics.rounded(set_metrics))
+    for name, entry in set_metrics.items():
         print(f"{name}: train {entry['train']['accuracy']:.4f}, test {entry['test']['accuracy']:.4f}")
 
 

@@ -36,9 +36,9 @@ def main(
     rows = inputs.train_val_of(images, splits_path)
     texts = {path.stem: read_texts(path) for path in sorted(texts_folder.glob("*.h5"))}
     embedding_of: dict[str, Any] = {}
-    for found in [*texts.values(), read_texts(pool_path)]:
-        check_same_space(images, found)
-        embedding_of.update(zip(found.sentences, found.embeddings, strict=True))
+    for embedded in [*texts.values(), read_texts(pool_path)]:
+        check_same_space(images, embedded)
+        embedding_of.update(zip(embedded.sentences, embedded.embeddings, strict=True))
     names, dataset = images.class_names, str(images.attributes["dataset"])
     sets = [PromptSet.from_json(read_json(prompts / f"{name}.json")) for name in texts]
     sets.append(pool.expand(names, dataset=dataset).only(embedding_of))

@@ -29,21 +29,21 @@ def main(
     active = params.read(settings, "prompts", PromptsParams).active
     split = params.read(settings, "split", SplitParams)
     folder = photograph_folder(params.read(settings, "dataset", DatasetParams), raw)
-    found = facts.read(metrics, predictions, ranking, dataset, model, active=active)
+    run_facts = facts.read(metrics, predictions, ranking, dataset, model, active=active)
     share = f"{100 * split.val_fraction:g} % of the official train images are val, seed {split.seed}"
-    html = page.render(found, Pictures(found.dataset.test, folder), split=share)
+    html = page.render(run_facts, Pictures(run_facts.dataset.test, folder), split=share)
     files.write_atomically(page_path, html.encode())
     text = table.report(
-        found.metrics,
-        found.set_metrics,
-        found.set_differences,
+        run_facts.metrics,
+        run_facts.set_metrics,
+        run_facts.set_differences,
         active=active,
-        images=found.images_by_class(),
-        dataset=found.dataset.name,
-        model=found.model.label,
+        images=run_facts.images_by_class(),
+        dataset=run_facts.dataset.name,
+        model=run_facts.model.label,
     )
     files.write_atomically(tables_path, text.encode())
-    print("\n".join(table.methods_table(found.metrics)))
+    print("\n".join(table.methods_table(run_facts.metrics)))
 
 
 if __name__ == "__main__":

@@ -59,10 +59,10 @@ def confirmed(name: DeviceName, kind: str) -> torch.device:
     """
     from clipcifar.backbone import device
 
-    found = device.choose(name, key="embed.device")
-    if found.type != kind:
+    chosen = device.choose(name, key="embed.device")
+    if chosen.type != kind:
         forget()
         raise EnvironmentFault(
-            f"the device was {kind} and is {found.type} now", fix="run the same command again"
+            f"the device was {kind} and is {chosen.type} now", fix="run the same command again"
         )
-    return found
+    return chosen

@@ -48,7 +48,7 @@ class Preprocess:
         """Read open_clip's preprocess config; DataError where it asks for something unknown."""
         try:
             size, interpolation, mode = config["size"], config["interpolation"], config["resize_mode"]
-            found = cls(
+            preprocess = cls(
                 size=(size, size) if isinstance(size, int) else (int(size[0]), int(size[1])),
                 mean=tuple(map(float, config["mean"])),
                 std=tuple(map(float, config["std"])),
@@ -60,11 +60,12 @@ class Preprocess:
             raise DataError(f"the preprocessing cannot be read: {error}") from error
         if interpolation not in _INTERPOLATION or mode not in ("shortest", "longest", "squash"):
             raise DataError(f"unknown preprocessing: {interpolation} interpolation, resize mode {mode}")
-        if not (len(found.mean) == len(found.std) == 3 and all(map(math.isfinite, found.mean + found.std))):
-            raise DataError(f"mean {found.mean} and std {found.std} are not three finite numbers each")
-        if min(found.std) <= 0:
-            raise DataError(f"the std {found.std} is not positive")
-        return found
+        mean, std = preprocess.mean, preprocess.std
+        if not (len(mean) == len(std) == 3 and all(map(math.isfinite, mean + std))):
+            raise DataError(f"mean {mean} and std {std} are not three finite numbers each")
+        if min(std) <= 0:
+            raise DataError(f"the std {std} is not positive")
+        return preprocess
 
 
 def resized_size(height: int, width: int, preprocess: Preprocess) -> tuple[int, int]:

@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from clipcifar.backbone import device as devices, kernels
+from clipcifar.backbone import kernels
+from clipcifar.backbone.device import autocast, is_out_of_memory, keep_freed_memory, upload
 from clipcifar.backbone.params import Precision
 from clipcifar.backbone.preprocess import Preprocess, model_input
 from clipcifar.core.errors import ConfigError, DataError, EnvironmentFault
@@ -53,7 +54,7 @@ def _explained(folder: Path, *, key: str) -> Iterator[None]:
             fix="pip install transformers sentencepiece",
         ) from error
     except Exception as error:  # they raise many types
-        if devices.is_out_of_memory(error):
+        if is_out_of_memory(error):
             raise EnvironmentFault(
                 "out of memory while the model was loaded",
                 where=str(folder),
@@ -76,7 +77,7 @@ class Backbone:
     def __init__(self, model: Any, preprocess: Preprocess, tokenizer: Any, device: torch.device) -> None:
         self._model = model.eval().requires_grad_(False)  # Any: open_clip has no types
         kernels.replace_attention(model)
-        devices.keep_freed_memory(device)
+        keep_freed_memory(device)
         self._tokenizer = tokenizer
         self.device = device
         self.preprocess = preprocess
@@ -108,8 +109,8 @@ class Backbone:
         Returns:
             (B, D) float32 unit rows, on the device and perhaps still being computed.
         """
-        pixels = model_input(devices.upload(images, self.device), self.preprocess)
-        with devices.autocast(self.device, precision), kernels.fast_linear(self.device):
+        pixels = model_input(upload(images, self.device), self.preprocess)
+        with autocast(self.device, precision), kernels.fast_linear(self.device):
             features = self._model.encode_image(pixels)
         return F.normalize(features.float(), dim=-1)
 

@@ -45,18 +45,18 @@ def check(name: str, path: Path) -> None:
     _check_digest(name, file_sha256(path), str(path))
 
 
-def check_names(name: str, found: list[str]) -> None:
+def check_names(name: str, filenames: list[str]) -> None:
     """Record which files there are of those that mean something together: one more is a change too."""
-    _check_digest(name, sha256_of(sorted(found)), name)
+    _check_digest(name, sha256_of(sorted(filenames)), name)
 
 
-def _check_digest(name: str, found: str, where: str) -> None:
+def _check_digest(name: str, digest: str, where: str) -> None:
     record, known = cache_folder() / RECORD, known_files()
     if name not in known:
-        write_json(record, {**known, name: found})
-    elif known[name] != found:
+        write_json(record, {**known, name: digest})
+    elif known[name] != digest:
         raise DataError(
-            f"{name} has sha256 {found}, and had {known[name]} when it was first used here",
+            f"{name} has sha256 {digest}, and had {known[name]} when it was first used here",
             where=where,
             fix=f"if you trust the new file, delete this line from {record}",
         )

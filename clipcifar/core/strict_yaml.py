@@ -67,8 +67,8 @@ def _check(node: yaml.Node, sizes: dict[int, int]) -> int:
         seen: set[str] = set()
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
-                found = repr(key.value) if isinstance(key, yaml.ScalarNode) else "of this value"
-                _refuse(key, f"the key {found} is not text", "put the key in quotes")
+                shown = repr(key.value) if isinstance(key, yaml.ScalarNode) else "of this value"
+                _refuse(key, f"the key {shown} is not text", "put the key in quotes")
             _check(key, sizes)
             if key.value in seen:
                 _refuse(key, f"the key {key.value!r} is given twice", "keep one of the two")

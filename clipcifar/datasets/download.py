@@ -38,7 +38,7 @@ def fetch(archive: Archive, *, downloads: Path, retries: int = RETRIES, timeout_
     )
     downloader = pooch.HTTPDownloader(progressbar=True, timeout=timeout_s)
     try:
-        found = Path(registry.fetch(archive.filename, downloader=downloader))
+        path = Path(registry.fetch(archive.filename, downloader=downloader))
     except (requests.RequestException, ValueError, OSError) as error:
         raise EnvironmentFault(
             f"could not download {archive.url}: {_reason(error, archive)}",
@@ -47,8 +47,8 @@ def fetch(archive: Archive, *, downloads: Path, retries: int = RETRIES, timeout_
             "dataset.path to where it is; `make demo` needs no download",
         ) from error
     if archive.algorithm == "md5":
-        first_use.check(archive.url, found)
-    return found
+        first_use.check(archive.url, path)
+    return path
 
 
 def _reason(error: Exception, archive: Archive) -> str:
@@ -60,10 +60,10 @@ def _reason(error: Exception, archive: Archive) -> str:
 def check(path: Path, archive: Archive) -> None:
     """Raise DataError unless the file at `path` has the archive's digest."""
     with explained(path):
-        found = file_digest(path, archive.algorithm)
-    if found != archive.digest:
+        digest = file_digest(path, archive.algorithm)
+    if digest != archive.digest:
         raise DataError(
-            f"{path.name} has {archive.algorithm} {found}, expected {archive.digest} "
+            f"{path.name} has {archive.algorithm} {digest}, expected {archive.digest} "
             f"({archive.digest_source})",
             where=str(path),
             fix="download it again",

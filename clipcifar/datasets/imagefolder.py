@@ -68,9 +68,9 @@ def list_folder(root: Path, *, on_bad_image: Literal["error", "skip"]) -> ImageF
             all bad files in one report.
     """
     with explained(root):
-        found = {split: _list_split(root, split) for split in ("train", "val", "test")}
-    _check_classes(root, found)
-    paths = [path for split in found.values() for _, path in split]
+        candidates = {split: _list_split(root, split) for split in ("train", "val", "test")}
+    _check_classes(root, candidates)
+    paths = [path for split in candidates.values() for _, path in split]
     checked = dict(zip(paths, _check_files(root, paths), strict=True))
     bad = [
         f"{printable(path)}: {digest.what}"
@@ -85,7 +85,7 @@ def list_folder(root: Path, *, on_bad_image: Literal["error", "skip"]) -> ImageF
         )
     usable = {
         split: [(class_name, path) for class_name, path in files if isinstance(checked[path], str)]
-        for split, files in found.items()
+        for split, files in candidates.items()
     }
     class_names = _check_classes(root, usable)
     manifests = []
@@ -100,16 +100,16 @@ def list_folder(root: Path, *, on_bad_image: Literal["error", "skip"]) -> ImageF
     return ImageFolder(manifests[0], manifests[1], class_names, bad)
 
 
-def _check_classes(root: Path, found: Mapping[str, list[tuple[str, str]]]) -> list[str]:
+def _check_classes(root: Path, files: Mapping[str, list[tuple[str, str]]]) -> list[str]:
     """The class names, in label order; DataError unless every split has images of every class."""
-    class_names = sorted({class_name for class_name, _ in found["train"]})
+    class_names = sorted({class_name for class_name, _ in files["train"]})
     odd = [name for name in class_names if any(unicodedata.category(letter) == "Cc" for letter in name)]
     if odd:
         raise DataError(
             f"the class name {odd[0]!r} holds a control character", where=str(root), fix="rename the folder"
         )
     for split in ("train", "test"):
-        if not found[split]:
+        if not files[split]:
             raise DataError(
                 f"no images in {root / split}",
                 where=str(root / split),
@@ -117,8 +117,8 @@ def _check_classes(root: Path, found: Mapping[str, list[tuple[str, str]]]) -> li
                 "symbolic links are not followed",
             )
     for split in ("val", "test"):
-        other = sorted({class_name for class_name, _ in found[split]} ^ set(class_names))
-        if found[split] and other:
+        other = sorted({class_name for class_name, _ in files[split]} ^ set(class_names))
+        if files[split] and other:
             raise DataError(
                 f"train and {split} have different classes: {', '.join(map(printable, other))}",
                 where=str(root),
@@ -135,7 +135,7 @@ def _list_split(root: Path, split: str) -> list[tuple[str, str]]:
             where=str(root / split),
             fix="put the folder itself here",
         )
-    found = []
+    candidates = []
     try:
         classes = [
             entry
@@ -154,8 +154,8 @@ def _list_split(root: Path, split: str) -> list[tuple[str, str]]:
                 if name.startswith(".") or os.path.splitext(name)[1].lower() not in SUFFIXES:
                     continue
                 if stat.S_ISREG(os.lstat(path).st_mode):
-                    found.append((class_entry.name, Path(path).relative_to(root).as_posix()))
-    return sorted(found)
+                    candidates.append((class_entry.name, Path(path).relative_to(root).as_posix()))
+    return sorted(candidates)
 
 
 def _refuse(error: OSError) -> None:

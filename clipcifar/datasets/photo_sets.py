@@ -83,8 +83,8 @@ def lay_out(
     where = ", ".join(str(path) for _, path in archives)
     with explained(target):
         try:
-            found = photographs(scratch)
-            _move(found, scratch, target)
+            photos = photographs(scratch)
+            _move(photos, scratch, target)
         except FileNotFoundError as error:
             raise DataError(f"it lacks {Path(error.filename or '').name}", where=where) from error
         except DataError as error:
@@ -94,11 +94,11 @@ def lay_out(
             raise DataError(f"the annotations cannot be read: {error}", where=where) from error
     with explained(scratch):
         shutil.rmtree(scratch)
-    return len(found)
+    return len(photos)
 
 
-def _move(photographs: list[Photo], scratch: Path, target: Path) -> None:
-    for photo in photographs:
+def _move(photos: list[Photo], scratch: Path, target: Path) -> None:
+    for photo in photos:
         moved = target / photo.split / photo.class_name / photo.path.name
         inside = photo.path.is_relative_to(scratch) and ".." not in photo.path.parts
         plain = PurePosixPath(photo.class_name).name == photo.class_name not in ("", "..")
@@ -112,8 +112,8 @@ def _move(photographs: list[Photo], scratch: Path, target: Path) -> None:
 
 def _listed(dataset: Any, split: Literal["train", "val", "test"], names: list[str]) -> list[Photo]:
     """The files of a torchvision dataset that was made to load a path as itself."""
-    found = (dataset[row] for row in range(len(dataset)))
-    return [Photo(Path(path), split, names[label]) for path, label in found]
+    samples = (dataset[row] for row in range(len(dataset)))
+    return [Photo(Path(path), split, names[label]) for path, label in samples]
 
 
 def _itself(path: Any) -> Any:
@@ -124,12 +124,12 @@ def pets(root: Path) -> list[Photo]:
     """Oxford-IIIT Pets, 37 breeds: its official trainval and test."""
     from torchvision.datasets import OxfordIIITPet
 
-    found: list[Photo] = []
+    photos: list[Photo] = []
     for official, split in (("trainval", "train"), ("test", "test")):
         part = OxfordIIITPet(str(root), split=official)
         files = zip(part._images, part._labels, strict=True)  # the one set that takes no loader
-        found += [Photo(path, split, part.classes[label]) for path, label in files]  # type: ignore[arg-type]
-    return found
+        photos += [Photo(path, split, part.classes[label]) for path, label in files]  # type: ignore[arg-type]
+    return photos
 
 
 def flowers102(root: Path) -> list[Photo]:
@@ -137,21 +137,21 @@ def flowers102(root: Path) -> list[Photo]:
     from torchvision.datasets import Flowers102
 
     names = [_FLOWER_NAMES.get(name, name) for name in Flowers102.classes]
-    found: list[Photo] = []
+    photos: list[Photo] = []
     for split in ("train", "val", "test"):
-        found += _listed(Flowers102(str(root), split=split, loader=_itself), split, names)
-    return found
+        photos += _listed(Flowers102(str(root), split=split, loader=_itself), split, names)
+    return photos
 
 
 def food101(root: Path) -> list[Photo]:
     """Food-101: its official train, whose labels are partly wrong by design, and test."""
     from torchvision.datasets import Food101
 
-    found: list[Photo] = []
+    photos: list[Photo] = []
     for split in ("train", "test"):
         part = Food101(str(root), split=split, loader=_itself)
-        found += _listed(part, split, [name.replace("_", " ") for name in part.classes])
-    return found
+        photos += _listed(part, split, [name.replace("_", " ") for name in part.classes])
+    return photos
 
 
 def eurosat(root: Path) -> list[Photo]:
@@ -175,8 +175,8 @@ def dtd(root: Path) -> list[Photo]:
     """Describable Textures, 47 of them: train, val and test of its official partition 1."""
     from torchvision.datasets import DTD
 
-    found: list[Photo] = []
+    photos: list[Photo] = []
     for split in ("train", "val", "test"):
         part = DTD(str(root), split=split, partition=1, loader=_itself)
-        found += _listed(part, split, part.classes)
-    return found
+        photos += _listed(part, split, part.classes)
+    return photos

@@ -133,11 +133,11 @@ def obtain(
     """
     missing = []
     for file in wanted:
-        if (found := find(file, repository)) is None:
+        if (source := find(file, repository)) is None:
             missing.append(file)
-        elif found != file.path:
+        elif source != file.path:
             files.require_writable(file.path.parent)
-            files.copy_file(found, file.path)
+            files.copy_file(source, file.path)
     if missing:
         encode(missing, model=model, weights=weights, embed=embed, nobody_waits=nobody_waits)
     return sum(len(file.ids) for file in missing)

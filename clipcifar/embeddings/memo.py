@@ -71,21 +71,21 @@ class Memo:
 
     def get(self, sentences: list[str]) -> dict[str, NDArray[np.float32]]:
         """The known sentences, each with its (D,) float32 embedding; unknown ones are left out."""
-        found = {}
+        known = {}
         try:
             with closing(self._connect()) as connection:
                 for sentence in sentences:
                     query = "SELECT row, digest FROM memo WHERE key = ? AND sentence = ?"
                     hit = connection.execute(query, (self._key, sentence)).fetchone()
                     if hit and isinstance(hit[0], bytes) and hit[1] == _digest(self._key, sentence, hit[0]):
-                        found[sentence] = np.frombuffer(hit[0], dtype="<f4")
+                        known[sentence] = np.frombuffer(hit[0], dtype="<f4")
         except (sqlite3.OperationalError, OSError):  # locked or not writable: do without it
             return {}
         except (sqlite3.DatabaseError, UnicodeDecodeError):  # SQLite quotes damaged text in its message
             with suppress(OSError):
                 self._path.unlink(missing_ok=True)
             return {}
-        return found
+        return known
 
     def put(self, embeddings: Mapping[str, NDArray[np.float32]]) -> None:
         """Add sentences with their (D,) float32 embeddings; failing to is not an error."""

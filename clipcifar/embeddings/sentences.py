@@ -115,15 +115,15 @@ class SentenceEmbedder:
         missing = set(sentences) - set(known)
         if missing:
             shared = {key: value for key, value in self.attributes.items() if key != "class_names"}
-            found: dict[str, NDArray[np.float32]] = {}
+            kept: dict[str, NDArray[np.float32]] = {}
             for path in self._kept().values():
                 with suppress(ClipcifarError):  # damaged or not readable: its sentences are embedded again
                     texts = read_texts(path)
                     if all(texts.attributes.get(key) == value for key, value in shared.items()):
-                        found.update(zip(texts.sentences, texts.embeddings, strict=True))
-            found = {sentence: row for sentence, row in found.items() if sentence in missing}
-            self._memo.put(found)
-            known.update(found)
+                        kept.update(zip(texts.sentences, texts.embeddings, strict=True))
+            kept = {sentence: row for sentence, row in kept.items() if sentence in missing}
+            self._memo.put(kept)
+            known.update(kept)
         return known
 
     def _encode(self, sentences: list[str], origins: Mapping[str, str]) -> dict[str, NDArray[np.float32]]:
@@ -132,7 +132,7 @@ class SentenceEmbedder:
 
         for sentence in sentences:
             backbone.check_length(sentence, where=origins[sentence])
-        found: dict[str, NDArray[np.float32]] = {}
+        stored: dict[str, NDArray[np.float32]] = {}
         fresh: dict[str, NDArray[np.float32]] = {}
         with (
             progress(total=len(sentences), unit="sentences", what="embedding sentences") as bar,
@@ -146,11 +146,11 @@ class SentenceEmbedder:
                     bar.update(len(rows))
                     if len(fresh) >= KEPT_AT_ONCE:
                         self._memo.put(fresh)
-                        found.update(fresh)
+                        stored.update(fresh)
                         fresh = {}
             finally:
                 self._memo.put(fresh)
-        return {**found, **fresh}
+        return {**stored, **fresh}
 
     def load(self) -> Backbone:
         """The text tower, loaded once; called beforehand, the first new sentence waits for nothing."""

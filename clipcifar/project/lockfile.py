@@ -20,12 +20,12 @@ def recorded_outputs(repository: Path) -> dict[str, str]:
 
     Paths are relative to the repository, from where all stages run; the digest of a folder ends in ".dir".
     """
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
     for lock in [repository / "dvc.lock", *sorted(repository.glob("studies/*/dvc.lock"))]:
         with suppress(*_UNREADABLE):  # DVC itself says what is wrong with its file
             for stage in _stages(lock):
-                found |= {str(out["path"]): str(out["md5"]) for out in stage.get("outs", ())}
-    return found
+                digests |= {str(out["path"]): str(out["md5"]) for out in stage.get("outs", ())}
+    return digests
 
 
 def _stages(lock: Path) -> list[Any]:
@@ -52,8 +52,8 @@ def changed_keys(repository: Path) -> list[str]:
         pairs = [(key, value) for section in recorded for key, value in section.items()]
     except _UNREADABLE:
         return []  # DVC itself says what is wrong with its file
-    found = [key for name, value in pairs for key in _differing(name, value, _value(settings, name))]
-    return list(dict.fromkeys(found))
+    changed = [key for name, value in pairs for key in _differing(name, value, _value(settings, name))]
+    return list(dict.fromkeys(changed))
 
 
 def _value(settings: Any, dotted: str) -> Any:
@@ -66,8 +66,8 @@ def _differing(name: str, recorded: Any, current: Any) -> list[str]:
     if isinstance(recorded, dict) and isinstance(current, dict):
         keys = [*recorded, *(key for key in current if key not in recorded)]
         return [
-            found
+            dotted
             for key in keys
-            for found in _differing(f"{name}.{key}", recorded.get(key, _ABSENT), current.get(key, _ABSENT))
+            for dotted in _differing(f"{name}.{key}", recorded.get(key, _ABSENT), current.get(key, _ABSENT))
         ]
     return [] if recorded == current else [name]

@@ -47,13 +47,13 @@ def check_outputs(repository: Path) -> Iterator[str | ClipcifarError]:
         with the command that mends it, then what was read.
     """
     project = dvc_project.read(repository)
-    found = []
+    examined = []
     with progress(total=len(project.outputs), unit="outputs", what="reading outputs") as bar:
         for output in project.outputs:
-            found.append(_examined(output, repository, project))
+            examined.append(_examined(output, repository, project))
             bar.update()
-    harmed = [state for state in found if state.harmed]
-    unkept = [state for state in found if state.unkept and not state.harmed]
+    harmed = [state for state in examined if state.harmed]
+    unkept = [state for state in examined if state.unkept and not state.harmed]
     if harmed:
         names = _some([name for state in harmed for name in state.harmed])
         there = [path for state in harmed if os.path.lexists(repository / (path := state.output.path))]
@@ -84,7 +84,7 @@ def check_outputs(repository: Path) -> Iterator[str | ClipcifarError]:
             fix=f"clipcifar study {shlex.quote(lock.parent.name)}" if is_study else f"dvc repro {stages}",
         )
     count = len({output.stage for output in project.outputs})
-    yield f"{len(found)} files and folders made by {count} stages" if count else "no run is recorded yet"
+    yield f"{len(examined)} files and folders made by {count} stages" if count else "no run is recorded yet"
 
 
 def _examined(output: Output, repository: Path, project: Project) -> _State:

@@ -142,8 +142,8 @@ def overview_of_studies(repository: Path) -> list[str]:
             state = f"running (process {runner})"
         elif study.is_hidden == is_recorded:
             study.settle()
-            found, now = ("a", "shown to") if is_recorded else ("no", "hidden from")
-            notes.append(f"note: {found} whole run of {study.name} is recorded, so it is {now} DVC again")
+            article, now = ("a", "shown to") if is_recorded else ("no", "hidden from")
+            notes.append(f"note: {article} whole run of {study.name} is recorded, so it is {now} DVC again")
         rows.append((study.name, state, study.question))
     wide = [max(len(row[column]) for row in rows) for column in (0, 1)]
     lines = [f"{name:<{wide[0]}}  {state:<{wide[1]}}  {question}" for name, state, question in rows]

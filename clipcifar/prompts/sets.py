@@ -60,7 +60,7 @@ def _shared_sentences(values: Mapping[str, Any], class_names: list[str], where: 
         names[name] = [
             check_text(item, f"{own_where}[{i}]") for i, item in enumerate(_require_list(own, own_where))
         ]
-    found: list[_Sentence] = []
+    sentences: list[_Sentence] = []
     for i, template in enumerate(_require_list(values["templates"], f"{where}.templates")):
         origin = f"{where}.templates[{i}]"
         readings = expand(template, origin)
@@ -71,12 +71,12 @@ def _shared_sentences(values: Mapping[str, Any], class_names: list[str], where: 
                 fix=f"write {PLACEHOLDER} where the class name belongs, outside optional alternatives",
             )
         for c, class_name in enumerate(class_names):
-            _add(found, origin, c, readings, names[class_name], templates=readings)
-    return found
+            _add(sentences, origin, c, readings, names[class_name], templates=readings)
+    return sentences
 
 
 def _add(
-    found: list[_Sentence],
+    sentences: list[_Sentence],
     origin: str,
     label: int,
     readings: list[str],
@@ -86,13 +86,13 @@ def _add(
 ) -> None:
     """Add every reading, made from the template beside it, with every name, within bounds."""
     name_length = max(len(name) for name in names)
-    if len(found) + len(readings) * len(names) > MAX_SENTENCES:
+    if len(sentences) + len(readings) * len(names) > MAX_SENTENCES:
         raise ConfigError(
             f"more than {MAX_SENTENCES:,} sentences", where=origin, fix="use fewer alternatives"
         )
     if any(len(reading) + reading.count(PLACEHOLDER) * name_length > MAX_LENGTH for reading in readings):
         raise ConfigError(f"a sentence of over {MAX_LENGTH:,} characters", where=origin, fix="shorten it")
-    found += [
+    sentences += [
         _Sentence(origin, label, template, reading.replace(PLACEHOLDER, name))
         for reading, template in zip(readings, templates, strict=True)
         for name in names
@@ -101,25 +101,25 @@ def _add(
 
 def _per_class_sentences(values: Mapping[str, Any], class_names: list[str], where: str) -> list[_Sentence]:
     """The sentences of a set in which each class has its own."""
-    sentences = values["sentences"]
-    if not isinstance(sentences, dict):
+    own_sentences = values["sentences"]
+    if not isinstance(own_sentences, dict):
         raise ConfigError("expected a mapping of class to sentences", where=f"{where}.sentences")
-    for name in sentences:
+    for name in own_sentences:
         _check_class(name, class_names, f"{where}.sentences")
-    found: list[_Sentence] = []
+    sentences: list[_Sentence] = []
     for c, class_name in enumerate(class_names):
-        if class_name not in sentences:
+        if class_name not in own_sentences:
             raise ConfigError(
                 f"the class {class_name!r} has no sentences",
                 where=f"{where}.sentences",
                 fix=f"add {class_name}:",
             )
         own = f"{where}.sentences.{class_name}"
-        for i, sentence in enumerate(_require_list(sentences[class_name], own)):
+        for i, sentence in enumerate(_require_list(own_sentences[class_name], own)):
             readings = expand(sentence, f"{own}[{i}]")
             templates = [OWN_SENTENCES] * len(readings)
-            _add(found, f"{own}[{i}]", c, readings, [spoken(class_name)], templates=templates)
-    return found
+            _add(sentences, f"{own}[{i}]", c, readings, [spoken(class_name)], templates=templates)
+    return sentences
 
 
 _KEYS = {"shared": ("templates", ("class_names", "dataset")), "per_class": ("sentences", ())}
@@ -169,27 +169,27 @@ def expand_set(name: str, values: object, *, class_names: list[str], dataset: st
     if values.get("dataset", dataset) != dataset:
         return None
     if mode == "shared":
-        found = _shared_sentences(values, class_names, where)
+        sentences = _shared_sentences(values, class_names, where)
     else:
-        found = _per_class_sentences(values, class_names, where)
-    _check_sentences(found)
-    found.sort(key=lambda item: item.label)  # stable: template order within a class
-    templates = list(dict.fromkeys(item.template for item in found))
+        sentences = _per_class_sentences(values, class_names, where)
+    _check_sentences(sentences)
+    sentences.sort(key=lambda item: item.label)  # stable: template order within a class
+    templates = list(dict.fromkeys(item.template for item in sentences))
     index = {template: i for i, template in enumerate(templates)}
     return PromptSet(
         name,
-        class_index=[item.label for item in found],
-        sentences=[item.text for item in found],
-        template_index=[index[item.template] for item in found],
+        class_index=[item.label for item in sentences],
+        sentences=[item.text for item in sentences],
+        template_index=[index[item.template] for item in sentences],
         templates=templates,
-        origins=[item.origin.removeprefix(f"{where}.") for item in found],
+        origins=[item.origin.removeprefix(f"{where}.") for item in sentences],
     )
 
 
-def _check_sentences(found: list[_Sentence]) -> None:
+def _check_sentences(sentences: list[_Sentence]) -> None:
     """Raise ConfigError when a sentence is blank, occurs twice or holds one of the tokenizer's marks."""
     seen: dict[str, str] = {}
-    for origin, _, _, sentence in found:
+    for origin, _, _, sentence in sentences:
         if not sentence.strip():
             raise ConfigError("one of the alternatives is empty", where=origin, fix="write a sentence")
         if any(mark in sentence.lower() for mark in _MARKS):

@@ -11,14 +11,14 @@ from clipcifar.core.files import read_json
 
 
 def read_classes(path: Path) -> dict[str, Any]:
-    """The dataset's name and class names that `prepare` wrote, as `prompts.expand_sets` takes them.
+    """The dataset's name and class names that `prepare` wrote, as `prompts.sets.expand_sets` takes them.
 
     Raises:
         DataError: the file is missing, or holds something else.
     """
-    found = read_json(path)
+    content = read_json(path)
     try:
-        return {"dataset": found["dataset"], "class_names": [str(name) for name in found["class_names"]]}
+        return {"dataset": content["dataset"], "class_names": [str(name) for name in content["class_names"]]}
     except (TypeError, KeyError) as error:
         raise DataError(
             "not a list of class names",

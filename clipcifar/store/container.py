@@ -183,7 +183,7 @@ def _read_attributes(file: h5py.File) -> dict[str, Attribute]:
 
 def _checked_datasets(file: h5py.File, file_size: int) -> list[tuple[str, h5py.Dataset]]:
     """The datasets of a file, each a plain array whose bytes are all stored in this very file."""
-    found, total = [], 0
+    datasets, total = [], 0
     for name, item in _hard_linked(file, prefix="", depth=2):
         unusual = item.is_virtual or item.external or item.compression or item.dtype.kind not in "Sifub"
         if unusual or item.dtype.hasobject or item.id.get_create_plist().get_nfilters():
@@ -191,21 +191,21 @@ def _checked_datasets(file: h5py.File, file_size: int) -> list[tuple[str, h5py.D
         total += item.nbytes  # one array under many names may not add up to more than the file
         if total > file_size or item.id.get_storage_size() < item.nbytes:
             raise DataError(f"the dataset {name!r} claims more data than the file holds", fix=_MEND)
-        found.append((name, item))
-    return found
+        datasets.append((name, item))
+    return datasets
 
 
 def _hard_linked(group: h5py.Group, *, prefix: str, depth: int) -> list[tuple[str, h5py.Dataset]]:
-    found: list[tuple[str, h5py.Dataset]] = []
+    datasets: list[tuple[str, h5py.Dataset]] = []
     for key in group:
         name = prefix + key
         if not isinstance(group.get(key, getlink=True), h5py.HardLink):
             raise DataError(f"{name!r} is a link to another place", fix=_MEND)
         item = group[key]
         if isinstance(item, h5py.Dataset):
-            found.append((name, item))
+            datasets.append((name, item))
         elif depth > 1 and isinstance(item, h5py.Group):
-            found += _hard_linked(item, prefix=name + "/", depth=depth - 1)
+            datasets += _hard_linked(item, prefix=name + "/", depth=depth - 1)
         else:
             raise DataError(f"{name!r} is neither an array nor a group of arrays", fix=_MEND)
-    return found
+    return datasets

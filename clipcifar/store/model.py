@@ -146,9 +146,9 @@ def check_weights(model: ModelDescription, folder: Path) -> None:
     """Raise DataError unless the model in `folder` is the one that was described."""
     if not (folder / WEIGHTS_FILE).is_file():
         raise DataError("the weights are missing", where=str(folder / WEIGHTS_FILE), fix="run `dvc repro`")
-    found = (files.file_sha256(folder / WEIGHTS_FILE), config_sha256(folder))
+    digests = (files.file_sha256(folder / WEIGHTS_FILE), config_sha256(folder))
     for what, is_now, was in zip(
-        ("weights", "config"), found, (model.weights_sha256, model.config_sha256), strict=True
+        ("weights", "config"), digests, (model.weights_sha256, model.config_sha256), strict=True
     ):
         if is_now != was:
             raise DataError(

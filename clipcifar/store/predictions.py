@@ -124,7 +124,7 @@ def check_scores(scores: NDArray[np.float32], ids: list[str], *, num_classes: in
 def read_predictions(path: Path) -> Predictions:
     """Read and verify a predictions file; DataError names what is wrong with it."""
     with container.reading(path, kind="predictions", what="predictions") as file:
-        found = Predictions(
+        predictions = Predictions(
             scores=file.arrays["scores"],
             labels=file.arrays["labels"],
             ids=container.decode_strings(file.arrays["ids"]),
@@ -136,11 +136,11 @@ def read_predictions(path: Path) -> Predictions:
             numbers=("max_per_class", "temperature"),
         )
         num_classes = len(class_names_of(file.attributes))
-        check_scores(found.scores, found.ids, num_classes=num_classes)
-        check_index(found.labels, num_classes, len(found.ids))
+        check_scores(predictions.scores, predictions.ids, num_classes=num_classes)
+        check_index(predictions.labels, num_classes, len(predictions.ids))
         if not float(file.attributes["temperature"]) > 0:
             raise DataError(f"the temperature is {file.attributes['temperature']}")
-    return found
+    return predictions
 
 
 def read_set_predictions(path: Path) -> SetPredictions:

@@ -141,11 +141,11 @@ def read_splits(path: Path, ids: list[str], *, dataset_digest: str) -> TrainVal:
         if flags.shape != (len(stored),) or flags.dtype != np.uint8 or flags.max(initial=0) > 1:
             raise DataError(f"is_val is {flags.dtype} {flags.shape} for {len(stored)} images")
         check_ids(stored)
-    found = file.attributes.get("dataset_digest")
-    if found != dataset_digest:
+    stored_digest = file.attributes.get("dataset_digest")
+    if stored_digest != dataset_digest:
         raise DataError(
             "the split is of another dataset than the embeddings: dataset_digest is "
-            f"{found!r} for the split and {dataset_digest!r} for the embeddings",
+            f"{stored_digest!r} for the split and {dataset_digest!r} for the embeddings",
             where=str(path),
             fix="run `dvc repro`",
         )

@@ -72,5 +72,5 @@ def rehome(folder: Path, home: Path) -> None:
 
 
 def _text(config: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = config["model_cfg"]["text_cfg"]
-    return found
+    text: dict[str, Any] = config["model_cfg"]["text_cfg"]
+    return text

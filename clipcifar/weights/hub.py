@@ -64,15 +64,15 @@ def fetch(
     for filename in filenames:
         try:
             _require_answer(repository, filename, revision)
-            found = Path(huggingface_hub.hf_hub_download(repository, filename, revision=revision))
+            path = Path(huggingface_hub.hf_hub_download(repository, filename, revision=revision))
         except LocalEntryNotFoundError as error:
             raise _unreachable(repository, filename, error) from error
         except EntryNotFoundError:
             continue
         except Exception as error:  # the hub's client raises the types of whichever HTTP library it uses
             raise _unreachable(repository, filename, error) from error
-        check(f"{repository}/{filename}", found)
-        return found
+        check(f"{repository}/{filename}", path)
+        return path
     raise ConfigError(
         f"the repository {repository} has none of {', '.join(filenames)}",
         where="params.yaml: model",
@@ -124,9 +124,9 @@ def fetch_tokenizer(architecture: Mapping[str, Any], folder: Path) -> None:
         raise _unreachable(repository, "the tokenizer", error) from error
     names = sorted(item.rfilename for item in info.siblings or [])
     wanted = [name for name in names if any(PurePosixPath(name).match(kind) for kind in TOKENIZER_FILES)]
-    found = {name: fetch(repository, [name], info.sha) for name in wanted if "/" not in name}
-    first_use.check_names(f"{repository}: which tokenizer files", list(found))
-    for name, path in found.items():
+    paths = {name: fetch(repository, [name], info.sha) for name in wanted if "/" not in name}
+    first_use.check_names(f"{repository}: which tokenizer files", list(paths))
+    for name, path in paths.items():
         copy_file(path, folder / name)
 
 

@@ -182,9 +182,9 @@ def _download_tag(model: ModelParams, tag: Mapping[str, Any], pin: Pin | None) -
 
 def _check_pin(pin: Pin, name: str, weights: Path) -> None:
     """Raise DataError when the weights of a known tag are other bytes than known."""
-    if (found := file_sha256(weights)) != pin.sha256:
+    if (digest := file_sha256(weights)) != pin.sha256:
         raise DataError(
-            f"the weights {name} have sha256 {found}, expected {pin.sha256} ({pin.source})",
+            f"the weights {name} have sha256 {digest}, expected {pin.sha256} ({pin.source})",
             where=str(weights),
             fix="if they are your own, set model.pretrained: null; else delete the file and fetch it again",
         )

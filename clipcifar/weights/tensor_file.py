@@ -51,10 +51,10 @@ def _damaged(path: Path, what: str) -> DataError:
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) != len(pairs):
         raise ValueError("a name occurs twice")
-    return found
+    return mapping
 
 
 def _no_constant(name: str) -> None:
