@@ -27,17 +27,17 @@ def read(
     """
     dataset = read_dataset(dataset_path)
     check_embedded(dataset, images, where=dataset_path)
-    found = {}
+    by_method = {}
     for name in METHODS:
         path = predictions / f"{name}.h5"
-        found[name] = read_predictions(path)
+        by_method[name] = read_predictions(path)
         if (
-            found[name].ids != images.test.ids
-            or found[name].attributes["images_fingerprint"] != images.attributes["fingerprint"]
+            by_method[name].ids != images.test.ids
+            or by_method[name].attributes["images_fingerprint"] != images.attributes["fingerprint"]
         ):
             raise DataError(
                 f"{path.name} is of other images than the embeddings",
                 where=str(path),
                 fix=f"run `dvc repro {name}`",
             )
-    return dataset, found
+    return dataset, by_method

@@ -42,7 +42,7 @@ def main(
     best = naming.searched(ranking.read(ranking_path)["set"], **about)
     embedder = SentenceEmbedder(described, weights, params.read(settings, "embed", EmbedParams).device)
     embeddings, _ = embedder.embed(naming.origins(sets, best))
-    found = findings.measure(
+    results = findings.measure(
         (read_corrupted(corrupted / f"{name}.h5", images) for name in names),
         images,
         {
@@ -55,10 +55,10 @@ def main(
             for name, own in sets.items()
         },
     )
-    findings.write(folder, found, images)
-    files.write_atomically(page_path, page.render(found, images, active=active).encode())
-    kept = found.robustness["zero_shot"]
-    print(f"{found.source}: zero-shot {kept.clean.value:.4f} clean, {kept.mean.value:.4f} corrupted")
+    findings.write(folder, results, images)
+    files.write_atomically(page_path, page.render(results, images, active=active).encode())
+    kept = results.robustness["zero_shot"]
+    print(f"{results.source}: zero-shot {kept.clean.value:.4f} clean, {kept.mean.value:.4f} corrupted")
 
 
 if __name__ == "__main__":

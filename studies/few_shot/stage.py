@@ -31,12 +31,12 @@ def main(
     rows = inputs.train_val_of(images, splits_path)
     with progress(total=draws.num_draws(asked), unit="draws", what="few-shot") as bar:
         study = draws.run(images, rows, classifier(texts), params=asked, on_draw=bar.update)
-    found = findings.measure(study, images.test.labels, num_classes=len(images.class_names))
-    findings.write(folder, found, study, images, texts_fingerprint=texts.attributes["fingerprint"])
+    results = findings.measure(study, images.test.labels, num_classes=len(images.class_names))
+    findings.write(folder, results, study, images, texts_fingerprint=texts.attributes["fingerprint"])
     notes = draws.not_converged(study, asked.max_iter)
-    html = page.render(found, asked, attributes=images.attributes, active=active, notes=notes)
+    html = page.render(results, asked, attributes=images.attributes, active=active, notes=notes)
     write_atomically(page_path, html.encode())
-    print("\n".join([*notes, *findings.verdicts(found)]))
+    print("\n".join([*notes, *findings.verdicts(results)]))
 
 
 if __name__ == "__main__":

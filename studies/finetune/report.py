@@ -19,11 +19,11 @@ def main(
 ) -> None:
     images = inputs.requested_images(images_path, settings)
     tuned = FinetuneScores.read(folder / "scores.h5")
-    found = findings.measure(tuned, read_predictions(frozen_path), images)
-    written = findings.write(folder, found, tuned, images)
-    frozen = metrics.summarise(found.frozen, images.test.labels, class_names=images.class_names)
+    results = findings.measure(tuned, read_predictions(frozen_path), images)
+    written = findings.write(folder, results, tuned, images)
+    frozen = metrics.summarise(results.frozen, images.test.labels, class_names=images.class_names)
     curve, layers = (findings.read_rows(folder / name) for name in ("training.csv", "layers.csv"))
-    html = page.render(found, tuned, written, frozen, curve, layers)
+    html = page.render(results, tuned, written, frozen, curve, layers)
     files.write_atomically(page_path, html.encode())
     difference = 100 * written["vs_frozen"]["difference"]
     print(f"fine-tuned: top-1 {written['accuracy']:.4f}, {difference:+.1f} points against the frozen probe")

@@ -37,7 +37,7 @@ def main(
     images = inputs.requested_images(images_path, settings)
     texts = inputs.matching_texts(texts_folder / f"{active}.h5", images)
     dataset, said = same_images.read(images, dataset_path, predictions)
-    temperatures = {name: float(one.attributes["temperature"]) for name, one in said.items()}
+    temperatures = {name: float(of_method.attributes["temperature"]) for name, of_method in said.items()}
     train, names = images.train, images.class_names
     flipped, rows = plant(train.labels, share=asked.planted, num_classes=len(names), seed=asked.seed)
     (of_train, of_flipped), failed = opinions(
@@ -51,15 +51,15 @@ def main(
         max_iter=max_iter,
         class_names=names,
     )
-    of_test = probabilities({name: one.scores for name, one in said.items()}, temperatures)
+    of_test = probabilities({name: of_method.scores for name, of_method in said.items()}, temperatures)
     planted = findings.of_planted(disputes(of_flipped, flipped), rows)
-    found = findings.measure(of_train, of_test, images, planted=planted, n_not_converged=failed)
-    findings.write(out, found, class_names=names)
+    results = findings.measure(of_train, of_test, images, planted=planted, n_not_converged=failed)
+    findings.write(out, results, class_names=names)
     notes = not_converged(failed, max_iter)
     about: dict[str, Any] = {"attributes": images.attributes, "notes": notes}
-    html = page.render(found, dataset, folder=folder, shown=asked.shown, **about)
+    html = page.render(results, dataset, folder=folder, shown=asked.shown, **about)
     files.write_atomically(page_path, html.encode())
-    print("\n".join([*notes, *findings.verdicts(found)[:3]]))
+    print("\n".join([*notes, *findings.verdicts(results)[:3]]))
 
 
 if __name__ == "__main__":

@@ -57,13 +57,13 @@ def main(
     for label, (description, place) in backbones.items():
         with named(label):
             study.add(label, description, place, images_of(description, place))
-    found = findings.measure(study.outcomes, study.sizes, own.test.labels)
+    results = findings.measure(study.outcomes, study.sizes, own.test.labels)
     timing = study.timing(device=str(own.attributes["device"]))
-    findings.write(folder, found, timing, own)
+    findings.write(folder, results, timing, own)
     about: dict[str, Any] = {"active": active, "attributes": own.attributes}
-    html = page.render(found, timing, descriptions=study.descriptions, **about)
+    html = page.render(results, timing, descriptions=study.descriptions, **about)
     files.write_atomically(page_path, html.encode())
-    print(table.as_text(findings.as_metrics(found), timing))
+    print(table.as_text(findings.as_metrics(results), timing))
 
 
 if __name__ == "__main__":

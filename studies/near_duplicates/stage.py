@@ -31,19 +31,19 @@ def main(
     train, test = images.train, images.test
     with progress(total=len(test.ids), unit="images", what="nearest train images") as bar:
         twins, cosines = nearest.nearest(test.embeddings, train.embeddings, on_rows=bar.update)
-    found = findings.measure(
+    results = findings.measure(
         twins,
         cosines,
         nearest.background(test.embeddings, test.labels, train.embeddings, train.labels),
-        {name: one.predicted for name, one in said.items()},
+        {name: of_method.predicted for name, of_method in said.items()},
         dataset,
         folder=folder,
         threshold=asked.threshold,
     )
-    findings.write(out, found, dataset)
-    html = page.render(found, dataset, folder=folder, shown=asked.shown, attributes=images.attributes)
+    findings.write(out, results, dataset)
+    html = page.render(results, dataset, folder=folder, shown=asked.shown, attributes=images.attributes)
     files.write_atomically(page_path, html.encode())
-    print("\n".join(findings.verdicts(found)[:2]))
+    print("\n".join(findings.verdicts(results)[:2]))
 
 
 if __name__ == "__main__":

@@ -81,6 +81,24 @@ DYNAMIC = {
 }
 
 
+VAGUE = {"found", "one"}  # true of anything: they leave the reader to find out what is held
+
+
+def vague(path: Path) -> list[tuple[int, str]]:
+    """Where a variable or parameter has a vague name: line and name; fields of a class are neither."""
+    known = nodes(path)
+    bodies = [statement for node in known if isinstance(node, ast.ClassDef) for statement in node.body]
+    fields = [statement.target for statement in bodies if isinstance(statement, ast.AnnAssign)]
+    bound = [(node.lineno, node.arg) for node in known if isinstance(node, ast.arg)]
+    bound += [(node.lineno, node.name or "") for node in known if isinstance(node, ast.ExceptHandler)]
+    bound += [
+        (node.lineno, node.id)
+        for node in known
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node not in fields
+    ]
+    return sorted((line, held) for line, held in bound if held in VAGUE)
+
+
 def lines_without_imports(path: Path) -> int:
     imports = [node for node in nodes(path) if isinstance(node, ast.Import | ast.ImportFrom)]
     return len(path.read_text().splitlines()) - sum(node.end_lineno - node.lineno + 1 for node in imports)
@@ -142,6 +160,17 @@ def test_the_checks_above_would_see_what_they_look_for(tmp_path: Path) -> None:
     source.write_text("from sys import argv\nimport os, pickle\nos.getcwd()\nexec('1')\n")
     assert names_used(source) & AMBIENT == {"sys.argv", "os.getcwd"}
     assert names_used(source) & DYNAMIC == {"exec", "pickle"}
+
+
+def test_variables_are_called_by_what_they_hold(tmp_path: Path) -> None:
+    assert [(name(path), *where) for path in SOURCES for where in vague(path)] == []
+    source = tmp_path / "bad.py"  # negative control, first with what is no offence
+    source.write_text(
+        "class A:\n    found: int\n    def f(self, *, ones):\n        return self.found, 'one', ones(one=1)\n"
+        "def g(one):\n    found = [one for one in (x := one)]\n    try:\n        return found\n"
+        "    except OSError as found:\n        with found as (one, _):\n            pass\n"
+    )
+    assert vague(source) == [(5, "one"), (6, "found"), (6, "one"), (9, "found"), (10, "one")]
 
 
 BLOCKED = (

@@ -82,7 +82,7 @@ def read_corrupted(path: Path, images: ImageEmbeddings) -> Corrupted:
         check_embeddings(flat, ids * len(severities), what="image")
         if shown.dtype != np.uint8 or shown.ndim != 4 or shown.shape[::3] != (len(severities), 3):
             raise DataError(f"examples {shown.dtype} {shown.shape} for {len(severities)} severities")
-        found = Corrupted(
+        corrupted = Corrupted(
             str(file.attributes["corruption"]),
             flat.reshape(len(severities), len(ids), -1),
             severities,
@@ -97,4 +97,4 @@ def read_corrupted(path: Path, images: ImageEmbeddings) -> Corrupted:
                 where=str(path),
                 fix="run `dvc repro`, which embeds again what is stale",
             )
-    return found
+    return corrupted

@@ -66,52 +66,54 @@ def measure(
     for pair, scores in zip(pairs, scored, strict=True):
         right = scores.argmax(axis=1) == labels
         ends += [paired(end.test.argmax(axis=1) == labels, right) for end in (pair.zero_shot, pair.trained)]
-    p_values = holm([found.p_value for found in ends])
+    p_values = holm([versus.p_value for versus in ends])
     judged = []
     for i, (pair, choice, scores) in enumerate(zip(pairs, choices, scored, strict=True)):
-        found = metrics.summarise(scores, labels, class_names=class_names)
-        del found["per_class"]
-        found["calibrated"] = metrics.calibrated(scores, labels, temperature=choice.temperature)
+        summary = metrics.summarise(scores, labels, class_names=class_names)
+        del summary["per_class"]
+        summary["calibrated"] = metrics.calibrated(scores, labels, temperature=choice.temperature)
         curve = curve_rows(pair, choice, labels, title=title(pair))
         vs_zero_shot, vs_trained = ends[2 * i : 2 * i + 2]
         judged.append(
-            Judged(pair, choice, scores, curve, found, vs_zero_shot, vs_trained, *p_values[2 * i : 2 * i + 2])
+            Judged(
+                pair, choice, scores, curve, summary, vs_zero_shot, vs_trained, *p_values[2 * i : 2 * i + 2]
+            )
         )
     return judged
 
 
 def as_metrics(judged: list[Judged], *, n_not_converged: int) -> dict[str, Any]:
     """The ends' accuracies, and by trained method and what is mixed the rest."""
-    found: dict[str, Any] = {
+    entries: dict[str, Any] = {
         "n_not_converged": n_not_converged,
         "zero_shot": {"accuracy": judged[0].vs_zero_shot.accuracy_a},
     }
-    for one in judged:
-        of_method = found.setdefault(one.pair.method, {"accuracy": one.vs_trained.accuracy_a})
-        of_method[one.pair.how] = {
-            **one.found,
-            "selected": {"coefficient": one.choice.coefficient},
-            "vs_zero_shot": {**compare.as_metrics(one.vs_zero_shot), "p_holm": one.p_zero_shot},
-            "vs_trained": {**compare.as_metrics(one.vs_trained), "p_holm": one.p_trained},
+    for mix in judged:
+        of_method = entries.setdefault(mix.pair.method, {"accuracy": mix.vs_trained.accuracy_a})
+        of_method[mix.pair.how] = {
+            **mix.found,
+            "selected": {"coefficient": mix.choice.coefficient},
+            "vs_zero_shot": {**compare.as_metrics(mix.vs_zero_shot), "p_holm": mix.p_zero_shot},
+            "vs_trained": {**compare.as_metrics(mix.vs_trained), "p_holm": mix.p_trained},
         }
-    return found
+    return entries
 
 
 def verdicts(judged: list[Judged]) -> list[str]:
     """One sentence per mix: what val chose, and how it compares with both ends on test."""
-    found = []
-    for one in judged:
+    sentences = []
+    for mix in judged:
         parts = []
         for name, versus, p_value in (
-            ("zero-shot", one.vs_zero_shot, one.p_zero_shot),
-            (METHODS[one.pair.method], one.vs_trained, one.p_trained),
+            ("zero-shot", mix.vs_zero_shot, mix.p_zero_shot),
+            (METHODS[mix.pair.method], mix.vs_trained, mix.p_trained),
         ):
             same = not versus.only_a and not versus.only_b
             said = statement(versus, p_value, name_a=name, name_b="the mix")
             parts.append(f"the mix and {name} are right on exactly the same images" if same else said)
-        head = one.title[0].upper() + one.title[1:]
-        found.append(f"{head}: val chose {one.choice.coefficient:g}. On test {parts[0]}; {parts[1]}.")
-    return found
+        head = mix.title[0].upper() + mix.title[1:]
+        sentences.append(f"{head}: val chose {mix.choice.coefficient:g}. On test {parts[0]}; {parts[1]}.")
+    return sentences
 
 
 def write(
@@ -130,10 +132,10 @@ def write(
         n_not_converged: fits that did not.
     """
     write_json(folder / "metrics.json", metrics.rounded(as_metrics(judged, n_not_converged=n_not_converged)))
-    write_csv(folder / "mixing.csv", [row for one in judged for row in one.curve])
+    write_csv(folder / "mixing.csv", [row for mix in judged for row in mix.curve])
     write_answers(
         folder / "predictions.h5",
-        {f"{one.pair.method}/{one.pair.how}": one.scores for one in judged},
+        {f"{mix.pair.method}/{mix.pair.how}": mix.scores for mix in judged},
         images,
         kind="ensemble predictions",
         attributes={"texts_fingerprint": texts_fingerprint},

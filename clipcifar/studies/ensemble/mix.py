@@ -128,7 +128,7 @@ def choose(pair: Pair, labels: NDArray[np.int64], *, steps: int) -> Choice:
         steps: from 0 to 1.
     """
     coefficients = [step / steps for step in range(steps + 1)]
-    curve = [(one, standing(pair.val(one), labels)) for one in coefficients]
+    curve = [(coefficient, standing(pair.val(coefficient), labels)) for coefficient in coefficients]
     chosen = coefficients[most_accurate([of_val for _, of_val in curve])]
     return Choice(chosen, fit_temperature(pair.val(chosen), labels), curve)
 

@@ -56,16 +56,16 @@ def render(
 def _results(judged: list[Judged], active: str, n_val: int, n_test: int) -> Section:
     rows = [
         [
-            one.title,
-            f"{one.choice.coefficient:g}",
-            f"{one.found['accuracy']:.4f}",
-            with_interval(one.vs_zero_shot),
-            p_text(one.p_zero_shot),
-            with_interval(one.vs_trained),
-            p_text(one.p_trained),
-            f"{one.found['calibrated']['ece']:.3f}",
+            mix.title,
+            f"{mix.choice.coefficient:g}",
+            f"{mix.found['accuracy']:.4f}",
+            with_interval(mix.vs_zero_shot),
+            p_text(mix.p_zero_shot),
+            with_interval(mix.vs_trained),
+            p_text(mix.p_trained),
+            f"{mix.found['calibrated']['ece']:.3f}",
         ]
-        for one in judged
+        for mix in judged
     ]
     header = ["mix", "chosen", "top-1", "vs zero-shot", "p", "vs trained", "p", "ECE"]
     return Section(
@@ -94,7 +94,7 @@ def _curves(judged: list[Judged], n_val: int, n_test: int) -> Section:
     drawn = []
     for method in TRAINED:
         title = METHODS[method]
-        series = {one.pair.how: one.curve for one in judged if one.pair.method == method}
+        series = {mix.pair.how: mix.curve for mix in judged if mix.pair.method == method}
         for key, n, heading, caption in (
             ("val_accuracy", n_val, "on val", "What the coefficient is chosen by."),
             ("test_accuracy", n_test, "on test", "For showing only: nothing was chosen by it."),

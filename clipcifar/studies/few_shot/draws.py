@@ -145,9 +145,9 @@ def choice_rows(study: Study) -> list[dict[str, Any]]:
 
 def prediction_arrays(study: Study) -> dict[str, NDArray[np.int32]]:
     """What every method says of every test image: `<shots>/<method>`, (R, N), one row per draw."""
-    found = {"zero_shot": study.zero_shot}
+    arrays = {"zero_shot": study.zero_shot}
     for shots in study.shots:
         draws = study.of(shots)
         for method in draws[0].outcomes:
-            found[f"{label(shots)}/{method}"] = np.stack([draw.outcomes[method].predicted for draw in draws])
-    return found
+            arrays[f"{label(shots)}/{method}"] = np.stack([draw.outcomes[method].predicted for draw in draws])
+    return arrays

@@ -78,30 +78,33 @@ class Findings:
 def measure(study: Study, labels: NDArray[np.int64], *, num_classes: int) -> Findings:
     """What all draws are worth on test, whose (N,) labels these are."""
     right = (study.zero_shot == labels).astype(np.float64)
-    keys, found = [], []
+    keys, measured = [], []
     for shots in study.shots:
         draws = study.of(shots)
         for method in METHODS:
             correct = np.stack([draw.outcomes[method].predicted == labels for draw in draws])
             keys.append((label(shots), method, draws[0].n_train, draws[0].n_val))
-            found.append((spread(correct.mean(axis=1)), crossed(correct - right)))
-    corrected = holm([versus.p_value for _, versus in found])
-    points = [Point(*key, *one, p) for key, one, p in zip(keys, found, corrected, strict=True)]
+            measured.append((spread(correct.mean(axis=1)), crossed(correct - right)))
+    corrected = holm([versus.p_value for _, versus in measured])
+    points = [
+        Point(*key, accuracy, versus, p)
+        for key, (accuracy, versus), p in zip(keys, measured, corrected, strict=True)
+    ]
     return Findings(points, int(right.sum()), len(labels), num_classes)
 
 
-def as_metrics(found: Findings) -> dict[str, Any]:
+def as_metrics(findings: Findings) -> dict[str, Any]:
     """By number of images, by method."""
-    low, high = wilson_interval(found.n_correct, found.n)
+    low, high = wilson_interval(findings.n_correct, findings.n)
     metrics: dict[str, Any] = {
-        "n": found.n,
+        "n": findings.n,
         "zero_shot": {
-            "accuracy": found.zero_shot,
+            "accuracy": findings.zero_shot,
             "accuracy_ci95": {"low": low, "high": high},
-            "n_correct": found.n_correct,
+            "n_correct": findings.n_correct,
         },
     }
-    for point in found.points:
+    for point in findings.points:
         key = "all" if point.shots == "all" else f"k{point.shots}"
         counts = {"n_train": point.n_train, "n_val": point.n_val, "n_draws": point.accuracy.n}
         metrics.setdefault(key, counts)[point.method] = {
@@ -118,11 +121,11 @@ def as_metrics(found: Findings) -> dict[str, Any]:
     return metrics
 
 
-def curve_rows(found: Findings) -> list[dict[str, Any]]:
+def curve_rows(findings: Findings) -> list[dict[str, Any]]:
     """The curves as CSV rows, zero-shot among them; the x axis is log2 of the images per class."""
     rows = []
-    for point in found.points:
-        per_class = point.n_train / found.num_classes
+    for point in findings.points:
+        per_class = point.n_train / findings.num_classes
         place = {"images_per_class": per_class, "log2_images_per_class": math.log2(per_class)}
         values = {
             "accuracy": point.accuracy.mean,
@@ -133,7 +136,7 @@ def curve_rows(found: Findings) -> list[dict[str, Any]]:
             "n_val": point.n_val,
         }
         if point.method == next(iter(METHODS)):
-            level = {"accuracy": found.zero_shot, "low": found.zero_shot, "high": found.zero_shot}
+            level = {"accuracy": findings.zero_shot, "low": findings.zero_shot, "high": findings.zero_shot}
             own = {**values, **level, "std": 0.0, "n_val": 0}
             rows.append({"shots": point.shots, **place, "method": "zero_shot", **own})
         rows.append({"shots": point.shots, **place, "method": point.method, **values})
@@ -142,17 +145,17 @@ def curve_rows(found: Findings) -> list[dict[str, Any]]:
 
 def first_better(points: list[Point]) -> str | None:
     """The smallest number of images from which on a method is shown to be better at every larger one too."""
-    found = None
+    start = None
     for point in reversed(points):
         if point.outcome != "better":
             break
-        found = point.shots
-    return found
+        start = point.shots
+    return start
 
 
-def verdicts(found: Findings) -> list[str]:
+def verdicts(findings: Findings) -> list[str]:
     """One sentence per method: from how many images per class on it beats zero-shot, and where not."""
-    return [_verdict(title, found.of(method)) for method, title in METHODS.items()]
+    return [_verdict(title, findings.of(method)) for method, title in METHODS.items()]
 
 
 def _verdict(title: str, points: list[Point]) -> str:
@@ -180,7 +183,7 @@ def _from(shots: str) -> str:
 
 
 def write(
-    folder: Path, found: Findings, study: Study, images: ImageEmbeddings, *, texts_fingerprint: Attribute
+    folder: Path, findings: Findings, study: Study, images: ImageEmbeddings, *, texts_fingerprint: Attribute
 ) -> None:
     """Write metrics.json, curves.csv, what val chose as choices.csv, and all answers as predictions.h5.
 
@@ -188,9 +191,9 @@ def write(
         images: the embeddings of the images.
         texts_fingerprint: of the prompt set that zero-shot uses.
     """
-    metrics = {**as_metrics(found), "n_not_converged": num_not_converged(study)}
+    metrics = {**as_metrics(findings), "n_not_converged": num_not_converged(study)}
     write_json(folder / "metrics.json", rounded(metrics))
-    write_csv(folder / "curves.csv", curve_rows(found))
+    write_csv(folder / "curves.csv", curve_rows(findings))
     write_csv(folder / "choices.csv", choice_rows(study))
     write_answers(
         folder / "predictions.h5",

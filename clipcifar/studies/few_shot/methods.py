@@ -46,8 +46,8 @@ class Outcome:
     chosen: dict[str, float]
 
 
-def _outcome(scores: NDArray[np.float32], found: Standing, **chosen: float) -> Outcome:
-    return Outcome(scores.argmax(axis=1).astype(np.int32), found, chosen)
+def _outcome(scores: NDArray[np.float32], on_val: Standing, **chosen: float) -> Outcome:
+    return Outcome(scores.argmax(axis=1).astype(np.int32), on_val, chosen)
 
 
 def _probed(probe: Fitted, test: NDArray[np.float32], test_zero_shot: NDArray[np.float32]) -> Outcome:

@@ -28,7 +28,7 @@ _COMMANDS = [
 
 
 def render(
-    found: Findings,
+    findings: Findings,
     params: FewShotParams,
     *,
     attributes: Mapping[str, Attribute],
@@ -45,18 +45,18 @@ def render(
     return study.render(
         title="Few-shot learning",
         question=_QUESTION,
-        verdicts=[*notes, *verdicts(found)],
-        sections=[_curves(found, active), _differences(found), _protocol(found, params)],
+        verdicts=[*notes, *verdicts(findings)],
+        sections=[_curves(findings, active), _differences(findings), _protocol(findings, params)],
         attributes=attributes,
         commands=_COMMANDS,
     )
 
 
-def _chart(found: Findings) -> Markup:
-    places = {point.shots: math.log2(point.n_train / found.num_classes) for point in found.points}
+def _chart(findings: Findings) -> Markup:
+    places = {point.shots: math.log2(point.n_train / findings.num_classes) for point in findings.points}
     series = {}
     for method, title in METHODS.items():
-        points = found.of(method)
+        points = findings.of(method)
         series[title] = charts.Line(
             [places[point.shots] for point in points],
             [point.accuracy.mean for point in points],
@@ -70,23 +70,23 @@ def _chart(found: Findings) -> Markup:
         x_label="labelled images per class (logarithmic)",
         y_label="test accuracy",
         x_ticks={place: shots for shots, place in places.items()},
-        line=("zero-shot", found.zero_shot),
+        line=("zero-shot", findings.zero_shot),
     )
 
 
-def _curves(found: Findings, active: str) -> Section:
-    shots = [point.shots for point in found.of("class_mean")]
-    rows = [[title, *(_cell(point) for point in found.of(method))] for method, title in METHODS.items()]
-    rows.append(["zero-shot", *(f"{found.zero_shot:.4f}" for _ in shots)])
-    rows.append(["val images that choose", *(f"{point.n_val:,}" for point in found.of("class_mean"))])
+def _curves(findings: Findings, active: str) -> Section:
+    shots = [point.shots for point in findings.of("class_mean")]
+    rows = [[title, *(_cell(point) for point in findings.of(method))] for method, title in METHODS.items()]
+    rows.append(["zero-shot", *(f"{findings.zero_shot:.4f}" for _ in shots)])
+    rows.append(["val images that choose", *(f"{point.n_val:,}" for point in findings.of("class_mean"))])
     return Section(
         "curves",
         "Curves",
-        paragraphs=[f"Zero-shot is the prompt set {active}, on {found.n:,} test images."],
+        paragraphs=[f"Zero-shot is the prompt set {active}, on {findings.n:,} test images."],
         charts=[
             Chart(
                 "Accuracy by images per class",
-                _chart(found),
+                _chart(findings),
                 "Mean over draws; bands are 95 % t intervals of that mean over draws, on these test images. "
                 "With all images there is one draw and no band.",
             )
@@ -107,7 +107,7 @@ def _cell(point: Point) -> str:
     return f"{spread.mean:.4f}" + (f" ± {spread.deviation:.4f}" if spread.n > 1 else "")
 
 
-def _differences(found: Findings) -> Section:
+def _differences(findings: Findings) -> Section:
     rows = [
         [
             METHODS[point.method],
@@ -117,7 +117,7 @@ def _differences(found: Findings) -> Section:
             point.outcome,
         ]
         for method in METHODS
-        for point in found.of(method)
+        for point in findings.of(method)
     ]
     return Section(
         "differences",
@@ -140,7 +140,7 @@ def _differences(found: Findings) -> Section:
     )
 
 
-def _protocol(found: Findings, params: FewShotParams) -> Section:
+def _protocol(findings: Findings, params: FewShotParams) -> Section:
     if params.val_per_class is None:
         bound = (
             "Every draw chooses on all of val, far more labels than it learns from: these curves are better "

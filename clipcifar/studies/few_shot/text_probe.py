@@ -63,21 +63,21 @@ def _path(
     problem: Problem, basis: NDArray[np.float64] | None, *, c_grid: tuple[float, ...], max_iter: int
 ) -> Iterator[tuple[float, LinearProbe, bool]]:
     """Every C from the smallest, each fitted from the one before: C, probe, and whether it converged."""
-    found: Solution | None = None
+    solution: Solution | None = None
     for c in sorted(c_grid):
-        found = problem.fit(c, max_iter=max_iter, start=found)
-        whole = found if basis is None else replace(found, coefficients=found.coefficients @ basis)
-        yield c, LinearProbe.of(whole), found.converged
+        solution = problem.fit(c, max_iter=max_iter, start=solution)
+        whole = solution if basis is None else replace(solution, coefficients=solution.coefficients @ basis)
+        yield c, LinearProbe.of(whole), solution.converged
 
 
-def _chosen(found: list[Fitted], n_not_converged: int) -> Fitted:
-    if not found:
+def _chosen(fits: list[Fitted], n_not_converged: int) -> Fitted:
+    if not fits:
         raise ConfigError(
             "logistic regression converged for no C of the grid",
             where="params.yaml: few_shot",
             fix="raise few_shot.max_iter or lower the values of c_grid",
         )
-    return found[most_likely([one.standing for one in found])]._replace(n_not_converged=n_not_converged)
+    return fits[most_likely([fit.standing for fit in fits])]._replace(n_not_converged=n_not_converged)
 
 
 def from_scratch(
@@ -90,12 +90,12 @@ def from_scratch(
     """
     rows, basis = _coordinates(train.embeddings)
     problem = Problem(rows, train.labels, num_classes=num_classes)
-    found, failed = [], 0
+    fits, failed = [], 0
     for c, probe, converged in _path(problem, basis, c_grid=c_grid, max_iter=max_iter):
         failed += not converged
         if converged:
-            found.append(Fitted(probe, 0.0, c, standing(probe.scores(val.embeddings), val.labels), 0))
-    return _chosen(found, failed)
+            fits.append(Fitted(probe, 0.0, c, standing(probe.scores(val.embeddings), val.labels), 0))
+    return _chosen(fits, failed)
 
 
 def beside_text(
@@ -116,7 +116,7 @@ def beside_text(
         ConfigError: no fit converged.
     """
     rows, basis = _coordinates(train.embeddings)
-    found, failed = [], 0
+    fits, failed = [], 0
     for alpha in text_weights:
         offsets = np.float32(alpha) * train.zero_shot
         problem = Problem(rows, train.labels, num_classes=num_classes, offsets=offsets, intercepts="none")
@@ -125,5 +125,5 @@ def beside_text(
             fitted = Fitted(probe, alpha, c, Standing(0, 0), 0)
             if converged:
                 scores = fitted.scores(val.embeddings, val.zero_shot)
-                found.append(fitted._replace(standing=standing(scores, val.labels)))
-    return _chosen(found, failed)
+                fits.append(fitted._replace(standing=standing(scores, val.labels)))
+    return _chosen(fits, failed)

@@ -47,21 +47,20 @@ class Cache:
 
     def votes(self, images: NDArray[np.float32], *, sharpness: float) -> NDArray[np.float32]:
         """(N, C) float32 votes for (N, D) unit rows, computed in blocks of images."""
-        (found,) = self.votes_by_sharpness(images, (sharpness,))
-        return found
+        return self.votes_by_sharpness(images, (sharpness,))[0]
 
     def votes_by_sharpness(
         self, images: NDArray[np.float32], grid: tuple[float, ...]
     ) -> list[NDArray[np.float32]]:
         """The same for every sharpness of a grid, from one product of images and keys."""
-        found = [np.empty((len(images), self.num_classes), np.float32) for _ in grid]
+        by_sharpness = [np.empty((len(images), self.num_classes), np.float32) for _ in grid]
         values, rows = self.values, max(1, _BLOCK_NUMBERS // len(self.keys))
         for first in range(0, len(images), rows):
             block = slice(first, first + rows)
             nearness = images[block] @ self.keys.T - 1
-            for votes, sharpness in zip(found, grid, strict=True):
+            for votes, sharpness in zip(by_sharpness, grid, strict=True):
                 votes[block] = np.exp(np.float32(sharpness) * nearness) @ values
-        return found
+        return by_sharpness
 
     def logits(
         self, images: NDArray[np.float32], zero_shot: NDArray[np.float32], mix: Mix

@@ -48,13 +48,13 @@ class FinetuneScores:
     def read(cls, path: Path) -> FinetuneScores:
         """Read and verify; DataError names what is wrong with the file."""
         with container.reading(path, kind=_KIND, what=_KIND) as file:
-            found = cls(
+            tuned = cls(
                 file.arrays["val/scores"],
                 container.decode_strings(file.arrays["val/ids"]),
                 file.arrays["test/scores"],
                 container.decode_strings(file.arrays["test/ids"]),
                 file.attributes,
             )
-            for scores, ids in ((found.val, found.val_ids), (found.test, found.test_ids)):
+            for scores, ids in ((tuned.val, tuned.val_ids), (tuned.test, tuned.test_ids)):
                 check_scores(scores, ids, num_classes=len(class_names_of(file.attributes)))
-            return found
+            return tuned

@@ -49,7 +49,7 @@ def probabilities(
 ) -> dict[str, NDArray[np.float64]]:
     """(N, C) probabilities by method, from logits divided by the temperature that val chose."""
     return {
-        name: np.exp(log_softmax(found / np.float32(temperatures[name]))) for name, found in scores.items()
+        name: np.exp(log_softmax(logits / np.float32(temperatures[name]))) for name, logits in scores.items()
     }
 
 
@@ -97,13 +97,13 @@ def disputes(probabilities: Mapping[str, NDArray[np.float64]], labels: NDArray[n
         probabilities: by method, (N, C) float64, made without the labels of their rows.
         labels: (N,) int64.
     """
-    said = np.stack([found.argmax(axis=1) for found in probabilities.values()])
+    said = np.stack([of_method.argmax(axis=1) for of_method in probabilities.values()])
     mean = np.mean(list(probabilities.values()), axis=0)
     rows = np.flatnonzero((said != labels).all(axis=0))
     others = mean[rows].copy()
     others[np.arange(len(rows)), labels[rows]] = -1
     suggested, confident = others.argmax(axis=1), confident_class(mean, labels)
-    found = [
+    disputed = [
         Dispute(
             row=int(row),
             given=int(labels[row]),
@@ -115,7 +115,7 @@ def disputes(probabilities: Mapping[str, NDArray[np.float64]], labels: NDArray[n
         )
         for row, other in zip(rows, suggested, strict=True)
     ]
-    return sorted(found, key=lambda item: -item.score)  # stable: rows in order where scores are equal
+    return sorted(disputed, key=lambda item: -item.score)  # stable: rows in order where scores are equal
 
 
 def plant(

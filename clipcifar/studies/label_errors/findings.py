@@ -119,9 +119,9 @@ def of_planted(ranked: Sequence[Dispute], flipped: NDArray[np.int64]) -> Planted
     return Planted(n=len(rows), disputed=sum(hits), first=sum(hits[: len(rows)]))
 
 
-def as_metrics(found: Findings) -> dict[str, Any]:
+def as_metrics(findings: Findings) -> dict[str, Any]:
     """By split the counts and shares, what became of the planted errors, and fits that did not converge."""
-    planted = found.planted
+    planted = findings.planted
     of_splits = {
         name: {
             "n": len(split.labels),
@@ -132,7 +132,7 @@ def as_metrics(found: Findings) -> dict[str, Any]:
             "n_estimated": round(split.estimated),
             "estimated": split.estimated / len(split.labels),
         }
-        for name, split in found.splits.items()
+        for name, split in findings.splits.items()
     }
     return {
         **of_splits,
@@ -141,11 +141,11 @@ def as_metrics(found: Findings) -> dict[str, Any]:
             "disputed": planted.disputed / planted.n,
             "first": planted.first / planted.n,
         },
-        "n_not_converged": found.n_not_converged,
+        "n_not_converged": findings.n_not_converged,
     }
 
 
-def rows(found: Mapping[str, SplitFindings], *, class_names: list[str]) -> list[dict[str, Any]]:
+def rows(splits: Mapping[str, SplitFindings], *, class_names: list[str]) -> list[dict[str, Any]]:
     """The ranking of every split, one row per disputed label."""
     return [
         {
@@ -161,15 +161,15 @@ def rows(found: Mapping[str, SplitFindings], *, class_names: list[str]) -> list[
             "score": item.score,
             "confident": int(item.confident),
         }
-        for name, split in found.items()
+        for name, split in splits.items()
         for rank, item in enumerate(split.disputes, start=1)
     ]
 
 
-def class_rows(found: Mapping[str, SplitFindings], *, class_names: list[str]) -> list[dict[str, Any]]:
+def class_rows(splits: Mapping[str, SplitFindings], *, class_names: list[str]) -> list[dict[str, Any]]:
     """By split and class: images so labelled, disputed, estimated as wrong, and what is suggested most."""
     result = []
-    for name, split in found.items():
+    for name, split in splits.items():
         for label, class_name in enumerate(class_names):
             suggested = [item.suggested for item in split.disputes if item.given == label]
             most = int(np.bincount(suggested).argmax()) if suggested else label
@@ -186,10 +186,10 @@ def class_rows(found: Mapping[str, SplitFindings], *, class_names: list[str]) ->
     return result
 
 
-def verdicts(found: Findings) -> list[str]:
+def verdicts(findings: Findings) -> list[str]:
     """What was found, a sentence each."""
-    sentences, planted = [], found.planted
-    for name, split in found.splits.items():
+    sentences, planted = [], findings.planted
+    for name, split in findings.splits.items():
         n, methods = len(split.labels), len(split.methods)
         asked = "both methods" if methods == 2 else f"all {methods} methods"
         sentences.append(
@@ -206,9 +206,9 @@ def verdicts(found: Findings) -> list[str]:
     return [*sentences, CAUTION]
 
 
-def write(folder: Path, found: Findings, *, class_names: list[str]) -> None:
+def write(folder: Path, findings: Findings, *, class_names: list[str]) -> None:
     """Write metrics.json, per_class.csv and, where any label is disputed, ranking.csv."""
-    files.write_json(folder / "metrics.json", rounded(as_metrics(found)))
-    plots.write_csv(folder / "per_class.csv", class_rows(found.splits, class_names=class_names))
-    if ranking := rows(found.splits, class_names=class_names):
+    files.write_json(folder / "metrics.json", rounded(as_metrics(findings)))
+    plots.write_csv(folder / "per_class.csv", class_rows(findings.splits, class_names=class_names))
+    if ranking := rows(findings.splits, class_names=class_names):
         plots.write_csv(folder / "ranking.csv", ranking)

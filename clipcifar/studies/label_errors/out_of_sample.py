@@ -92,7 +92,7 @@ def opinions(
         For each labelling (N, C) float64 probabilities by method, and how many fits did not converge.
     """
     fold = folds(train.labels, train.ids, num_folds=num_folds, seed=seed)
-    found, not_converged = [], 0
+    by_labelling, not_converged = [], 0
     with progress(total=num_folds * len(labellings), unit="fits", what="probes without a fold") as bar:
         for labels in labellings:
             probed, failed = probe_scores(
@@ -105,5 +105,5 @@ def opinions(
                 on_fit=bar.update,
             )
             not_converged += failed
-            found.append(probabilities({"zero_shot": prompted, "linear_probe": probed}, temperatures))
-    return found, not_converged
+            by_labelling.append(probabilities({"zero_shot": prompted, "linear_probe": probed}, temperatures))
+    return by_labelling, not_converged

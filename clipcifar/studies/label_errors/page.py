@@ -21,7 +21,7 @@ QUESTION = (
 
 
 def render(
-    found: Findings,
+    findings: Findings,
     dataset: Prepared,
     *,
     folder: Path,
@@ -32,7 +32,7 @@ def render(
     """The whole page as HTML.
 
     Args:
-        found: of both splits.
+        findings: of both splits.
         dataset: the prepared images.
         folder: where its files are, if it is of files.
         shown: pictures of either split.
@@ -40,13 +40,13 @@ def render(
         notes: said before what was found.
     """
     sections = [
-        _section(name, found.splits[name], Pictures(part, folder), dataset.class_names, shown=shown)
+        _section(name, findings.splits[name], Pictures(part, folder), dataset.class_names, shown=shown)
         for name, part in (("train", dataset.train), ("test", dataset.test))
     ]
     return study.render(
         title="Label errors",
         question=QUESTION,
-        verdicts=[*notes, *verdicts(found)],
+        verdicts=[*notes, *verdicts(findings)],
         sections=sections,
         attributes=attributes,
         commands=[

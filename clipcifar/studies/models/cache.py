@@ -50,10 +50,10 @@ def resolved(model: ModelParams) -> tuple[ModelDescription, Path]:
     folder = files.cache_folder("models") / files.sha256_of(asdict(model))[:32]
     if model.path == NO_PATH:
         with suppress(DataError):  # not there yet, or damaged
-            found = ModelDescription.read(folder / _DESCRIPTION)
-            check_weights(found, folder / _WEIGHTS)
+            description = ModelDescription.read(folder / _DESCRIPTION)
+            check_weights(description, folder / _WEIGHTS)
             if at_home(folder / _WEIGHTS):  # else the cache folder has moved
-                return found, folder / _WEIGHTS
+                return description, folder / _WEIGHTS
     scratch = folder.with_name(f"{UNFINISHED}{folder.name}")
     with run_lock.alone(scratch, doing="fetching the same model"):
         try:
@@ -95,10 +95,10 @@ def embedded(
     """
     path = compute.in_cache_folder(compute.attributes_of(dataset, model, embed))
     images = compute.dataset_images(path, dataset, model, recorded=own, photographs=photographs, embed=embed)
-    found = compute.find(images, repository)
-    if found is None:
+    existing = compute.find(images, repository)
+    if existing is None:
         compute.encode([images], model=model, weights=folder, embed=embed)
-    return read_images(found or path)
+    return read_images(existing or path)
 
 
 def zero_shot_classifier(

@@ -46,57 +46,57 @@ def measure(
     """Compare the backbones on test, whose (N,) labels these are."""
     differences = {}
     for method in METHODS:
-        others = {label: one.predicted[method] for label, one in outcomes.items() if label != OWN}
+        others = {label: outcome.predicted[method] for label, outcome in outcomes.items() if label != OWN}
         differences[method] = compare.against(outcomes[OWN].predicted[method], others, labels)
     return Findings(outcomes, sizes, differences)
 
 
-def as_metrics(found: Findings) -> dict[str, Any]:
+def as_metrics(findings: Findings) -> dict[str, Any]:
     """By label and method, with the difference from the own model, and the sizes; rounded as written."""
     entries = {
-        label: {**outcome.metrics, "size": dict(found.sizes[label])}
-        for label, outcome in found.outcomes.items()
+        label: {**outcome.metrics, "size": dict(findings.sizes[label])}
+        for label, outcome in findings.outcomes.items()
     }
-    for method, items in found.differences.items():
+    for method, items in findings.differences.items():
         for item in items:
             entries[item.name][method] = {**entries[item.name][method], "vs_own": item.as_metrics()}
     return metrics.rounded(entries)
 
 
-def verdicts(found: Findings, speeds: Mapping[str, float]) -> list[str]:
+def verdicts(findings: Findings, speeds: Mapping[str, float]) -> list[str]:
     """Which backbone is best by what one chooses by, each against the own one, and which pay for their time.
 
     Args:
         speeds: by label, images per second.
     """
-    said, entries = [], as_metrics(found)
+    said, entries = [], as_metrics(findings)
     for method, title in TITLES.items():
         chosen = table.best(entries, method=method)
         test = entries[chosen][method]["test"]["accuracy"]
         said.append(f"{title}: on {CHOSEN_ON[method]} {chosen} is best; on test it has {100 * test:.1f} %.")
         said += [
             sentence(f"{title}: {statement(item.paired, item.p_holm, name_a=OWN, name_b=item.name)}")
-            for item in found.differences[method]
+            for item in findings.differences[method]
         ]
         kept = ", ".join(table.undominated(entries, speeds, method=method))
         said.append(f"{title}: no other is both faster here and better on {CHOSEN_ON[method]} than {kept}.")
     return said
 
 
-def write(folder: Path, found: Findings, timing: Mapping[str, Any], images: ImageEmbeddings) -> None:
+def write(folder: Path, findings: Findings, timing: Mapping[str, Any], images: ImageEmbeddings) -> None:
     """Write metrics.json, timing.json, accuracy.csv, and what every backbone says as predictions.h5.
 
     Args:
         timing: of `Study`.
         images: the embeddings of the own model.
     """
-    entries = as_metrics(found)
+    entries = as_metrics(findings)
     write_json(folder / "metrics.json", entries)
     write_json(folder / "timing.json", timing)
     write_csv(folder / "accuracy.csv", rows_for_plots(entries))
     answers = {
         f"{method}/{label}": outcome.predicted[method]
-        for label, outcome in found.outcomes.items()
+        for label, outcome in findings.outcomes.items()
         for method in METHODS
     }
     write_answers(folder / "predictions.h5", answers, images, kind="model predictions")

@@ -18,7 +18,7 @@ _NOTE = "Points and p against the project's own model on test; p exact McNemar, 
 
 
 def render(
-    found: Findings,
+    findings: Findings,
     timing: Mapping[str, Any],
     *,
     descriptions: Mapping[str, str],
@@ -33,23 +33,23 @@ def render(
         active: the prompt set.
         attributes: of the own image embeddings.
     """
-    entries = as_metrics(found)
-    sections = [_accuracy(entries, found.differences[method], method) for method in TITLES]
+    entries = as_metrics(findings)
+    sections = [_accuracy(entries, findings.differences[method], method) for method in TITLES]
     return study.render(
         title="Backbones",
         question=f"Which backbone should I use? All see the same images; zero-shot uses the set {active}, "
         "and each linear probe chooses its own C on val.",
-        verdicts=verdicts(found, timing["images_per_s"]),
+        verdicts=verdicts(findings, timing["images_per_s"]),
         sections=[*sections, _cost(entries, timing), _models(descriptions)],
         attributes=attributes,
         commands=["clipcifar study models", "clipcifar models"],
     )
 
 
-def _accuracy(found: Mapping[str, Any], differences: list[NamedDifference], method: str) -> Section:
-    rows = table.accuracy_rows(found, method=method)
+def _accuracy(entries: Mapping[str, Any], differences: list[NamedDifference], method: str) -> Section:
+    rows = table.accuracy_rows(entries, method=method)
     chart = charts.accuracies(
-        {label: found[label][method]["test"] for label, *_ in rows},
+        {label: entries[label][method]["test"] for label, *_ in rows},
         name=f"models-{method}",
         description=f"Top-1 accuracy of every backbone on test, {TITLES[method]}",
         x_label="top-1 accuracy on test",
@@ -72,13 +72,13 @@ def _accuracy(found: Mapping[str, Any], differences: list[NamedDifference], meth
     )
 
 
-def _cost(found: Mapping[str, Any], timing: Mapping[str, Any]) -> Section:
+def _cost(entries: Mapping[str, Any], timing: Mapping[str, Any]) -> Section:
     how = f"{timing['device']}, {timing['precision']}, batches of {timing['batch_size']}"
     note = (
         f"Images per second of the image tower alone, measured once on this machine ({how}); numbers in "
         "millions, those of the file, batch statistics among them."
     )
-    rows = table.cost_rows(found, timing["images_per_s"])
+    rows = table.cost_rows(entries, timing["images_per_s"])
     return Section("cost", "Cost", tables=[Table("Cost by backbone", table.COST, rows, note=note)])
 
 

@@ -43,7 +43,7 @@ def listed(section: ModelsParams, own: ModelParams) -> dict[str, ModelParams]:
     """
     if not section.others:
         raise ConfigError("there is no model to compare with", where=_WHERE, fix="add one")
-    found = {}
+    models = {}
     for label in section.others:
         if not isinstance(label, str) or not LABEL.fullmatch(label) or label == OWN:
             raise ConfigError(
@@ -53,8 +53,8 @@ def listed(section: ModelsParams, own: ModelParams) -> dict[str, ModelParams]:
             )
         with named(label):
             entry = params.read(section.others, label, _Entry)
-        found[label] = replace(own, name=entry.name, pretrained=entry.pretrained, path=entry.path)
-    return found
+        models[label] = replace(own, name=entry.name, pretrained=entry.pretrained, path=entry.path)
+    return models
 
 
 @contextmanager

@@ -104,9 +104,9 @@ def evaluate(
 
 
 def _scored(scores: NDArray[np.float32], images: ImageEmbeddings) -> dict[str, Any]:
-    found = metrics.summarise(scores, images.test.labels, class_names=images.class_names)
-    del found["per_class"]
-    return found
+    summary = metrics.summarise(scores, images.test.labels, class_names=images.class_names)
+    del summary["per_class"]
+    return summary
 
 
 class Study:

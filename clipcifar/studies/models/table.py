@@ -14,10 +14,10 @@ COST = ["model", "images/s", "image tower, M", "whole, M", "file, MB", "input", 
 _CHOSEN_ON = {"zero_shot": "train", "linear_probe": "val"}
 
 
-def accuracy_rows(found: Mapping[str, Any], *, method: str) -> list[list[str]]:
+def accuracy_rows(entries: Mapping[str, Any], *, method: str) -> list[list[str]]:
     """One row per backbone, the best on what one chooses by first."""
     split = _CHOSEN_ON[method]
-    ranked = sorted(found.items(), key=lambda item: -item[1][method][split]["accuracy"])
+    ranked = sorted(entries.items(), key=lambda item: -item[1][method][split]["accuracy"])
     rows = []
     for label, entry in ranked:
         against = entry[method].get("vs_own")
@@ -34,9 +34,9 @@ def accuracy_rows(found: Mapping[str, Any], *, method: str) -> list[list[str]]:
     return rows
 
 
-def cost_rows(found: Mapping[str, Any], speeds: Mapping[str, float]) -> list[list[str]]:
+def cost_rows(entries: Mapping[str, Any], speeds: Mapping[str, float]) -> list[list[str]]:
     """One row per backbone, the fastest first: speed of its image tower here, and size."""
-    ranked = sorted(found.items(), key=lambda item: -speeds[item[0]])
+    ranked = sorted(entries.items(), key=lambda item: -speeds[item[0]])
     return [
         [
             label,
@@ -51,12 +51,12 @@ def cost_rows(found: Mapping[str, Any], speeds: Mapping[str, float]) -> list[lis
     ]
 
 
-def as_text(found: Mapping[str, Any], timing: Mapping[str, Any]) -> str:
+def as_text(entries: Mapping[str, Any], timing: Mapping[str, Any]) -> str:
     """All tables as markdown that lines up in a terminal."""
     tables = [
-        ("zero-shot", ACCURACY, accuracy_rows(found, method="zero_shot")),
-        ("linear probe", PROBE, accuracy_rows(found, method="linear_probe")),
-        (f"cost, on {timing['device']}", COST, cost_rows(found, timing["images_per_s"])),
+        ("zero-shot", ACCURACY, accuracy_rows(entries, method="zero_shot")),
+        ("linear probe", PROBE, accuracy_rows(entries, method="linear_probe")),
+        (f"cost, on {timing['device']}", COST, cost_rows(entries, timing["images_per_s"])),
     ]
     parts = []
     for title, header, rows in tables:
@@ -65,20 +65,20 @@ def as_text(found: Mapping[str, Any], timing: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def undominated(found: Mapping[str, Any], speeds: Mapping[str, float], *, method: str) -> list[str]:
+def undominated(entries: Mapping[str, Any], speeds: Mapping[str, float], *, method: str) -> list[str]:
     """The labels than which no other is both at least as fast and as accurate, and better in one.
 
     Accuracy is that on what one chooses by, so that test plays no part.
     """
-    score = {label: entry[method][_CHOSEN_ON[method]]["accuracy"] for label, entry in found.items()}
+    score = {label: entry[method][_CHOSEN_ON[method]]["accuracy"] for label, entry in entries.items()}
 
     def beats(a: str, b: str) -> bool:
         both = score[a] >= score[b] and speeds[a] >= speeds[b]
         return both and (score[a] > score[b] or speeds[a] > speeds[b])
 
-    return [label for label in found if not any(beats(other, label) for other in found)]
+    return [label for label in entries if not any(beats(other, label) for other in entries)]
 
 
-def best(found: Mapping[str, Any], *, method: str) -> str:
+def best(entries: Mapping[str, Any], *, method: str) -> str:
     """The label of the best backbone on what one chooses by, the first of equals."""
-    return max(found, key=lambda label: found[label][method][_CHOSEN_ON[method]]["accuracy"])
+    return max(entries, key=lambda label: entries[label][method][_CHOSEN_ON[method]]["accuracy"])

@@ -113,55 +113,55 @@ def measure(
     )
 
 
-def curve_rows(found: Findings) -> list[dict[str, Any]]:
+def curve_rows(findings: Findings) -> list[dict[str, Any]]:
     """By threshold, the share of test images with a twin, and of random pairs of one class."""
     return [
         {
             "threshold": float(threshold),
-            "share": float((found.cosines >= threshold).mean()),
-            "random_pairs": float((found.background >= threshold).mean()),
+            "share": float((findings.cosines >= threshold).mean()),
+            "random_pairs": float((findings.background >= threshold).mean()),
         }
         for threshold in THRESHOLDS
     ]
 
 
-def pair_rows(found: Findings, dataset: Prepared) -> list[dict[str, Any]]:
+def pair_rows(findings: Findings, dataset: Prepared) -> list[dict[str, Any]]:
     """Every pair that counts, the closest first; without a correlation where pictures were not compared."""
     names, test, train = dataset.class_names, dataset.test, dataset.train
-    correlation: list[float | str] = [*found.correlation]
-    correlation += [""] * (len(found.order) - len(correlation))
+    correlation: list[float | str] = [*findings.correlation]
+    correlation += [""] * (len(findings.order) - len(correlation))
     return [
         {
             "test": test.ids[row],
-            "train": train.ids[found.twins[row]],
-            "cosine": float(found.cosines[row]),
+            "train": train.ids[findings.twins[row]],
+            "cosine": float(findings.cosines[row]),
             "picture_correlation": same,
             "test_label": names[test.labels[row]],
-            "train_label": names[train.labels[found.twins[row]]],
+            "train_label": names[train.labels[findings.twins[row]]],
         }
-        for row, same in zip(found.order.tolist(), correlation, strict=True)
+        for row, same in zip(findings.order.tolist(), correlation, strict=True)
     ]
 
 
-def as_metrics(found: Findings) -> dict[str, Any]:
+def as_metrics(findings: Findings) -> dict[str, Any]:
     """Counts and shares, and every method without the images that have a twin."""
-    n, pairs = len(found.cosines), len(found.order)
+    n, pairs = len(findings.cosines), len(findings.order)
     shares = {}
     if pairs:
         shares = {
-            "same_label": float(found.same_label[found.order].mean()),
-            "same_picture": float(np.mean(np.array(found.correlation) >= SAME_PICTURE)),
+            "same_label": float(findings.same_label[findings.order].mean()),
+            "same_picture": float(np.mean(np.array(findings.correlation) >= SAME_PICTURE)),
         }
-    gains = {item.name: item.paired for item in found.gains_rest}
+    gains = {item.name: item.paired for item in findings.gains_rest}
     return {
         "n": n,
         "n_duplicates": pairs,
         "duplicates": pairs / n,
         **shares,
-        "random_pairs": float((found.background >= found.threshold).mean()),
+        "random_pairs": float((findings.background >= findings.threshold).mean()),
         "cosine": {
-            "nearest_median": float(np.median(found.cosines)),
-            "random_pairs_median": float(np.median(found.background)),
+            "nearest_median": float(np.median(findings.cosines)),
+            "random_pairs_median": float(np.median(findings.background)),
         },
         "without": {
             name: {
@@ -171,38 +171,39 @@ def as_metrics(found: Findings) -> dict[str, Any]:
                 "vs_all": {"difference": item.difference, "low": item.low, "high": item.high},
                 **({"vs_zero_shot": compare.as_metrics(gains[name])} if name in gains else {}),
             }
-            for name, item in found.methods.items()
+            for name, item in findings.methods.items()
         },
     }
 
 
-def verdicts(found: Findings) -> list[str]:
+def verdicts(findings: Findings) -> list[str]:
     """What was found, a sentence each."""
-    n, pairs = len(found.cosines), len(found.order)
+    n, pairs = len(findings.cosines), len(findings.order)
     sentences = [
         f"{pairs:,} of {n:,} test images ({100 * pairs / n:.2f} %) have a train image at a cosine of "
-        f"{found.threshold:g} or more."
+        f"{findings.threshold:g} or more."
     ]
     chance = (
-        f"Random pairs of one class have a median cosine of {np.median(found.background):.3f}, "
-        f"and a test image would find {found.by_chance:.2g} of its class's {found.partners:,.0f} train "
+        f"Random pairs of one class have a median cosine of {np.median(findings.background):.3f}, "
+        f"and a test image would find {findings.by_chance:.2g} of its class's {findings.partners:,.0f} train "
         "images above the threshold by that alone"
     )
-    if found.by_chance >= LOOK_ALIKES:
+    if findings.by_chance >= LOOK_ALIKES:
         chance += ": with this model the threshold does not tell twins from look-alikes; raise it"
     sentences.append(chance + ".")
     if pairs:
-        same = sum(value >= SAME_PICTURE for value in found.correlation)
-        other = int((~found.same_label[found.order]).sum())
+        same = sum(value >= SAME_PICTURE for value in findings.correlation)
+        other = int((~findings.same_label[findings.order]).sum())
         sentences.append(
-            f"Of the {len(found.correlation):,} closest pairs {same:,} are the same picture to a comparison "
-            f"that knows no model: small grey copies, mirrored or not, correlate at {SAME_PICTURE:g} or more."
+            f"Of the {len(findings.correlation):,} closest pairs {same:,} are the same picture to a "
+            f"comparison that knows no model: small grey copies, mirrored or not, correlate at "
+            f"{SAME_PICTURE:g} or more."
         )
         sentences.append(f"In {other:,} of {pairs:,} pairs image and twin have different labels.")
-    if found.by_chance >= LOOK_ALIKES:
+    if findings.by_chance >= LOOK_ALIKES:
         return sentences  # what is left out then says nothing of twins
-    widest = max(found.methods, key=lambda name: abs(found.methods[name].difference))
-    item = found.methods[widest]
+    widest = max(findings.methods, key=lambda name: abs(findings.methods[name].difference))
+    item = findings.methods[widest]
     sentences.append(
         f"Without those images no method's accuracy moves by more than {100 * abs(item.difference):.2f} "
         f"points: {METHODS[widest]} {with_interval(item, 2)}."
@@ -210,9 +211,9 @@ def verdicts(found: Findings) -> list[str]:
     return sentences
 
 
-def write(folder: Path, found: Findings, dataset: Prepared) -> None:
+def write(folder: Path, findings: Findings, dataset: Prepared) -> None:
     """Write metrics.json, curve.csv and, where there is any, pairs.csv."""
-    files.write_json(folder / "metrics.json", metrics.rounded(as_metrics(found)))
-    plots.write_csv(folder / "curve.csv", curve_rows(found))
-    if pairs := pair_rows(found, dataset):
+    files.write_json(folder / "metrics.json", metrics.rounded(as_metrics(findings)))
+    plots.write_csv(folder / "curve.csv", curve_rows(findings))
+    if pairs := pair_rows(findings, dataset):
         plots.write_csv(folder / "pairs.csv", pairs)

@@ -25,7 +25,7 @@ QUESTION = (
 
 
 def render(
-    found: Findings,
+    findings: Findings,
     dataset: Prepared,
     *,
     folder: Path,
@@ -35,30 +35,30 @@ def render(
     """The whole page as HTML.
 
     Args:
-        found: of the search.
+        findings: of the search.
         dataset: the prepared images.
         folder: where its files are, if it is of files.
         shown: pairs of pictures.
         attributes: of the embeddings.
     """
     sections = [
-        Section("threshold", "What the threshold means", charts=[_curve(found)]),
-        Section("methods", "With and without", tables=[_accuracies(found)]),
-        Section("gains", "Gains over zero-shot", tables=[_gains(found)]),
+        Section("threshold", "What the threshold means", charts=[_curve(findings)]),
+        Section("methods", "With and without", tables=[_accuracies(findings)]),
+        Section("gains", "Gains over zero-shot", tables=[_gains(findings)]),
     ]
-    if len(found.order):
+    if len(findings.order):
         sections.append(
             Section(
                 "pairs",
                 "The closest pairs",
                 paragraphs=["Each test image beside the train image that is most similar to it."],
-                galleries=_galleries(found, dataset, folder, shown),
+                galleries=_galleries(findings, dataset, folder, shown),
             )
         )
     return study.render(
         title="Near-duplicates",
         question=QUESTION,
-        verdicts=verdicts(found),
+        verdicts=verdicts(findings),
         sections=sections,
         attributes=attributes,
         commands=[
@@ -68,8 +68,8 @@ def render(
     )
 
 
-def _curve(found: Findings) -> Chart:
-    rows = curve_rows(found)
+def _curve(findings: Findings) -> Chart:
+    rows = curve_rows(findings)
     xs = [row["threshold"] for row in rows]
     series = {
         "test images with a twin": charts.Line(xs, [row["share"] for row in rows]),
@@ -83,32 +83,33 @@ def _curve(found: Findings) -> Chart:
         y_label="share",
     )
     caption = (
-        f"A useful threshold (here {found.threshold:g}) lies where random pairs of a class have long reached "
-        f"zero; the most similar train image has a median cosine of {np.median(found.cosines):.3f}."
+        f"A useful threshold (here {findings.threshold:g}) lies where random pairs of a class have long "
+        f"reached zero; the most similar train image has a median cosine of "
+        f"{np.median(findings.cosines):.3f}."
     )
     return Chart("Share above a threshold", svg, caption)
 
 
-def _accuracies(found: Findings) -> Table:
+def _accuracies(findings: Findings) -> Table:
     header = ["method", "all", "without", "those left out", "points", "95 % interval"]
     rows = [
         [
             METHODS[name],
             f"{item.all:.4f}",
             f"{item.rest:.4f}",
-            f"{item.those:.4f}" if len(found.order) else "",
+            f"{item.those:.4f}" if len(findings.order) else "",
             points(item.difference, 2),
             interval(item),
         ]
-        for name, item in found.methods.items()
+        for name, item in findings.methods.items()
     ]
     return Table("Accuracy with and without the images that have a twin", header, rows)
 
 
-def _gains(found: Findings) -> Table:
+def _gains(findings: Findings) -> Table:
     header = ["method", "on all", "95 % interval", "p", "without", "95 % interval", "p"]
     rows = []
-    for a, b in zip(found.gains, found.gains_rest, strict=True):
+    for a, b in zip(findings.gains, findings.gains_rest, strict=True):
         cells = [METHODS[a.name]]
         for item in (a, b):
             cells += [points(item.paired.difference, 2), interval(item.paired), p_text(item.p_holm)]
@@ -120,19 +121,19 @@ def _gains(found: Findings) -> Table:
     return Table("Points gained over zero-shot", header, rows, note=note)
 
 
-def _galleries(found: Findings, dataset: Prepared, folder: Path, shown: int) -> list[Gallery]:
-    closest = found.order[:shown]
-    other = found.order[~found.same_label[found.order]][:shown]
+def _galleries(findings: Findings, dataset: Prepared, folder: Path, shown: int) -> list[Gallery]:
+    closest = findings.order[:shown]
+    other = findings.order[~findings.same_label[findings.order]][:shown]
     test, train = Pictures(dataset.test, folder), Pictures(dataset.train, folder)
     names = dataset.class_names
-    correlation = dict(zip(found.order[:MOST_CORRELATED].tolist(), found.correlation, strict=True))
+    correlation = dict(zip(findings.order[:MOST_CORRELATED].tolist(), findings.correlation, strict=True))
 
     def cards(rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[Card]:
         result = []
         for row in rows.tolist():
-            twin = int(found.twins[row])
+            twin = int(findings.twins[row])
             label, of_twin = names[dataset.test.labels[row]], names[dataset.train.labels[twin]]
-            said = [f"cosine {found.cosines[row]:.3f}"]
+            said = [f"cosine {findings.cosines[row]:.3f}"]
             said += [f"pictures {correlation[row]:.2f}"] if row in correlation else []
             ids = dataset.test.ids[row], dataset.train.ids[twin]
             result.append(Card(test.data_uri(row), f"test image {ids[0]}", label, [*said, ids[0]]))

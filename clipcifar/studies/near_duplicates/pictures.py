@@ -33,12 +33,12 @@ def correlations(left: Pictures, right: Pictures, pairs: Sequence[tuple[int, int
     Args:
         left, right: what the pairs' rows are of.
     """
-    found = []
+    coefficients = []
     for a, b in pairs:
-        one, other = _thumbnail(left, a), _thumbnail(right, b)
-        if one is None or other is None:
-            found.append(0.0)
+        thumb_a, thumb_b = _thumbnail(left, a), _thumbnail(right, b)
+        if thumb_a is None or thumb_b is None:
+            coefficients.append(0.0)
         else:
-            mirrored = other.reshape(SIDE, SIDE)[:, ::-1].ravel()
-            found.append(float(max(one @ other, one @ mirrored)))
-    return found
+            mirrored = thumb_b.reshape(SIDE, SIDE)[:, ::-1].ravel()
+            coefficients.append(float(max(thumb_a @ thumb_b, thumb_a @ mirrored)))
+    return coefficients

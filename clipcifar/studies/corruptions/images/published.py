@@ -118,13 +118,13 @@ class _Part:
 
 
 def _in_folder(folder: Path, names: tuple[str, ...]) -> dict[str, _Part]:
-    found = {}
+    parts = {}
     for name in (*names, _LABELS):
         path = folder / f"{name}.npy"
         if path.is_file() and not path.is_symlink():
             first_use.check(f"{NAME}/{path.name}", path)
-            found[name] = _Part(path, 0, path.stat().st_size, file_sha256(path), str(path))
-    return found
+            parts[name] = _Part(path, 0, path.stat().st_size, file_sha256(path), str(path))
+    return parts
 
 
 def _in_archive(archive: Path) -> dict[str, _Part]:
@@ -135,14 +135,14 @@ def _in_archive(archive: Path) -> dict[str, _Part]:
             where=str(archive),
             fix="download it again, or unpack it and give the folder",
         )
-    found = {}
+    parts = {}
     with tarfile.open(archive, "r:") as tar:
         for member in tar:
             name = PurePosixPath(member.name)
             if member.isfile() and not member.issparse() and name.suffix == ".npy":
                 where = f"{archive}: {member.name}"
-                found[name.stem] = _Part(archive, member.offset_data, member.size, digest, where)
-    return found
+                parts[name.stem] = _Part(archive, member.offset_data, member.size, digest, where)
+    return parts
 
 
 def _mapped(part: _Part, shape: tuple[int, ...], *, kinds: tuple[np.dtype[Any], ...]) -> NDArray[Any]:
@@ -150,11 +150,11 @@ def _mapped(part: _Part, shape: tuple[int, ...], *, kinds: tuple[np.dtype[Any], 
     try:
         with open(part.path, "rb") as stream:
             stream.seek(part.start)
-            found, fortran, kind = _header(stream)
+            stored_shape, fortran, kind = _header(stream)
             start = stream.tell()
-        if found != shape or fortran or kind not in kinds:
+        if stored_shape != shape or fortran or kind not in kinds:
             order = " in Fortran order" if fortran else ""
-            raise ValueError(f"expected {shape} of {kinds[0]}, found {found} of {kind}{order}")
+            raise ValueError(f"expected {shape} of {kinds[0]}, found {stored_shape} of {kind}{order}")
         size = start - part.start + int(np.prod(shape)) * kind.itemsize
         if size != part.size:
             raise ValueError(f"expected {size:,} bytes, found {part.size:,}")

@@ -60,8 +60,8 @@ def described_preprocess(model: ModelDescription) -> Preprocess:
     Raises:
         DataError: the description says something else than `describe` would.
     """
-    found = model.preprocess
-    return Preprocess.from_config({**found, "fill_color": found.get("fill")})
+    config = model.preprocess
+    return Preprocess.from_config({**config, "fill_color": config.get("fill")})
 
 
 def open_suite(
@@ -116,15 +116,15 @@ def open_suite(
             where="params.yaml: corruptions.path",
             fix="set corruptions.path to data/none, which generates corruptions of any dataset",
         )
-    found = open_published(asked.published, asked.names, num_images=num_published)
-    rows = official_rows(test.ids, test.labels, found)
+    published = open_published(asked.published, asked.names, num_images=num_published)
+    rows = official_rows(test.ids, test.labels, published)
     common["corruption_source"] = NAME
     return {
         name: Entry(
             PublishedSource(images, rows, severities=asked.severities),
-            {**common, "corruption": name, "corruption_digest": found.digests[name]},
+            {**common, "corruption": name, "corruption_digest": published.digests[name]},
         )
-        for name, images in found.images.items()
+        for name, images in published.images.items()
     }
 
 

@@ -110,21 +110,21 @@ def measure(
     predicted: dict[str, list[NDArray[np.int64]]] = {method: [] for method in classifiers}
     examples, rights, severities = {}, {}, []
     rows = np.zeros(0, dtype=np.int64)
-    for found in corruptions:
-        about = {key: found.attributes.get(key) for key in _SAME}
+    for corrupted in corruptions:
+        about = {key: corrupted.attributes.get(key) for key in _SAME}
         if same and about != same:
-            raise DataError(f"{found.name} is not of the same run as the others", fix="run `dvc repro`")
+            raise DataError(f"{corrupted.name} is not of the same run as the others", fix="run `dvc repro`")
         if not same:
-            same, severities = about, found.severities
-            rows = rows_of(found.ids, images.test.ids, what="the test images")
-            (clean, labels), attributes = images.test.part(rows), found.attributes
-        examples[found.name] = found.examples
+            same, severities = about, corrupted.severities
+            rows = rows_of(corrupted.ids, images.test.ids, what="the test images")
+            (clean, labels), attributes = images.test.part(rows), corrupted.attributes
+        examples[corrupted.name] = corrupted.examples
         for method, classifier in classifiers.items():
-            predicted[method].append(_said(classifier, found.embeddings))
-        if found.name in naming_sets:
-            count, classifier = naming_sets[found.name]
-            said = classifier(clean).argmax(axis=1), _said(classifier, found.embeddings)
-            rights[found.name] = count, Right(*(answer == labels for answer in said))
+            predicted[method].append(_said(classifier, corrupted.embeddings))
+        if corrupted.name in naming_sets:
+            count, classifier = naming_sets[corrupted.name]
+            said = classifier(clean).argmax(axis=1), _said(classifier, corrupted.embeddings)
+            rights[corrupted.name] = count, Right(*(answer == labels for answer in said))
     if not same:
         raise DataError("there is no corruption to look at", fix="run `dvc repro`")
     stacked = {method: np.stack(said) for method, said in predicted.items()}
@@ -154,19 +154,19 @@ def _said(classifier: Classifier, embeddings: NDArray[np.float32]) -> NDArray[np
     return np.stack([classifier(rows).argmax(axis=1) for rows in embeddings])
 
 
-def as_metrics(found: Findings) -> dict[str, Any]:
+def as_metrics(findings: Findings) -> dict[str, Any]:
     """By method what it keeps and how it differs from zero-shot; by corruption what naming it does."""
-    options: dict[str, Any] = {"names": found.names, "severities": found.severities}
-    versus = {item.name: item.as_metrics() for item in found.versus}
+    options: dict[str, Any] = {"names": findings.names, "severities": findings.severities}
+    versus = {item.name: item.as_metrics() for item in findings.versus}
     return {
-        "n": len(found.rows),
-        "n_corruptions": len(found.names),
+        "n": len(findings.rows),
+        "n_corruptions": len(findings.names),
         **{
             method: {
                 **robustness.as_nested(kept, **options),
                 **({"vs_zero_shot": versus[method]} if method in versus else {}),
             }
-            for method, kept in found.robustness.items()
+            for method, kept in findings.robustness.items()
         },
         "naming": {
             item.name: {
@@ -175,26 +175,26 @@ def as_metrics(found: Findings) -> dict[str, Any]:
                 **NamedDifference(item.name, item.corrupted, item.p_holm).as_metrics(),
                 "clean_difference": item.clean.difference,
             }
-            for item in found.naming
+            for item in findings.naming
         },
     }
 
 
-def verdicts(found: Findings, active: str) -> list[str]:
+def verdicts(findings: Findings, active: str) -> list[str]:
     """What zero-shot keeps, every method against it, and what naming a corruption does for the active set."""
-    kept = found.robustness[REFERENCE]
+    kept = findings.robustness[REFERENCE]
     means = kept.accuracy.mean(axis=1)
     worst, best = int(means.argmin()), int(means.argmax())
     sentences = [
         f"Zero-shot is right on {share_text(kept.mean)} % of the corrupted images and on "
         f"{percent(kept.clean.value)} % of the clean ones: it loses {share_text(kept.drop)} % of its "
-        f"accuracy, most under {naming.spoken(found.names[worst])} (to {percent(means[worst])} %) "
-        f"and least under {naming.spoken(found.names[best])} (to {percent(means[best])} %).",
+        f"accuracy, most under {naming.spoken(findings.names[worst])} (to {percent(means[worst])} %) "
+        f"and least under {naming.spoken(findings.names[best])} (to {percent(means[best])} %).",
     ]
-    for item in found.versus:
+    for item in findings.versus:
         said = statement(item.paired, item.p_holm, name_a=METHODS[REFERENCE], name_b=METHODS[item.name])
         sentences.append(f"In mean corruption accuracy {said}.")
-    return [*sentences, *naming.verdicts(found.naming, active)]
+    return [*sentences, *naming.verdicts(findings.naming, active)]
 
 
 def percent(share: float) -> str:
@@ -207,31 +207,31 @@ def share_text(share: Share) -> str:
     return f"{percent(share.value)} [{percent(share.low)}, {percent(share.high)}]"
 
 
-def write(folder: Path, found: Findings, images: ImageEmbeddings) -> None:
+def write(folder: Path, findings: Findings, images: ImageEmbeddings) -> None:
     """Write metrics.json, the CSV files of the plots, and every answer.
 
     predictions.h5 holds `<method>/<corruption>`, (S, N) int64 classes, with labels and ids of the N
     images. accuracy.csv has a row for each method, corruption and severity, zero_shot.csv the mean
     over severities by corruption.
     """
-    options: dict[str, Any] = {"names": found.names, "severities": found.severities}
-    plots.write_csv(folder / "accuracy.csv", robustness.accuracy_rows(found.answers, **options))
-    means = found.robustness[REFERENCE].accuracy.mean(axis=1).tolist()
-    by_name = zip(found.names, means, strict=True)
+    options: dict[str, Any] = {"names": findings.names, "severities": findings.severities}
+    plots.write_csv(folder / "accuracy.csv", robustness.accuracy_rows(findings.answers, **options))
+    means = findings.robustness[REFERENCE].accuracy.mean(axis=1).tolist()
+    by_name = zip(findings.names, means, strict=True)
     plots.write_csv(
         folder / "zero_shot.csv", [{"corruption": name, "accuracy": mean} for name, mean in by_name]
     )
     answers = {
         f"{method}/{name}": said
-        for method, by_corruption in found.predicted.items()
-        for name, said in zip(found.names, by_corruption, strict=True)
+        for method, by_corruption in findings.predicted.items()
+        for name, said in zip(findings.names, by_corruption, strict=True)
     }
     write_answers(
         folder / "predictions.h5",
         answers,
         images,
         kind="corruption predictions",
-        rows=found.rows,
-        attributes={"corruption_source": found.source},
+        rows=findings.rows,
+        attributes={"corruption_source": findings.source},
     )
-    write_json(folder / "metrics.json", rounded(as_metrics(found)))
+    write_json(folder / "metrics.json", rounded(as_metrics(findings)))

@@ -43,7 +43,7 @@ def expand(
                 where="params.yaml: corruptions.naming",
                 fix=suggestion(name, KNOWN),
             )
-    found = {}
+    sets = {}
     for name in names:
         if name in naming:
             values = {"template_mode": "shared", "templates": naming[name]}
@@ -55,8 +55,8 @@ def expand(
                 )
                 raise
             assert expanded is not None  # the set names no other dataset
-            found[name] = expanded
-    return found
+            sets[name] = expanded
+    return sets
 
 
 def searched(values: Mapping[str, object], *, class_names: list[str], dataset: str) -> PromptSet:
@@ -69,10 +69,10 @@ def searched(values: Mapping[str, object], *, class_names: list[str], dataset: s
 
 def origins(naming: Mapping[str, PromptSet], best: PromptSet) -> dict[str, str]:
     """Every sentence to embed, with where it is from."""
-    found = dict.fromkeys(best.sentences, "data/ranking.json")
+    sources = dict.fromkeys(best.sentences, "data/ranking.json")
     for name, prompts in naming.items():
-        found |= dict.fromkeys(prompts.sentences, f"params.yaml: corruptions.naming.{name}")
-    return found
+        sources |= dict.fromkeys(prompts.sentences, f"params.yaml: corruptions.naming.{name}")
+    return sources
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,10 @@ class Right:
 
 def against_active(active: Mapping[str, Right], naming: Mapping[str, tuple[int, Right]]) -> list[Naming]:
     """Compare every naming set, given with its number of sentences, with the active set."""
-    found = {name: paired(active[name].corrupted, right.corrupted) for name, (_, right) in naming.items()}
-    corrected = holm([item.p_value for item in found.values()])
+    versus = {name: paired(active[name].corrupted, right.corrupted) for name, (_, right) in naming.items()}
+    corrected = holm([item.p_value for item in versus.values()])
     return [
-        Naming(name, sentences, found[name], p, paired_once(active[name].clean, right.clean))
+        Naming(name, sentences, versus[name], p, paired_once(active[name].clean, right.clean))
         for (name, (sentences, right)), p in zip(naming.items(), corrected, strict=True)
     ]
 
@@ -117,11 +117,11 @@ def spoken(name: str) -> str:
     return name.replace("_", " ")
 
 
-def verdicts(found: Sequence[Naming], active: str) -> list[str]:
+def verdicts(comparisons: Sequence[Naming], active: str) -> list[str]:
     """Under which corruptions the naming set is better than the active one, worse, or neither."""
-    better = [item for item in found if item.p_holm < LEVEL and item.corrupted.difference > 0]
-    worse = [item for item in found if item.p_holm < LEVEL and item.corrupted.difference < 0]
-    neither = [item for item in found if item.p_holm >= LEVEL]
+    better = [item for item in comparisons if item.p_holm < LEVEL and item.corrupted.difference > 0]
+    worse = [item for item in comparisons if item.p_holm < LEVEL and item.corrupted.difference < 0]
+    neither = [item for item in comparisons if item.p_holm >= LEVEL]
     sentences = []
     for items, said in (
         (better, f"Prompts that name the corruption are better than {active} under"),

@@ -28,39 +28,39 @@ COMMANDS = [
 _SMALL = 64  # pixels up to which an example is enlarged without smoothing
 
 
-def render(found: Findings, images: ImageEmbeddings, *, active: str) -> str:
+def render(findings: Findings, images: ImageEmbeddings, *, active: str) -> str:
     """The page as HTML.
 
     Args:
-        found: of every classifier.
+        findings: of every classifier.
         images: the uncorrupted embeddings, for the provenance.
         active: the active prompt set.
     """
     return study.render(
         title="Robustness to corruption",
-        question=_question(found),
-        verdicts=verdicts(found, active),
+        question=_question(findings),
+        verdicts=verdicts(findings, active),
         sections=[
-            _methods(found),
-            _severities(found),
-            _naming(found.naming, active),
-            _examples(found),
+            _methods(findings),
+            _severities(findings),
+            _naming(findings.naming, active),
+            _examples(findings),
         ],
-        attributes={**found.attributes, "max_per_class": images.attributes["max_per_class"]},
+        attributes={**findings.attributes, "max_per_class": images.attributes["max_per_class"]},
         commands=COMMANDS,
     )
 
 
-def _question(found: Findings) -> str:
-    kinds = f"{len(found.names)} corruptions at severities {', '.join(map(str, found.severities))}"
-    images = f"{len(found.rows):,} test images under {kinds}"
-    if found.source == GENERATED:
+def _question(findings: Findings) -> str:
+    kinds = f"{len(findings.names)} corruptions at severities {', '.join(map(str, findings.severities))}"
+    images = f"{len(findings.rows):,} test images under {kinds}"
+    if findings.source == GENERATED:
         source = (
             "The images are generated with Pillow, NumPy and SciPy, at strengths of our own: "
             "they are not CIFAR-10-C, and no number here can be set beside one published for it."
         )
     else:
-        source = f"The images are those of {found.source}."
+        source = f"The images are those of {findings.source}."
     return f"What is left of each method, trained or written for clean images, on {images}? {source}"
 
 
@@ -68,9 +68,9 @@ def _shaded(values: Sequence[float]) -> list[tuple[str, str]]:
     return [(f"{value:.3f}", f"{100 * value:.0f}") for value in values]
 
 
-def _methods(found: Findings) -> Section:
-    kept = found.robustness
-    versus = {item.name: item for item in found.versus}
+def _methods(findings: Findings) -> Section:
+    kept = findings.robustness
+    versus = {item.name: item for item in findings.versus}
     rows = []
     for method, item in kept.items():
         against = versus.get(method)
@@ -87,7 +87,7 @@ def _methods(found: Findings) -> Section:
     heat = [
         _shaded([item.clean.value, *item.accuracy.mean(axis=1), item.mean.value]) for item in kept.values()
     ]
-    names = [CLEAN, *map(spoken, found.names), "mean"]
+    names = [CLEAN, *map(spoken, findings.names), "mean"]
     return Section(
         "methods",
         "Methods",
@@ -120,13 +120,13 @@ def _methods(found: Findings) -> Section:
     )
 
 
-def _severities(found: Findings) -> Section:
-    reference = found.robustness[REFERENCE]
+def _severities(findings: Findings) -> Section:
+    reference = findings.robustness[REFERENCE]
     series = {}
-    for method, kept in found.robustness.items():
+    for method, kept in findings.robustness.items():
         shares = [kept.clean, *kept.by_severity]
         parts = ([getattr(share, part) for share in shares] for part in ("value", "low", "high"))
-        series[METHODS[method]] = charts.Line([0, *found.severities], *parts)
+        series[METHODS[method]] = charts.Line([0, *findings.severities], *parts)
     heat = [_shaded([reference.clean.value, *row]) for row in reference.accuracy]
     return Section(
         "severities",
@@ -134,8 +134,8 @@ def _severities(found: Findings) -> Section:
         matrices=[
             Matrix(
                 "Zero-shot by corruption and severity",
-                [spoken(name) for name in found.names],
-                [CLEAN, *map(str, found.severities)],
+                [spoken(name) for name in findings.names],
+                [CLEAN, *map(str, findings.severities)],
                 heat,
                 "Per cent right; the more shade, the better.",
             )
@@ -149,7 +149,7 @@ def _severities(found: Findings) -> Section:
                     description="Lines: mean accuracy over corruptions by severity, for every method",
                     x_label="severity (0: clean)",
                     y_label="accuracy",
-                    x_ticks={step: str(step) for step in (0, *found.severities)},
+                    x_ticks={step: str(step) for step in (0, *findings.severities)},
                 ),
                 "95 % intervals, resampled by image.",
             )
@@ -157,13 +157,13 @@ def _severities(found: Findings) -> Section:
     )
 
 
-def _naming(found: Sequence[Naming], active: str) -> Section:
+def _naming(comparisons: Sequence[Naming], active: str) -> Section:
     """Table and chart of every naming set against the active one."""
     title = "Prompts that name the corruption"
-    if not found:
+    if not comparisons:
         return Section("naming", title, ["None of the corruptions is named by a prompt."])
     rows = []
-    for item in found:
+    for item in comparisons:
         rows.append(
             [
                 spoken(item.name),
@@ -184,7 +184,7 @@ def _naming(found: Sequence[Naming], active: str) -> Section:
         "understood the corruption.",
     )
     chart = charts.differences(
-        {spoken(item.name): item.corrupted for item in found},
+        {spoken(item.name): item.corrupted for item in comparisons},
         name="naming",
         description=f"Points that naming the corruption gains over {active}, with 95 % intervals",
         x_label=f"points over {charts.shortened(active, 20)}",
@@ -197,17 +197,17 @@ def _naming(found: Sequence[Naming], active: str) -> Section:
     return Section("naming", title, [question], tables=[table], charts=charted)
 
 
-def _examples(found: Findings) -> Section:
-    shown = sorted({len(found.severities) // 2, len(found.severities) - 1})
+def _examples(findings: Findings) -> Section:
+    shown = sorted({len(findings.severities) // 2, len(findings.severities) - 1})
     cards = []
-    for name, examples in found.examples.items():
+    for name, examples in findings.examples.items():
         n = len(examples)
         pictures = Pictures(PreparedSplit(examples, np.zeros(n, dtype=np.int64), [name] * n), Path())
         for step in shown:
-            severity = f"severity {found.severities[step]}"
+            severity = f"severity {findings.severities[step]}"
             alt = f"a test image under {spoken(name)}, {severity}"
             cards.append(Card(pictures.data_uri(step), alt, spoken(name), [severity]))
-    small = max(next(iter(found.examples.values())).shape[1:3]) <= _SMALL
+    small = max(next(iter(findings.examples.values())).shape[1:3]) <= _SMALL
     return Section(
         "examples",
         "What the corruptions look like",

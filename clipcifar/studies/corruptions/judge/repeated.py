@@ -52,8 +52,8 @@ def sign_flip_exact(differences: NDArray[np.int64]) -> float:
     """
     sizes, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
     largest = int(sizes @ counts)
-    found = abs(int(differences.sum()))
-    if not found:
+    observed = abs(int(differences.sum()))
+    if not observed:
         return 1.0
     length = 1 << (2 * largest + 1).bit_length()  # more than there are sums, and quick to transform
     angles = 2 * np.pi * np.arange(length // 2 + 1) / length
@@ -61,7 +61,7 @@ def sign_flip_exact(differences: NDArray[np.int64]) -> float:
     for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
         transform *= np.cos(size * angles) ** count
     chances = np.fft.irfft(transform, n=length)  # of every sum from 0 to `largest`, then the negative
-    return float(np.clip(2 * chances[found : largest + 1].sum(), _SMALLEST, 1))
+    return float(np.clip(2 * chances[observed : largest + 1].sum(), _SMALLEST, 1))
 
 
 def paired(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_], *, seed: int = 0) -> Paired:

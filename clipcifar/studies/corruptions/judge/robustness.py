@@ -79,8 +79,8 @@ def robustness(answers: Answers, *, seed: int = 0) -> Robustness:
         drop=Share(float(_drop(np.array(clean), np.array(mean))), *interval(_drop(draws[:, 0], draws[:, 1]))),
         accuracy=answers.corrupted.mean(axis=2),
         by_severity=[
-            Share(float(found.mean()), *interval(bootstrap_means(found[:, None], seed=seed)[:, 0]))
-            for found in answers.corrupted.mean(axis=0)
+            Share(float(right.mean()), *interval(bootstrap_means(right[:, None], seed=seed)[:, 0]))
+            for right in answers.corrupted.mean(axis=0)
         ],
     )
 
@@ -97,19 +97,19 @@ def against(reference: Answers, others: Mapping[str, Answers]) -> list[NamedDiff
 
 
 def as_nested(
-    found: Robustness, *, names: Sequence[str], severities: Sequence[int]
+    kept: Robustness, *, names: Sequence[str], severities: Sequence[int]
 ) -> dict[str, float | dict[str, Any]]:
     """The metrics of one classifier, the same keys for every one."""
     return {
-        CLEAN: found.clean.value,
-        "mean": found.mean.value,
-        "mean_ci95": {"low": found.mean.low, "high": found.mean.high},
-        "relative_drop": found.drop.value,
-        "relative_drop_ci95": {"low": found.drop.low, "high": found.drop.high},
+        CLEAN: kept.clean.value,
+        "mean": kept.mean.value,
+        "mean_ci95": {"low": kept.mean.low, "high": kept.mean.high},
+        "relative_drop": kept.drop.value,
+        "relative_drop_ci95": {"low": kept.drop.low, "high": kept.drop.high},
         "severity": {
-            str(severity): share.value for severity, share in zip(severities, found.by_severity, strict=True)
+            str(severity): share.value for severity, share in zip(severities, kept.by_severity, strict=True)
         },
-        "corruption": dict(zip(names, found.accuracy.mean(axis=1).tolist(), strict=True)),
+        "corruption": dict(zip(names, kept.accuracy.mean(axis=1).tolist(), strict=True)),
     }
 
 
@@ -118,9 +118,9 @@ def accuracy_rows(
 ) -> list[dict[str, Any]]:
     """One CSV row for each classifier, corruption and severity; clean images are severity 0."""
     rows = []
-    for method, found in answers.items():
-        cells = [(CLEAN, 0, found.clean)]
-        for name, by_severity in zip(names, found.corrupted, strict=True):
+    for method, of_method in answers.items():
+        cells = [(CLEAN, 0, of_method.clean)]
+        for name, by_severity in zip(names, of_method.corrupted, strict=True):
             cells += [(name, *cell) for cell in zip(severities, by_severity, strict=True)]
         for name, severity, correct in cells:
             n, n_correct = len(correct), int(correct.sum())

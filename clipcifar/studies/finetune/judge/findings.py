@@ -62,9 +62,9 @@ def measure(tuned: FinetuneScores, frozen: Predictions, images: ImageEmbeddings)
     return Findings(scores, before, temperature, comparison)
 
 
-def as_metrics(found: Findings, tuned: FinetuneScores) -> dict[str, Any]:
+def as_metrics(findings: Findings, tuned: FinetuneScores) -> dict[str, Any]:
     """What the study adds to the metrics that every method has."""
-    overall, attributes = found.comparison.overall, tuned.attributes
+    overall, attributes = findings.comparison.overall, tuned.attributes
     return {
         "selected": {"epoch": attributes["epoch"]},
         "epochs": attributes["epochs"],
@@ -75,9 +75,9 @@ def as_metrics(found: Findings, tuned: FinetuneScores) -> dict[str, Any]:
     }
 
 
-def verdicts(found: Findings, tuned: FinetuneScores) -> list[str]:
+def verdicts(findings: Findings, tuned: FinetuneScores) -> list[str]:
     """Whether the fine-tuned tower is better than the frozen probe, and what is to be kept in mind."""
-    sentence = verdict(found.comparison, name_a=FROZEN, name_b=TUNED)
+    sentence = verdict(findings.comparison, name_a=FROZEN, name_b=TUNED)
     epoch, epochs = int(tuned.attributes["epoch"]), int(tuned.attributes["epochs"])
     chosen = f"Val chose epoch {epoch} of the {epochs} that were trained."
     if epoch == 0:
@@ -93,17 +93,17 @@ def verdicts(found: Findings, tuned: FinetuneScores) -> list[str]:
     ]
 
 
-def write(folder: Path, found: Findings, tuned: FinetuneScores, images: ImageEmbeddings) -> dict[str, Any]:
+def write(folder: Path, findings: Findings, tuned: FinetuneScores, images: ImageEmbeddings) -> dict[str, Any]:
     """Write metrics.json, predictions.h5 and the plots that every method has; the metrics as written."""
     return results.write(
         "finetune",
-        found.scores,
+        findings.scores,
         images,
-        temperature=found.temperature,
+        temperature=findings.temperature,
         predictions_path=folder / "predictions.h5",
         metrics_path=folder / "metrics.json",
         plots_folder=folder,
-        extra_metrics=as_metrics(found, tuned),
+        extra_metrics=as_metrics(findings, tuned),
         extra_attributes={"params": tuned.attributes["params"]},
     )
 

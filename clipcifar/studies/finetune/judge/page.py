@@ -40,7 +40,7 @@ _SHOWN = {
 
 
 def render(
-    found: Findings,
+    findings: Findings,
     tuned: FinetuneScores,
     metrics: Mapping[str, Any],
     frozen_metrics: Mapping[str, Any],
@@ -58,11 +58,11 @@ def render(
     return study.render(
         title="Fine-tuning the image tower",
         question=_QUESTION,
-        verdicts=verdicts(found, tuned),
+        verdicts=verdicts(findings, tuned),
         sections=[
             _numbers(metrics, frozen_metrics),
             _training(curve, int(tuned.attributes["epoch"])),
-            _classes(found),
+            _classes(findings),
             _what_was_trained(tuned, layers),
             _recipe(tuned),
         ],
@@ -73,16 +73,16 @@ def render(
 
 def _numbers(metrics: Mapping[str, Any], frozen: Mapping[str, Any]) -> Section:
     rows = []
-    for name, found in ((FROZEN, frozen), (TUNED, metrics)):
-        interval = found["accuracy_ci95"]
+    for name, summary in ((FROZEN, frozen), (TUNED, metrics)):
+        interval = summary["accuracy_ci95"]
         rows.append(
             [
                 name,
-                f"{found['accuracy']:.4f}",
+                f"{summary['accuracy']:.4f}",
                 f"{interval['low']:.4f}–{interval['high']:.4f}",
-                f"{found['balanced_accuracy']:.4f}",
-                f"{found['ece']:.4f}",
-                f"{found['nll']:.4f}",
+                f"{summary['balanced_accuracy']:.4f}",
+                f"{summary['ece']:.4f}",
+                f"{summary['nll']:.4f}",
             ]
         )
     header = ["tower", "top-1", "95 % interval", "balanced", "ECE", "NLL"]
@@ -134,7 +134,7 @@ def _training(curve: Sequence[Mapping[str, str]], chosen: int) -> Section:
     )
 
 
-def _classes(found: Findings) -> Section:
+def _classes(findings: Findings) -> Section:
     rows = [
         [
             item.name,
@@ -145,11 +145,11 @@ def _classes(found: Findings) -> Section:
             interval(item.paired, 1),
             p_text(item.p_holm),
         ]
-        for item in found.comparison.per_class
+        for item in findings.comparison.per_class
     ]
     header = ["class", "images", "frozen", "fine-tuned", "points", "95 % interval", "p, Holm"]
     note = "Paired on the same images; p by McNemar's exact test, corrected over the classes."
-    flows = [[flow.label, flow.from_a, flow.to_b, str(flow.n)] for flow in found.comparison.flows]
+    flows = [[flow.label, flow.from_a, flow.to_b, str(flow.n)] for flow in findings.comparison.flows]
     tables = [Table("Accuracy within each class", header, rows, note=note)]
     if flows:
         caption = "The most frequent changes of mind"

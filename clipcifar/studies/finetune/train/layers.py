@@ -43,13 +43,13 @@ def layers(visual: nn.Module) -> list[Layer]:
     is one block.
     """
     blocks = _block_prefixes(visual)
-    found: list[dict[str, nn.Parameter]] = [{} for _ in range(len(blocks) + 2)]
+    by_position: list[dict[str, nn.Parameter]] = [{} for _ in range(len(blocks) + 2)]
     for name, parameter in visual.named_parameters():
         if parameter.requires_grad:  # not where open_clip has a fixed one
-            found[_position(name, blocks)][name] = parameter
+            by_position[_position(name, blocks)][name] = parameter
     names = ["input", *(f"block {i}" for i in range(1, len(blocks) + 1)), "output"]
-    last = len(found) - 1
-    listed = [Layer(names[i], last - i, parameters) for i, parameters in enumerate(found)]
+    last = len(by_position) - 1
+    listed = [Layer(names[i], last - i, parameters) for i, parameters in enumerate(by_position)]
     return [layer for layer in listed if layer.parameters]
 
 

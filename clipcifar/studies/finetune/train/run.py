@@ -40,19 +40,19 @@ START_TOLERANCE = 0.02  # of val images whose class may change with device and p
 
 
 def check_start(
-    found: NDArray[np.float32], expected: NDArray[np.float32], *, tolerance: float = START_TOLERANCE
+    computed: NDArray[np.float32], expected: NDArray[np.float32], *, tolerance: float = START_TOLERANCE
 ) -> None:
     """Raise DataError where the tower and head as they begin are not the frozen probe.
 
     Args:
-        found, expected: (n, C) logits of the val images, by the tower and from the stored embeddings.
+        computed, expected: (n, C) logits of the val images, by the tower and from the stored embeddings.
         tolerance: the share of images that may change class; one image may in any case.
     """
-    changed = int((found.argmax(axis=1) != expected.argmax(axis=1)).sum())
-    if changed > max(1, tolerance * len(found)):
+    changed = int((computed.argmax(axis=1) != expected.argmax(axis=1)).sum())
+    if changed > max(1, tolerance * len(computed)):
         raise DataError(
-            f"before any training, {changed} of {len(found)} val images are classified otherwise than by the "
-            "MLP probe: the tower does not give the embeddings that it was trained on",
+            f"before any training, {changed} of {len(computed)} val images are classified otherwise than by "
+            "the MLP probe: the tower does not give the embeddings that it was trained on",
             fix="run `dvc repro mlp_probe`",
         )
 
@@ -121,8 +121,8 @@ def run_training(
         "device": device.type,
         "epoch": chosen.epoch,
         "epochs": len(curve) - 1,
-        "n_trained": sum(one.numel() for one in model.parameters() if one.requires_grad),
-        "n_parameters": sum(one.numel() for one in model.parameters()),
+        "n_trained": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+        "n_parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
     val_ids = [images.train.ids[row] for row in rows.val]
     FinetuneScores(val, val_ids, test, images.test.ids, attributes).write(folder / "scores.h5")
@@ -138,7 +138,7 @@ def layer_rows(layers: list[Layer], head: MLPProbe, *, params: FinetuneParams) -
     return [
         {
             "layer": name,
-            "parameters": sum(one.numel() for one in members),
+            "parameters": sum(parameter.numel() for parameter in members),
             "share_of_rate": params.layer_decay**depth,
         }
         for name, depth, members in [*counted, ("head", 0, list(head.parameters()))]
@@ -150,9 +150,9 @@ def _write_weights(
 ) -> None:
     """The trained part of the tower under open_clip's names, and the head as the MLP probe's is kept."""
     trained = {
-        f"visual.{name}": one.detach().cpu().contiguous()
+        f"visual.{name}": parameter.detach().cpu().contiguous()
         for layer in layers
-        for name, one in layer.parameters.items()
+        for name, parameter in layer.parameters.items()
     }
     write_atomically(folder / "tower.safetensors", safetensors.torch.save(trained))
     heads.write(folder / "head.h5", "finetune", arrays_of(head.state_dict()), attributes)

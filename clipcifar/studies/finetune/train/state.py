@@ -35,14 +35,16 @@ class TrainingState:
         checkpoints: Checkpoints,
         start: Epoch,
     ) -> None:
-        self._trained = {name: one for name, one in model.named_parameters() if one.requires_grad}
+        self._trained = {
+            name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
+        }
         self._optimiser, self._scaler, self._checkpoints = optimiser, scaler, checkpoints
         self.curve = [start]
-        found = checkpoints.read()
-        self._best_is_kept = found is not None
-        self._best = self._copied() if found is None else found["best"]
-        if found is not None:
-            self._restore(found)
+        parts = checkpoints.read()
+        self._best_is_kept = parts is not None
+        self._best = self._copied() if parts is None else parts["best"]
+        if parts is not None:
+            self._restore(parts)
 
     def finish(self, epoch: Epoch) -> None:
         """Note a finished epoch and keep all of it."""
@@ -54,7 +56,9 @@ class TrainingState:
         parts: Parts = {"progress": progress, "parameters": dict(self._trained)}
         for part, key in _MOMENTS.items():
             held = self._optimiser.state
-            parts[part] = {name: held[one][key] for name, one in self._trained.items() if one in held}
+            parts[part] = {
+                name: held[parameter][key] for name, parameter in self._trained.items() if parameter in held
+            }
         if not self._best_is_kept:
             parts["best"] = self._best
         self._checkpoints.write(epoch.epoch, parts)
@@ -65,7 +69,7 @@ class TrainingState:
         self._load(self._best)
 
     def _copied(self) -> dict[str, torch.Tensor]:
-        return {name: one.detach().cpu().clone() for name, one in self._trained.items()}
+        return {name: parameter.detach().cpu().clone() for name, parameter in self._trained.items()}
 
     @torch.no_grad()
     def _load(self, parameters: Mapping[str, torch.Tensor]) -> None:
@@ -78,17 +82,17 @@ class TrainingState:
             parameter.copy_(parameters[name])
 
     @torch.no_grad()
-    def _restore(self, found: Parts) -> None:
-        self._load(found["parameters"])
-        self.curve = [Epoch(i, *point) for i, point in enumerate(found["progress"]["curve"].tolist())]
-        for name in found["means"]:
+    def _restore(self, parts: Parts) -> None:
+        self._load(parts["parameters"])
+        self.curve = [Epoch(i, *point) for i, point in enumerate(parts["progress"]["curve"].tolist())]
+        for name in parts["means"]:
             parameter = self._trained[name]
-            kept = {key: found[part][name].to(parameter.device) for part, key in _MOMENTS.items()}
+            kept = {key: parts[part][name].to(parameter.device) for part, key in _MOMENTS.items()}
             for key in ("exp_avg", "exp_avg_sq"):  # in the parameter's layout: the fused step counts bytes
                 kept[key] = torch.empty_like(parameter).copy_(kept[key])
             self._optimiser.state[parameter] = kept
         if self._scaler.is_enabled():
-            scale, tracker = found["progress"]["scale"].tolist()
+            scale, tracker = parts["progress"]["scale"].tolist()
             state = {**self._scaler.state_dict(), "scale": scale, "_growth_tracker": int(tracker)}
             self._scaler.load_state_dict(state)
 
