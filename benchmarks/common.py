@@ -58,16 +58,16 @@ def call(*words: str, script: str = "sides.py", peers: bool = False) -> dict[str
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         sys.exit(f"{' '.join(words)} failed:\n{done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    printed: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return printed
 
 
 def alternated(calls: list[Callable[[], dict[str, Any]]], *, rounds: int) -> list[dict[str, Any]]:
     """Processes that alternate: for each, the median of every number it printed."""
-    found = [[one() for one in calls] for _ in range(rounds)]
+    printed = [[process() for process in calls] for _ in range(rounds)]
     return [
         {key: statistics.median(run[key] for run in column) for key in column[0]}
-        for column in zip(*found, strict=True)
+        for column in zip(*printed, strict=True)
     ]
 
 

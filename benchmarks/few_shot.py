@@ -47,8 +47,8 @@ def write_inputs() -> None:
         sentences=CLASSES,
         attributes=ATTRIBUTES,
     )
-    found = splits.stratified_split(train.labels, train.ids, class_names=CLASSES, val_fraction=0.1, seed=0)
-    splits.write_splits(FOLDER / "splits.h5", train.ids, found, attributes={"dataset_digest": "made"})
+    split = splits.stratified_split(train.labels, train.ids, class_names=CLASSES, val_fraction=0.1, seed=0)
+    splits.write_splits(FOLDER / "splits.h5", train.ids, split, attributes={"dataset_digest": "made"})
 
 
 def stage() -> dict[str, Any]:
@@ -66,8 +66,8 @@ def stage() -> dict[str, Any]:
 
 def main() -> None:
     write_inputs()
-    found: list[dict[str, Any]] = []
-    seconds = timed(lambda: found.append(call("stage", script="few_shot.py")))
+    printed: list[dict[str, Any]] = []
+    seconds = timed(lambda: printed.append(call("stage", script="few_shot.py")))
     row(
         "few-shot study on 45,000 train images",
         seconds,
@@ -75,9 +75,9 @@ def main() -> None:
         unit="s",
         target="≤ 120 s",
         reached=bool(seconds <= 120),
-        note=f"512 dimensions, 5,000 val and 10,000 test images; {found[0]['draws']} draws of five methods "
+        note=f"512 dimensions, 5,000 val and 10,000 test images; {printed[0]['draws']} draws of five methods "
         "with the settings of params.yaml, their scores and the page; one run in a fresh process, its "
-        f"imports included; peak {found[0]['peak_mb']:.0f} MB",
+        f"imports included; peak {printed[0]['peak_mb']:.0f} MB",
     )
 
 

@@ -209,9 +209,9 @@ def folder_rows() -> None:
 
 def cosine_of_first(left: str, right: str) -> float:
     """The smallest cosine between those rows that both sides have."""
-    one, other = np.load(PAIRS / left), np.load(PAIRS / right)
-    n = min(len(one), len(other))
-    return float((one[:n] * other[:n]).sum(axis=1).min())
+    left_rows, right_rows = np.load(PAIRS / left), np.load(PAIRS / right)
+    n = min(len(left_rows), len(right_rows))
+    return float((left_rows[:n] * right_rows[:n]).sum(axis=1).min())
 
 
 def probes() -> None:

@@ -120,16 +120,16 @@ PARTS = {
 def main() -> None:
     if len(sys.argv) == 3:
         with tempfile.TemporaryDirectory(dir=WORK) as folder:
-            found = PARTS[sys.argv[1]](int(sys.argv[2]), Path(folder))
-        print(json.dumps({**found, "peak_mb": peak_mb()}))
+            timings = PARTS[sys.argv[1]](int(sys.argv[2]), Path(folder))
+        print(json.dumps({**timings, "peak_mb": peak_mb()}))
         return
     for part in PARTS:
         for n in SIZES:
             if n > LARGEST.get(part, n):
                 continue
-            found = call(part, str(n), script="scaling.py")
-            memory = found.pop("peak_mb")
-            for name, seconds in found.items():
+            timings = call(part, str(n), script="scaling.py")
+            memory = timings.pop("peak_mb")
+            for name, seconds in timings.items():
                 row(
                     f"{name}, {n:,} rows",
                     seconds,

@@ -54,11 +54,11 @@ def text_ours(n: str) -> dict[str, float]:
     tower, texts = backbone(), sentences(int(n))
     list(tower.encode_sentences(texts[:16]))
     start = time.perf_counter()
-    found = np.zeros((len(texts), 512), np.float32)
+    text_embeddings = np.zeros((len(texts), 512), np.float32)
     for rows, embeddings in tower.encode_sentences(texts):
-        found[rows] = embeddings
+        text_embeddings[rows] = embeddings
     seconds = time.perf_counter() - start
-    np.save(PAIRS / "text_ours.npy", found)
+    np.save(PAIRS / "text_ours.npy", text_embeddings)
     return {"seconds": seconds, "rate": len(texts) / seconds}
 
 
@@ -110,14 +110,14 @@ def loop_theirs(n: str, folder: str = "") -> dict[str, float]:
     else:
         dataset = made_dataset(int(n), transform)
     loader = DataLoader(dataset, batch_size=64, num_workers=2)
-    found = []
+    batches = []
     with torch.inference_mode():
         model.encode_image(torch.zeros(64, 3, 224, 224))
         start = time.perf_counter()
         for images, _ in loader:
-            found.append(torch.nn.functional.normalize(model.encode_image(images), dim=-1))
+            batches.append(torch.nn.functional.normalize(model.encode_image(images), dim=-1))
         seconds = time.perf_counter() - start
-    np.save(PAIRS / f"images_theirs{'_folder' if folder else ''}.npy", torch.cat(found).numpy())
+    np.save(PAIRS / f"images_theirs{'_folder' if folder else ''}.npy", torch.cat(batches).numpy())
     return {"seconds": seconds, "rate": int(n) / seconds}
 
 
@@ -163,10 +163,10 @@ def loop_ours(n: str, folder: str = "") -> dict[str, float]:
     tower.encode_images(torch.zeros((64, 3, 32, 32), dtype=torch.uint8))
     start = time.perf_counter()
     with shards.locked():
-        found = extract(source, tower.encode_images, ids=ids, batch_size=256, shards=shards)
+        embeddings = extract(source, tower.encode_images, ids=ids, batch_size=256, shards=shards)
         shards.remove()
     seconds = time.perf_counter() - start
-    np.save(PAIRS / f"images_ours{'_folder' if folder else ''}.npy", found)
+    np.save(PAIRS / f"images_ours{'_folder' if folder else ''}.npy", embeddings)
     prepared, alone_count = torch.randn(256, 3, 224, 224), 512
     with torch.inference_mode(), kernels.fast_linear(torch.device("cpu")):
         tower._model.encode_image(prepared)

@@ -41,9 +41,9 @@ def scratch(repository: Path, settings: Mapping[str, Any]) -> Found:
 
 def _stopped(root: Path, what: str) -> Found:
     """The folders of a part that hold unfinished work, less those that a process is working in."""
-    found = {folder: _content(folder) for folder in sorted(root.glob("*/"))}
+    contents = {folder: _content(folder) for folder in sorted(root.glob("*/"))}
     idle = {}
-    for folder, content in found.items():
+    for folder, content in contents.items():
         if process := run_lock.holder(folder):
             yield f"process {process} is at work in {folder}, {_megabytes(content)} so far; leave it"
         elif content:

@@ -72,7 +72,7 @@ def examine(folder: Path) -> Iterator[tuple[str, str | ClipcifarError]]:
     An error that two checks run into is told once. Without a project, or a readable params.yaml, there
     is no more to check than the environment.
     """
-    yield from (("environment", found) for found in _packages())
+    yield from (("environment", finding) for finding in _packages())
     try:
         repository = find_root(folder)
     except ConfigError as error:
@@ -86,10 +86,10 @@ def examine(folder: Path) -> Iterator[tuple[str, str | ClipcifarError]]:
         yield "params.yaml", error
         return
     for name, check in _CHECKS.items():
-        for found in _guarded(check, repository, settings):
-            if isinstance(found, str) or str(found) not in told:
-                yield name, found
-            told.add(str(found))
+        for finding in _guarded(check, repository, settings):
+            if isinstance(finding, str) or str(finding) not in told:
+                yield name, finding
+            told.add(str(finding))
 
 
 def _guarded(check: Check, repository: Path, settings: Mapping[str, Any]) -> Found:

@@ -50,16 +50,16 @@ def dataset(repository: Path, settings: Mapping[str, Any]) -> Found:
     if not (repository / DATASET).is_file():
         yield _not_made(DATASET)
         return
-    found = read_dataset(repository / DATASET)
-    if digest_of(found.train, found.test, found.class_names) != found.digest:
+    prepared = read_dataset(repository / DATASET)
+    if digest_of(prepared.train, prepared.test, prepared.class_names) != prepared.digest:
         raise DataError("the content is not what its digest says", where=str(DATASET), fix=_again(DATASET))
-    if not found.train.in_memory:
-        yield from _photographs(repository / photograph_folder(asked, RAW), found)
-    yield f"{found.name}, {len(found.train.ids):,} train and {len(found.test.ids):,} test images"
+    if not prepared.train.in_memory:
+        yield from _photographs(repository / photograph_folder(asked, RAW), prepared)
+    yield f"{prepared.name}, {len(prepared.train.ids):,} train and {len(prepared.test.ids):,} test images"
 
 
-def _photographs(root: Path, found: Prepared) -> Found:
-    listed = found.train + found.test
+def _photographs(root: Path, prepared: Prepared) -> Found:
+    listed = prepared.train + prepared.test
     wrong = []
     with progress(total=len(listed.ids), unit="images", what="checking images") as bar:
         for name, digest in zip(listed.ids, listed.digests, strict=True):

@@ -102,10 +102,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in adjusted]
 
 
-def corrected(found: Sequence[tuple[str, Paired]]) -> list[NamedDifference]:
+def corrected(comparisons: Sequence[tuple[str, Paired]]) -> list[NamedDifference]:
     """Several comparisons by name, their p values corrected over all of them by `holm`."""
-    p_values = holm([item.p_value for _, item in found])
-    return [NamedDifference(name, item, p) for (name, item), p in zip(found, p_values, strict=True)]
+    p_values = holm([item.p_value for _, item in comparisons])
+    return [NamedDifference(name, item, p) for (name, item), p in zip(comparisons, p_values, strict=True)]
 
 
 def paired(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_], *, seed: int = 0) -> Paired:
@@ -151,9 +151,9 @@ def from_counts(n: int, *, n_correct_a: int, only_a: int, only_b: int, seed: int
     )
 
 
-def as_metrics(found: Paired) -> dict[str, float]:
+def as_metrics(delta: Paired) -> dict[str, float]:
     """The difference and its interval under the keys of the metrics files."""
-    return {"difference": found.difference, "low": found.low, "high": found.high}
+    return {"difference": delta.difference, "low": delta.low, "high": delta.high}
 
 
 def compare(

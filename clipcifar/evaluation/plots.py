@@ -70,6 +70,6 @@ def write_reliability(
     """
     rows = []
     for kind, logits in (("raw", scores), ("after temperature", scores / np.float32(temperature))):
-        for found in calibration.reliability(logits, labels):
-            rows.append({"calibration": kind, **asdict(found)})
+        for confidence_bin in calibration.reliability(logits, labels):
+            rows.append({"calibration": kind, **asdict(confidence_bin)})
     write_csv(path, rows)

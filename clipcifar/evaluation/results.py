@@ -46,14 +46,14 @@ def write(
     """
     scores = scores.astype(np.float32)  # as stored, so that the metrics recompute from the file
     labels, class_names = images.test.labels, class_names_of(images.attributes)
-    found = metrics.summarise(scores, labels, class_names=class_names)
-    found["calibrated"] = metrics.calibrated(scores, labels, temperature=temperature)
+    summary = metrics.summarise(scores, labels, class_names=class_names)
+    summary["calibrated"] = metrics.calibrated(scores, labels, temperature=temperature)
     hierarchy = hierarchy_of(str(images.attributes["dataset"]), class_names)
     if hierarchy is not None:
-        found["coarse"] = coarse_metrics(scores.argmax(axis=1), labels, hierarchy)
-    found["max_per_class"] = int(images.attributes["max_per_class"])
-    per_class = found.pop("per_class")
-    written = metrics.rounded({**found, **(extra_metrics or {}), "per_class": per_class})
+        summary["coarse"] = coarse_metrics(scores.argmax(axis=1), labels, hierarchy)
+    summary["max_per_class"] = int(images.attributes["max_per_class"])
+    per_class = summary.pop("per_class")
+    written = metrics.rounded({**summary, **(extra_metrics or {}), "per_class": per_class})
     attributes = {"method": method, "temperature": temperature, **(extra_attributes or {})}
     write_answers(predictions_path, {"scores": scores}, images, kind="predictions", attributes=attributes)
     rows = metrics.class_rows(scores, labels, class_names=class_names)

@@ -25,17 +25,17 @@ def verdict(comparison: Comparison, *, name_a: str, name_b: str, p_value: float 
     return f"{head}; {_listed(worse, 'worse')}; {_listed(better, 'better')}."
 
 
-def statement(found: Paired, p_value: float, *, name_a: str, name_b: str) -> str:
+def statement(paired: Paired, p_value: float, *, name_a: str, name_b: str) -> str:
     """Whether B is better than A, by how much and how sure, without a full stop.
 
     Args:
-        found: B minus A.
-        p_value: of `found`, or corrected where it is one of several.
+        paired: B minus A.
+        p_value: of `paired`, or corrected where it is one of several.
     """
-    corrected = " after Holm's correction" if p_value != found.p_value else ""
-    said = f"{with_interval(found, unit=' points')}, {p_said(p_value)}{corrected}"
+    corrected = " after Holm's correction" if p_value != paired.p_value else ""
+    said = f"{with_interval(paired, unit=' points')}, {p_said(p_value)}{corrected}"
     if p_value < LEVEL:
-        return f"{name_b} is {'better' if found.difference > 0 else 'worse'} than {name_a}: {said}"
+        return f"{name_b} is {'better' if paired.difference > 0 else 'worse'} than {name_a}: {said}"
     return f"no difference shown between {name_b} and {name_a}: {said}"
 
 

@@ -21,15 +21,15 @@ def points(share: float, digits: int = 1) -> str:
     return f"{100 * share:+.{digits}f}"
 
 
-def with_interval(found: Difference, digits: int = 1, *, unit: str = "") -> str:
+def with_interval(delta: Difference, digits: int = 1, *, unit: str = "") -> str:
     """The same with its interval: "+1.2 [+0.3, +2.1]"; `unit` (" points") follows the number."""
-    low, high = points(found.low, digits), points(found.high, digits)
-    return f"{points(found.difference, digits)}{unit} [{low}, {high}]"
+    low, high = points(delta.low, digits), points(delta.high, digits)
+    return f"{points(delta.difference, digits)}{unit} [{low}, {high}]"
 
 
-def interval(found: Difference, digits: int = 2) -> str:
+def interval(delta: Difference, digits: int = 2) -> str:
     """The interval alone, for a column of its own: "+0.30 to +2.10"."""
-    return f"{points(found.low, digits)} to {points(found.high, digits)}"
+    return f"{points(delta.low, digits)} to {points(delta.high, digits)}"
 
 
 def p_text(value: float) -> str:

@@ -30,17 +30,17 @@ def trained(folder: Path, images: ImageEmbeddings) -> dict[str, Classifier]:
     Raises:
         DataError: a head is missing, damaged, or was trained on other embeddings than `images`.
     """
-    found: dict[str, Classifier] = {}
+    classifiers: dict[str, Classifier] = {}
     for method, build in _BUILDERS.items():
         path = folder / f"{method}.h5"
         arrays, attributes = heads.read_for(path, images, method=method)
         try:
-            found[method] = build(arrays, attributes, images)
+            classifiers[method] = build(arrays, attributes, images)
         except (KeyError, RuntimeError, ValueError, IndexError) as error:  # torch raises RuntimeError
             raise DataError(
                 f"not a head of {method}: {error}", where=str(path), fix="run `dvc repro`"
             ) from error
-    return found
+    return classifiers
 
 
 def _linear_probe(arrays: _Arrays, _: Mapping[str, Attribute], images: ImageEmbeddings) -> Classifier:

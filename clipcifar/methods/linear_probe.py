@@ -47,8 +47,8 @@ class LinearProbe:
     intercepts: NDArray[np.float32]
 
     @classmethod
-    def of(cls, found: Solution) -> LinearProbe:
-        return cls(found.coefficients.astype(np.float32), found.intercepts.astype(np.float32))
+    def of(cls, solution: Solution) -> LinearProbe:
+        return cls(solution.coefficients.astype(np.float32), solution.intercepts.astype(np.float32))
 
     @classmethod
     def rebuilt(cls, arrays: Mapping[str, NDArray[np.float32]]) -> LinearProbe:
@@ -105,8 +105,8 @@ def fit(
         DataError: there is one class only, or a class does not occur.
     """
     check_classes(labels, class_names=class_names, split="train")
-    found = Problem(embeddings, labels, num_classes=len(class_names)).fit(c, max_iter=max_iter)
-    return LinearProbe.of(found), found.converged
+    solution = Problem(embeddings, labels, num_classes=len(class_names)).fit(c, max_iter=max_iter)
+    return LinearProbe.of(solution), solution.converged
 
 
 def not_converged(count: int, max_iter: int) -> list[str]:
@@ -153,10 +153,10 @@ def validation_curve(
     check_classes(labels, class_names=class_names, split="train")
     problem = Problem(embeddings, labels, num_classes=len(class_names))
     points: list[GridPoint] = []
-    found: Solution | None = None
+    solution: Solution | None = None
     for c in sorted(params.c_grid):
-        found = problem.fit(c, max_iter=params.max_iter, start=found)
-        probe = LinearProbe.of(found)
+        solution = problem.fit(c, max_iter=params.max_iter, start=solution)
+        probe = LinearProbe.of(solution)
         val_scores = probe.scores(val_embeddings)
         points.append(
             GridPoint(
@@ -164,7 +164,7 @@ def validation_curve(
                 accuracy(probe.scores(embeddings), labels),
                 accuracy(val_scores, val_labels),
                 fit_temperature(val_scores, val_labels),
-                found.converged,
+                solution.converged,
             )
         )
         on_fit()

@@ -117,14 +117,14 @@ class Problem:
             loss, gradient = self._loss(scaled.reshape(scale.shape) / scale, penalty)
             return loss, (gradient / scale).ravel()
 
-        found = minimize(
+        result = minimize(
             objective,
             (point * scale).ravel(),
             jac=True,
             method="L-BFGS-B",
             options={"maxiter": max_iter, "gtol": _AIM, "ftol": 0, "maxcor": _MEMORY},
         )
-        return found.x.reshape(scale.shape) / scale, found.jac.reshape(scale.shape) * scale, int(found.nit)
+        return result.x.reshape(scale.shape) / scale, result.jac.reshape(scale.shape) * scale, int(result.nit)
 
     def _probabilities(self, point: NDArray[np.float64]) -> tuple[NDArray[Any], float]:
         """(K, N) class probabilities and the mean cross-entropy in nats."""

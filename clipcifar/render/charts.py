@@ -84,12 +84,12 @@ def _svg(figure: Figure, *, name: str, description: str) -> Markup:
 
 def _in_the_pages_colours(tag: re.Match[str]) -> str:
     """A tag with variables for stand-in colours, and without the ids that are the same in every chart."""
-    coloured = _STYLE_COLOUR.sub(lambda found: f"{found[1]}: var(--{_VARIABLES[found[2]]})", tag[0])
+    coloured = _STYLE_COLOUR.sub(lambda match: f"{match[1]}: var(--{_VARIABLES[match[2]]})", tag[0])
     return coloured.replace("<g id=", "<g data-part=")
 
 
 def intervals(
-    found: Mapping[str, tuple[float, float, float]],
+    estimates: Mapping[str, tuple[float, float, float]],
     *,
     name: str,
     description: str,
@@ -97,31 +97,31 @@ def intervals(
     zero: bool,
 ) -> Markup:
     """Values with the bounds of their intervals, from top to bottom; with `zero`, a line at no difference."""
-    values, lows, highs = zip(*found.values(), strict=True)
+    values, lows, highs = zip(*estimates.values(), strict=True)
     with matplotlib.rc_context(_STYLE):
-        figure, axes = _figure(0.34 * len(found) + 0.75)
-        rows = range(len(found))
+        figure, axes = _figure(0.34 * len(estimates) + 0.75)
+        rows = range(len(estimates))
         axes.hlines(rows, lows, highs, color=ACCENT, linewidth=2)
         axes.scatter(values, rows, color=ACCENT, s=34, zorder=3)
         if zero:
             axes.axvline(0, color=MUTED, linewidth=1, linestyle="--")
-        axes.set_yticks(rows, [shortened(text, 26) for text in found])
-        axes.set_ylim(len(found) - 0.5, -0.5)
+        axes.set_yticks(rows, [shortened(text, 26) for text in estimates])
+        axes.set_ylim(len(estimates) - 0.5, -0.5)
         axes.set_xlabel(x_label)
         axes.grid(visible=False, axis="y")
         return _svg(figure, name=name, description=description)
 
 
-def differences(found: Mapping[str, Difference], **about: str) -> Markup:
+def differences(deltas: Mapping[str, Difference], **about: str) -> Markup:
     """Differences in points with their intervals, beside a line at none; `about` as for `intervals`."""
-    rows = {name: (100 * d.difference, 100 * d.low, 100 * d.high) for name, d in found.items()}
+    rows = {name: (100 * d.difference, 100 * d.low, 100 * d.high) for name, d in deltas.items()}
     return intervals(rows, zero=True, **about)
 
 
-def accuracies(found: Mapping[str, Mapping[str, Any]], **about: str) -> Markup:
+def accuracies(metrics_of: Mapping[str, Mapping[str, Any]], **about: str) -> Markup:
     """Accuracies with their intervals, of metrics by name; `about` as for `intervals`."""
-    bounds = {name: metrics["accuracy_ci95"] for name, metrics in found.items()}
-    rows = {name: (found[name]["accuracy"], ci["low"], ci["high"]) for name, ci in bounds.items()}
+    bounds = {name: metrics["accuracy_ci95"] for name, metrics in metrics_of.items()}
+    rows = {name: (metrics_of[name]["accuracy"], ci["low"], ci["high"]) for name, ci in bounds.items()}
     return intervals(rows, zero=False, **about)
 
 

@@ -14,8 +14,8 @@ _HERE = "clipcifar.render"
 
 def versions(attributes: Mapping[str, Attribute]) -> str:
     """The libraries that a file of ours was made with, for a page's provenance."""
-    found = {key.removeprefix("version_"): attributes[key] for key in attributes if "version_" in key}
-    return ", ".join(f"{name} {version}" for name, version in sorted(found.items()))
+    libraries = {key.removeprefix("version_"): attributes[key] for key in attributes if "version_" in key}
+    return ", ".join(f"{name} {version}" for name, version in sorted(libraries.items()))
 
 
 def render(template: str, *, package: str = _HERE, **fields: Any) -> str:

@@ -47,26 +47,26 @@ def seeds_text(metrics: Mapping[str, Any]) -> str:
     return f"{seeds['accuracy_mean']:.4f} ± {seeds['accuracy_std']:.4f} ({seeds['n']})" if seeds else ""
 
 
-def _images(found: Mapping[str, Any]) -> str:
+def _images(metrics: Mapping[str, Any]) -> str:
     """The number of test images, and the subset that was asked for, if one was."""
-    limit = found["max_per_class"]
-    return f"{found['n']} (at most {limit} per class)" if limit else str(found["n"])
+    limit = metrics["max_per_class"]
+    return f"{metrics['n']} (at most {limit} per class)" if limit else str(metrics["n"])
 
 
 def methods_table(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """One row per method: accuracy with its interval, seeds, mean over classes, calibration, test images."""
     rows = []
-    for method, found in metrics.items():
+    for method, entry in metrics.items():
         rows.append(
             [
                 METHODS[method],
-                f"{found['accuracy']:.4f}",
-                interval_text(found),
-                seeds_text(found),
-                f"{found['balanced_accuracy']:.4f}",
-                f"{found['ece']:.4f}",
-                f"{found['nll']:.4f}",
-                _images(found),
+                f"{entry['accuracy']:.4f}",
+                interval_text(entry),
+                seeds_text(entry),
+                f"{entry['balanced_accuracy']:.4f}",
+                f"{entry['ece']:.4f}",
+                f"{entry['nll']:.4f}",
+                _images(entry),
             ]
         )
     header = ["method", "top-1", "95 % interval", "mean ± sd (seeds)", "balanced", "ECE", "NLL", "images"]
@@ -91,7 +91,7 @@ def per_class_table(
         [
             shown(name),
             *([str(images[name])] if images else []),
-            *(f"{found['per_class'][name]:.4f}" for found in metrics.values()),
+            *(f"{entry['per_class'][name]:.4f}" for entry in metrics.values()),
         ]
         for name in names
     ]
@@ -106,12 +106,12 @@ def prompt_sets_table(prompt_sets: Mapping[str, Mapping[str, Any]], active: str)
     rows = [
         [
             escape(name) + (" (active)" if name == active else ""),
-            str(found["n_sentences"]),
-            f"{found['train']['accuracy']:.4f}",
-            f"{found['test']['accuracy']:.4f}",
-            interval_text(found["test"]),
+            str(entry["n_sentences"]),
+            f"{entry['train']['accuracy']:.4f}",
+            f"{entry['test']['accuracy']:.4f}",
+            interval_text(entry["test"]),
         ]
-        for name, found in ranked
+        for name, entry in ranked
     ]
     return markdown_table(
         ["prompt set", "sentences", "train (choose by)", "test (report)", "95 % interval"], rows

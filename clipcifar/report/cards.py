@@ -20,7 +20,7 @@ def changes(facts: Facts, pictures: Pictures) -> list[dict[str, Any]]:
     """Every other prompt set against the active one, the largest number of changed images first."""
     names, labels, sets = facts.dataset.class_names, facts.sets.labels, facts.sets
     differences = sorted(facts.set_differences, key=lambda d: -(d.paired.only_a + d.paired.only_b))
-    found = []
+    set_changes = []
     for item in differences[:SETS_SHOWN]:
         won, lost = gallery.flips(
             sets.scores[facts.active], sets.scores[item.name], labels, limit=FLIPS_SHOWN
@@ -30,7 +30,7 @@ def changes(facts: Facts, pictures: Pictures) -> list[dict[str, Any]]:
         )
         said = verdict(comparison, name_a=facts.active, name_b=item.name, p_value=item.p_holm)
         num_won, num_lost = item.paired.only_b, item.paired.only_a
-        found.append(
+        set_changes.append(
             {
                 "name": item.name,
                 "title": f"{item.name} instead of {facts.active}: {num_won:,} won, {num_lost:,} lost",
@@ -41,7 +41,7 @@ def changes(facts: Facts, pictures: Pictures) -> list[dict[str, Any]]:
                 "num_lost": f"{num_lost:,}",
             }
         )
-    return found
+    return set_changes
 
 
 def _flip_card(facts: Facts, pictures: Pictures, flip: Flip, other: str) -> Card:
@@ -60,14 +60,14 @@ def _flip_card(facts: Facts, pictures: Pictures, flip: Flip, other: str) -> Card
 def hardest(facts: Facts, pictures: Pictures) -> list[tuple[str, Sequence[Card]]]:
     """By class: its name, and its hardest images."""
     names = facts.dataset.class_names
-    found = gallery.hardest(
+    hard_images = gallery.hardest(
         {method: predictions.scores for method, predictions in facts.predictions.items()},
         facts.sets.labels,
         per_class=HARD_SHOWN,
         num_classes=len(names),
     )
     return [
-        (names[label], [_hard_card(facts, pictures, hard) for hard in found[label]])
+        (names[label], [_hard_card(facts, pictures, hard) for hard in hard_images[label]])
         for label in facts.shown_classes()
     ]
 

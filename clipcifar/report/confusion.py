@@ -39,13 +39,13 @@ class Confusion:
 def confusions(facts: Facts) -> list[Confusion]:
     """The confusion matrix of every method."""
     names, labels = facts.dataset.class_names, facts.sets.labels
-    found = []
+    matrices = []
     for method, predictions in facts.predictions.items():
         pairs = labels * len(names) + predictions.predicted
         matrix = np.bincount(pairs, minlength=len(names) ** 2).reshape(len(names), len(names))
         shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
         title, shown = METHODS[method], len(names) <= NAMED
-        found.append(
+        matrices.append(
             Confusion(
                 title,
                 [charts.shortened(name, 14) for name in names],
@@ -54,7 +54,7 @@ def confusions(facts: Facts) -> list[Confusion]:
                 largest(shares, names),
             )
         )
-    return found
+    return matrices
 
 
 def cell(share: float, num_classes: int) -> tuple[str, str]:

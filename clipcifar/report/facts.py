@@ -17,7 +17,7 @@ from clipcifar.evaluation import compare
 from clipcifar.evaluation.compare import NamedDifference
 from clipcifar.evaluation.metrics import metric_keys
 from clipcifar.evaluation.names import METHODS
-from clipcifar.report import ranking as ranking_report
+from clipcifar.report.ranking import read as read_ranking
 from clipcifar.store.dataset import Prepared, read_dataset
 from clipcifar.store.model import ModelDescription
 from clipcifar.store.predictions import Predictions, SetPredictions, read_predictions, read_set_predictions
@@ -57,8 +57,8 @@ class Facts:
     @cached_property
     def trained_differences(self) -> list[NamedDifference]:
         """Every trained method against zero-shot, on test."""
-        said = {method: found.predicted for method, found in self.predictions.items()}
-        others = {method: found for method, found in said.items() if method not in ZERO_SHOT}
+        said = {method: predictions.predicted for method, predictions in self.predictions.items()}
+        others = {method: predicted for method, predicted in said.items() if method not in ZERO_SHOT}
         return compare.against(said["zero_shot"], others, self.sets.labels)
 
     def images_by_class(self) -> dict[str, int]:
@@ -96,7 +96,7 @@ def read(
         predictions={method: read_predictions(predictions / f"{method}.h5") for method in METHODS},
         set_metrics=files.read_json(metrics / "prompt_sets.json"),
         sets=read_set_predictions(predictions / "prompt_sets.h5"),
-        ranking=ranking_report.read(ranking),
+        ranking=read_ranking(ranking),
         model=ModelDescription.read(model),
         dataset=read_dataset(dataset),
     )
@@ -108,9 +108,9 @@ def read(
             fix="run `dvc repro`",
         )
     said: dict[str, Predictions | SetPredictions] = {**facts.predictions, "prompt_sets": facts.sets}
-    for name, found in said.items():
-        _check_origin(found.attributes, facts, name=name, path=predictions / f"{name}.h5")
-        if found.ids != facts.dataset.test.ids:
+    for name, answers in said.items():
+        _check_origin(answers.attributes, facts, name=name, path=predictions / f"{name}.h5")
+        if answers.ids != facts.dataset.test.ids:
             raise DataError(
                 f"the predictions of {name} are of other images than the dataset",
                 where=str(predictions / f"{name}.h5"),

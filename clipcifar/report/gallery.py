@@ -93,15 +93,15 @@ def hardest(
         num_classes: C.
     """
     every = np.arange(len(labels))
-    probability = np.mean([np.exp(log_softmax(found))[every, labels] for found in scores.values()], axis=0)
-    said = np.stack([found.argmax(axis=1) for found in scores.values()])
-    found: dict[int, list[Hard]] = {}
+    probability = np.mean([np.exp(log_softmax(logits))[every, labels] for logits in scores.values()], axis=0)
+    said = np.stack([logits.argmax(axis=1) for logits in scores.values()])
+    hard_images: dict[int, list[Hard]] = {}
     for label in range(num_classes):
         rows = np.flatnonzero(labels == label)
         ordered = rows[np.argsort(probability[rows], kind="stable")][:per_class].tolist()
         if ordered:
-            found[label] = [_hard(row, label, said[:, row], float(probability[row])) for row in ordered]
-    return found
+            hard_images[label] = [_hard(row, label, said[:, row], float(probability[row])) for row in ordered]
+    return hard_images
 
 
 def _hard(row: int, label: int, said: NDArray[np.int64], probability: float) -> Hard:

@@ -17,46 +17,46 @@ _MEMBERS_SHOWN = 12
 
 def read(path: Path) -> dict[str, Any]:
     """Read `data/ranking.json`; DataError when it is missing or not what the search wrote."""
-    found: dict[str, Any] = read_json(path)
+    ranking: dict[str, Any] = read_json(path)
     try:
-        if missing := sorted(set(_KEYS) - set(found)):
+        if missing := sorted(set(_KEYS) - set(ranking)):
             raise KeyError(", ".join(missing))
-        summary(found, top=len(found["candidates"]))  # whoever can tell it all has all
+        summary(ranking, top=len(ranking["candidates"]))  # whoever can tell it all has all
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             f"not a ranking of prompts: {error}", where=str(path), fix="run `dvc repro rank_prompts`"
         ) from error
-    return found
+    return ranking
 
 
-def gains_text(found: Mapping[str, Any]) -> str:
+def gains_text(ranking: Mapping[str, Any]) -> str:
     """What was gained on train and what is left of it on test."""
-    gain, n = {name: 100 * share for name, share in found["gain"].items()}, found["n"]
+    gain, n = {name: 100 * share for name, share in ranking["gain"].items()}, ranking["n"]
     on_test = f"{gain['test']:+.2f} on the {n['test']:,} test images"
-    train = f"Gain over {found['active']}: {gain['train']:+.2f} points on the {n['train']:,} train images"
-    if found["kind"] == "average":
+    train = f"Gain over {ranking['active']}: {gain['train']:+.2f} points on the {n['train']:,} train images"
+    if ranking["kind"] == "average":
         return f"{train}, which had no part in this choice, {on_test}."
     return f"{train} that chose it, {on_test}; optimism {gain['optimism']:+.2f}."
 
 
-def on_val_text(found: Mapping[str, Any]) -> str:
+def on_val_text(ranking: Mapping[str, Any]) -> str:
     """One sentence on what val weighed, the active set for comparison."""
-    on_val = found["val_accuracy"]
+    on_val = ranking["val_accuracy"]
     return (
         f"On val: the greedy ensemble {on_val['ensemble']:.4f}, the plain average {on_val['average']:.4f}, "
-        f"{found['active']} {on_val['active']:.4f}."
+        f"{ranking['active']} {on_val['active']:.4f}."
     )
 
 
-def chosen_templates(found: Mapping[str, Any]) -> list[str]:
+def chosen_templates(ranking: Mapping[str, Any]) -> list[str]:
     """The templates of the chosen set, or its sentences class by class."""
-    values = found["set"]
+    values = ranking["set"]
     if "templates" in values:
         return list(values["templates"])
     return [f"{name}: {' / '.join(own)}" for name, own in values["sentences"].items()]
 
 
-def template_cells(found: Mapping[str, Any], top: int) -> list[list[str]]:
+def template_cells(ranking: Mapping[str, Any], top: int) -> list[list[str]]:
     """The best single templates: text, sets, accuracy, points over the active set, corrected p."""
     return [
         [
@@ -66,32 +66,32 @@ def template_cells(found: Mapping[str, Any], top: int) -> list[list[str]]:
             points(row["difference"], 2),
             p_text(row["p_holm"]),
         ]
-        for row in found["candidates"][: max(top, 0)]
+        for row in ranking["candidates"][: max(top, 0)]
     ]
 
 
-def summary(found: Mapping[str, Any], *, top: int) -> list[str]:
+def summary(ranking: Mapping[str, Any], *, top: int) -> list[str]:
     """The best single templates, what was chosen, and what test says of it.
 
     Args:
-        found: `data/ranking.json`.
+        ranking: `data/ranking.json`.
         top: how many single templates to show.
     """
-    header = ["template", "sets", "train", f"points over {found['active']}", "p"]
-    members = chosen_templates(found)
+    header = ["template", "sets", "train", f"points over {ranking['active']}", "p"]
+    members = chosen_templates(ranking)
     more = [f"  … and {len(members) - _MEMBERS_SHOWN} more"] if len(members) > _MEMBERS_SHOWN else []
     return [
-        f"{len(found['candidates']):,} single templates on {found['n']['train']:,} train images:",
+        f"{len(ranking['candidates']):,} single templates on {ranking['n']['train']:,} train images:",
         "",
-        *markdown_table(header, template_cells(found, top), text_columns=2),
+        *markdown_table(header, template_cells(ranking, top), text_columns=2),
         "",
-        f"p: exact McNemar against {found['active']}, Holm-corrected over all of them.",
+        f"p: exact McNemar against {ranking['active']}, Holm-corrected over all of them.",
         "",
-        f"Chosen: {found['chosen']}",
+        f"Chosen: {ranking['chosen']}",
         *(f"  {member}" for member in members[:_MEMBERS_SHOWN]),
         *more,
         "",
-        on_val_text(found),
-        f"On test, asked once: {found['verdict']}",
-        gains_text(found),
+        on_val_text(ranking),
+        f"On test, asked once: {ranking['verdict']}",
+        gains_text(ranking),
     ]

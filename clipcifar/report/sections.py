@@ -22,20 +22,20 @@ TEMPLATES_SHOWN = 12
 def methods(facts: Facts) -> dict[str, Any]:
     """The table of all methods and the chart of their intervals."""
     rows = []
-    for method, found in facts.metrics.items():
+    for method, metrics in facts.metrics.items():
         rows.append(
             [
                 METHODS[method],
-                f"{found['accuracy']:.4f}",
-                interval_text(found),
-                seeds_text(found) or "–",
-                f"{found['balanced_accuracy']:.4f}",
-                f"{found['ece']:.3f} → {found['calibrated']['ece']:.3f}",
-                f"{found['nll']:.3f} → {found['calibrated']['nll']:.3f}",
+                f"{metrics['accuracy']:.4f}",
+                interval_text(metrics),
+                seeds_text(metrics) or "–",
+                f"{metrics['balanced_accuracy']:.4f}",
+                f"{metrics['ece']:.3f} → {metrics['calibrated']['ece']:.3f}",
+                f"{metrics['nll']:.3f} → {metrics['calibrated']['nll']:.3f}",
             ]
         )
     chart = charts.accuracies(
-        {METHODS[method]: found for method, found in facts.metrics.items()},
+        {METHODS[method]: metrics for method, metrics in facts.metrics.items()},
         name="methods",
         description="Top-1 accuracy of every method with its 95 % interval",
         x_label="top-1 accuracy on test",
@@ -49,15 +49,15 @@ def sets(facts: Facts) -> dict[str, Any]:
     differences = {item.name: item for item in facts.set_differences}
     ranked = sorted(facts.set_metrics.items(), key=lambda item: -item[1]["train"]["accuracy"])
     rows = []
-    for name, found in ranked:
+    for name, metrics in ranked:
         against = differences.get(name)
         rows.append(
             [
                 f"{name} (active)" if name == facts.active else name,
-                str(found["n_sentences"]),
-                f"{found['train']['accuracy']:.4f}",
-                f"{found['test']['accuracy']:.4f}",
-                interval_text(found["test"]),
+                str(metrics["n_sentences"]),
+                f"{metrics['train']['accuracy']:.4f}",
+                f"{metrics['test']['accuracy']:.4f}",
+                interval_text(metrics["test"]),
                 points(against.paired.difference, 2) if against else "–",
                 p_text(against.p_holm) if against else "–",
             ]
@@ -75,16 +75,16 @@ def sets(facts: Facts) -> dict[str, Any]:
 
 def ranking(facts: Facts) -> dict[str, Any]:
     """The best single templates, and what was made of them."""
-    found = facts.ranking
+    outcome = facts.ranking
     return {
-        "summary": f"Chosen on train and val: {found['chosen']}. On test, asked once: {found['verdict']}",
-        "on_val": on_val_text(found),
-        "gains": gains_text(found),
+        "summary": f"Chosen on train and val: {outcome['chosen']}. On test, asked once: {outcome['verdict']}",
+        "on_val": on_val_text(outcome),
+        "gains": gains_text(outcome),
         "header": ["template", "sets", "train", "points", "p"],
-        "rows": template_cells(found, TEMPLATES_SHOWN),
-        "num_candidates": f"{len(found['candidates']):,}",
-        "members": chosen_templates(found),
-        "chart": charts.ranking_bars(found["best"][:TEMPLATES_SHOWN], active=facts.active, name="ranking"),
+        "rows": template_cells(outcome, TEMPLATES_SHOWN),
+        "num_candidates": f"{len(outcome['candidates']):,}",
+        "members": chosen_templates(outcome),
+        "chart": charts.ranking_bars(outcome["best"][:TEMPLATES_SHOWN], active=facts.active, name="ranking"),
     }
 
 
@@ -92,8 +92,8 @@ def classes(facts: Facts) -> dict[str, Any]:
     """Accuracy within each class, by method."""
     shown, names, labels = facts.shown_classes(), facts.dataset.class_names, facts.sets.labels
     accuracies = {}
-    for method, found in facts.predictions.items():
-        said = found.predicted
+    for method, predictions in facts.predictions.items():
+        said = predictions.predicted
         accuracies[METHODS[method]] = [float((said[labels == label] == label).mean()) for label in shown]
     rows = [
         [
@@ -115,7 +115,7 @@ def classes(facts: Facts) -> dict[str, Any]:
 
 def reliabilities(facts: Facts) -> list[tuple[str, Markup, str]]:
     """By method: what a person calls it, its reliability diagram, and a caption."""
-    found = []
+    diagrams = []
     for method, predictions in facts.predictions.items():
         scores, temperature = predictions.scores, float(predictions.attributes["temperature"])
         raw, cooled = (
@@ -128,5 +128,5 @@ def reliabilities(facts: Facts) -> list[tuple[str, Markup, str]]:
             f"NLL {metrics['nll']:.3f} → {metrics['calibrated']['nll']:.3f}"
         )
         chart = charts.reliability(raw, cooled, name=f"reliability-{method}", method=title)
-        found.append((title, chart, caption))
-    return found
+        diagrams.append((title, chart, caption))
+    return diagrams

@@ -25,14 +25,17 @@ def section(facts: Facts) -> dict[str, Any] | None:
     if hierarchy is None:
         return None
     labels = hierarchy.superclass[facts.sets.labels]
-    said = {method: hierarchy.superclass[found.predicted] for method, found in facts.predictions.items()}
+    said = {
+        method: hierarchy.superclass[predictions.predicted]
+        for method, predictions in facts.predictions.items()
+    }
     rows = []
-    for method, found in facts.metrics.items():
-        coarse = found["coarse"]
+    for method, metrics in facts.metrics.items():
+        coarse = metrics["coarse"]
         rows.append(
             [
                 METHODS[method],
-                f"{found['accuracy']:.4f}",
+                f"{metrics['accuracy']:.4f}",
                 f"{coarse['accuracy']:.4f}",
                 interval_text(coarse),
                 f"{coarse['n_within']:,} of {coarse['n_errors']:,}",

@@ -49,7 +49,7 @@ def of_ranking(ranking: Mapping[str, Any]) -> str:
 def of_calibration(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     """How far the confidences of the methods can be believed, before and after their temperature."""
     parts = [
-        f"{METHODS[method]} {found['ece']:.3f} → {found['calibrated']['ece']:.3f}"
-        for method, found in metrics.items()
+        f"{METHODS[method]} {entry['ece']:.3f} → {entry['calibrated']['ece']:.3f}"
+        for method, entry in metrics.items()
     ]
     return f"Calibration error, raw → after a temperature fitted on val: {', '.join(parts)}."

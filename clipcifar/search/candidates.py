@@ -41,7 +41,7 @@ class Candidate:
 
 def collect(sets: Sequence[PromptSet], *, num_classes: int) -> list[Candidate]:
     """The candidates of all sets, each once however many sets hold it, in order of appearance."""
-    found: dict[tuple[tuple[str, ...], ...], Candidate] = {}
+    candidates: dict[tuple[tuple[str, ...], ...], Candidate] = {}
     for prompt_set in sets:
         sentences: list[list[list[str]]] = [[[] for _ in range(num_classes)] for _ in prompt_set.templates]
         for label, template, sentence in zip(
@@ -50,11 +50,11 @@ def collect(sets: Sequence[PromptSet], *, num_classes: int) -> list[Candidate]:
             sentences[template][label].append(sentence)
         for template_text, by_class in zip(prompt_set.templates, sentences, strict=True):
             key = tuple(tuple(normal_form(text) for text in own) for own in by_class)
-            if key in found:
-                found[key].sets.append(prompt_set.name)
+            if key in candidates:
+                candidates[key].sets.append(prompt_set.name)
             else:
-                found[key] = Candidate(template_text, [prompt_set.name], by_class)
-    return list(found.values())
+                candidates[key] = Candidate(template_text, [prompt_set.name], by_class)
+    return list(candidates.values())
 
 
 def sums(
@@ -74,7 +74,7 @@ def sums(
     Raises:
         DataError: a sentence was not embedded, or a class's sentences cancel out.
     """
-    found = []
+    summed = []
     for candidate in candidates:
         missing = [text for own in candidate.sentences for text in own if text not in embedding_of]
         if missing:
@@ -82,8 +82,8 @@ def sums(
         rows = [np.sum([embedding_of[text] for text in own], axis=0) for own in candidate.sentences]
         if not (np.linalg.norm(rows, axis=1) > 0).all():
             raise DataError(f"the sentences of {candidate.label!r} cancel out", fix="check the prompt set")
-        found.append(rows)
-    return np.array(found, dtype=np.float32)
+        summed.append(rows)
+    return np.array(summed, dtype=np.float32)
 
 
 def clashes(candidates: Sequence[Candidate]) -> dict[int, set[int]]:
@@ -96,22 +96,22 @@ def clashes(candidates: Sequence[Candidate]) -> dict[int, set[int]]:
         for own in candidate.sentences:
             for text in own:
                 holders.setdefault(normal_form(text), set()).add(i)
-    found: dict[int, set[int]] = {}
+    clashing: dict[int, set[int]] = {}
     for together in holders.values():
         for i in together if len(together) > 1 else ():
-            found.setdefault(i, set()).update(together - {i})
-    return found
+            clashing.setdefault(i, set()).update(together - {i})
+    return clashing
 
 
 def averageable(
     candidates: Sequence[Candidate], clashing: Mapping[int, set[int]], *, class_names: Sequence[str]
 ) -> list[int]:
     """The candidates that a plain average is made of: single templates, none clashing with one before."""
-    found: list[int] = []
+    averaged: list[int] = []
     for i, candidate in enumerate(candidates):
-        if candidate.is_plain(class_names) and not clashing.get(i, set()) & set(found):
-            found.append(i)
-    return found
+        if candidate.is_plain(class_names) and not clashing.get(i, set()) & set(averaged):
+            averaged.append(i)
+    return averaged
 
 
 def as_set(chosen: Sequence[Candidate], *, class_names: list[str], dataset: str) -> dict[str, Any]:

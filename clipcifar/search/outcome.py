@@ -53,9 +53,9 @@ def name_of(selection: Selection) -> str:
     return f"the ensemble of {num_members} templates" if num_members > 1 else "the best single template"
 
 
-def gain(found: Tally, row: int = 0) -> float:
+def gain(counts: Tally, row: int = 0) -> float:
     """The difference of one candidate from the reference, as a share of the images."""
-    return float(found.only_candidate[row] - found.only_reference[row]) / found.n
+    return float(counts.only_candidate[row] - counts.only_reference[row]) / counts.n
 
 
 def candidate_rows(candidates: Sequence[Candidate], selection: Selection) -> list[dict[str, Any]]:
@@ -65,14 +65,14 @@ def candidate_rows(candidates: Sequence[Candidate], selection: Selection) -> lis
         Rows of template, sets, accuracy, difference from the active set (both in 0..1, on train),
         and p_holm, exact McNemar corrected over all candidates.
     """
-    found = selection.singles
-    p_values = holm(mcnemar_exact_each(found.only_reference, found.only_candidate))
+    singles = selection.singles
+    p_values = holm(mcnemar_exact_each(singles.only_reference, singles.only_candidate))
     return [
         {
             "template": candidates[i].label,
             "sets": candidates[i].sets,
-            "accuracy": float(found.hits[i] / found.n),
-            "difference": gain(found, i),
+            "accuracy": float(singles.hits[i] / singles.n),
+            "difference": gain(singles, i),
             "p_holm": p_values[i],
         }
         for i in selection.order.tolist()
@@ -81,12 +81,12 @@ def candidate_rows(candidates: Sequence[Candidate], selection: Selection) -> lis
 
 def plot_rows(candidates: Sequence[Candidate], selection: Selection) -> list[dict[str, Any]]:
     """The best candidates with the interval of their difference from the active set, in points, on train."""
-    found, rows = selection.singles, []
+    singles, rows = selection.singles, []
     labels = [candidates[i].label for i in selection.order[:SHOWN].tolist()]
     for i in selection.order[:SHOWN].tolist():
-        only_a, only_b = int(found.only_reference[i]), int(found.only_candidate[i])
+        only_a, only_b = int(singles.only_reference[i]), int(singles.only_candidate[i])
         paired = from_counts(
-            found.n, n_correct_a=int(found.hits[i]) - only_b + only_a, only_a=only_a, only_b=only_b
+            singles.n, n_correct_a=int(singles.hits[i]) - only_b + only_a, only_a=only_a, only_b=only_b
         )
         label, held_by = candidates[i].label, candidates[i].sets[0]
         rows.append(

@@ -81,17 +81,17 @@ def read(predictions: Path, metrics: Path, texts: Path) -> Run:
         DataError: a file is missing or damaged, of another run, or its metrics are not those of its
             predictions.
     """
-    found = {name: read_predictions(predictions / f"{name}.h5") for name in TRAINED}
+    trained = {name: read_predictions(predictions / f"{name}.h5") for name in TRAINED}
     said = read_set_predictions(predictions / "prompt_sets.h5")
-    attributes = found["linear_probe"].attributes
+    attributes = trained["linear_probe"].attributes
     class_names = class_names_of(attributes)
-    for name, other in (*((n, f.attributes) for n, f in found.items()), ("prompt_sets", said.attributes)):
+    for name, other in (*((n, f.attributes) for n, f in trained.items()), ("prompt_sets", said.attributes)):
         if other["images_fingerprint"] != attributes["images_fingerprint"]:
             raise _not_one_run(predictions / f"{name}.h5", "it was computed from other embeddings")
     embedded = {path.stem: read_texts(path) for path in sorted(texts.glob("*.h5"))}
     if set(embedded) != set(said.scores):
         raise _not_one_run(texts, "its prompt sets are not those of data/predictions/prompt_sets.h5")
-    fingerprint = found["projection"].attributes.get("texts_fingerprint")
+    fingerprint = trained["projection"].attributes.get("texts_fingerprint")
     projected = [name for name, text in embedded.items() if text.attributes["fingerprint"] == fingerprint]
     if not projected:
         raise _not_one_run(predictions / "projection.h5", "its prompt set is not among the embedded ones")
@@ -103,7 +103,7 @@ def read(predictions: Path, metrics: Path, texts: Path) -> Run:
         class_names=class_names,
         methods={
             name: tally(item.predicted, item.labels, num_classes=len(class_names))
-            for name, item in found.items()
+            for name, item in trained.items()
         },
         sets={
             name: tally(predicted, said.labels, num_classes=len(class_names))

@@ -162,8 +162,8 @@ def of(dataset: str, model: str, pretrained: str, max_per_class: int) -> list[Re
         max_per_class: the subset that was asked for, 0 for all images.
     """
     label = f"{dataset} with {model} {pretrained}".rstrip()
-    found = REFERENCES.get((dataset, model, pretrained))
-    if found is None:
+    references = REFERENCES.get((dataset, model, pretrained))
+    if references is None:
         known = "; ".join(" ".join(key).rstrip() for key in REFERENCES)
         raise ConfigError(
             f"no number is published here for {label}",
@@ -176,4 +176,4 @@ def of(dataset: str, model: str, pretrained: str, max_per_class: int) -> list[Re
             where="params.yaml: dataset.max_per_class",
             fix="set it to null and run `dvc repro`",
         )
-    return found
+    return references

@@ -8,22 +8,22 @@ from clipcifar.verify import mismatch
 from clipcifar.verify.verification import CLOSE, Check, Skipped, Verification
 
 
-def lines(found: Verification, *, num_classes: int) -> list[str]:
+def lines(verification: Verification, *, num_classes: int) -> list[str]:
     """The whole answer.
 
     Args:
-        found: what was compared.
+        verification: what was compared.
         num_classes: C.
     """
-    totals = [check for check in found.checks if not check.class_name]
-    classes = [check for check in found.checks if check.class_name]
-    notes = [_skipped("not compared", item) for item in found.skipped]
-    notes += [_skipped("beyond this run", item) for item in found.beyond]
+    totals = [check for check in verification.checks if not check.class_name]
+    classes = [check for check in verification.checks if check.class_name]
+    notes = [_skipped("not compared", item) for item in verification.skipped]
+    notes += [_skipped("beyond this run", item) for item in verification.beyond]
     notes += [remark for check in totals if (remark := _remark(check))]
     causes = []
-    failed = [check for check in found.checks if not check.passed]
+    failed = [check for check in verification.checks if not check.passed]
     if failed:
-        fits, others = mismatch.causes(found.checks, num_classes=num_classes)
+        fits, others = mismatch.causes(verification.checks, num_classes=num_classes)
         causes = ["What a mismatch usually means; what fits this one comes first:"]
         causes += [f"  -> {cause}" for cause in fits] + [f"     {cause}" for cause in others]
     blocks = [
@@ -31,7 +31,7 @@ def lines(found: Verification, *, num_classes: int) -> list[str]:
         ["Within the classes:", "", *_table(classes)] if classes else [],
         notes,
         causes,
-        [f"{_count(found.checks)} compared, {len(failed)} failed. {_LEVELS}"],
+        [f"{_count(verification.checks)} compared, {len(failed)} failed. {_LEVELS}"],
     ]
     shown = [line for block in blocks if block for line in (*block, "")]  # one blank line between two blocks
     return shown[:-1]

@@ -25,9 +25,9 @@ class AdamW:
     ) -> None:
         self._parameters = list(parameters)
         self._learning_rate, self._weight_decay = learning_rate, weight_decay
-        self._means = [torch.zeros_like(one) for one in self._parameters]
-        self._squares = [torch.zeros_like(one) for one in self._parameters]
-        self._steps = [torch.zeros((), device=one.device) for one in self._parameters]
+        self._means = [torch.zeros_like(parameter) for parameter in self._parameters]
+        self._squares = [torch.zeros_like(parameter) for parameter in self._parameters]
+        self._steps = [torch.zeros((), device=parameter.device) for parameter in self._parameters]
 
     def zero_grad(self) -> None:
         """Forget the gradients."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from clipcifar.backbone import device as devices
+from clipcifar.backbone import device
 from clipcifar.core.files import Attribute
 from clipcifar.core.progress import progress
 from clipcifar.evaluation import plots, results
@@ -89,12 +89,12 @@ def train_and_report(
     Returns:
         The metrics as written.
     """
-    target = devices.choose(params.device, key=f"{method}.device")
+    target = device.choose(params.device, key=f"{method}.device")
     embeddings, labels = images.train.embeddings, images.train.labels
     train_data = Labelled.on(target, embeddings[rows.train], labels[rows.train])
     val_data = Labelled.on(target, embeddings[rows.val], labels[rows.val])
     with (
-        devices.out_of_memory_explained(f"{method}.batch_size"),
+        device.out_of_memory_explained(f"{method}.batch_size"),
         progress(total=len(params.seeds) * params.max_epochs, unit="epochs", what=method) as bar,
     ):
         runs = []
@@ -120,7 +120,7 @@ def train_and_report(
     head.load_state_dict(chosen.state)
     val_scores = scores(head, val_data.embeddings).cpu().numpy()
     temperature = fit_temperature(val_scores, labels[rows.val])
-    accuracies = [accuracy(found, images.test.labels) for found in test_scores.values()]
+    accuracies = [accuracy(logits, images.test.labels) for logits in test_scores.values()]
     origin = {**inherited(images.attributes), **attributes}
     heads.write(
         outputs.head,

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from clipcifar.backbone import device as devices
+from clipcifar.backbone.device import make_deterministic
 from clipcifar.backbone.params import DeviceName
 from clipcifar.core.errors import ConfigError
 from clipcifar.core.params import MAX_SEED, Range
@@ -139,7 +139,7 @@ def train(
         seed: of the initial weights, the dropout and the order of rows.
         on_epoch: called after each epoch.
     """
-    devices.make_deterministic(seed)
+    make_deterministic(seed)
     head = build()
     optimiser = AdamW(head.parameters(), learning_rate=params.learning_rate, weight_decay=params.weight_decay)
     order = torch.Generator().manual_seed(seed)
