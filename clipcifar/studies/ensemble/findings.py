@@ -31,7 +31,7 @@ class Judged:
     Attributes:
         scores: (N, C) float32 logits of the mix.
         curve: every coefficient that was tried, as rows of a CSV file.
-        found: its metrics, with `calibrated`.
+        metrics: its metrics, with `calibrated`.
         vs_zero_shot, vs_trained: the mix minus each end.
         p_zero_shot, p_trained: corrected.
     """
@@ -40,7 +40,7 @@ class Judged:
     choice: Choice
     scores: NDArray[np.float32]
     curve: list[dict[str, Any]]
-    found: dict[str, Any]
+    metrics: dict[str, Any]
     vs_zero_shot: Paired
     vs_trained: Paired
     p_zero_shot: float
@@ -91,7 +91,7 @@ def as_metrics(judged: list[Judged], *, n_not_converged: int) -> dict[str, Any]:
     for mix in judged:
         of_method = entries.setdefault(mix.pair.method, {"accuracy": mix.vs_trained.accuracy_a})
         of_method[mix.pair.how] = {
-            **mix.found,
+            **mix.metrics,
             "selected": {"coefficient": mix.choice.coefficient},
             "vs_zero_shot": {**compare.as_metrics(mix.vs_zero_shot), "p_holm": mix.p_zero_shot},
             "vs_trained": {**compare.as_metrics(mix.vs_trained), "p_holm": mix.p_trained},

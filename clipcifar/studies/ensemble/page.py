@@ -58,12 +58,12 @@ def _results(judged: list[Judged], active: str, n_val: int, n_test: int) -> Sect
         [
             mix.title,
             f"{mix.choice.coefficient:g}",
-            f"{mix.found['accuracy']:.4f}",
+            f"{mix.metrics['accuracy']:.4f}",
             with_interval(mix.vs_zero_shot),
             p_text(mix.p_zero_shot),
             with_interval(mix.vs_trained),
             p_text(mix.p_trained),
-            f"{mix.found['calibrated']['ece']:.3f}",
+            f"{mix.metrics['calibrated']['ece']:.3f}",
         ]
         for mix in judged
     ]
