@@ -31,11 +31,9 @@ class Command:
 def add_folder(parser: ArgumentParser, name: str, *, explanation: str) -> None:
     """Declare an argument that names a folder.
 
-    It is relative to where the user is, which is not where a command works, and a shell completes it.
+    It is relative to where the user is: use it outside `in_project`. A shell completes it.
     """
-    action = parser.add_argument(
-        name, type=lambda text: Path(text).absolute(), metavar="FOLDER", help=explanation
-    )
+    action = parser.add_argument(name, type=Path, metavar="FOLDER", help=explanation)
     # shtab looks here; its own constant would have to be imported at every start.
     action.complete = {"bash": "_shtab_compgen_dirs", "zsh": "_files -/", "tcsh": "d"}  # type: ignore[attr-defined]
 

@@ -58,5 +58,6 @@ def _holder_file(folder: Path) -> Path:
 
 def _noted(folder: Path) -> int | None:
     with suppress(OSError, ValueError):
-        return int(_holder_file(folder).read_text())
+        process = int(_holder_file(folder).read_text())
+        return process if process > 0 else None  # zero and less are groups of processes
     return None

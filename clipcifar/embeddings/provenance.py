@@ -15,7 +15,8 @@ from clipcifar.store.model import ModelDescription
 
 _PACKAGE = Path(__file__).parents[1]
 # The code and the libraries that turn pixels and sentences into numbers; read, not imported.
-_CODE = ("backbone", "datasets/decode.py")
+# The last two say which pixels are whose, and which row is which image's.
+_CODE = ("backbone", "datasets/decode.py", "embeddings/sources.py", "embeddings/extract.py")
 _LIBRARIES = ("torch", "torchvision", "open_clip_torch", "numpy", "pillow")
 
 

@@ -22,8 +22,8 @@ from clipcifar.core.files import cache_folder
 from clipcifar.core.progress import progress
 from clipcifar.embeddings import provenance
 from clipcifar.embeddings.memo import Memo
-from clipcifar.store.container import fingerprint_of
-from clipcifar.store.embeddings import check_embeddings, read_texts
+from clipcifar.store.container import fingerprint_in_file, fingerprint_of
+from clipcifar.store.embeddings import TEXTS_KIND, check_embeddings, read_texts
 from clipcifar.store.model import ModelDescription, check_weights
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 
 MEMO_FILE = "sentences.sqlite"
+_OF_A_SET = ("class_names", "prompt_set")  # what a file of text embeddings says besides
 KEPT_AT_ONCE = 1024  # new sentences; a run that is killed loses no more
 # Text batches have a fixed size, on which a sentence's bytes depend: there is none to lower.
 _TEXT_MEMORY = "free some memory and run again, what is embedded is kept; or set embed.device: cpu"
@@ -114,12 +115,13 @@ class SentenceEmbedder:
         known = self._memo.get(sentences)
         missing = set(sentences) - set(known)
         if missing:
-            shared = {key: value for key, value in self.attributes.items() if key != "class_names"}
             kept: dict[str, NDArray[np.float32]] = {}
             for path in self._kept().values():
                 with suppress(ClipcifarError):  # damaged or not readable: its sentences are embedded again
                     texts = read_texts(path)
-                    if all(texts.attributes.get(key) == value for key, value in shared.items()):
+                    own = {key: texts.attributes[key] for key in _OF_A_SET if key in texts.attributes}
+                    fingerprint = fingerprint_in_file({**self.attributes, **own}, kind=TEXTS_KIND)
+                    if texts.attributes["fingerprint"] == fingerprint:
                         kept.update(zip(texts.sentences, texts.embeddings, strict=True))
             kept = {sentence: row for sentence, row in kept.items() if sentence in missing}
             self._memo.put(kept)

@@ -24,22 +24,28 @@ def kept_objects(repository: Path, output: Path) -> dict[str, Path]:
         output: a file or folder that a stage makes, or a file in such a folder; relative to the root.
 
     Returns:
-        Of a file, itself; of a folder, its files. Nothing where no run is recorded, or DVC keeps nothing.
+        Of a file, itself; of a folder, its files. Nothing where no run is recorded, where DVC keeps
+        nothing, or cannot be asked.
     """
     recorded = lockfile.recorded_outputs(repository)
-    of = [path for path in (output, *output.parents) if path.as_posix() in recorded]
-    if not of:
+    made = next((path for path in (output, *output.parents) if path.as_posix() in recorded), None)
+    if made is None:
         return {}
-    digest, cache = recorded[of[0].as_posix()], dvc_project.cache_of(repository)
-    objects = {of[0].as_posix(): cache / digest[:2] / digest[2:]}
-    if digest.endswith(FOLDER):
-        try:
-            members = dvc_project.listing(objects.popitem()[1])
-        except DataError:
-            return {}
-        objects = {(of[0] / name).as_posix(): cache / md5[:2] / md5[2:] for name, md5 in members.items()}
-    wanted = (output.as_posix(), f"{output.as_posix()}/")
-    return {name: path for name, path in objects.items() if name == wanted[0] or name.startswith(wanted[1])}
+    digest = recorded[made.as_posix()]
+    try:
+        cache = dvc_project.cache_of(repository)
+        digests = {made: digest}
+        if digest.endswith(FOLDER):
+            members = dvc_project.listing(dvc_project.object_path(cache, digest))
+            digests = {made / name: md5 for name, md5 in members.items()}
+        objects = {path: dvc_project.object_path(cache, md5) for path, md5 in digests.items()}
+    except ClipcifarError:  # of no DVC that can be asked; what is wrong with it, it says itself
+        return {}
+    return {
+        path.as_posix(): kept
+        for path, kept in objects.items()
+        if output in (path, *path.parents) and kept.is_file()
+    }
 
 
 def check(repository: Path) -> Iterator[str | ClipcifarError]:

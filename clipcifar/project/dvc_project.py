@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -13,6 +14,7 @@ from clipcifar.core.errors import ClipcifarError, ConfigError, DataError, Enviro
 
 FOLDER = ".dir"  # how the digest of a folder ends: that of a listing of its files
 _DATABASE = b"SQLite format 3\0"
+_DIGEST = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,22 @@ class Project:
 
     def object(self, digest: str) -> Path:
         """Where the cache keeps the content of that digest."""
-        return self.cache / digest[:2] / digest[2:]
+        return object_path(self.cache, digest)
+
+
+def object_path(cache: Path, digest: str) -> Path:
+    """Where a cache keeps the content of a digest.
+
+    Raises:
+        DataError: it is none. dvc.lock and listings may be anybody's, and a path could begin anew in them.
+    """
+    if not _DIGEST.fullmatch(digest):
+        raise DataError(
+            f"not a digest of DVC's: {digest!r}",
+            where="dvc.lock, or a listing in DVC's cache",
+            fix="git checkout HEAD -- dvc.lock, or remove it and run `dvc repro`",
+        )
+    return cache / digest[:2] / digest[2:]
 
 
 def cache_of(repository: Path) -> Path:
@@ -70,9 +87,9 @@ def cache_of(repository: Path) -> Path:
     Raises:
         ConfigError: DVC cannot read its settings, or this is no repository of its.
     """
-    from dvc.repo import Repo
-
     try:
+        from dvc.repo import Repo
+
         with Repo(str(repository)) as repo:
             return Path(repo.cache.local.path)
     except Exception as error:  # as in `read`
@@ -201,6 +218,11 @@ def listing(path: Path) -> dict[str, str]:
     """
     try:
         members = json.loads(path.read_text(encoding="utf-8"))
-        return {str(member["relpath"]): str(member["md5"]) for member in members}
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        digests = {str(member["relpath"]): str(member["md5"]) for member in members}
+        if not all(_DIGEST.fullmatch(digest) for digest in digests.values()):
+            raise ValueError("a digest is none")
+        if any(PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts for name in digests):
+            raise ValueError("a file lies outside the folder")
+        return digests
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise DataError(f"not the listing of a folder: {error}", where=str(path)) from error

@@ -26,11 +26,11 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from clipcifar.core import files, run_lock
-from clipcifar.core.errors import ClipcifarError, ConfigError, DataError
+from clipcifar.core.errors import ClipcifarError, ConfigError, DataError, EnvironmentFault
 from clipcifar.core.params import suggestion
 
 HIDING = b"# Hidden from DVC until `clipcifar study` starts it.\n/dvc.yaml\n"
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # what asks a program to end
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # what asks a program to end
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ class Study:
 
     @property
     def is_hidden(self) -> bool:
-        return (self.folder / ".dvcignore").exists()
+        path = self.folder / ".dvcignore"
+        return path.is_file() and HIDING.splitlines()[-1] in path.read_bytes().splitlines()
 
     @property
     def is_recorded(self) -> bool:
@@ -77,16 +78,31 @@ class Study:
         return self.repository / ".dvc" / "tmp" / "studies" / self.name
 
     def show(self) -> None:
-        """Let DVC see the study."""
+        """Let DVC see the study; what a user has added to the hiding file stays."""
+        path = self.folder / ".dvcignore"
         with files.explained(self.folder):
-            (self.folder / ".dvcignore").unlink(missing_ok=True)
+            rest = path.read_bytes().replace(HIDING, b"") if path.exists() else b""
+            if rest.strip():
+                files.write_atomically(path, rest)
+            else:
+                path.unlink(missing_ok=True)
 
     def settle(self) -> None:
-        """Let DVC see the study exactly when a whole run is recorded."""
+        """Let DVC see the study exactly when a whole run is recorded; the caller holds its lock."""
         if self.is_recorded:
             self.show()
         elif not self.is_hidden:
-            files.write_atomically(self.folder / ".dvcignore", HIDING)
+            path = self.folder / ".dvcignore"
+            files.write_atomically(path, HIDING + (path.read_bytes() if path.exists() else b""))
+
+    def settle_unless_running(self) -> bool:
+        """The same where nobody runs it; whether that was so."""
+        try:
+            with run_lock.alone(self._scratch, doing=f"running the study {self.name}"):
+                self.settle()
+        except EnvironmentFault:
+            return False
+        return True
 
     def run(self) -> int:
         """`dvc repro` of its dvc.yaml, in the foreground; a first run that fails leaves the study hidden.
@@ -140,8 +156,7 @@ def overview_of_studies(repository: Path) -> list[str]:
         state = "run" if is_recorded else "not run"
         if runner is not None:
             state = f"running (process {runner})"
-        elif study.is_hidden == is_recorded:
-            study.settle()
+        elif study.is_hidden == is_recorded and study.settle_unless_running():
             article, now = ("a", "shown to") if is_recorded else ("no", "hidden from")
             notes.append(f"note: {article} whole run of {study.name} is recorded, so it is {now} DVC again")
         rows.append((study.name, state, study.question))
@@ -167,6 +182,12 @@ def check_studies(repository: Path) -> Iterator[str | ClipcifarError]:
                 "`dvc checkout` and `dvc commit` fail"
             )
             yield DataError(what, where=str(study.folder), fix="clipcifar study")
+        stages, recorded = _stages(study.folder / "dvc.yaml"), _stages(study.folder / "dvc.lock")
+        if study.is_hidden and stages & recorded and not study.is_recorded:
+            yield (
+                f"{study.name} has run in part, {len(stages & recorded)} of {len(stages)} stages: "
+                f"`clipcifar study {study.name}` goes on from there, while `dvc gc` would delete it"
+            )
     yield f"{sum(study.is_recorded for study in studies)} of {len(studies)} run"
 
 
@@ -218,7 +239,10 @@ class _Relay:
         """Run the command to its end; its exit code, or 128 and the number of the signal that ended it."""
         code = 0
         if not self._received:
-            self._process = subprocess.Popen(command, cwd=folder, process_group=0)  # noqa: S603  no shell
+            # Of the terminal it gets nothing: who reads from it in a group of its own is stopped.
+            self._process = subprocess.Popen(  # noqa: S603  no shell
+                command, cwd=folder, process_group=0, stdin=subprocess.DEVNULL
+            )
             for number in self._received:  # while it was being started
                 self._pass_on(number)
             code = self._process.wait()

@@ -67,6 +67,11 @@ def fingerprint_of(attributes: Mapping[str, Attribute]) -> str:
     return sha256_of({key: value for key, value in attributes.items() if key not in _DIGESTS})
 
 
+def fingerprint_in_file(attributes: Mapping[str, Attribute], *, kind: str) -> str:
+    """The fingerprint of a file of that kind whose content these attributes determine."""
+    return fingerprint_of({**attributes, "kind": kind, "schema": SCHEMA})
+
+
 def _content_digest(arrays: Mapping[str, NDArray[Any]], attributes: Mapping[str, Attribute]) -> str:
     described = {key: value for key, value in attributes.items() if key != "content_digest"}
     digest = hashlib.sha256(canonical_json(described).encode())
@@ -91,7 +96,7 @@ def write(
         attributes: scalars that determined the content.
     """
     described: dict[str, Attribute] = {**attributes, "kind": kind, "schema": SCHEMA}
-    described["fingerprint"] = fingerprint_of(described)
+    described["fingerprint"] = fingerprint_in_file(attributes, kind=kind)
     described["content_digest"] = _content_digest(arrays, described)
     with h5py.File("container", "w", driver="core", backing_store=False, track_order=False) as file:
         for name in sorted(arrays):

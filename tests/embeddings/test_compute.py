@@ -154,7 +154,11 @@ def test_what_determines_a_vector_decides(
     with monkeypatch.context() as patch:
         patch.setattr(compute.provenance, "source_sha256", lambda *_: "0" * 64)
         others.append(wanted(project, dataset, described))
-    assert [compute.find(other, project) for other in others] == [None] * 4
+    more = wanted(project, dataset, described)
+    others.append(replace(more, attributes={**more.attributes, "resolution": 448}))  # of a later version
+    fewer = {key: value for key, value in more.attributes.items() if key != "precision"}
+    others.append(replace(more, attributes=fewer))
+    assert [compute.find(other, project) for other in others] == [None] * 6
     assert compute.find(wanted(project, dataset, described), project) is not None
     assert compute.find(wanted(project, dataset, described, replace(EMBED, workers=3)), project) is not None
 

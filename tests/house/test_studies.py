@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import clipcifar.studies
+from clipcifar.project.studies import Study
 from tests.support.import_closure import ROOT
 
 STUDIES = sorted(path.parent for path in (ROOT / "clipcifar" / "studies").glob("*/__init__.py"))
@@ -45,6 +46,15 @@ def test_there_are_seven_and_the_docstring_names_what_they_offer() -> None:
     assert len(STUDIES) == 7
     promised = {word for line in (clipcifar.studies.__doc__ or "").splitlines() for word in line.split()[:2]}
     assert {*NAMES, *(name for names in NAMES.values() for name in names), "params.py"} <= promised
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
+def test_a_study_is_hidden_from_dvc_until_a_run_of_it_is_recorded(study: Path) -> None:
+    """Else `dvc pull` fails in every clone; git knows both files, so that neither is carried alone."""
+    pipeline = Study(ROOT, study.name)
+    assert pipeline.is_hidden != pipeline.is_recorded
+    assert (pipeline.folder / "dvc.lock").is_file()
+    assert pipeline.question
 
 
 def test_a_study_that_lacks_a_name_is_noticed(tmp_path: Path) -> None:

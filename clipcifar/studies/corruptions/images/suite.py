@@ -33,7 +33,7 @@ from clipcifar.studies.corruptions.images.sources import (
 from clipcifar.studies.corruptions.params import CorruptionParams
 from clipcifar.studies.corruptions.store import GENERATED, KIND, write_corrupted
 
-_HERE, _CODE = Path(__file__).parent, "generated.py"  # read, for its digest
+_HERE, _CODE = Path(__file__).parent, ("generated.py", "sources.py")  # read, for their digest
 _PUBLISHED_FOR = "cifar10"
 
 
@@ -97,7 +97,7 @@ def open_suite(
         originals = Originals(test, root, preprocess)
         common |= {
             "corruption_source": GENERATED,
-            "corruption_digest": source_sha256(_HERE, _CODE),
+            "corruption_digest": source_sha256(_HERE, *_CODE),
             "corruption_seed": asked.seed,
             "version_scipy": version("scipy"),
         }
