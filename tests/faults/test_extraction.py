@@ -82,7 +82,7 @@ def test_a_stage_killed_at_random_moments_ends_in_the_same_bytes_and_repeats_no_
             process = stage.start()
             shards = len(shard_rows(small)) + rng.randrange(4)
             while faults.is_running(process) and len(shard_rows(small)) < shards:
-                time.sleep(0.001)
+                time.sleep(0.005)
             time.sleep(rng.uniform(0, 0.1))  # a shard takes that long
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
