@@ -12,15 +12,10 @@ common. A dvc.lock without stages lies beside it from the beginning: git then kn
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -28,9 +23,9 @@ from ruamel.yaml.error import YAMLError
 from clipcifar.core import files, run_lock
 from clipcifar.core.errors import ClipcifarError, ConfigError, DataError, EnvironmentFault
 from clipcifar.core.params import suggestion
+from clipcifar.project.relay import Relay
 
 HIDING = b"# Hidden from DVC until `clipcifar study` starts it.\n/dvc.yaml\n"
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # what asks a program to end
 
 
 @dataclass(frozen=True)
@@ -113,7 +108,7 @@ class Study:
         Raises:
             EnvironmentFault: another process runs it.
         """
-        with run_lock.alone(self._scratch, doing=f"running the study {self.name}"), _Relay() as relay:
+        with run_lock.alone(self._scratch, doing=f"running the study {self.name}"), Relay() as relay:
             try:
                 self.show()
                 target = f"studies/{self.name}/dvc.yaml"
@@ -206,46 +201,3 @@ def _stages(path: Path) -> set[str]:
         return set(YAML(typ="safe").load(path.read_text(encoding="utf-8"))["stages"])
     except (OSError, ValueError, YAMLError, KeyError, TypeError):
         return set()
-
-
-class _Relay:
-    """While it is entered, signals that ask this process to end go to the command that it runs instead.
-
-    They go to all that the command has started, too, since DVC lets its stage run on when DVC alone is
-    told to end: hence a process group of its own. What is ignored already (`nohup`, `&`) stays ignored.
-    """
-
-    def __enter__(self) -> _Relay:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._received: list[int] = []
-        heeded = [number for number in _ENDING if signal.getsignal(number) != signal.SIG_IGN]
-        self._before = {number: signal.signal(number, self._receive) for number in heeded}
-        return self
-
-    def __exit__(self, *failed: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        self._received.append(number)
-        self._pass_on(number)
-
-    def _pass_on(self, number: int) -> None:
-        if self._process is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, number)
-
-    def run(self, command: list[str], *, folder: Path) -> int:
-        """Run the command to its end; its exit code, or 128 and the number of the signal that ended it."""
-        code = 0
-        if not self._received:
-            # Of the terminal it gets nothing: who reads from it in a group of its own is stopped.
-            self._process = subprocess.Popen(  # noqa: S603  no shell
-                command, cwd=folder, process_group=0, stdin=subprocess.DEVNULL
-            )
-            for number in self._received:  # while it was being started
-                self._pass_on(number)
-            code = self._process.wait()
-            self._process = None
-        ended_by = self._received[0] if self._received else max(0, -code)
-        return 128 + ended_by if ended_by else code

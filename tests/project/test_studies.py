@@ -14,6 +14,7 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
+from clipcifar.core import run_lock
 from clipcifar.core.errors import ClipcifarError, ConfigError, EnvironmentFault
 from clipcifar.project.studies import (
     HIDING,
@@ -149,12 +150,38 @@ def test_a_study_is_hidden_while_only_its_first_stage_is_recorded(repository: Pa
     assert _state(study) == (False, False)
     assert "first:" in (study.folder / "dvc.lock").read_text()
     assert _problems(repository) == []
+    in_part, counted = map(str, check_studies(repository))
+    assert "double has run in part, 1 of 2 stages" in in_part
+    assert "0 of 2 run" in counted
     (repository / "second.py").write_text(WRITES)
     (repository / "first.txt").chmod(0o644)
     written = (repository / "first.txt").stat().st_mtime_ns
     assert study.run() == 0
     assert _state(study) == (True, True)
     assert (repository / "first.txt").stat().st_mtime_ns == written  # its first stage is not run again
+
+
+def test_what_a_user_has_added_to_the_hiding_file_stays(repository: Path) -> None:
+    study = find_study(repository, "single")
+    own = b"*.bak\n"
+    (study.folder / ".dvcignore").write_bytes(HIDING + own)
+    assert study.is_hidden
+    assert study.run() == 0
+    assert (study.folder / ".dvcignore").read_bytes() == own
+    assert _state(study) == (True, True)
+    (study.folder / "dvc.lock").unlink()  # as a merge may lose it
+    study.settle()
+    assert (study.folder / ".dvcignore").read_bytes() == HIDING + own
+
+
+def test_a_study_that_somebody_runs_is_not_settled(repository: Path) -> None:
+    study = find_study(repository, "single")
+    study.show()
+    with run_lock.alone(study._scratch, doing="testing"):
+        assert not study.settle_unless_running()
+        assert not study.is_hidden
+    assert study.settle_unless_running()
+    assert study.is_hidden
 
 
 @pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
