@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from clipcifar.core import files, first_use, run_lock
 from clipcifar.core.files import CachePart
-from clipcifar.doctor.files import RESULTS, Found
+from clipcifar.doctor.files import RESULTS, Found, megabytes
 from clipcifar.store.model import UNFINISHED
 
 # Work that a run takes up where it stopped, and removes once it is done.
@@ -35,7 +35,7 @@ def scratch(repository: Path, settings: Mapping[str, Any]) -> Found:
     folders = [*(repository / name for name in RESULTS), files.cache_folder()]
     left = [path for folder in folders for path in folder.rglob(".*.tmp") if files.is_abandoned(path)]
     if left:
-        yield f"files of killed writes: {len(left):,}, {_megabytes(left)}; rm -f {_quoted(left)}"
+        yield f"files of killed writes: {len(left):,}, {megabytes(left)}; rm -f {_quoted(left)}"
     yield f"{len(known):,} downloaded files are remembered"
 
 
@@ -45,11 +45,11 @@ def _stopped(root: Path, what: str) -> Found:
     idle = {}
     for folder, content in contents.items():
         if process := run_lock.holder(folder):
-            yield f"process {process} is at work in {folder}, {_megabytes(content)} so far; leave it"
+            yield f"process {process} is at work in {folder}, {megabytes(content)} so far; leave it"
         elif content:
             idle[folder] = content
     if idle:
-        size = _megabytes(path for content in idle.values() for path in content)
+        size = megabytes(path for content in idle.values() for path in content)
         yield f"{what}: {len(idle):,}, {size}; the next run goes on from its own, or rm -rf {_quoted(idle)}"
 
 
@@ -58,7 +58,7 @@ def _kept(root: Path, what: str, cost: str) -> Found:
     entries = {path.relative_to(root).parts[0] for path in content}
     if entries:
         yield (
-            f"{what}: {len(entries):,}, {_megabytes(content)}, kept for later runs; "
+            f"{what}: {len(entries):,}, {megabytes(content)}, kept for later runs; "
             f"rm -rf {_quoted([root])} costs {cost}"
         )
 
@@ -67,7 +67,7 @@ def _unfinished(root: Path) -> Found:
     """Models of which a killed run had fetched a part."""
     left = [folder for folder in root.glob(f"{UNFINISHED}*/") if not run_lock.holder(folder)]
     if left:
-        size = _megabytes(path for folder in left for path in _content(folder))
+        size = megabytes(path for folder in left for path in _content(folder))
         yield f"other backbones fetched in part: {len(left):,}, {size}; rm -rf {_quoted(left)}"
 
 
@@ -75,7 +75,7 @@ def _unknown(root: Path) -> Found:
     """Folders that no part of this version writes to."""
     strange = [folder for folder in root.glob("*/") if folder.name not in get_args(CachePart)]
     if strange:
-        size = _megabytes(path for folder in strange for path in _content(folder))
+        size = megabytes(path for folder in strange for path in _content(folder))
         yield f"folders of other versions: {len(strange):,}, {size}; rm -rf {_quoted(strange)}"
 
 
@@ -86,10 +86,6 @@ def _content(folder: Path) -> list[Path]:
         for path in folder.rglob("*")
         if path.is_file() and path.suffix not in (".lock", ".holder", ".tmp")
     ]
-
-
-def _megabytes(paths: Iterable[Path]) -> str:
-    return f"{sum(path.stat().st_size for path in paths if path.exists()) / 1e6:,.1f} MB"
 
 
 def _quoted(paths: Iterable[Path]) -> str:

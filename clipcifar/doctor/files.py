@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from clipcifar.datasets import download, registry
 from clipcifar.datasets.params import DatasetParams, photograph_folder
 from clipcifar.embeddings import memo, sentences
 from clipcifar.evaluation.names import METHODS
+from clipcifar.project.dvc_cache import kept_objects
 from clipcifar.store import (
     heads,
     splits,
@@ -105,6 +106,21 @@ def embeddings(repository: Path, settings: Mapping[str, Any]) -> Found:
             yield error
     n = len(images.train.ids) + len(images.test.ids)
     yield f"{n:,} images, {count:,} sentences"
+    yield "; ".join(_place(repository, output) for output in (IMAGES, TEXTS, POOL))
+
+
+def _place(repository: Path, output: Path) -> str:
+    """How big an output is, and whether DVC keeps it, where a stage would find it again."""
+    here = repository / output
+    content = [path for path in (here.rglob("*.h5") if here.is_dir() else [here]) if path.is_file()]
+    kept = kept_objects(repository, output)
+    too = "in DVC's cache too" if content and len(kept) >= len(content) else "not in DVC's cache"
+    return f"{output} {megabytes(content)}, {too}"
+
+
+def megabytes(paths: Iterable[Path]) -> str:
+    """The size of some files; one that is gone counts nothing."""
+    return f"{sum(path.stat().st_size for path in paths if path.exists()) / 1e6:,.1f} MB"
 
 
 def predictions(repository: Path, settings: Mapping[str, Any]) -> Found:

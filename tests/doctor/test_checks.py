@@ -20,6 +20,7 @@ from clipcifar.core import files
 from clipcifar.core.errors import ClipcifarError, DataError
 from clipcifar.datasets import registry
 from clipcifar.doctor import checks as doctor, files as doctor_files
+from clipcifar.project import dvc_project
 from clipcifar.store import container
 from clipcifar.store.dataset import PreparedSplit, write_dataset
 from tests.support.command_line import make_project
@@ -58,6 +59,22 @@ def test_a_finished_run_has_no_problem(at: Workspace) -> None:
     assert done.stdout.splitlines()[-1] == "No problem found."
     assert at.read("params.yaml") == before
     assert at.command("git", "status", "--porcelain").stdout == ""  # it changes nothing
+
+
+def test_where_embeddings_lie_and_how_big_they_are(at: Workspace) -> None:
+    def said() -> list[str]:
+        *_, places = doctor_files.embeddings(at.folder, at.settings())
+        return str(places).split("; ")
+
+    images = at.folder / "data/embeddings/images.h5"
+    assert said()[0] == f"data/embeddings/images.h5 {images.stat().st_size / 1e6:.1f} MB, in DVC's cache too"
+    assert [place.rpartition(", ")[2] for place in said()] == ["in DVC's cache too"] * 3
+    md5 = dvc_project.md5(images)
+    (dvc_project.cache_of(at.folder) / md5[:2] / md5[2:]).unlink()
+    assert [place.rpartition(", ")[2] for place in said()] == [
+        "not in DVC's cache",
+        *["in DVC's cache too"] * 2,
+    ]
 
 
 def test_before_the_first_run_there_is_nothing_to_complain_of(
