@@ -87,9 +87,9 @@ def cache_of(repository: Path) -> Path:
     Raises:
         ConfigError: DVC cannot read its settings, or this is no repository of its.
     """
-    try:
-        from dvc.repo import Repo
+    from dvc.repo import Repo
 
+    try:
         with Repo(str(repository)) as repo:
             return Path(repo.cache.local.path)
     except Exception as error:  # as in `read`

@@ -22,15 +22,18 @@ def recorded_outputs(repository: Path) -> dict[str, str]:
     """
     digests: dict[str, str] = {}
     for lock in [repository / "dvc.lock", *sorted(repository.glob("studies/*/dvc.lock"))]:
-        with suppress(*_UNREADABLE):  # DVC itself says what is wrong with its file
-            for stage in _stages(lock):
+        with suppress(*_UNREADABLE):
+            for stage in stages_in(lock).values():
                 digests |= {str(out["path"]): str(out["md5"]) for out in stage.get("outs", ())}
     return digests
 
 
-def _stages(lock: Path) -> list[Any]:
-    """What is recorded of each stage."""
-    return list(YAML(typ="safe").load(lock.read_text(encoding="utf-8"))["stages"].values())
+def stages_in(path: Path) -> dict[str, Any]:
+    """What a dvc.lock records, or a dvc.yaml defines, by stage; nothing where the file cannot be read."""
+    try:
+        return dict(YAML(typ="safe").load(path.read_text(encoding="utf-8"))["stages"])
+    except _UNREADABLE:  # DVC itself says what is wrong with its file
+        return {}
 
 
 def changed_keys(repository: Path) -> list[str]:
@@ -47,8 +50,8 @@ def changed_keys(repository: Path) -> list[str]:
     """
     settings = params.load(repository / "params.yaml")
     try:
-        stages = _stages(repository / "dvc.lock")
-        recorded = [stage.get("params", {}).get("params.yaml", {}) for stage in stages]
+        stages = stages_in(repository / "dvc.lock")
+        recorded = [stage.get("params", {}).get("params.yaml", {}) for stage in stages.values()]
         pairs = [(key, value) for section in recorded for key, value in section.items()]
     except _UNREADABLE:
         return []  # DVC itself says what is wrong with its file

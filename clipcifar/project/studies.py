@@ -17,12 +17,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from clipcifar.core import files, run_lock
 from clipcifar.core.errors import ClipcifarError, ConfigError, DataError, EnvironmentFault
 from clipcifar.core.params import suggestion
+from clipcifar.project.lockfile import stages_in
 from clipcifar.project.relay import Relay
 
 HIDING = b"# Hidden from DVC until `clipcifar study` starts it.\n/dvc.yaml\n"
@@ -60,8 +58,12 @@ class Study:
     @property
     def is_recorded(self) -> bool:
         """Whether dvc.lock names every stage, as it does after one whole run."""
-        stages = _stages(self.folder / "dvc.yaml")
-        return bool(stages) and stages <= _stages(self.folder / "dvc.lock")
+        stages, recorded = self.stages()
+        return bool(stages) and stages <= recorded
+
+    def stages(self) -> tuple[set[str], set[str]]:
+        """The stages that its dvc.yaml defines, and those that its dvc.lock records."""
+        return set(stages_in(self.folder / "dvc.yaml")), set(stages_in(self.folder / "dvc.lock"))
 
     @property
     def runner(self) -> int | None:
@@ -76,7 +78,8 @@ class Study:
         """Let DVC see the study; what a user has added to the hiding file stays."""
         path = self.folder / ".dvcignore"
         with files.explained(self.folder):
-            rest = path.read_bytes().replace(HIDING, b"") if path.exists() else b""
+            lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+            rest = b"".join(line for line in lines if line.strip() not in HIDING.splitlines())
             if rest.strip():
                 files.write_atomically(path, rest)
             else:
@@ -177,7 +180,7 @@ def check_studies(repository: Path) -> Iterator[str | ClipcifarError]:
                 "`dvc checkout` and `dvc commit` fail"
             )
             yield DataError(what, where=str(study.folder), fix="clipcifar study")
-        stages, recorded = _stages(study.folder / "dvc.yaml"), _stages(study.folder / "dvc.lock")
+        stages, recorded = study.stages()
         if study.is_hidden and stages & recorded and not study.is_recorded:
             yield (
                 f"{study.name} has run in part, {len(stages & recorded)} of {len(stages)} stages: "
@@ -193,11 +196,3 @@ def _some(repository: Path) -> list[Study]:
             "there are no studies", where=str(repository / "studies"), fix="go to the project's folder"
         )
     return studies
-
-
-def _stages(path: Path) -> set[str]:
-    """The stages that a dvc.yaml defines or a dvc.lock records; none where it cannot be read."""
-    try:
-        return set(YAML(typ="safe").load(path.read_text(encoding="utf-8"))["stages"])
-    except (OSError, ValueError, YAMLError, KeyError, TypeError):
-        return set()

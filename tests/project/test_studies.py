@@ -174,6 +174,14 @@ def test_what_a_user_has_added_to_the_hiding_file_stays(repository: Path) -> Non
     assert (study.folder / ".dvcignore").read_bytes() == HIDING + own
 
 
+def test_a_hiding_file_of_other_wording_or_line_ends_is_no_obstacle(repository: Path) -> None:
+    study = find_study(repository, "single")
+    (study.folder / ".dvcignore").write_bytes(b"# not yet\r\n/dvc.yaml\r\n")
+    assert study.is_hidden
+    assert study.run() == 0
+    assert _state(study) == (True, True)
+
+
 def test_a_study_that_somebody_runs_is_not_settled(repository: Path) -> None:
     study = find_study(repository, "single")
     study.show()
