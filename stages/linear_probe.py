@@ -22,6 +22,7 @@ def main(
     head: Path,
     predictions: Path,
     metrics: Path,
+    details: Path,
     plots_folder: Path,
 ) -> None:
     probe_params = params.read(settings, "linear_probe", LinearProbeParams)
@@ -62,6 +63,7 @@ def main(
         temperature=chosen.temperature,
         predictions_path=predictions,
         metrics_path=metrics,
+        details_path=details,
         plots_folder=plots_folder,
         extra_metrics={
             "selected": {"c": chosen.c},

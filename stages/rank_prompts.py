@@ -29,6 +29,7 @@ def main(
     ranking_path: Path,
     predictions: Path,
     metrics: Path,
+    details: Path,
     plots_folder: Path,
 ) -> None:
     active = params.read(settings, "prompts", PromptsParams).active
@@ -68,6 +69,7 @@ def main(
         temperature=judgement.temperature,
         predictions_path=predictions,
         metrics_path=metrics,
+        details_path=details,
         plots_folder=plots_folder,
         extra_metrics=outcome.metrics(selection, judgement),
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from clipcifar.cli.command import Command, add_folder, in_project, warn_of_changes
 from clipcifar.core import files
 from clipcifar.core.errors import ConfigError, DataError, made_by
+from clipcifar.evaluation import headline
 from clipcifar.evaluation.names import METHODS
 from clipcifar.render import table
 
@@ -29,7 +30,7 @@ def _show(arguments: Namespace) -> str:
 
 
 def _tables(folder: Path, *, per_class: bool) -> str:
-    metrics = {method: files.read_json(folder / f"{method}.json") for method in METHODS}
+    metrics = {method: headline.read(folder, method) for method in METHODS}
     try:
         lines = table.methods_table(metrics)
         if per_class:

@@ -89,9 +89,14 @@ def test_show_needs_neither_the_model_nor_the_statistics(metrics: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", '{"accuracy": "high"}', "3"])
+@pytest.mark.parametrize("name", ["zero_shot.json", "details/zero_shot.json"])
 def test_metrics_of_another_shape_are_named(
-    metrics: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: str
+    metrics: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    content: str,
 ) -> None:
-    (metrics / "zero_shot.json").write_text(content)
+    (metrics / name).write_text(content)
     assert run(monkeypatch, "show", "--metrics", str(metrics)) == 3
     assert "not metrics of this project" in capsys.readouterr().err
