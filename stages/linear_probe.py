@@ -50,12 +50,7 @@ def main(
     if not converged:
         print(f"the refit at C = {chosen.c:g} did not converge in {probe_params.max_iter} iterations")
     plots.write_csv(plots_folder / "validation.csv", linear_probe.curve_rows(points))
-    heads.write(
-        head,
-        "linear_probe",
-        probe.arrays,
-        {**inherited(images.attributes), "c": chosen.c},
-    )
+    heads.write(head, "linear_probe", probe.arrays, {**inherited(images.attributes), "c": chosen.c})
     written = results.write(
         "linear_probe",
         probe.scores(images.test.embeddings),

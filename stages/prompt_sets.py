@@ -7,7 +7,7 @@ from typing import Any
 
 from clipcifar.core import params
 from clipcifar.core.errors import DataError
-from clipcifar.evaluation import compare, headline, metrics
+from clipcifar.evaluation import compare, metrics, results
 from clipcifar.evaluation.calibration import fit_temperature
 from clipcifar.methods import zero_shot
 from clipcifar.prompts.params import PromptsParams
@@ -29,9 +29,7 @@ def main(
     images = inputs.requested_images(images_path, settings)
     val = inputs.train_val_of(images, splits_path).val
     train_labels, test_labels = images.train.labels, images.test.labels
-    accuracy: dict[str, dict[str, Any]] = {}
-    details: dict[str, dict[str, Any]] = {}
-    rows = []
+    set_metrics: dict[str, dict[str, Any]] = {}
     test_scores = {}
     for path in sorted(texts_folder.glob("*.h5")):
         texts = inputs.matching_texts(path, images)
@@ -46,10 +44,8 @@ def main(
             for scores, labels in ((train, train_labels), (test, test_labels))
         )
         del of_test["per_class"]
-        rows.append({"set": path.stem, "accuracy": of_test["accuracy"], **of_test["accuracy_ci95"]})
-        accuracy[path.stem] = {"accuracy": of_test.pop("accuracy")}
         calibrated = metrics.calibrated(test, test_labels, temperature=temperature)
-        details[path.stem] = {
+        set_metrics[path.stem] = {
             "n_sentences": len(texts.sentences),
             "train": {key: of_train[key] for key in ("accuracy", "accuracy_ci95", "n", "n_correct")},
             "test": {**of_test, "calibrated": calibrated},
@@ -62,17 +58,11 @@ def main(
         )
     others = {name: predicted for name, predicted in said.items() if name != active}
     for item in compare.against(said[active], others, test_labels):
-        details[item.name]["vs_active"] = item.as_metrics()
+        set_metrics[item.name]["vs_active"] = item.as_metrics()
     write_set_predictions(predictions, test_scores, images)
-    headline.write(
-        metrics_path,
-        details_path,
-        headline=metrics.rounded(accuracy),
-        details=metrics.rounded(details),
-        rows=[metrics.rounded(row) for row in rows],
-    )
-    for name, entry in details.items():
-        print(f"{name}: train {entry['train']['accuracy']:.4f}, test {accuracy[name]['accuracy']:.4f}")
+    results.write_sets(metrics_path, details_path, set_metrics)
+    for name, entry in set_metrics.items():
+        print(f"{name}: train {entry['train']['accuracy']:.4f}, test {entry['test']['accuracy']:.4f}")
 
 
 if __name__ == "__main__":

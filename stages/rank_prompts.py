@@ -57,9 +57,7 @@ def main(
         clashes=clashes,
     )
     judgement = outcome.judge(selection, images, train, val, reference=reference)
-
-    about: dict[str, Any] = {"active": active, "class_names": names, "dataset": dataset}
-    data = outcome.as_data(offered, selection, judgement, **about)
+    data = outcome.as_data(offered, selection, judgement, active=active, class_names=names, dataset=dataset)
     write_json(ranking_path, data)
     write_csv(plots_folder / "ranking.csv", data["best"])
     results.write(

@@ -75,3 +75,23 @@ def write(
         rows=[metrics.rounded(row) for row in reliability],
     )
     return written
+
+
+def write_sets(metrics_path: Path, details_path: Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write what was measured of the prompt sets; of each the accuracy on test is the headline.
+
+    Args:
+        entries: by set, `test` among other things, with an accuracy and its interval.
+    """
+    numbers = metrics.rounded(dict(entries))
+    accuracies = {name: entry["test"].pop("accuracy") for name, entry in numbers.items()}
+    headline.write(
+        metrics_path,
+        details_path,
+        headline={name: {"accuracy": accuracy} for name, accuracy in accuracies.items()},
+        details=numbers,
+        rows=[
+            {"set": name, "accuracy": accuracies[name], **entry["test"]["accuracy_ci95"]}
+            for name, entry in numbers.items()
+        ],
+    )

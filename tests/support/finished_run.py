@@ -9,7 +9,7 @@ import numpy as np
 
 from clipcifar.core import files
 from clipcifar.core.files import Attribute
-from clipcifar.evaluation import headline, results
+from clipcifar.evaluation import results
 from clipcifar.evaluation.names import METHODS
 from clipcifar.report import facts
 from clipcifar.report.facts import Facts
@@ -87,17 +87,11 @@ def write(
             plots_folder=folder / "plots" / method,
             extra_metrics={"seeds": seeds} if method == "mlp_probe" else {},
         )
-    entry = {
-        "n_sentences": 3,
-        "train": {"accuracy": 0.5},
-        "test": {"accuracy_ci95": {"low": 0.4, "high": 0.6}},
-    }
-    headline.write(
+    of_set = {"accuracy": 0.5, "accuracy_ci95": {"low": 0.4, "high": 0.6}}
+    results.write_sets(
         folder / "metrics" / "prompt_sets.json",
         folder / "metrics" / "details" / "prompt_sets.json",
-        headline={name: {"accuracy": 0.5} for name in sets},
-        details=dict.fromkeys(sets, entry),
-        rows=[{"set": name, "accuracy": 0.5, "low": 0.4, "high": 0.6} for name in sets],
+        {name: {"n_sentences": 3, "train": {"accuracy": 0.5}, "test": of_set} for name in sets},
     )
     write_set_predictions(
         folder / "predictions" / "prompt_sets.h5", {name: scores() for name in sets}, images

@@ -11,7 +11,7 @@ import pytest
 
 from clipcifar.core import files
 from clipcifar.core.errors import DataError
-from clipcifar.evaluation import headline, results
+from clipcifar.evaluation import metrics, results
 from clipcifar.evaluation.names import TRAINED
 from clipcifar.store.embeddings import read_images, read_texts
 from clipcifar.store.predictions import read_predictions, write_set_predictions
@@ -43,15 +43,13 @@ def run(tmp_path: Path) -> Path:
         )
     of_sets = {name: rng.normal(size=shape).astype(np.float32) for name in SETS}
     write_set_predictions(tmp_path / "predictions" / "prompt_sets.h5", of_sets, images)
-    right = {name: scores.argmax(axis=1) == images.test.labels for name, scores in of_sets.items()}
-    headline.write(
+    results.write_sets(
         tmp_path / "metrics" / "prompt_sets.json",
         tmp_path / "metrics" / "details" / "prompt_sets.json",
-        headline={name: {"accuracy": round(float(hits.mean()), 5)} for name, hits in right.items()},
-        details={
-            name: {"test": {"n": len(hits), "n_correct": int(hits.sum())}} for name, hits in right.items()
+        {
+            name: {"test": metrics.summarise(scores, images.test.labels, class_names=NAMES)}
+            for name, scores in of_sets.items()
         },
-        rows=[],
     )
     return tmp_path
 
