@@ -55,6 +55,7 @@ def repository(tmp_path: Path) -> Path:
             temperature=1.0,
             predictions_path=tmp_path / sides.PREDICTIONS / f"{method}.h5",
             metrics_path=tmp_path / "m.json",
+            details_path=tmp_path / "details/m.json",
             plots_folder=tmp_path / "plots",
         )
     return tmp_path

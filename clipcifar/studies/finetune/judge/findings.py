@@ -94,7 +94,7 @@ def verdicts(findings: Findings, tuned: FinetuneScores) -> list[str]:
 
 
 def write(folder: Path, findings: Findings, tuned: FinetuneScores, images: ImageEmbeddings) -> dict[str, Any]:
-    """Write metrics.json, predictions.h5 and the plots that every method has; the metrics as written."""
+    """Write metrics.json, details.json, predictions.h5 and what every method draws; all numbers."""
     return results.write(
         "finetune",
         findings.scores,
@@ -102,6 +102,7 @@ def write(folder: Path, findings: Findings, tuned: FinetuneScores, images: Image
         temperature=findings.temperature,
         predictions_path=folder / "predictions.h5",
         metrics_path=folder / "metrics.json",
+        details_path=folder / "details.json",
         plots_folder=folder,
         extra_metrics=as_metrics(findings, tuned),
         extra_attributes={"params": tuned.attributes["params"]},
