@@ -182,12 +182,12 @@ def test_after_git_checkout_alone_the_files_are_of_another_run_and_dvc_checkout_
     assert changed_of(at) == {}
     assert "stale" not in "".join(run("show")[1:])  # git brought the metrics
     code, _, beside = run("compare", "zero_shot", "projection")
-    assert code == 2
+    assert code == 3
     assert beside == (
         "error: zero_shot is not what the recorded run of zero_shot made\n  fix:   run `dvc checkout`\n"
     )
     code, _, beside = run("try", "a {classname}.")
-    assert code == 2
+    assert code == 3
     assert "the active set photo is not what the recorded run of embed_texts made" in beside
     at.command("dvc", "checkout")
     assert run("compare", "zero_shot", "projection")[0] == 0
