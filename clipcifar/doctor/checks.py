@@ -98,6 +98,8 @@ def _guarded(check: Check, repository: Path, settings: Mapping[str, Any]) -> Fou
         yield from check(repository, settings)
     except ClipcifarError as error:
         yield error
+    except OSError as error:
+        yield files.fault(error, error.filename or repository)
 
 
 def _packages() -> Found:

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from clipcifar.core.errors import ClipcifarError, ConfigError, DataError, EnvironmentFault
+from clipcifar.core.files import explained, fault_behind
 
 FOLDER = ".dir"  # how the digest of a folder ends: that of a listing of its files
 _DATABASE = b"SQLite format 3\0"
@@ -143,11 +144,13 @@ def _target(stage: Any, repository: Path) -> str:
     return str(stage.name) if described == "dvc.yaml" else f"{described}:{stage.name}"
 
 
-def _explained(error: Exception, repository: Path) -> ConfigError:
+def _explained(error: Exception, repository: Path) -> ClipcifarError:
     from dvc.config import ConfigError as SettingsError
     from dvc.exceptions import NotDvcRepoError
     from dvc.scm import SCMError
 
+    if fault := fault_behind(error, getattr(error, "filename", None) or repository):
+        return fault
     said = f"DVC says: {error}" if str(error) else f"DVC fails without a word ({type(error).__name__})"
     path = PurePosixPath(getattr(error, "path", None) or "")
     ends = [Path(*path.parts[i:]) for i in range(len(path.parts)) if path.parts[i] not in ("/", "..")]
@@ -194,8 +197,8 @@ def check_notes(repository: Path, temporary: Path, elsewhere: Path) -> None:
 
 
 def md5(path: Path) -> str:
-    """Hex md5 of a file, as DVC names it."""
-    with open(path, "rb") as stream:
+    """Hex md5 of a file, as DVC names it; EnvironmentFault where it cannot be read."""
+    with explained(path), open(path, "rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
@@ -236,7 +239,8 @@ def listing(path: Path) -> dict[str, str]:
     """The names of a folder's files with their digests, as its object in the cache has them.
 
     Raises:
-        DataError: it is no such listing.
+        DataError: it is no such listing, or not there.
+        EnvironmentFault: it is there and cannot be read.
     """
     try:
         members = json.loads(path.read_text(encoding="utf-8"))
@@ -247,4 +251,6 @@ def listing(path: Path) -> dict[str, str]:
             raise ValueError("a file lies outside the folder")
         return digests
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise DataError(f"not the listing of a folder: {error}", where=str(path)) from error
+        raise fault_behind(error, path) or DataError(
+            f"not the listing of a folder: {error}", where=str(path)
+        ) from error

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from clipcifar.core.errors import ConfigError
+from clipcifar.core.files import fault_behind
 from clipcifar.project import dvc_cache, lockfile
 from clipcifar.project.state import Stale, State
 from clipcifar.store.predictions import Predictions, read_predictions
@@ -33,7 +34,7 @@ def predictions_at(repository: Path, revision: str, path: str) -> Predictions:
     try:
         content = DVCFileSystem(str(repository), rev=revision).read_bytes(path)
     except (DvcException, SCMError, OSError) as error:
-        raise ConfigError(
+        raise fault_behind(error, path) or ConfigError(
             f"cannot read the predictions of {revision!r}: {error}",
             where=path,
             fix="run `dvc repro`, or name a commit or experiment whose `dvc repro` ran here",
