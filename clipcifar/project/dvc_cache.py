@@ -63,7 +63,7 @@ def check(repository: Path) -> Iterator[str | ClipcifarError]:
     """Read every object that the current run does not use, and compare it with its name.
 
     Args:
-        repository: the root of the git and DVC repository.
+        repository: the root of the project.
 
     Yields:
         A DataError with the mending command where some are damaged, then the size of the cache.
@@ -101,11 +101,11 @@ def _digest(path: Path) -> str:
 
 
 def _used(project: Project) -> Iterator[str]:
-    """The digests of the last run's outputs and, of folders, of their files."""
-    for output in project.outputs:
-        yield output.digest
-        if output.digest.endswith(FOLDER):
+    """The digests of all that DVC has in its care now and, of folders, of their files."""
+    for digest in [*(output.digest for output in project.outputs), *project.others]:
+        yield digest
+        if digest.endswith(FOLDER):
             try:
-                yield from dvc_project.listing(project.object(output.digest)).values()
+                yield from dvc_project.listing(project.object(digest)).values()
             except DataError:
                 continue  # `outputs` has told of it
