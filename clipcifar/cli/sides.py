@@ -78,7 +78,7 @@ def load(name: str, *, repository: Path, method: str) -> Predictions:
 
     Args:
         name: of the side.
-        repository: root of the git and DVC repository.
+        repository: root of the project.
         method: whose predictions are meant by the workspace or a revision.
 
     Raises:

@@ -6,6 +6,7 @@ command that mends it. Nothing is changed. What no stage has made yet is not an 
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import shutil
@@ -98,6 +99,8 @@ def _guarded(check: Check, repository: Path, settings: Mapping[str, Any]) -> Fou
         yield from check(repository, settings)
     except ClipcifarError as error:
         yield error
+    except OSError as error:
+        yield files.fault(error, error.filename or repository)
 
 
 def _packages() -> Found:
@@ -155,12 +158,22 @@ def _stale(repository: Path, settings: Mapping[str, Any]) -> Found:
 
 def _sources(repository: Path, settings: Mapping[str, Any]) -> Found:
     """What stages need and none makes: modules, and the two paths of params.yaml."""
-    sources = dvc_project.read(repository).sources
+    project = dvc_project.read(repository)
+    sources = project.sources
     sections = ("dataset", "model", "corruptions")
     asked = {section: params.read(settings, section, _SECTIONS[section]).path for section in sections}
     given = {repository / path: section for section, path in asked.items()}
     # Those of params.yaml once more: DVC names none of a study that it does not see.
     lost = [path for path in dict.fromkeys([*sources, *given]) if not path.exists()]
+    added = {os.path.normpath(path): name for name, path in project.added.items()}
+    kept = [path for path in lost if os.path.normpath(path) in added]
+    for path in kept:
+        yield DataError(
+            f"DVC keeps {path}, and it is not here",
+            where=str(repository),
+            fix=f"dvc checkout {shlex.quote(added[os.path.normpath(path)])}",
+        )
+    lost = [path for path in lost if path not in kept]
     for path in lost:
         if path in given and asked[given[path]] != params.NO_PATH:
             key = f"{given[path]}.path"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from clipcifar.backbone.device_kind import confirmed, device_kind
 from clipcifar.backbone.params import EmbedParams
 from clipcifar.core import files
-from clipcifar.core.errors import ClipcifarError
+from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute
 from clipcifar.embeddings import provenance
 from clipcifar.embeddings.shards import ShardFolder, require_space
@@ -144,10 +144,15 @@ def obtain(
 
 
 def find(wanted: Wanted, repository: Path) -> Path | None:
-    """A whole file that is what is wanted, in the user's cache folder or else in DVC's cache."""
+    """A whole file that is what is wanted, in the user's cache folder or else in DVC's cache.
+
+    Raises:
+        EnvironmentFault: a file is there and cannot be read. It may be the one that is wanted, and the tower
+            can take an hour: whoever reads the message gives a right or mounts a disk in less.
+    """
     fingerprint = container.fingerprint_in_file(wanted.attributes, kind=wanted.kind)
     for path in _places(wanted, repository):
-        with suppress(ClipcifarError):  # not there, damaged, or not readable: the next, and at last the tower
+        with suppress(DataError):  # not there, or damaged: the next, and at last the tower
             if container.read(path, kind=wanted.kind).attributes["fingerprint"] == fingerprint:
                 return path
     return None

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from clipcifar.backbone.device_kind import confirmed, device_kind
 from clipcifar.backbone.params import DeviceName
-from clipcifar.core.errors import ClipcifarError
+from clipcifar.core.errors import DataError
 from clipcifar.core.files import cache_folder
 from clipcifar.core.progress import progress
 from clipcifar.embeddings import provenance
@@ -111,13 +111,16 @@ class SentenceEmbedder:
         ]
 
     def _known(self, sentences: list[str]) -> dict[str, NDArray[np.float32]]:
-        """Those of the sentences that were embedded before, here or wherever DVC's files are from."""
+        """Those of the sentences that were embedded before, here or wherever DVC's files are from.
+
+        A file of DVC's that is there and cannot be read is an error, as it is where images are looked for.
+        """
         known = self._memo.get(sentences)
         missing = set(sentences) - set(known)
         if missing:
             kept: dict[str, NDArray[np.float32]] = {}
             for path in self._kept().values():
-                with suppress(ClipcifarError):  # damaged or not readable: its sentences are embedded again
+                with suppress(DataError):  # damaged: its sentences are embedded again
                     texts = read_texts(path)
                     own = {key: texts.attributes[key] for key in _OF_A_SET if key in texts.attributes}
                     fingerprint = fingerprint_in_file({**self.attributes, **own}, kind=TEXTS_KIND)

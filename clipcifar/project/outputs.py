@@ -40,7 +40,7 @@ def check_outputs(repository: Path) -> Iterator[str | ClipcifarError]:
     """Compare every output with what dvc.lock recorded.
 
     Args:
-        repository: the root of the git and DVC repository.
+        repository: the root of the project.
 
     Yields:
         A DataError for what is harmed in the workspace, one for what only the cache has lost, each

@@ -6,10 +6,13 @@ The workspace is not touched.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from clipcifar.core.errors import ConfigError
-from clipcifar.project import dvc_cache, lockfile
+from clipcifar.core.files import fault_behind
+from clipcifar.project import dvc_cache, dvc_project, lockfile
 from clipcifar.project.state import Stale, State
 from clipcifar.store.predictions import Predictions, read_predictions
 
@@ -18,7 +21,7 @@ def predictions_at(repository: Path, revision: str, path: str) -> Predictions:
     """Read and verify a predictions file as it was at a revision.
 
     Args:
-        repository: the root of the git and DVC repository.
+        repository: the root of the project.
         revision: a commit, branch, tag or experiment name.
         path: of the file, relative to the root.
 
@@ -26,14 +29,14 @@ def predictions_at(repository: Path, revision: str, path: str) -> Predictions:
         ConfigError: there is no such revision, or DVC no longer holds its predictions.
         DataError: what DVC holds is damaged.
     """
-    from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
     from scmrepo.exceptions import SCMError
 
     try:
-        content = DVCFileSystem(str(repository), rev=revision).read_bytes(path)
+        with _at(repository, revision) as read:
+            content = read(path)
     except (DvcException, SCMError, OSError) as error:
-        raise ConfigError(
+        raise fault_behind(error, path) or ConfigError(
             f"cannot read the predictions of {revision!r}: {error}",
             where=path,
             fix="run `dvc repro`, or name a commit or experiment whose `dvc repro` ran here",
@@ -53,15 +56,27 @@ def stale_at(repository: Path, revision: str, path: str) -> Stale | None:
     Args:
         repository, revision, path: as `predictions_at` has them, which has read the file.
     """
-    from dvc.api import DVCFileSystem
-
-    read = DVCFileSystem(str(repository), rev=revision).read_bytes
-    settings = lockfile.settings_in(read("params.yaml"))
-    state = State(
-        settings,
-        lockfile.asked_stages(read, ["dvc.yaml"], settings),
-        lockfile.recorded_runs(read, ["dvc.lock"]),
-        source_changed=lambda source, recorded: False,
-        listing=lambda folder, digest: dvc_cache.kept_listing(repository, digest),
-    )
+    with _at(repository, revision) as read:
+        settings = lockfile.settings_in(read("params.yaml"))
+        state = State(
+            settings,
+            lockfile.asked_stages(read, ["dvc.yaml"], settings),
+            lockfile.recorded_runs(read, ["dvc.lock"]),
+            source_changed=lambda source, recorded: False,
+            listing=lambda folder, digest: dvc_cache.kept_listing(repository, digest),
+        )
     return state.stale(path, f"{Path(path).stem} of {revision}")
+
+
+@contextmanager
+def _at(repository: Path, revision: str) -> Iterator[lockfile.Read]:
+    """Reads files of the project as they were at a revision, those that DVC keeps among them.
+
+    DVC's own file system of a revision begins where git does, and finds no DVC in a folder below.
+    """
+    from dvc.repo import Repo
+
+    with Repo(str(repository)) as repo:
+        inside = dvc_project.inside(repo, repository)
+        with repo.switch(revision):
+            yield lambda path: bytes(repo.dvcfs.read_bytes(f"/{(inside / path).as_posix()}"))

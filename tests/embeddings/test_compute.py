@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from clipcifar.backbone.params import EmbedParams
 from clipcifar.backbone.towers import Backbone
 from clipcifar.core import files
+from clipcifar.core.errors import EnvironmentFault
 from clipcifar.embeddings import compute, extract
 from clipcifar.embeddings.compute import Wanted
 from clipcifar.project import dvc_project
@@ -238,3 +240,28 @@ def test_where_dvc_is_broken_or_absent_images_are_embedded(
     record_in.write_text("- not a lock")
     assert obtain(tmp_path, dataset, model) == 9
     assert encoded == [9, 9, 9]
+
+
+def test_what_is_there_and_cannot_be_read_is_told_before_the_tower_takes_an_hour(
+    project: Path,
+    dataset: Prepared,
+    model: tuple[ModelDescription, Path],
+    encoded: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert obtain(project, dataset, model) == 9
+    kept = record(project)
+    real = builtins.open
+
+    def opened(file: object, *arguments: object, **named: object) -> object:
+        if file == kept:
+            raise PermissionError(13, "Permission denied")
+        return real(file, *arguments, **named)  # type: ignore[call-overload]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(builtins, "open", opened)
+        with pytest.raises(EnvironmentFault, match="Permission denied") as caught:
+            obtain(project, dataset, model)
+    assert caught.value.where == str(kept)
+    assert obtain(project, dataset, model) == 0
+    assert encoded == [9]

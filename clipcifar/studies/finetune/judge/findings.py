@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.core.errors import DataError, made_by
+from clipcifar.core.files import fault_behind
 from clipcifar.evaluation import results
 from clipcifar.evaluation.calibration import fit_temperature
 from clipcifar.evaluation.compare import Comparison, as_metrics as paired_metrics, compare
@@ -111,9 +112,11 @@ def write(folder: Path, findings: Findings, tuned: FinetuneScores, images: Image
 
 @made_by(STUDY)
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file of ours; DataError when it cannot be read."""
+    """The rows of a CSV file of ours; DataError when it is missing, or is none."""
     try:
         with open(path, encoding="utf-8", newline="") as stream:
             return list(csv.DictReader(stream))
     except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"cannot be read: {error}", where=str(path), fix="run `dvc repro`") from error
+        raise fault_behind(error, path) or DataError(
+            f"cannot be read: {error}", where=str(path), fix="run `dvc repro`"
+        ) from error
