@@ -28,6 +28,7 @@ from clipcifar.methods.linear_probe import LinearProbeParams
 from clipcifar.methods.trained.training import TrainingParams
 from clipcifar.project import dvc_cache, dvc_project, lockfile
 from clipcifar.project.outputs import check_outputs
+from clipcifar.project.rewriting import spoiled_sections
 from clipcifar.project.root import find_root
 from clipcifar.project.studies import check_studies
 from clipcifar.prompts.params import PromptsParams
@@ -140,6 +141,15 @@ def _settings(repository: Path, settings: Mapping[str, Any]) -> Found:
         yield f"changed since the last run, `dvc repro` brings the results up to date: {', '.join(changed)}"
 
 
+def _sweeps(repository: Path, settings: Mapping[str, Any]) -> Found:
+    for section in spoiled_sections(repository / "params.yaml"):
+        yield ConfigError(
+            f"`dvc exp run -S` rewrites params.yaml, and would spoil the section {section!r}",
+            where=f"params.yaml: {section}",
+            fix="write its mappings one key a line, without braces, and no ${ or ???",
+        )
+
+
 def _sources(repository: Path, settings: Mapping[str, Any]) -> Found:
     """What stages need and none makes: modules, and the two paths of params.yaml."""
     sources = dvc_project.read(repository).sources
@@ -188,6 +198,7 @@ def _disk(repository: Path, settings: Mapping[str, Any]) -> Found:
 
 _CHECKS: dict[str, Check] = {
     "params.yaml": _settings,
+    "sweeps": _sweeps,
     "device": _device,
     "disk": _disk,
     "sources": _sources,
