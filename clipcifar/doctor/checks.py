@@ -26,10 +26,11 @@ from clipcifar.doctor import cache_folder, files as doctor_files
 from clipcifar.doctor.files import Found
 from clipcifar.methods.linear_probe import LinearProbeParams
 from clipcifar.methods.trained.training import TrainingParams
-from clipcifar.project import dvc_cache, dvc_project, lockfile
+from clipcifar.project import dvc_cache, dvc_project, freshness
 from clipcifar.project.outputs import check_outputs
 from clipcifar.project.rewriting import spoiled_sections
 from clipcifar.project.root import find_root
+from clipcifar.project.state import Stale
 from clipcifar.project.studies import check_studies
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.prompts.sets import expand_sets
@@ -136,9 +137,19 @@ def _settings(repository: Path, settings: Mapping[str, Any]) -> Found:
         prompts = params.read(settings, "prompts", PromptsParams)
         sets, _ = expand_sets(prompts, **read_classes(repository / CLASSES))
         yield f"{len(sets)} prompt sets, {prompts.active} active"
-    changed = lockfile.changed_keys(repository)
-    if changed:
-        yield f"changed since the last run, `dvc repro` brings the results up to date: {', '.join(changed)}"
+
+
+def _stale(repository: Path, settings: Mapping[str, Any]) -> Found:
+    """Which stages would run now; that is no fault, but the numbers of a page beside it may be older."""
+    state = freshness.here(repository)
+    stages_of: dict[tuple[str, ...], list[str]] = {}
+    for target in state.runs:
+        stages_of.setdefault(tuple(state.changed(target)), []).append(target)
+    fresh = stages_of.pop((), [])
+    for changed, targets in stages_of.items():
+        one_of_them = Stale(", ".join(targets), targets[0], list(changed))
+        yield f"{one_of_them.what}; `dvc repro` brings up to date"
+    yield f"{len(fresh)} of {len(state.runs)} stages that have run are of what lies here"
 
 
 def _sweeps(repository: Path, settings: Mapping[str, Any]) -> Found:
@@ -202,6 +213,7 @@ _CHECKS: dict[str, Check] = {
     "device": _device,
     "disk": _disk,
     "sources": _sources,
+    "stages": _stale,
     "studies": lambda repository, settings: check_studies(repository),
     "outputs": lambda repository, settings: check_outputs(repository),
     "dataset": doctor_files.dataset,
