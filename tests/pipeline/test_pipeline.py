@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -12,10 +13,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from clipcifar.prompts.save import overlay
+from clipcifar.core import strict_yaml
+from clipcifar.prompts.save import edit_params, overlay
 from tests.support.nightly import first
 from tests.support.once import made_once
-from tests.support.workspace import ALL, TEXT_SIDE, Workspace, digits_params, outputs
+from tests.support.workspace import ALL, ROOT, TEXT_SIDE, Workspace, digits_params, outputs
 
 pytestmark = pytest.mark.pipeline
 
@@ -157,19 +159,53 @@ def test_a_bad_edit_costs_no_embeddings_and_reverting_runs_nothing(
     assert outputs(workspace) == before
 
 
-def test_experiments_sweep_the_prompt_sets(workspace: Workspace) -> None:
-    before = json.loads(workspace.read("metrics/zero_shot.json"))["accuracy"]
-    workspace.command("dvc", "exp", "run", "--queue", "-S", "prompts.active=photo,digits")
-    workspace.command("dvc", "exp", "run", "--run-all")
-    rows = json.loads(workspace.command("dvc", "exp", "show", "--json").stdout)
-    found = {}
-    for experiment in rows[-1]["experiments"] or []:
-        data = experiment["revs"][0]["data"]
-        active = data["params"]["params.yaml"]["data"]["prompts"]["active"]
-        found[active] = data["metrics"]["metrics/zero_shot.json"]["data"]["accuracy"]
-    assert set(found) >= {"digits"}
-    assert found["digits"] != before
-    assert found.get("photo", before) == before
+def test_a_sweep_runs_what_zero_shot_needs_and_a_failed_run_is_told_as_failed(workspace: Workspace) -> None:
+    settings, params = workspace.settings(), workspace.folder / "params.yaml"
+    shutil.copyfile(ROOT / "params.yaml", params)
+    edit_params(params, lambda document: document["prompts"].update(sets={}))
+    edit_params(params, lambda document: overlay(document, settings))
+    assert strict_yaml.load_mapping(params) == settings  # as the project has it, comments and all
+    workspace.commit("params.yaml as a person edits it")
+    before, text = json.loads(workspace.read("metrics/zero_shot.json"))["accuracy"], params.read_bytes()
+    run = ("dvc", "exp", "run", "--queue", "zero_shot")
+    workspace.command(*run, "-S", "prompts.active=digits,digit")
+    override = 'prompts.sets.photo.templates=["the digit: {classname}."]'
+    workspace.command(*run, "--name", "worded", "-S", override)
+    done = workspace.command("dvc", "exp", "run", "--run-all")
+    assert "Failed to reproduce experiment(s)" in done.stdout + done.stderr
+    ran = {
+        "digits": ["prompts", "zero_shot"],
+        "digit": ["prompts"],
+        "worded": ["prompts", "embed_texts", "zero_shot"],
+    }
+    assert sorted(workspace.executed()) == sorted(name for names in ran.values() for name in names)
+    assert params.read_bytes() == text
+
+    said = {}
+    for experiment in json.loads(workspace.command("dvc", "exp", "show", "--json").stdout)[-1]["experiments"]:
+        revision, state = experiment["revs"][0], experiment["executor"]["state"]
+        values, metrics = revision["data"]["params"]["params.yaml"]["data"], revision["data"]["metrics"]
+        key = "worded" if experiment["name"] == "worded" else values["prompts"]["active"]
+        said[key] = state, metrics["metrics/zero_shot.json"]["data"]["accuracy"]
+        if state == "failed":
+            failed, changed = experiment["name"], revision["rev"]
+    assert {key: state for key, (state, _) in said.items()} == {
+        "digits": "success",
+        "digit": "failed",
+        "worded": "success",
+    }
+    assert said["digits"][1] != before != said["worded"][1]
+    assert said["digit"][1] == before  # DVC shows what git holds where the run began
+    (row,) = [
+        row
+        for row in csv.DictReader(workspace.command("dvc", "exp", "show", "--csv").stdout.splitlines())
+        if row["Experiment"] == failed
+    ]
+    assert row["State"] == "Failed"
+    assert "did you mean digits?" in workspace.command("dvc", "queue", "logs", failed).stdout
+    for name, method in ((changed, "zero_shot"), ("worded", "projection")):  # neither ran it
+        compared = workspace.command("clipcifar", "compare", "HEAD", name, "--method", method)
+        assert f"{method} of {name} is stale" in compared.stdout + compared.stderr
 
 
 def test_one_experiment_overrides_a_template(workspace: Workspace) -> None:
