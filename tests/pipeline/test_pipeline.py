@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -168,42 +169,28 @@ def test_a_sweep_runs_what_zero_shot_needs_and_a_failed_run_is_told_as_failed(wo
     workspace.commit("params.yaml as a person edits it")
     before, text = json.loads(workspace.read("metrics/zero_shot.json"))["accuracy"], params.read_bytes()
     run = ("dvc", "exp", "run", "--queue", "zero_shot")
-    workspace.command(*run, "-S", "prompts.active=digits,digit")
+    workspace.command(*run, "--name", "set", "-S", "prompts.active=digits,digit")
     override = 'prompts.sets.photo.templates=["the digit: {classname}."]'
     workspace.command(*run, "--name", "worded", "-S", override)
     done = workspace.command("dvc", "exp", "run", "--run-all")
-    assert "Failed to reproduce experiment(s)" in done.stdout + done.stderr
-    ran = {
-        "digits": ["prompts", "zero_shot"],
-        "digit": ["prompts"],
-        "worded": ["prompts", "embed_texts", "zero_shot"],
-    }
-    assert sorted(workspace.executed()) == sorted(name for names in ran.values() for name in names)
+    assert "Failed to reproduce experiment(s) 'set-2'" in done.stdout + done.stderr
+    ran = [*["prompts"] * 3, "embed_texts", *["zero_shot"] * 2]
+    assert sorted(workspace.executed()) == sorted(ran)
     assert params.read_bytes() == text
 
-    said = {}
-    for experiment in json.loads(workspace.command("dvc", "exp", "show", "--json").stdout)[-1]["experiments"]:
-        revision, state = experiment["revs"][0], experiment["executor"]["state"]
-        values, metrics = revision["data"]["params"]["params.yaml"]["data"], revision["data"]["metrics"]
-        key = "worded" if experiment["name"] == "worded" else values["prompts"]["active"]
-        said[key] = state, metrics["metrics/zero_shot.json"]["data"]["accuracy"]
-        if state == "failed":
-            failed, changed = experiment["name"], revision["rev"]
-    assert {key: state for key, (state, _) in said.items()} == {
-        "digits": "success",
-        "digit": "failed",
-        "worded": "success",
-    }
-    assert said["digits"][1] != before != said["worded"][1]
-    assert said["digit"][1] == before  # DVC shows what git holds where the run began
-    (row,) = [
-        row
-        for row in csv.DictReader(workspace.command("dvc", "exp", "show", "--csv").stdout.splitlines())
-        if row["Experiment"] == failed
-    ]
-    assert row["State"] == "Failed"
-    assert "did you mean digits?" in workspace.command("dvc", "queue", "logs", failed).stdout
-    for name, method in ((changed, "zero_shot"), ("worded", "projection")):  # neither ran it
+    (shown,) = [line[2:] for line in (ROOT / "README.md").read_text().splitlines() if "dvc exp show" in line]
+    table = workspace.command(*shlex.split(shown), "--csv").stdout.splitlines()
+    rows = {row["Experiment"]: row for row in csv.DictReader(table)}
+    states = {name: rows[name]["State"] for name in ("set-1", "set-2", "worded")}
+    assert states == {"set-1": "Success", "set-2": "Failed", "worded": "Success"}
+    said = {name: float(rows[name]["metrics/zero_shot.json:accuracy"]) for name in states}
+    assert said["set-2"] == before  # DVC shows what git holds where the run began
+    assert before not in (said["set-1"], said["worded"])
+    assert "did you mean digits?" in workspace.command("dvc", "queue", "logs", "set-2").stdout
+
+    experiments = json.loads(workspace.command("dvc", "exp", "show", "--json").stdout)[-1]["experiments"]
+    (failed,) = [item["revs"][0]["rev"] for item in experiments if item["name"] == "set-2"]
+    for name, method in ((failed, "zero_shot"), ("worded", "projection")):  # neither ran it
         compared = workspace.command("clipcifar", "compare", "HEAD", name, "--method", method)
         assert f"{method} of {name} is stale" in compared.stdout + compared.stderr
 
