@@ -30,7 +30,7 @@ from clipcifar.project import dvc_cache, dvc_project, freshness
 from clipcifar.project.outputs import check_outputs
 from clipcifar.project.rewriting import spoiled_sections
 from clipcifar.project.root import find_root
-from clipcifar.project.state import Stale
+from clipcifar.project.state import Stale, some
 from clipcifar.project.studies import check_studies
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.prompts.sets import expand_sets
@@ -142,14 +142,16 @@ def _settings(repository: Path, settings: Mapping[str, Any]) -> Found:
 def _stale(repository: Path, settings: Mapping[str, Any]) -> Found:
     """Which stages would run now; that is no fault, but the numbers of a page beside it may be older."""
     state = freshness.here(repository)
-    stages_of: dict[tuple[str, ...], list[str]] = {}
+    groups: dict[tuple[str, ...], list[str]] = {}
     for target in state.runs:
-        stages_of.setdefault(tuple(state.changed(target)), []).append(target)
-    fresh = stages_of.pop((), [])
-    for changed, targets in stages_of.items():
-        one_of_them = Stale(", ".join(targets), targets[0], list(changed))
-        yield f"{one_of_them.what}; `dvc repro` brings up to date"
-    yield f"{len(fresh)} of {len(state.runs)} stages that have run are of what lies here"
+        groups.setdefault(tuple(state.changed(target)), []).append(target)
+    fresh = groups.pop((), [])
+    for changed, targets in groups.items():
+        studies = [Stale("", target, []).command for target in targets if ":" in target]
+        mended = " && ".join([*(["dvc repro"] if len(studies) < len(targets) else []), *studies])
+        ran = f"{', '.join(targets)}: changed since they ran: {some(changed)}"
+        yield f"{ran}; to bring them up to date: {mended}"
+    yield f"{len(fresh)} of {len(state.runs)} that have run are of what lies here"
 
 
 def _sweeps(repository: Path, settings: Mapping[str, Any]) -> Found:

@@ -8,7 +8,7 @@ itself. Everything else is stale. DVC says the same in `dvc status`; asking it t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePosixPath
@@ -46,9 +46,7 @@ class Stale:
             return f"{self.name} is not what the recorded run of {self.target} made"
         if not self.target:
             return f"{self.name} is of no run that dvc.lock records"
-        named = ", ".join(self.changed[:NAMED])
-        more = f" and {len(self.changed) - NAMED:,} more" if len(self.changed) > NAMED else ""
-        return f"{self.name} is stale, changed since it was made: {named}{more}"
+        return f"{self.name} is stale, changed since it was made: {some(self.changed)}"
 
     @property
     def command(self) -> str:
@@ -67,6 +65,12 @@ class Stale:
 
     def __str__(self) -> str:
         return f"{self.what}; run `{self.command}`"
+
+
+def some(changed: Sequence[str]) -> str:
+    """The first of many changes."""
+    more = f" and {len(changed) - NAMED:,} more" if len(changed) > NAMED else ""
+    return ", ".join(changed[:NAMED]) + more
 
 
 def mending(stale: Iterable[Stale]) -> str:

@@ -297,13 +297,21 @@ def test_a_photograph_added_changed_or_removed_is_noticed(
 ) -> None:
     workspace = finished_photos.copy(tmp_path / "w")
     target = workspace.folder / "photos/train/leaf" / ("new.jpg" if kind == "added" else "0.jpg")
+    assert "stale" not in workspace.command("clipcifar", "show").stdout
     if kind == "removed":
         target.unlink()
     else:
         _photograph(7, (33, 44), 1).save(target)
+    shown = workspace.command("clipcifar", "show").stdout
+    assert shown.count("is stale, changed since it was made: photos; run") == 5
+    workspace.repro("embed_images")
+    shown = workspace.command("clipcifar", "show").stdout
+    assert shown.count("is stale, changed since it was made: data/embeddings/images.h5") == 5
+    ran = {*workspace.executed()}
     workspace.repro()
+    assert "stale" not in workspace.command("clipcifar", "show").stdout
     # The class names are the same, so nothing on the text side runs; weights stay too.
-    assert set(workspace.executed()) == ALL - {
+    assert ran | set(workspace.executed()) == ALL - {
         "download",
         "prompts",
         "fetch_model",
