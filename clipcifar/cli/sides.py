@@ -119,7 +119,7 @@ def note_of(name: str, *, repository: Path, method: str) -> str | None:
     if kind != "rev":
         return None
     stale = revisions.stale_at(repository, rest, f"{PREDICTIONS}/{method}.h5")
-    return f"{stale.what} (no `dvc repro` before the commit)" if stale else None
+    return f"{stale.what} (no run of it before the commit, or one that failed)" if stale else None
 
 
 def _of_prompt_set(images_path: Path, texts_path: Path) -> Predictions:

@@ -29,6 +29,7 @@ from clipcifar.methods.linear_probe import LinearProbeParams
 from clipcifar.methods.trained.training import TrainingParams
 from clipcifar.project import dvc_cache, dvc_project, freshness
 from clipcifar.project.outputs import check_outputs
+from clipcifar.project.rewriting import spoiled_sections
 from clipcifar.project.root import find_root
 from clipcifar.project.state import Stale, some
 from clipcifar.project.studies import check_studies
@@ -156,6 +157,15 @@ def _stale(repository: Path, settings: Mapping[str, Any]) -> Found:
     yield f"{len(fresh)} of {len(state.runs)} that have run are of what lies here"
 
 
+def _sweeps(repository: Path, settings: Mapping[str, Any]) -> Found:
+    for section in spoiled_sections(repository / "params.yaml"):
+        yield ConfigError(
+            f"`dvc exp run -S` rewrites params.yaml, and would spoil the section {section!r}",
+            where=f"params.yaml: {section}",
+            fix="write its mappings one key a line, without braces, and no ${ or ???",
+        )
+
+
 def _sources(repository: Path, settings: Mapping[str, Any]) -> Found:
     """What stages need and none makes: modules, and the two paths of params.yaml."""
     project = dvc_project.read(repository)
@@ -214,6 +224,7 @@ def _disk(repository: Path, settings: Mapping[str, Any]) -> Found:
 
 _CHECKS: dict[str, Check] = {
     "params.yaml": _settings,
+    "sweeps": _sweeps,
     "device": _device,
     "disk": _disk,
     "sources": _sources,

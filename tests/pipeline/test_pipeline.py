@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,12 @@ import pytest
 import yaml
 from PIL import Image
 
+from clipcifar.core import strict_yaml
 from clipcifar.evaluation import headline
-from clipcifar.prompts.save import overlay
+from clipcifar.prompts.save import edit_params, overlay
 from tests.support.nightly import first
 from tests.support.once import made_once
-from tests.support.workspace import ALL, TEXT_SIDE, Workspace, digits_params, outputs
+from tests.support.workspace import ALL, ROOT, TEXT_SIDE, Workspace, digits_params, outputs
 
 pytestmark = pytest.mark.pipeline
 MOST_ROWS = 20  # of a diff that one reads
@@ -175,20 +178,42 @@ def test_a_bad_edit_costs_no_embeddings_and_reverting_runs_nothing(
     assert outputs(workspace) == before
 
 
-def test_experiments_sweep_the_prompt_sets(workspace: Workspace) -> None:
-    before = json.loads(workspace.read("metrics/zero_shot.json"))["accuracy"]
-    workspace.command("dvc", "exp", "run", "--queue", "-S", "prompts.active=photo,digits")
-    workspace.command("dvc", "exp", "run", "--run-all")
-    rows = json.loads(workspace.command("dvc", "exp", "show", "--json").stdout)
-    found = {}
-    for experiment in rows[-1]["experiments"] or []:
-        data = experiment["revs"][0]["data"]
-        active = data["params"]["params.yaml"]["data"]["prompts"]["active"]
-        found[active] = data["metrics"]["metrics/zero_shot.json"]["data"]["accuracy"]
-        assert not [path for path in data["metrics"] if "details" in path], "the headline alone"
-    assert set(found) >= {"digits"}
-    assert found["digits"] != before
-    assert found.get("photo", before) == before
+def test_a_sweep_runs_what_zero_shot_needs_and_a_failed_run_is_told_as_failed(workspace: Workspace) -> None:
+    settings, params = workspace.settings(), workspace.folder / "params.yaml"
+    shutil.copyfile(ROOT / "params.yaml", params)
+    edit_params(params, lambda document: document["prompts"].update(sets={}))
+    edit_params(params, lambda document: overlay(document, settings))
+    assert strict_yaml.load_mapping(params) == settings  # as the project has it, comments and all
+    workspace.commit("params.yaml as a person edits it")
+    before, text = json.loads(workspace.read("metrics/zero_shot.json"))["accuracy"], params.read_bytes()
+    run = ("dvc", "exp", "run", "--queue", "zero_shot")
+    workspace.command(*run, "--name", "set", "-S", "prompts.active=digits,digit")
+    override = 'prompts.sets.photo.templates=["the digit: {classname}."]'
+    workspace.command(*run, "--name", "worded", "-S", override)
+    done = workspace.command("dvc", "exp", "run", "--run-all")
+    assert "Failed to reproduce experiment(s) 'set-2'" in done.stdout + done.stderr
+    ran = [*["prompts"] * 3, "embed_texts", *["zero_shot"] * 2]
+    assert sorted(workspace.executed()) == sorted(ran)
+    assert params.read_bytes() == text
+
+    (shown,) = [line[2:] for line in (ROOT / "README.md").read_text().splitlines() if "dvc exp show" in line]
+    table = workspace.command(*shlex.split(shown), "--csv").stdout.splitlines()
+    rows = {row["Experiment"]: row for row in csv.DictReader(table)}
+    states = {name: rows[name]["State"] for name in ("set-1", "set-2", "worded")}
+    assert states == {"set-1": "Success", "set-2": "Failed", "worded": "Success"}
+    said = {name: float(rows[name]["metrics/zero_shot.json:accuracy"]) for name in states}
+    assert said["set-2"] == before  # DVC shows what git holds where the run began
+    assert before not in (said["set-1"], said["worded"])
+    assert "did you mean digits?" in workspace.command("dvc", "queue", "logs", "set-2").stdout
+
+    experiments = json.loads(workspace.command("dvc", "exp", "show", "--json").stdout)[-1]["experiments"]
+    for item in experiments:
+        measured = item["revs"][0]["data"]["metrics"]
+        assert not [path for path in measured if "details" in path], "the headline alone"
+    (failed,) = [item["revs"][0]["rev"] for item in experiments if item["name"] == "set-2"]
+    for name, method in ((failed, "zero_shot"), ("worded", "projection")):  # neither ran it
+        compared = workspace.command("clipcifar", "compare", "HEAD", name, "--method", method)
+        assert f"{method} of {name} is stale" in compared.stdout + compared.stderr
 
 
 def test_one_experiment_overrides_a_template(workspace: Workspace) -> None:
