@@ -5,7 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from clipcifar.core.errors import ConfigError
+from clipcifar.project import absent
+from clipcifar.project.remote import settings
 from clipcifar.store.predictions import Predictions, read_predictions
 
 
@@ -18,21 +19,20 @@ def predictions_at(repository: Path, revision: str, path: str) -> Predictions:
         path: of the file, relative to the root.
 
     Raises:
-        ConfigError: there is no such revision, or DVC no longer holds its predictions.
-        DataError: what DVC holds is damaged.
+        ConfigError: there is no such revision, or none with a run.
+        DataError: neither DVC's cache nor a remote has what it made, or what they have is damaged.
     """
     from dvc.api import DVCFileSystem
-    from dvc.exceptions import DvcException
-    from scmrepo.exceptions import SCMError
+
+    def read(name: str) -> bytes:
+        # With the settings of today: a commit may be older than the remote, or than the place of the cache.
+        filesystem = DVCFileSystem(str(repository), rev=revision, config=settings(repository))
+        return bytes(filesystem.read_bytes(name))
 
     try:
-        content = DVCFileSystem(str(repository), rev=revision).read_bytes(path)
-    except (DvcException, SCMError, OSError) as error:
-        raise ConfigError(
-            f"cannot read the predictions of {revision!r}: {error}",
-            where=path,
-            fix="run `dvc repro`, or name a commit or experiment whose `dvc repro` ran here",
-        ) from error
+        content = read(path)
+    except Exception as error:  # of DVC, git, the network, or a library that a remote needs
+        raise absent.explained(error, repository, revision, path, read=read) from error
     with tempfile.NamedTemporaryFile(suffix=".h5") as copy:
         copy.write(content)
         copy.flush()
