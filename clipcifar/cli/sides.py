@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -74,14 +75,15 @@ def kind_of(name: str, repository: Path) -> tuple[Kind, str]:
 
 def _check_embedded(name: str, repository: Path) -> None:
     """Raise DataError where a name is that of a set in params.yaml whose embeddings are not here."""
-    sets = params.read(params.load(repository / "params.yaml"), "prompts", PromptsParams).sets
     path = repository / TEXTS / f"{name}.h5"
-    if name in sets and not path.is_file():
-        raise DataError(
-            f"the prompt set {name!r} is not embedded here",
-            where=str(path),
-            fix="run `dvc repro embed_texts`",
-        )
+    with suppress(ConfigError):  # of params.yaml; nothing is said of it where a name is what is wrong
+        settings = params.load(repository / "params.yaml")
+        if name in params.read(settings, "prompts", PromptsParams).sets and not path.is_file():
+            raise DataError(
+                f"the prompt set {name!r} is not embedded here",
+                where=str(path),
+                fix="run `dvc repro embed_texts`",
+            )
 
 
 def _embedded_sets(repository: Path) -> list[str]:

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 from clipcifar.core.errors import ClipcifarError, ConfigError, DataError
 from clipcifar.project import dvc_project
-from clipcifar.project.remote import remote_of
+from clipcifar.project.remote import Remote, remote_of
 
 
 def explained(
@@ -60,18 +60,33 @@ def explained(
             fix=f"name another commit, or have it pushed to a remote where it was made; {again}",
         )
     fetch = f"`dvc fetch --all-commits{remote.option}`"
+    if _is_older(remote, read):
+        default = " --default" if remote.is_default else ""
+        place = f"{shlex.quote(remote.name)} {shlex.quote(remote.url)}"
+        fetch += (
+            f" (first `dvc remote add --local{default} {place}`, since that commit is older than the "
+            "remote and DVC goes by the settings of each commit)"
+        )
     if remote.folder is None:
-        why, fix = f"was not to be had from {remote.called}: {error}", f"run {fetch}, which may say more"
+        why, fix = f"was not to be had from {remote.called}: {error}", f"run {fetch}"
     elif remote.is_gone:
         why, fix = f"not in {remote.called}", f"mount it or tell DVC where it is now, and run {fetch}"
     else:
         why = f"not in {remote.called}: it was never pushed, or `dvc gc` deleted it"
-        fix = f"run `dvc push --all-commits` where it was made, and {fetch} here"
+        fix = f"run `dvc push --all-commits` where it was made and here {fetch}"
     return DataError(
         f"{path} of {revision!r} is not in DVC's cache and {why}",
         where=str(kept),
         fix=f"{fix}; {again}",
     )
+
+
+def _is_older(remote: Remote, read: Callable[[str], bytes]) -> bool:
+    """Whether a revision knows no such remote: `dvc push` and `dvc fetch` leave all of it out then."""
+    try:
+        return remote.in_git and f'remote "{remote.name}"' not in read(".dvc/config").decode()
+    except Exception:  # as in `explained`; then nothing is said of it
+        return False
 
 
 def _again(repository: Path, revision: str, path: str) -> str:

@@ -23,11 +23,13 @@ class Remote:
         name: as DVC's settings have it.
         url: a folder's path, or an address.
         is_default: whether DVC asks it unless told otherwise.
+        in_git: whether the project's .dvc/config names it, and not this clone's or this user's own settings.
     """
 
     name: str
     url: str
     is_default: bool
+    in_git: bool
 
     @property
     def option(self) -> str:
@@ -72,13 +74,19 @@ def holds(objects: Path, digest: str) -> bool:
 
 def settings(repository: Path) -> dict[str, Any]:
     """All of DVC's settings, of the system, the user, the project and this clone; none where unreadable."""
-    from dvc.config import Config, ConfigError
+    from dvc.config import ConfigError
+
+    with suppress(ConfigError, OSError):  # DVC itself, and the doctor, say what is wrong with them
+        return dict(_config(repository))
+    return {}
+
+
+def _config(repository: Path) -> Any:
+    from dvc.config import Config
 
     root = repository.resolve()
     folder = next((at / ".dvc" for at in (root, *root.parents) if (at / ".dvc").is_dir()), None)
-    with suppress(ConfigError, OSError):  # DVC itself, and the doctor, say what is wrong with them
-        return dict(Config(str(folder) if folder else None))
-    return {}
+    return Config(str(folder) if folder else None)
 
 
 def remote_of(repository: Path) -> Remote | None:
@@ -86,4 +94,7 @@ def remote_of(repository: Path) -> Remote | None:
     said = settings(repository)
     remotes, default = said.get("remote", {}), said.get("core", {}).get("remote")
     name = default if default in remotes else next(iter(remotes), None)
-    return None if name is None else Remote(name, str(remotes[name].get("url", "")), name == default)
+    if name is None:
+        return None
+    in_git = name in _config(repository).load_one("repo")["remote"]
+    return Remote(name, str(remotes[name].get("url", "")), name == default, in_git)
