@@ -70,7 +70,11 @@ def in_project(*, required: bool = True) -> Iterator[None]:
     os.chdir(root)
     try:
         yield
-    except (ClipcifarError, SystemExit):
+    except (ClipcifarError, SystemExit) as error:
+        if isinstance(error, ClipcifarError):
+            from clipcifar.project import missing
+
+            missing.explain(error, root)
         if root != here:
             print(f"note: paths and commands are those of the project's folder, {root}", file=sys.stderr)
         raise

@@ -27,7 +27,7 @@ from clipcifar.doctor import cache_folder, files as doctor_files
 from clipcifar.doctor.files import Found
 from clipcifar.methods.linear_probe import LinearProbeParams
 from clipcifar.methods.trained.training import TrainingParams
-from clipcifar.project import dvc_cache, dvc_project, freshness
+from clipcifar.project import dvc_cache, dvc_project, freshness, missing
 from clipcifar.project.outputs import check_outputs
 from clipcifar.project.rewriting import spoiled_sections
 from clipcifar.project.root import find_root
@@ -90,6 +90,8 @@ def examine(folder: Path) -> Iterator[tuple[str, str | ClipcifarError]]:
         return
     for name, check in _CHECKS.items():
         for finding in _guarded(check, repository, settings):
+            if isinstance(finding, ClipcifarError):
+                missing.explain(finding, repository)
             if isinstance(finding, str) or str(finding) not in told:
                 yield name, finding
             told.add(str(finding))

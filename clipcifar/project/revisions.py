@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from clipcifar.core.errors import ConfigError
 from clipcifar.core.files import fault_behind
-from clipcifar.project import dvc_cache, dvc_project, lockfile
+from clipcifar.project import absent, dvc_cache, dvc_project, lockfile
+from clipcifar.project.remote import settings as dvc_settings
 from clipcifar.project.state import Stale, State
 from clipcifar.store.predictions import Predictions, read_predictions
 
@@ -26,21 +26,20 @@ def predictions_at(repository: Path, revision: str, path: str) -> Predictions:
         path: of the file, relative to the root.
 
     Raises:
-        ConfigError: there is no such revision, or DVC no longer holds its predictions.
-        DataError: what DVC holds is damaged.
+        ConfigError: there is no such revision, or none with a run.
+        DataError: neither DVC's cache nor a remote has what it made, or what they have is damaged.
     """
-    from dvc.exceptions import DvcException
-    from scmrepo.exceptions import SCMError
+    from dvc.scm import SCMError
 
     try:
         with _at(repository, revision) as read:
-            content = read(path)
-    except (DvcException, SCMError, OSError) as error:
-        raise fault_behind(error, path) or ConfigError(
-            f"cannot read the predictions of {revision!r}: {error}",
-            where=path,
-            fix="run `dvc repro`, or name a commit or experiment whose `dvc repro` ran here",
-        ) from error
+            try:
+                content = read(path)
+            except Exception as error:  # of DVC, the network, or a library that a remote needs
+                reason = fault_behind(error, path)
+                raise reason or absent.explained(error, repository, revision, path, read=read) from error
+    except SCMError as error:
+        raise absent.unknown(error, revision, path) from error
     with tempfile.NamedTemporaryFile(suffix=".h5") as copy:
         copy.write(content)
         copy.flush()
@@ -72,11 +71,12 @@ def stale_at(repository: Path, revision: str, path: str) -> Stale | None:
 def _at(repository: Path, revision: str) -> Iterator[lockfile.Read]:
     """Reads files of the project as they were at a revision, those that DVC keeps among them.
 
-    DVC's own file system of a revision begins where git does, and finds no DVC in a folder below.
+    DVC's own file system of a revision begins where git does, and finds no DVC in a folder below. Its
+    settings are those of today: a commit may be older than the remote, or than the place of the cache.
     """
     from dvc.repo import Repo
 
-    with Repo(str(repository)) as repo:
+    with Repo(str(repository), config=dvc_settings(repository)) as repo:
         inside = dvc_project.inside(repo, repository)
         with repo.switch(revision):
             yield lambda path: bytes(repo.dvcfs.read_bytes(f"/{(inside / path).as_posix()}"))

@@ -165,6 +165,33 @@ def test_what_determines_a_vector_decides(
     assert compute.find(wanted(project, dataset, described, replace(EMBED, workers=3)), project) is not None
 
 
+def test_the_same_weights_under_another_name_are_found_and_called_as_asked_for(
+    project: Path,
+    dataset: Prepared,
+    model: tuple[ModelDescription, Path],
+    encoded: list[int],
+    own_cache: Path,
+) -> None:
+    """Of a folder the name holds its path, which is another on another machine."""
+    described, weights = model
+    obtain(project, dataset, model)
+    kept = record(project)
+    moved = replace(described, model="local-dir:/elsewhere/clip", pretrained="tag")
+    assert obtain(project, dataset, (moved, weights)) == 0
+    found_again = read_images(project / OUTPUT)
+    assert {**read_images(kept).attributes, "model": moved.model, "pretrained": "tag"} == {
+        **found_again.attributes,
+        **{key: read_images(kept).attributes[key] for key in ("fingerprint", "content_digest")},
+    }
+    written = (project / OUTPUT).read_bytes()
+    (project / "dvc.lock").unlink()
+    assert obtain(project, dataset, (moved, weights)) == 9
+    assert (project / OUTPUT).read_bytes() == written  # as if it had been computed under that name
+    assert compute.in_cache_folder(wanted(project, dataset, moved).attributes) == compute.in_cache_folder(
+        wanted(project, dataset, described).attributes
+    )
+
+
 def test_the_users_cache_folder_comes_first_and_dvc_is_not_asked(
     project: Path,
     dataset: Prepared,
