@@ -27,10 +27,12 @@ def explained(
         path: of the file, relative to the root.
         read: reads another file of that revision.
     """
+    from dvc.exceptions import DvcException
     from dvc.scm import SCMError
+    from scmrepo.exceptions import SCMError as GitError
 
     where = f"{revision}:{path}"  # as git writes it
-    if isinstance(error, SCMError):
+    if isinstance(error, SCMError | GitError):
         return ConfigError(
             f"there is no commit, branch, tag or experiment {revision!r} here: {error}",
             where=where,
@@ -44,6 +46,12 @@ def explained(
     except ClipcifarError as unreadable:
         return ConfigError(
             f"cannot read {path} of {revision!r}: {unreadable.what}", where=where, fix=unreadable.fix
+        )
+    except DvcException as broken:  # there is no repository of DVC's, for one
+        return ConfigError(
+            f"cannot read {path} of {revision!r}: {broken}",
+            where=where,
+            fix="run `clipcifar doctor`, which says how to mend it",
         )
     except Exception:  # no dvc.lock, or none that names it
         return ConfigError(

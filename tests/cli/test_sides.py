@@ -95,7 +95,7 @@ def test_unknown_names_are_refused(repository: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         sides.load("phto", repository=repository, method="zero_shot")
     assert "prompt sets and methods here: photo, zero_shot" in caught.value.fix
-    assert caught.value.fix.startswith("did you mean photo? Else run `dvc repro`")
+    assert caught.value.fix.startswith("did you mean photo? Else name one that `git log`")
     with pytest.raises(ConfigError) as far:
         sides.load("v1.2", repository=repository, method="zero_shot")
     assert "did you mean" not in far.value.fix
