@@ -27,7 +27,17 @@ def explained(
         path: of the file, relative to the root.
         read: reads another file of that revision.
     """
-    where = _where(revision, path)
+    from dvc.exceptions import DvcException
+    from dvc.scm import SCMError
+    from scmrepo.exceptions import SCMError as GitError
+
+    where = f"{revision}:{path}"  # as git writes it
+    if isinstance(error, SCMError | GitError):
+        return ConfigError(
+            f"there is no commit, branch, tag or experiment {revision!r} here: {error}",
+            where=where,
+            fix="name one that `git log` or `dvc exp show` knows; those of others come by `git fetch`",
+        )
     try:
         stages = YAML(typ="safe").load(read("dvc.lock").decode())["stages"]
         outs = [out for stage in stages.values() for out in stage.get("outs", ())]
@@ -36,6 +46,12 @@ def explained(
     except ClipcifarError as unreadable:
         return ConfigError(
             f"cannot read {path} of {revision!r}: {unreadable.what}", where=where, fix=unreadable.fix
+        )
+    except DvcException as broken:  # there is no repository of DVC's, for one
+        return ConfigError(
+            f"cannot read {path} of {revision!r}: {broken}",
+            where=where,
+            fix="run `clipcifar doctor`, which says how to mend it",
         )
     except Exception:  # no dvc.lock, or none that names it
         return ConfigError(
@@ -71,19 +87,6 @@ def explained(
         where=str(kept),
         fix=f"{fix}; {again}",
     )
-
-
-def unknown(error: Exception, revision: str, path: str) -> ConfigError:
-    """The error where git knows no such revision, `error` its own."""
-    return ConfigError(
-        f"there is no commit, branch, tag or experiment {revision!r} here: {error}",
-        where=_where(revision, path),
-        fix="name one that `git log` or `dvc exp show` knows; those of others come by `git fetch`",
-    )
-
-
-def _where(revision: str, path: str) -> str:
-    return f"{revision}:{path}"  # as git writes it
 
 
 def _is_older(remote: Remote, read: Callable[[str], bytes]) -> bool:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+from clipcifar.core.errors import ClipcifarError
 from clipcifar.core.files import fault_behind
 from clipcifar.project import absent, dvc_cache, dvc_project, lockfile
 from clipcifar.project.remote import settings as dvc_settings
@@ -29,21 +31,29 @@ def predictions_at(repository: Path, revision: str, path: str) -> Predictions:
         ConfigError: there is no such revision, or none with a run.
         DataError: neither DVC's cache nor a remote has what it made, or what they have is damaged.
     """
-    from dvc.scm import SCMError
+
+    def explained(error: Exception, read: lockfile.Read) -> ClipcifarError:
+        fault = fault_behind(error, path)
+        return fault or absent.explained(error, repository, revision, path, read=read)
 
     try:
         with _at(repository, revision) as read:
             try:
                 content = read(path)
             except Exception as error:  # of DVC, the network, or a library that a remote needs
-                reason = fault_behind(error, path)
-                raise reason or absent.explained(error, repository, revision, path, read=read) from error
-    except SCMError as error:
-        raise absent.unknown(error, revision, path) from error
+                raise explained(error, read) from error
+    except ClipcifarError:
+        raise
+    except Exception as error:  # there is no such revision, or no DVC
+        raise explained(error, partial(_raise, error)) from error
     with tempfile.NamedTemporaryFile(suffix=".h5") as copy:
         copy.write(content)
         copy.flush()
         return read_predictions(Path(copy.name))
+
+
+def _raise(error: Exception, path: str) -> bytes:
+    raise error
 
 
 def stale_at(repository: Path, revision: str, path: str) -> Stale | None:
