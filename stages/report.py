@@ -33,7 +33,7 @@ def main(
     run_facts = facts.read(metrics, predictions, ranking, dataset, model, active=active)
     share = f"{100 * split.val_fraction:g} % of the official train images are val, seed {split.seed}"
     html = page.render(run_facts, Pictures(run_facts.dataset.test, folder), split=share)
-    write_page(page_path, html)
+    stale = write_page(page_path, html)
     text = table.report(
         run_facts.metrics,
         run_facts.set_metrics,
@@ -43,6 +43,7 @@ def main(
         dataset=run_facts.dataset.name,
         model=run_facts.model.label,
     )
+    text = "".join(f"> {table.escape(line)}\n\n" for line in stale) + text
     files.write_atomically(tables_path, text.encode())
     print("\n".join(table.methods_table(run_facts.metrics)))
 

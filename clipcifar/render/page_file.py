@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from markupsafe import escape
 
 from clipcifar.core.files import write_atomically
 from clipcifar.project.freshness import stale_inputs
-from clipcifar.project.state import Stale
 
 _MAIN = "<main>\n"
 
 
-def write_page(path: Path, html: str, *, project: Path = Path()) -> None:
+def write_page(path: Path, html: str, *, project: Path = Path()) -> list[str]:
     """Write the page of the stage that is running.
 
     Args:
         path: of the page, an output of that stage, relative to the project.
         html: the page.
         project: the folder of params.yaml, dvc.yaml and dvc.lock.
+
+    Returns:
+        A line for each result in it that is not of what lies here, which is also said aloud.
     """
-    write_atomically(project / path, marked(html, stale_inputs(project, path)).encode())
+    stale = [str(reason) for reason in stale_inputs(project, path)]
+    write_atomically(project / path, marked(html, stale).encode())
+    for line in stale:
+        print(f"note: {line}", file=sys.stderr)
+    return stale
 
 
-def marked(html: str, stale: list[Stale]) -> str:
-    """The page with a line for each result in it that is not of what lies here."""
+def marked(html: str, stale: list[str]) -> str:
+    """The page with these lines before all else."""
     if not stale:
         return html
-    lines = "".join(f"<li>{escape(str(reason))}</li>\n" for reason in stale)
+    lines = "".join(f"<li>{escape(line)}</li>\n" for line in stale)
     notice = f'<section class="stale" aria-label="Stale results">\n<ul>\n{lines}</ul>\n</section>\n'
     before, main, after = html.partition(_MAIN)
     return f"{before}{main}{notice}{after}"

@@ -159,7 +159,7 @@ def test_a_page_of_one_stage_alone_marks_what_in_it_is_stale(at: Workspace) -> N
     before = at.read("report/index.html").decode()
     assert 'aria-label="Stale results"' not in before
     at.edit(lambda s: s["linear_probe"].update(c_grid=[1, 20]))
-    at.repro("--single-item", "--force", "report")
+    done = at.repro("--single-item", "--force", "report")
     page = at.read("report/index.html").decode()
     line = (
         "linear_probe is stale, changed since it was made: linear_probe.c_grid; run `dvc repro linear_probe`"
@@ -167,6 +167,9 @@ def test_a_page_of_one_stage_alone_marks_what_in_it_is_stale(at: Workspace) -> N
     assert page.count('aria-label="Stale results"') == 1
     assert page.count("is stale, changed since") == 1
     assert f"<li>{line}</li>" in page
+    assert done.stderr.count(f"note: {line}\n") == 1
+    first, *_ = at.read("report/methods.md").decode().splitlines()
+    assert first.startswith("> linear_probe is stale, changed since it was made: linear_probe.c")
     at.edit(lambda s: s["linear_probe"].update(c_grid=[1, 10]))
     at.repro("--force", "--single-item", "report")
     assert at.read("report/index.html").decode() == before
