@@ -179,11 +179,15 @@ class SentenceEmbedder:
 
 
 def _text_files(repository: Path) -> Iterator[Path]:
-    """Files of text embeddings; those in the workspace come first, for which DVC is not imported."""
+    """Files of text embeddings: those of the workspace, then DVC's of an output that is not there."""
+    gone = []
     for output in OUTPUTS:
         here = repository / output
-        yield from sorted(here.glob("*.h5")) if here.is_dir() else [here]
-    for output in OUTPUTS:
+        files = sorted(here.glob("*.h5")) if here.is_dir() else [here] if here.is_file() else []
+        yield from files
+        if not files:  # DVC deletes it before its stage runs
+            gone.append(output)
+    for output in gone:
         yield from kept_objects(repository, output).values()
 
 
