@@ -1,4 +1,4 @@
-"""A project below the root of git or of DVC, in a worktree, in a clone: its commands, and what editors see."""
+"""A project below the root of git or DVC, in a worktree, in a clone: its commands, and what editors see."""
 
 from __future__ import annotations
 
