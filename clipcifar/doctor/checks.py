@@ -33,6 +33,7 @@ from clipcifar.project.rewriting import spoiled_sections
 from clipcifar.project.root import find_root
 from clipcifar.project.state import Stale, some
 from clipcifar.project.studies import check_studies
+from clipcifar.project.worktree import check_worktree
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.prompts.sets import expand_sets
 from clipcifar.store.classes import read_classes
@@ -232,6 +233,7 @@ _CHECKS: dict[str, Check] = {
     "sources": _sources,
     "stages": _stale,
     "studies": lambda repository, settings: check_studies(repository),
+    "worktree": lambda repository, settings: check_worktree(repository),
     "outputs": lambda repository, settings: check_outputs(repository),
     "dataset": doctor_files.dataset,
     "weights": doctor_files.weights,
