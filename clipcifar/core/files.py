@@ -6,10 +6,12 @@ import glob
 import hashlib
 import json
 import os
+import secrets
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import ceil, floor
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -67,8 +69,31 @@ def explained(path: Path) -> Iterator[None]:
         raise EnvironmentFault(
             f"cannot use {path}: {error.strerror or error}",
             where=str(path),
-            fix="check that the folder exists, can be written and has space left",
+            fix=_owner_to_ask(path, error)
+            or "check that the folder exists, can be written and has space left",
         ) from error
+
+
+def _owner_to_ask(path: Path, error: OSError) -> str:
+    """What to do about a folder or file that another account keeps to itself; empty where it is not that."""
+    if not isinstance(error, PermissionError) or os.name != "posix":
+        return ""
+    there = [place for place in (path, *path.parents) if os.access(place, os.F_OK)]
+    for place in there[: 2 if path in there else 1]:  # itself and its folder, or what is to hold them
+        if not os.access(place, os.R_OK | os.W_OK) and place.stat().st_uid != os.geteuid():
+            return (
+                f"{owner_of(place)} can share it: chmod -R g+rwX {shlex.quote(str(place))} (docs/teams.md); "
+                "if it is in the cache folder, CLIPCIFAR_CACHE may name one of your own instead"
+            )
+    return ""
+
+
+def owner_of(path: Path) -> str:
+    """The account that a file belongs to, by number where it has no name here; posix only."""
+    try:
+        return path.owner()
+    except KeyError:
+        return f"user {path.stat().st_uid}"
 
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
@@ -88,17 +113,16 @@ def _placed(path: Path, num_bytes: int) -> Iterator[BinaryIO]:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path)
         require_space(path.parent, num_bytes)
-        prefix = f".{path.name}.{os.getpid()}."
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=".tmp")
+        # Not by tempfile, whose files are private: umask and the folder's ACL say who may read and write it.
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
         try:
-            with open(handle, "wb") as stream:
+            with open(temporary, "xb") as stream:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.chmod(temporary, 0o644)  # mkstemp makes it private
             os.replace(temporary, path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
 
@@ -107,7 +131,8 @@ def _remove_leftovers(path: Path) -> None:
     """Delete temporary files that killed processes left beside `path`; those of living ones stay."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         if is_abandoned(leftover):
-            leftover.unlink(missing_ok=True)
+            with suppress(PermissionError):  # another account's, in a folder where each deletes its own
+                leftover.unlink(missing_ok=True)
 
 
 def is_abandoned(temporary: Path) -> bool:

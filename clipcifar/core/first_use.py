@@ -7,17 +7,23 @@ import shlex
 from pathlib import Path
 
 from clipcifar.core.errors import DataError
-from clipcifar.core.files import cache_folder, file_sha256, sha256_of, write_json
+from clipcifar.core.files import cache_folder, explained, file_sha256, sha256_of, write_json
 
 RECORD = "known_files.json"
 
 
 def known_files() -> dict[str, str]:
-    """The sha256 of every file on record; DataError when the record cannot be read."""
+    """The sha256 of every file on record.
+
+    Raises:
+        DataError: the record is damaged.
+        EnvironmentFault: this account, or the disk, does not let it be read.
+    """
     record = cache_folder() / RECORD
     try:
-        known = json.loads(record.read_bytes()) if record.exists() else {}
-    except (OSError, ValueError) as error:
+        with explained(record):
+            known = json.loads(record.read_bytes()) if record.exists() else {}
+    except ValueError as error:
         raise _unreadable(record) from error
     if not isinstance(known, dict):
         raise _unreadable(record)

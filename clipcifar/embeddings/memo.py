@@ -16,13 +16,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar.core.errors import DataError
+from clipcifar.core.errors import DataError, EnvironmentFault
 
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS memo "
     "(key TEXT, sentence TEXT, row BLOB, digest BLOB, PRIMARY KEY (key, sentence))"
 )
 _BUSY_S = 30.0
+# What SQLite says where nothing is wrong with the bytes.
+_SURROUNDINGS = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+}
 
 
 def _digest(key: str, sentence: str, row: bytes) -> bytes:
@@ -34,7 +42,8 @@ def count(path: Path) -> tuple[int, int]:
     """How many rows of a memo file are whole, and how many damaged.
 
     Raises:
-        DataError: the file as a whole cannot be read.
+        DataError: the file as a whole is damaged.
+        EnvironmentFault: this account, the disk or another process does not let it be read.
     """
     try:
         with closing(sqlite3.connect(path, timeout=_BUSY_S)) as connection:
@@ -44,6 +53,13 @@ def count(path: Path) -> tuple[int, int]:
                 for key, sentence, row, digest in rows
             ]
     except (sqlite3.DatabaseError, UnicodeDecodeError, TypeError, AttributeError) as error:
+        code = getattr(error, "sqlite_errorcode", None)
+        if code is not None and code & 0xFF in _SURROUNDINGS:  # its other bits say which of a kind
+            raise EnvironmentFault(
+                f"the memo cannot be read now, its sentences would be embedded again: {error}",
+                where=str(path),
+                fix="check who may read and write it and its folder, and that no process holds it",
+            ) from error
         raise DataError(
             f"the memo cannot be read, its sentences will be embedded again: {error}",
             where=str(path),
@@ -65,6 +81,8 @@ class Memo:
 
     def _connect(self) -> sqlite3.Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            self._path.open("xb").close()  # SQLite would let nobody else write it, whatever umask and ACL say
         connection = sqlite3.connect(self._path, timeout=_BUSY_S)
         connection.execute(_TABLE)
         return connection
