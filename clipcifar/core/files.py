@@ -78,14 +78,24 @@ def _owner_to_ask(path: Path, error: OSError) -> str:
     """What to do about a folder or file that another account keeps to itself; empty where it is not that."""
     if not isinstance(error, PermissionError) or os.name != "posix":
         return ""
-    there = [place for place in (path, *path.parents) if os.access(place, os.F_OK)]
-    for place in there[: 2 if path in there else 1]:  # itself and its folder, or what is to hold them
-        if not os.access(place, os.R_OK | os.W_OK) and place.stat().st_uid != os.geteuid():
-            return (
-                f"{owner_of(place)} can share it: chmod -R g+rwX {shlex.quote(str(place))} (docs/teams.md); "
-                "if it is in the cache folder, CLIPCIFAR_CACHE may name one of your own instead"
-            )
-    return ""
+
+    def is_kept(place: Path) -> bool:
+        is_there = os.access(place, os.F_OK)
+        return is_there and not os.access(place, os.R_OK | os.W_OK) and place.stat().st_uid != os.geteuid()
+
+    folder = next((place for place in path.parents if os.access(place, os.F_OK)), path)
+    kept = next((place for place in (folder, path) if is_kept(place)), None)
+    if kept is None:
+        return ""
+    owner, cache = owner_of(kept), cache_folder()
+    if not kept.is_relative_to(cache):
+        return f"{kept} belongs to {owner}, who may let you use it"
+    while kept != cache and is_kept(kept.parent) and owner_of(kept.parent) == owner:
+        kept = kept.parent  # all that this account keeps to itself, at once
+    return (
+        f"{owner} can share it: chmod -R g+rwX {shlex.quote(str(kept))} (docs/teams.md); "
+        "or let CLIPCIFAR_CACHE name a folder of your own"
+    )
 
 
 def owner_of(path: Path) -> str:
