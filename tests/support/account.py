@@ -88,7 +88,7 @@ class Shared:
             _print_why(attempt)
 
     def look(self) -> None:
-        """Print why the record of first use cannot be read, nor places be written that are not of the cache."""
+        """Print why the record of first use cannot be read, nor places be written outside of the cache."""
         _print_why(first_use.known_files)
         os.environ["CLIPCIFAR_CACHE"] = "/elsewhere"
         os.chdir(self.kept.parent.parent)
