@@ -9,6 +9,7 @@ from clipcifar.core import files, params
 from clipcifar.datasets.params import DatasetParams, photograph_folder
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.render import table
+from clipcifar.render.page_file import write_page
 from clipcifar.render.pictures import Pictures
 from clipcifar.report import facts, page
 from clipcifar.store.splits import SplitParams
@@ -32,7 +33,7 @@ def main(
     run_facts = facts.read(metrics, predictions, ranking, dataset, model, active=active)
     share = f"{100 * split.val_fraction:g} % of the official train images are val, seed {split.seed}"
     html = page.render(run_facts, Pictures(run_facts.dataset.test, folder), split=share)
-    files.write_atomically(page_path, html.encode())
+    write_page(page_path, html)
     text = table.report(
         run_facts.metrics,
         run_facts.set_metrics,

@@ -1,17 +1,21 @@
-"""What a command is, and what commands share: being in the project, and a word about stale results."""
+"""What a command is, and what commands share: being in the project, and what to say of stale results."""
 
 from __future__ import annotations
 
 import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clipcifar.core.errors import ClipcifarError, ConfigError
 from clipcifar.project.root import find_root
+
+if TYPE_CHECKING:
+    from clipcifar.project.state import Stale
 
 
 @dataclass(frozen=True)
@@ -75,11 +79,23 @@ def in_project(*, required: bool = True) -> Iterator[None]:
             os.chdir(here)
 
 
-def warn_of_changes() -> None:
-    """Say that params.yaml has changed since the results were made, if it has."""
-    from clipcifar.project.lockfile import changed_keys
+def stale_results(results: Mapping[str, str]) -> list[Stale]:
+    """Those results of the project, by path what a person calls them, that are not of what lies here."""
+    from clipcifar.project import freshness
 
-    changed = changed_keys(Path.cwd())
-    if changed:
-        named = ", ".join(changed[:5]) + (" and more" if len(changed) > 5 else "")
-        print(f"note: changed since the last `dvc repro`, and not in these numbers: {named}", file=sys.stderr)
+    return freshness.stale_results(Path.cwd(), results)
+
+
+def refuse_stale(results: Mapping[str, str]) -> None:
+    """Raise ConfigError where a verdict would rest on stale results, naming what to run.
+
+    Where nothing but code has changed since, that is only noted: the numbers are likely the same.
+    """
+    from clipcifar.project.state import mending
+
+    stale = stale_results(results)
+    wrong = [reason for reason in stale if not reason.is_of_other_code]
+    if wrong:
+        raise ConfigError("; ".join(reason.what for reason in wrong), fix=f"run `{mending(wrong)}`")
+    for reason in stale:
+        print(f"note: {reason}", file=sys.stderr)

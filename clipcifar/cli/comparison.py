@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -27,13 +27,19 @@ def _row(name: str, paired: Paired, p_value: float) -> list[str]:
 
 
 def as_table(
-    comparison: Comparison, *, name_a: str, name_b: str, shown: Callable[[str], str] = escape
+    comparison: Comparison,
+    *,
+    name_a: str,
+    name_b: str,
+    notes: Sequence[str] = (),
+    shown: Callable[[str], str] = escape,
 ) -> str:
     """Verdict, the difference overall and per class, and the largest flows between classes.
 
     Args:
         comparison: of B with A.
         name_a, name_b: what the two are called.
+        notes: what is to be known of the two.
         shown: how a name is written; `escape` for markdown, `str` for a terminal.
     """
     a, b = shown(name_a), shown(name_b)
@@ -43,6 +49,7 @@ def as_table(
     lines = [
         f"A = {a}, B = {b}",
         "",
+        *(line for note in notes for line in (f"Note: {shown(note)}", "")),
         verdict(comparison, name_a=a, name_b=b),
         "",
         *markdown_table(header, rows),
@@ -58,11 +65,12 @@ def as_table(
     return "\n".join(lines)
 
 
-def as_data(comparison: Comparison, *, name_a: str, name_b: str) -> dict[str, Any]:
+def as_data(comparison: Comparison, *, name_a: str, name_b: str, notes: Sequence[str] = ()) -> dict[str, Any]:
     """Everything in plain dicts and lists."""
     return {
         "a": name_a,
         "b": name_b,
+        "notes": list(notes),
         "verdict": verdict(comparison, name_a=name_a, name_b=name_b),
         **asdict(comparison),
     }

@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
-from clipcifar.cli.command import Command, in_project, warn_of_changes
+from clipcifar.cli.command import Command, in_project, refuse_stale, stale_results
 
 PARAMS = Path("params.yaml")
 
@@ -32,6 +32,7 @@ def _try(arguments: Namespace) -> str:
 
     settings = params.load(PARAMS)
     active = params.read(settings, "prompts", PromptsParams).active
+    refuse_stale({IMAGES: IMAGES, f"{TEXTS}/{active}.h5": f"the active set {active}"})
     images = inputs.requested_images(Path(IMAGES), settings)
     model = ModelDescription.read(Path("data/model.json"))
     check_described(images.attributes, model)
@@ -39,7 +40,6 @@ def _try(arguments: Namespace) -> str:
     device = params.read(settings, "embed", EmbedParams).device
     embedder = SentenceEmbedder(model, Path("data/weights"), device)
     bench = Bench(images, texts, embedder.embed_rows)
-    warn_of_changes()
     if arguments.prompts:
         trial = bench.run(bench.from_templates(arguments.prompts), on=arguments.on)
         return answer(trial, on=arguments.on, active=active)
@@ -78,9 +78,12 @@ def _search(arguments: Namespace) -> str:
     from clipcifar.report import ranking
     from clipcifar.store.classes import read_classes
 
+    results = {"data/ranking.json": "the ranking"}
+    if arguments.write is not None:
+        refuse_stale(results)
     ranked = ranking.read(Path("data/ranking.json"))
-    warn_of_changes()
-    lines = ranking.summary(ranked, top=arguments.top)
+    stale = [line for reason in stale_results(results) for line in (str(reason), "")]
+    lines = [*stale, *ranking.summary(ranked, top=arguments.top)]
     if arguments.write is not None:
         classes = read_classes(Path("data/classes.json"))
         lines += ["", save_set(PARAMS, arguments.write, ranked["set"], **classes)]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Collection
 from pathlib import Path
 
-from clipcifar.cli.command import Command, add_folder, in_project, warn_of_changes
+from clipcifar.cli.command import Command, add_folder, in_project, refuse_stale, stale_results
 from clipcifar.core import files
 from clipcifar.core.errors import ConfigError, DataError, made_by
-from clipcifar.evaluation.names import METHODS
+from clipcifar.evaluation.names import METHODS, TRAINED
 from clipcifar.render import table
 
 
@@ -25,15 +26,18 @@ def _show(arguments: Namespace) -> str:
     if arguments.metrics is not None:  # which need not be a project's
         return _tables(arguments.metrics, per_class=arguments.per_class)
     with in_project():
-        return _tables(Path("metrics"), per_class=arguments.per_class)
+        stale = stale_results({f"metrics/{method}.json": method for method in METHODS})
+        tables = _tables(Path("metrics"), per_class=arguments.per_class, stale=[item.name for item in stale])
+        return "\n".join([tables, *([""] if stale else []), *map(str, stale)])
 
 
-def _tables(folder: Path, *, per_class: bool) -> str:
+def _tables(folder: Path, *, per_class: bool, stale: Collection[str] = ()) -> str:
+    names = {method: name + (" (stale)" if method in stale else "") for method, name in METHODS.items()}
     metrics = {method: files.read_json(folder / f"{method}.json") for method in METHODS}
     try:
-        lines = table.methods_table(metrics)
+        lines = table.methods_table(metrics, names=names)
         if per_class:
-            lines += ["", *table.per_class_table(metrics, shown=str)]
+            lines += ["", *table.per_class_table(metrics, shown=str, names=names)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             f"not metrics of this project: {error}", where=str(folder), fix="run `dvc repro`"
@@ -60,17 +64,22 @@ def _compare(arguments: Namespace) -> str:
     from clipcifar.cli import comparison, sides
     from clipcifar.evaluation.compare import compare
 
-    repository, names = Path.cwd(), (arguments.a, arguments.b)
-    a, b = (sides.load(name, repository=repository, method=arguments.method) for name in names)
-    if any(sides.kind_of(name, repository)[0] != "rev" for name in names):
-        warn_of_changes()
+    repository, names, method = Path.cwd(), (arguments.a, arguments.b), arguments.method
+    refuse_stale(
+        {
+            path: shown
+            for name in names
+            for path, shown in sides.files_of(name, repository=repository, method=method).items()
+        }
+    )
+    a, b = (sides.load(name, repository=repository, method=method) for name in names)
+    notes = [note for name in names if (note := sides.note_of(name, repository=repository, method=method))]
     pair = sides.align(a, b)
     compared = compare(pair.predicted_a, pair.predicted_b, pair.labels, class_names=pair.class_names)
+    about = {"name_a": arguments.a, "name_b": arguments.b, "notes": list(dict.fromkeys(notes))}
     if arguments.json:
-        data = comparison.as_data(compared, name_a=arguments.a, name_b=arguments.b)
-        return json.dumps(data, indent=2, ensure_ascii=False)
-    shown = table.escape if arguments.md else str
-    return comparison.as_table(compared, name_a=arguments.a, name_b=arguments.b, shown=shown)
+        return json.dumps(comparison.as_data(compared, **about), indent=2, ensure_ascii=False)
+    return comparison.as_table(compared, **about, shown=table.escape if arguments.md else str)
 
 
 COMPARE = Command(
@@ -87,10 +96,11 @@ def _models(arguments: Namespace) -> str:
     from clipcifar.studies.models.table import as_text
 
     folder = Path("data/studies/models")
+    stale = stale_results({folder.as_posix(): "the study `models`"})
     with made_by("models"):
         metrics, timing = (files.read_json(folder / name) for name in ("metrics.json", "timing.json"))
         try:
-            return as_text(metrics, timing)
+            return "\n\n".join([*map(str, stale), as_text(metrics, timing)])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(
                 f"not results of the study: {error}", where=str(folder), fix="run `dvc repro`"
@@ -105,8 +115,15 @@ def _verify(arguments: Namespace) -> str:
     from clipcifar.cli.sides import PREDICTIONS, TEXTS
     from clipcifar.verify import measured, references, text, verification
 
+    refuse_stale(
+        {
+            path: name
+            for name in (*TRAINED, "prompt_sets")
+            for path in (f"{PREDICTIONS}/{name}.h5", f"metrics/{name}.json")
+        }
+        | {TEXTS: TEXTS}
+    )
     run = measured.read(Path(PREDICTIONS), Path("metrics"), Path(TEXTS))
-    warn_of_changes()
     published = references.of(run.dataset, run.model, run.pretrained, run.max_per_class)
     outcome = verification.verify(run, published)
     print("\n".join(text.lines(outcome, num_classes=len(run.class_names))), flush=True)

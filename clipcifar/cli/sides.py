@@ -102,6 +102,26 @@ def load(name: str, *, repository: Path, method: str) -> Predictions:
         raise
 
 
+def files_of(name: str, *, repository: Path, method: str) -> dict[str, str]:
+    """The files that a side of the workspace is read from, by path what a person calls them."""
+    kind, rest = kind_of(name, repository)
+    if kind == "rev":
+        return {}
+    if kind == "set":
+        return {IMAGES: IMAGES, f"{TEXTS}/{rest}.h5": rest}
+    shown = rest if kind == "method" else method
+    return {f"{PREDICTIONS}/{shown}.h5": shown}
+
+
+def note_of(name: str, *, repository: Path, method: str) -> str | None:
+    """What is to be known of a revision whose results are not of its own params.yaml; of others nothing."""
+    kind, rest = kind_of(name, repository)
+    if kind != "rev":
+        return None
+    stale = revisions.stale_at(repository, rest, f"{PREDICTIONS}/{method}.h5")
+    return f"{stale.what} (no `dvc repro` before the commit)" if stale else None
+
+
 def _of_prompt_set(images_path: Path, texts_path: Path) -> Predictions:
     images, texts = read_images(images_path), read_texts(texts_path)
     check_same_space(images, texts)

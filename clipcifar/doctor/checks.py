@@ -26,9 +26,10 @@ from clipcifar.doctor import cache_folder, files as doctor_files
 from clipcifar.doctor.files import Found
 from clipcifar.methods.linear_probe import LinearProbeParams
 from clipcifar.methods.trained.training import TrainingParams
-from clipcifar.project import dvc_cache, dvc_project, lockfile
+from clipcifar.project import dvc_cache, dvc_project, freshness
 from clipcifar.project.outputs import check_outputs
 from clipcifar.project.root import find_root
+from clipcifar.project.state import Stale, some
 from clipcifar.project.studies import check_studies
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.prompts.sets import expand_sets
@@ -135,9 +136,21 @@ def _settings(repository: Path, settings: Mapping[str, Any]) -> Found:
         prompts = params.read(settings, "prompts", PromptsParams)
         sets, _ = expand_sets(prompts, **read_classes(repository / CLASSES))
         yield f"{len(sets)} prompt sets, {prompts.active} active"
-    changed = lockfile.changed_keys(repository)
-    if changed:
-        yield f"changed since the last run, `dvc repro` brings the results up to date: {', '.join(changed)}"
+
+
+def _stale(repository: Path, settings: Mapping[str, Any]) -> Found:
+    """Which stages would run now; that is no fault, but the numbers of a page beside it may be older."""
+    state = freshness.here(repository)
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for target in state.runs:
+        groups.setdefault(tuple(state.changed(target)), []).append(target)
+    fresh = groups.pop((), [])
+    for changed, targets in groups.items():
+        studies = [Stale("", target, []).command for target in targets if ":" in target]
+        mended = " && ".join([*(["dvc repro"] if len(studies) < len(targets) else []), *studies])
+        ran = f"{', '.join(targets)}: changed since they ran: {some(changed)}"
+        yield f"{ran}; to bring them up to date: {mended}"
+    yield f"{len(fresh)} of {len(state.runs)} that have run are of what lies here"
 
 
 def _sources(repository: Path, settings: Mapping[str, Any]) -> Found:
@@ -191,6 +204,7 @@ _CHECKS: dict[str, Check] = {
     "device": _device,
     "disk": _disk,
     "sources": _sources,
+    "stages": _stale,
     "studies": lambda repository, settings: check_studies(repository),
     "outputs": lambda repository, settings: check_outputs(repository),
     "dataset": doctor_files.dataset,

@@ -48,6 +48,14 @@ def kept_objects(repository: Path, output: Path) -> dict[str, Path]:
     }
 
 
+def kept_listing(repository: Path, digest: str) -> dict[str, str]:
+    """The digests of a folder's files by path in it, as DVC's cache has them; empty where it has none."""
+    try:
+        return dvc_project.listing(dvc_project.object_path(dvc_project.cache_of(repository), digest))
+    except ClipcifarError:
+        return {}
+
+
 def check(repository: Path) -> Iterator[str | ClipcifarError]:
     """Read every object that the current run does not use, and compare it with its name.
 

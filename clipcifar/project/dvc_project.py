@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -202,12 +203,33 @@ def digest_of(path: Path) -> str:
     """The digest that DVC would record for a file or a folder now; the empty text where there is neither."""
     if path.is_file():
         return md5(path)
-    if not path.is_dir():
-        return ""
-    members = {member.relative_to(path).as_posix(): member for member in path.rglob("*") if member.is_file()}
-    listing = [{"md5": md5(members[name]), "relpath": name} for name in sorted(members)]
+    return digest_of_members(members_of(path)) if path.is_dir() else ""
+
+
+def members_of(folder: Path) -> dict[str, str]:
+    """The digests of all files in a folder, by path in it."""
+    return {
+        member.relative_to(folder).as_posix(): md5(member) for member in folder.rglob("*") if member.is_file()
+    }
+
+
+def digest_of_members(digests: Mapping[str, str]) -> str:
+    """The digest of a folder, from those of its files by path in it."""
+    listing = [{"md5": digests[name], "relpath": name} for name in sorted(digests)]
     text = json.dumps(listing, sort_keys=True).encode()
     return hashlib.md5(text, usedforsecurity=False).hexdigest() + FOLDER
+
+
+def differs_from(repository: Path, path: str, digest: str) -> bool:
+    """Whether DVC finds another digest than that of what a stage needs; it remembers what it hashed."""
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(repository)) as repo:
+            deps = [dep for dep in repo.index.deps if dep.fs_path and Path(dep.fs_path) == repository / path]
+            return str(deps[0].get_hash().value) != digest if deps else True
+    except Exception as error:  # as in `read`
+        raise _explained(error, repository) from error
 
 
 def listing(path: Path) -> dict[str, str]:

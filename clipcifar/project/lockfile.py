@@ -1,18 +1,54 @@
-"""What DVC recorded of the last run: its outputs, and the values of params.yaml, which may have moved on."""
+"""What dvc.yaml asks for and dvc.lock records, read without DVC: of the pipeline and of its studies."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from clipcifar.core import params
-
-_ABSENT = object()
 _UNREADABLE = (OSError, ValueError, YAMLError, KeyError, TypeError, AttributeError)
+_SETTING = re.compile(r"\$\{([^}]*)\}")
+ABSENT = object()
+Read = Callable[[str], bytes]
+
+
+@dataclass(frozen=True)
+class File:
+    """A file or folder as dvc.lock records it: md5, that of a folder ends in ".dir"; bytes, and files."""
+
+    digest: str
+    size: int = 0
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """The last run of a stage: by path what it ran on and made, by dotted key the params that it had."""
+
+    deps: Mapping[str, File]
+    outs: Mapping[str, File]
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What dvc.yaml asks of a stage.
+
+    Attributes:
+        deps: by path, the key of params.yaml that is put into it, or nothing.
+        params: dotted keys.
+        outs: paths, metrics and plots among them.
+    """
+
+    deps: Mapping[str, str]
+    params: list[str]
+    outs: list[str]
 
 
 def recorded_outputs(repository: Path) -> dict[str, str]:
@@ -20,57 +56,114 @@ def recorded_outputs(repository: Path) -> dict[str, str]:
 
     Paths are relative to the repository, from where all stages run; the digest of a folder ends in ".dir".
     """
-    digests: dict[str, str] = {}
-    for lock in [repository / "dvc.lock", *sorted(repository.glob("studies/*/dvc.lock"))]:
-        with suppress(*_UNREADABLE):
-            for stage in stages_in(lock).values():
-                digests |= {str(out["path"]): str(out["md5"]) for out in stage.get("outs", ())}
-    return digests
+    runs = recorded_runs(reader(repository), files_of(repository, "dvc.lock"))
+    return {path: out.digest for run in runs.values() for path, out in run.outs.items()}
+
+
+def reader(repository: Path) -> Read:
+    """Reads a file of the workspace."""
+    return lambda path: (repository / path).read_bytes()
+
+
+def files_of(repository: Path, name: str) -> list[str]:
+    """The file of that name in the root and in every study, relative to the root."""
+    studies = sorted(path.relative_to(repository).as_posix() for path in repository.glob(f"studies/*/{name}"))
+    return [name, *studies]
+
+
+def recorded_runs(read: Read, locks: list[str]) -> dict[str, Run]:
+    """The last run of every stage, by what `dvc repro` calls it; nothing of a lock that cannot be read."""
+    return {
+        target_of(lock, name): run
+        for lock in locks
+        for name, stage in _stages(read, lock).items()
+        if (run := _run(stage)) is not None
+    }
+
+
+def asked_stages(read: Read, definitions: list[str], settings: Any) -> dict[str, Asked]:
+    """What every stage is asked to do, by what `dvc repro` calls it.
+
+    Args:
+        read: gives a file's bytes.
+        definitions: dvc.yaml and those of studies.
+        settings: of params.yaml, whose values stand in paths.
+    """
+    asked = {}
+    for file in definitions:
+        for name, stage in _stages(read, file).items():
+            with suppress(*_UNREADABLE):
+                deps = {_filled(dep, settings): "".join(_SETTING.findall(dep)) for dep in stage["deps"]}
+                outs = [out for kind in ("outs", "metrics", "plots") for out in stage.get(kind, ())]
+                asked[target_of(file, name)] = Asked(
+                    deps,
+                    [str(key) for key in stage.get("params", ())],
+                    [next(iter(out)) if isinstance(out, dict) else str(out) for out in outs],
+                )
+    return asked
+
+
+def target_of(file: str, name: str) -> str:
+    """What `dvc repro` calls a stage of a dvc.yaml, or of the dvc.lock beside it."""
+    folder, _, _ = file.rpartition("/")
+    return f"{folder}/dvc.yaml:{name}" if folder else name
 
 
 def stages_in(path: Path) -> dict[str, Any]:
     """What a dvc.lock records, or a dvc.yaml defines, by stage; nothing where the file cannot be read."""
+    return _stages(lambda name: path.read_bytes(), path.name)
+
+
+def settings_in(text: bytes) -> Any:
+    """The values of a params.yaml as DVC reads them; nothing where they cannot be read."""
     try:
-        return dict(YAML(typ="safe").load(path.read_text(encoding="utf-8"))["stages"])
-    except _UNREADABLE:  # DVC itself says what is wrong with its file
+        return YAML(typ="safe").load(text.decode())
+    except _UNREADABLE:
         return {}
 
 
-def changed_keys(repository: Path) -> list[str]:
-    """The keys of params.yaml whose values are not those that the stages last ran with.
-
-    Args:
-        repository: the folder of params.yaml and dvc.lock.
-
-    Returns:
-        Dotted keys, as deep as the difference is; none where DVC has recorded nothing.
-
-    Raises:
-        ConfigError: params.yaml is not valid.
-    """
-    settings = params.load(repository / "params.yaml")
-    try:
-        stages = stages_in(repository / "dvc.lock")
-        recorded = [stage.get("params", {}).get("params.yaml", {}) for stage in stages.values()]
-        pairs = [(key, value) for section in recorded for key, value in section.items()]
-    except _UNREADABLE:
-        return []  # DVC itself says what is wrong with its file
-    changed = [key for name, value in pairs for key in _differing(name, value, _value(settings, name))]
-    return list(dict.fromkeys(changed))
-
-
-def _value(settings: Any, dotted: str) -> Any:
+def value_of(settings: Any, dotted: str) -> Any:
+    """The value of a dotted key, or ABSENT."""
     for key in dotted.split("."):
-        settings = settings.get(key, _ABSENT) if isinstance(settings, dict) else _ABSENT
+        settings = settings.get(key, ABSENT) if isinstance(settings, dict) else ABSENT
     return settings
 
 
-def _differing(name: str, recorded: Any, current: Any) -> list[str]:
+def differing(name: str, recorded: Any, current: Any) -> list[str]:
+    """The dotted keys, as deep as the difference is, of what two values of a key do not agree on."""
     if isinstance(recorded, dict) and isinstance(current, dict):
         keys = [*recorded, *(key for key in current if key not in recorded)]
         return [
             dotted
             for key in keys
-            for dotted in _differing(f"{name}.{key}", recorded.get(key, _ABSENT), current.get(key, _ABSENT))
+            for dotted in differing(f"{name}.{key}", recorded.get(key, ABSENT), current.get(key, ABSENT))
         ]
     return [] if recorded == current else [name]
+
+
+def _stages(read: Read, path: str) -> dict[str, Any]:
+    try:
+        return dict(YAML(typ="safe").load(read(path).decode())["stages"])
+    except _UNREADABLE:  # DVC itself says what is wrong with its file
+        return {}
+
+
+def _run(stage: Any) -> Run | None:
+    try:
+        deps, outs = (
+            {
+                str(entry["path"]): File(
+                    str(entry["md5"]), int(entry.get("size", 0)), int(entry.get("nfiles", 1))
+                )
+                for entry in stage.get(kind, ())
+                if "md5" in entry
+            }
+            for kind in ("deps", "outs")
+        )
+        return Run(deps, outs, dict(stage.get("params", {}).get("params.yaml", {})))
+    except _UNREADABLE:
+        return None
+
+
+def _filled(dep: str, settings: Any) -> str:
+    return _SETTING.sub(lambda match: str(value_of(settings, match[1])), dep)

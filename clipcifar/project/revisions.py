@@ -1,4 +1,7 @@
-"""Predictions of another git revision or DVC experiment, read without touching the workspace."""
+"""Another git revision or DVC experiment: its predictions, and whether they are of its params.yaml.
+
+The workspace is not touched.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import tempfile
 from pathlib import Path
 
 from clipcifar.core.errors import ConfigError
+from clipcifar.project import dvc_cache, lockfile
+from clipcifar.project.state import Stale, State
 from clipcifar.store.predictions import Predictions, read_predictions
 
 
@@ -37,3 +42,26 @@ def predictions_at(repository: Path, revision: str, path: str) -> Predictions:
         copy.write(content)
         copy.flush()
         return read_predictions(Path(copy.name))
+
+
+def stale_at(repository: Path, revision: str, path: str) -> Stale | None:
+    """Why a result is not of the params.yaml that the same revision holds; None where it is.
+
+    What the revision's dvc.lock says is held against its params.yaml and against itself, for a commit can be
+    made between an edit and its `dvc repro`.
+
+    Args:
+        repository, revision, path: as `predictions_at` has them, which has read the file.
+    """
+    from dvc.api import DVCFileSystem
+
+    read = DVCFileSystem(str(repository), rev=revision).read_bytes
+    settings = lockfile.settings_in(read("params.yaml"))
+    state = State(
+        settings,
+        lockfile.asked_stages(read, ["dvc.yaml"], settings),
+        lockfile.recorded_runs(read, ["dvc.lock"]),
+        source_changed=lambda source, recorded: False,
+        listing=lambda folder, digest: dvc_cache.kept_listing(repository, digest),
+    )
+    return state.stale(path, f"{Path(path).stem} of {revision}")

@@ -53,13 +53,20 @@ def _images(metrics: Mapping[str, Any]) -> str:
     return f"{metrics['n']} (at most {limit} per class)" if limit else str(metrics["n"])
 
 
-def methods_table(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """One row per method: accuracy with its interval, seeds, mean over classes, calibration, test images."""
+def methods_table(
+    metrics: Mapping[str, Mapping[str, Any]], *, names: Mapping[str, str] = METHODS
+) -> list[str]:
+    """One row per method: accuracy with its interval, seeds, mean over classes, calibration, test images.
+
+    Args:
+        metrics: each method's metrics file.
+        names: what the methods are called.
+    """
     rows = []
     for method, entry in metrics.items():
         rows.append(
             [
-                METHODS[method],
+                names[method],
                 f"{entry['accuracy']:.4f}",
                 interval_text(entry),
                 seeds_text(entry),
@@ -78,25 +85,27 @@ def per_class_table(
     *,
     images: Mapping[str, int] | None = None,
     shown: Callable[[str], str] = escape,
+    names: Mapping[str, str] = METHODS,
 ) -> list[str]:
     """One row per class, one column per method: top-1 accuracy within the class.
 
     Args:
         metrics: each method's metrics file.
         images: test images by class, where they are known.
-        shown: how a name is written; `escape` for markdown, `str` for a terminal.
+        shown: how a class is written; `escape` for markdown, `str` for a terminal.
+        names: what the methods are called.
     """
-    names = next(iter(metrics.values()))["per_class"]
+    classes = next(iter(metrics.values()))["per_class"]
     rows = [
         [
             shown(name),
             *([str(images[name])] if images else []),
             *(f"{entry['per_class'][name]:.4f}" for entry in metrics.values()),
         ]
-        for name in names
+        for name in classes
     ]
     return markdown_table(
-        ["class", *(["images"] if images else []), *(METHODS[method] for method in metrics)], rows
+        ["class", *(["images"] if images else []), *(names[method] for method in metrics)], rows
     )
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from clipcifar.backbone.params import EmbedParams
-from clipcifar.core import files, params
+from clipcifar.core import params
 from clipcifar.embeddings.sentences import SentenceEmbedder
 from clipcifar.methods import classifiers, zero_shot
 from clipcifar.prompts.params import PromptsParams
+from clipcifar.render.page_file import write_page
 from clipcifar.report import ranking
 from clipcifar.store import inputs, model
 from clipcifar.studies.corruptions.judge import findings, naming, page
@@ -56,7 +57,7 @@ def main(
         },
     )
     findings.write(folder, results, images)
-    files.write_atomically(page_path, page.render(results, images, active=active).encode())
+    write_page(page_path, page.render(results, images, active=active))
     kept = results.robustness["zero_shot"]
     print(f"{results.source}: zero-shot {kept.clean.value:.4f} clean, {kept.mean.value:.4f} corrupted")
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from clipcifar.core import params
-from clipcifar.core.files import write_atomically
 from clipcifar.methods.linear_probe import LinearProbeParams, not_converged
 from clipcifar.methods.zero_shot import classifier
 from clipcifar.prompts.params import PromptsParams
+from clipcifar.render.page_file import write_page
 from clipcifar.store import heads, inputs
 from clipcifar.store.predictions import inherited
 from clipcifar.studies.ensemble import findings, mix, page
@@ -48,7 +48,7 @@ def main(
     findings.write(folder, judged, images, texts_fingerprint=of_texts, n_not_converged=sides.n_not_converged)
     counts = {"n_val": len(rows.val), "n_test": len(images.test.ids)}
     html = page.render(judged, **counts, attributes=images.attributes, active=active, notes=notes)
-    write_atomically(page_path, html.encode())
+    write_page(page_path, html)
     print("\n".join([*notes, *findings.verdicts(judged)]))
 
 

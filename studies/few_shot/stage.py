@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from clipcifar.core import params
-from clipcifar.core.files import write_atomically
 from clipcifar.core.progress import progress
 from clipcifar.methods.zero_shot import classifier
 from clipcifar.prompts.params import PromptsParams
+from clipcifar.render.page_file import write_page
 from clipcifar.store import inputs
 from clipcifar.studies.few_shot import draws, findings, page
 from clipcifar.studies.few_shot.params import FewShotParams
@@ -35,7 +35,7 @@ def main(
     findings.write(folder, results, study, images, texts_fingerprint=texts.attributes["fingerprint"])
     notes = draws.not_converged(study, asked.max_iter)
     html = page.render(results, asked, attributes=images.attributes, active=active, notes=notes)
-    write_atomically(page_path, html.encode())
+    write_page(page_path, html)
     print("\n".join([*notes, *findings.verdicts(results)]))
 
 

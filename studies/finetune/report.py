@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clipcifar.core import files
 from clipcifar.evaluation import metrics
+from clipcifar.render.page_file import write_page
 from clipcifar.store import inputs
 from clipcifar.store.predictions import read_predictions
 from clipcifar.studies.finetune.judge import findings, page
@@ -24,7 +24,7 @@ def main(
     frozen = metrics.summarise(results.frozen, images.test.labels, class_names=images.class_names)
     curve, layers = (findings.read_rows(folder / name) for name in ("training.csv", "layers.csv"))
     html = page.render(results, tuned, written, frozen, curve, layers)
-    files.write_atomically(page_path, html.encode())
+    write_page(page_path, html)
     difference = 100 * written["vs_frozen"]["difference"]
     print(f"fine-tuned: top-1 {written['accuracy']:.4f}, {difference:+.1f} points against the frozen probe")
 

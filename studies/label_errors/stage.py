@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clipcifar.core import files, params
+from clipcifar.core import params
 from clipcifar.datasets.params import DatasetParams, photograph_folder
 from clipcifar.methods.linear_probe import LinearProbeParams, not_converged
 from clipcifar.methods.zero_shot import classifier, logits
 from clipcifar.prompts.params import PromptsParams
+from clipcifar.render.page_file import write_page
 from clipcifar.store import heads, inputs
 from clipcifar.studies import same_images
 from clipcifar.studies.label_errors import findings, page
@@ -58,7 +59,7 @@ def main(
     notes = not_converged(failed, max_iter)
     about: dict[str, Any] = {"attributes": images.attributes, "notes": notes}
     html = page.render(results, dataset, folder=folder, shown=asked.shown, **about)
-    files.write_atomically(page_path, html.encode())
+    write_page(page_path, html)
     print("\n".join([*notes, *findings.verdicts(results)[:3]]))
 
 

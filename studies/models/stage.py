@@ -11,6 +11,7 @@ from clipcifar.core import files, params
 from clipcifar.datasets.params import DatasetParams, photograph_folder
 from clipcifar.methods.linear_probe import LinearProbeParams
 from clipcifar.prompts.params import PromptsParams
+from clipcifar.render.page_file import write_page
 from clipcifar.store import inputs
 from clipcifar.store.dataset import read_dataset
 from clipcifar.store.model import ModelDescription, ModelParams
@@ -62,7 +63,7 @@ def main(
     findings.write(folder, results, timing, own)
     about: dict[str, Any] = {"active": active, "attributes": own.attributes}
     html = page.render(results, timing, descriptions=study.descriptions, **about)
-    files.write_atomically(page_path, html.encode())
+    write_page(page_path, html)
     print(table.as_text(findings.as_metrics(results), timing))
 
 

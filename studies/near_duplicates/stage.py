@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clipcifar.core import files, params
+from clipcifar.core import params
 from clipcifar.core.progress import progress
 from clipcifar.datasets.params import DatasetParams, photograph_folder
+from clipcifar.render.page_file import write_page
 from clipcifar.store import inputs
 from clipcifar.studies import same_images
 from clipcifar.studies.near_duplicates import findings, nearest, page
@@ -42,7 +43,7 @@ def main(
     )
     findings.write(out, results, dataset)
     html = page.render(results, dataset, folder=folder, shown=asked.shown, attributes=images.attributes)
-    files.write_atomically(page_path, html.encode())
+    write_page(page_path, html)
     print("\n".join(findings.verdicts(results)[:2]))
 
 

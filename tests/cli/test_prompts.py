@@ -11,7 +11,7 @@ import yaml
 
 from clipcifar.core import params
 from tests.support import finished_run
-from tests.support.command_line import run
+from tests.support.command_line import record, run
 from tests.support.workspace import ROOT
 
 
@@ -23,6 +23,7 @@ def test_search_shows_the_ranking_and_keeps_the_choice_with_the_files_comments(
     (project / "data" / "classes.json").write_text(json.dumps(classes))
     before = (ROOT / "params.yaml").read_text()
     (project / "params.yaml").write_text(before)
+    record(project, "data/ranking.json")
     assert run(monkeypatch, "search", "--top", "1") == 0
     shown = capsys.readouterr().out
     assert finished_run.TEMPLATES[0] in shown.split("Chosen:")[0]
@@ -40,6 +41,7 @@ def test_search_shows_the_ranking_and_keeps_the_choice_with_the_files_comments(
     saved = params.load(project / "params.yaml")["prompts"]
     assert saved["sets"]["best"] == {"template_mode": "shared", "templates": finished_run.TEMPLATES}
     assert saved["active"] == "photo"
+    record(project, "data/ranking.json")
     assert run(monkeypatch, "search", "--write", "photo") == 2  # nobody's set is written over
     assert "there is a prompt set 'photo' already" in capsys.readouterr().err
     assert (project / "params.yaml").read_text() == after
@@ -96,6 +98,7 @@ def test_without_the_class_names_nothing_is_kept_and_the_file_is_named(
         (project / "data" / "classes.json").write_text(text)
     before = (ROOT / "params.yaml").read_bytes()
     (project / "params.yaml").write_bytes(before)
+    record(project, "data/ranking.json")
     assert run(monkeypatch, "search", "--write", "best") == 3
     message = capsys.readouterr().err
     assert "where: data/classes.json" in message
@@ -113,6 +116,7 @@ def test_a_set_is_kept_only_in_a_params_yaml_that_has_sets(
     settings = yaml.safe_load((ROOT / "params.yaml").read_text())
     settings["prompts"]["sets"] = sets
     (project / "params.yaml").write_text(yaml.safe_dump(settings))
+    record(project, "data/ranking.json")
     code = run(monkeypatch, "search", "--write", "best")
     if sets == {}:
         assert code == 0
@@ -129,16 +133,29 @@ def test_the_number_of_templates_is_positive(monkeypatch: pytest.MonkeyPatch) ->
         assert run(monkeypatch, "search", "--top", text) == 2
 
 
-def test_a_note_says_what_changed_since_the_last_run(
+def test_a_ranking_of_other_prompts_is_marked_and_not_kept(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     finished_run.write(project / "data")
-    prompts = params.load(ROOT / "params.yaml")["prompts"]
-    lock = {"schema": "2.0", "stages": {"prompts": {"params": {"params.yaml": {"prompts": prompts}}}}}
-    (project / "dvc.lock").write_text(yaml.safe_dump(lock))
+    record(project, "data/ranking.json")
     assert run(monkeypatch, "search") == 0
-    assert capsys.readouterr().err == ""
-    edited = (project / "params.yaml").read_text().replace("a horse in a field.", "a horse in a meadow.")
+    shown, beside = capsys.readouterr()
+    assert beside == ""
+    edited = (project / "params.yaml").read_text().replace("active: photo ", "active: wide ")
     (project / "params.yaml").write_text(edited)
     assert run(monkeypatch, "search") == 0
-    assert "not in these numbers: prompts.sets.scenes.sentences.horse\n" in capsys.readouterr().err
+    what = "the ranking is stale, changed since it was made: prompts.active"
+    assert capsys.readouterr().out == f"{what}; run `dvc repro rank_prompts`\n\n{shown}"
+    assert run(monkeypatch, "search", "--write", "best") == 2
+    assert capsys.readouterr() == ("", f"error: {what}\n  fix:   run `dvc repro rank_prompts`\n")
+    assert (project / "params.yaml").read_text() == edited
+
+
+def test_a_ranking_that_nobody_recorded_is_marked(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished_run.write(project / "data")
+    assert run(monkeypatch, "search") == 0
+    assert capsys.readouterr().out.startswith(
+        "the ranking is of no run that dvc.lock records; run `dvc repro`\n"
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import run
+from tests.support.command_line import record, run
 
 
 def cells(line: str) -> list[str]:
@@ -19,6 +19,7 @@ def test_show_has_a_row_per_method_with_the_numbers_of_its_file(
     project: Path, metrics: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert metrics == project / "metrics"
+    record(project, *(f"metrics/{path.name}" for path in metrics.iterdir()))
     assert run(monkeypatch, "show") == 0
     _, _, *rows = capsys.readouterr().out.splitlines()
     assert [cells(row)[:4] for row in rows] == [

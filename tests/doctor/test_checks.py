@@ -35,6 +35,7 @@ CHECKS = [
     "device",
     "disk",
     "sources",
+    "stages",
     "studies",
     "outputs",
     "dataset",

@@ -200,7 +200,11 @@ def test_values_that_dvc_cannot_use_are_told_by_us(at: Workspace) -> None:
 def test_an_edit_that_was_not_run_is_no_problem_and_is_named(at: Workspace) -> None:
     at.edit(lambda s: s["prompts"].update(active="digits"))
     done = at.command("clipcifar", "doctor")
-    assert "brings the results up to date: prompts.active" in done.stdout
+    (line,) = [line for line in done.stdout.splitlines() if "changed since" in line]
+    assert line == (
+        "ok       stages: prompts, embed_texts, zero_shot, prompt_sets, rank_prompts, projection, report: "
+        "changed since they ran: prompts.active; to bring them up to date: dvc repro"
+    )
     assert done.stdout.splitlines()[-1] == "No problem found."
 
 

@@ -1,58 +1,71 @@
+"""Reading dvc.yaml and dvc.lock; what is said of the two is tested in test_state."""
+
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from clipcifar.core import params
-from clipcifar.project.lockfile import changed_keys
+from clipcifar.project import lockfile
+from clipcifar.project.lockfile import ABSENT, File, differing
 from tests.support.import_closure import ROOT
 
+LOCK = b"""
+schema: '2.0'
+stages:
+  a:
+    cmd: x
+    deps: [{path: in, hash: md5, md5: 1a.dir, size: 5, nfiles: 2}, {path: url, etag: 7}]
+    params: {params.yaml: {split.seed: 0, lr: 1e-3, word: no}}
+    outs: [{path: out, md5: 2b, size: 3}]
+  bare: {cmd: x}
+"""
 
-def lay(folder: Path, recorded: dict[str, Any], changes: dict[str, Any] | None = None) -> list[str]:
-    """The keys said to have changed, where a stage ran with `recorded` and params.yaml has `changes`."""
+
+def test_a_run_is_what_it_ran_on_and_made() -> None:
+    runs = lockfile.recorded_runs(lambda path: LOCK, ["dvc.lock", "studies/s/dvc.lock"])
+    assert list(runs) == ["a", "bare", "studies/s/dvc.yaml:a", "studies/s/dvc.yaml:bare"]
+    assert runs["a"].deps == {"in": File("1a.dir", 5, 2)}  # what DVC tells by something else is left out
+    assert runs["a"].outs == {"out": File("2b", 3, 1)}
+    assert runs["a"].params == {"split.seed": 0, "lr": 0.001, "word": "no"}  # as DVC reads YAML
+    assert runs["bare"] == lockfile.Run({}, {}, {})
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"stages: 3", b"stages: {a: 3}", b"{", b"\x00", b"\xff", None])
+def test_a_file_that_cannot_be_read_holds_nothing(tmp_path: Path, text: bytes | None) -> None:
+    def read(path: str) -> bytes:
+        if text is None:
+            raise FileNotFoundError(path)
+        return text
+
+    assert lockfile.recorded_runs(read, ["dvc.lock"]) == {}
+    assert lockfile.asked_stages(read, ["dvc.yaml"], {}) == {}
+
+
+def test_what_is_asked_has_the_values_of_params_yaml_in_its_paths() -> None:
     settings = params.load(ROOT / "params.yaml")
-    for section, values in (changes or {}).items():
-        settings[section].update(values)
-    (folder / "params.yaml").write_text(yaml.safe_dump(settings))
-    stages = {"other": {"cmd": "x"}, "stage": {"params": {"params.yaml": recorded}}}
-    (folder / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
-    return changed_keys(folder)
+    settings["prompts"]["active"] = "wide"
+    asked = lockfile.asked_stages(lockfile.reader(ROOT), lockfile.files_of(ROOT, "dvc.yaml"), settings)
+    assert asked["zero_shot"].deps["data/embeddings/texts/wide.h5"] == "prompts.active"
+    assert asked["zero_shot"].deps["data/splits.h5"] == ""
+    assert asked["zero_shot"].params == ["model.name", "model.pretrained"]
+    assert {"data/predictions/zero_shot.h5", "metrics/zero_shot.json"} <= set(asked["zero_shot"].outs)
+    assert "data/studies/models" in asked["studies/models/dvc.yaml:models"].outs
 
 
-def test_equal_values_are_not_named_whatever_their_layout(tmp_path: Path) -> None:
-    settings = params.load(ROOT / "params.yaml")
-    recorded = {
-        "model": dict(reversed(settings["model"].items())),
-        "prompts.active": "photo",
-        "split.seed": 0,
-    }
-    assert lay(tmp_path, recorded) == []
-    assert lay(tmp_path, {"mlp_probe": settings["mlp_probe"]}) == []
-
-
-def test_the_key_that_differs_is_named_as_deep_as_it_lies(tmp_path: Path) -> None:
-    settings = params.load(ROOT / "params.yaml")
-    recorded = {"prompts": settings["prompts"], "prompts.active": "photo", "split": settings["split"]}
-    assert lay(tmp_path, recorded, {"prompts": {"active": "wide"}}) == ["prompts.active"]
-    assert lay(tmp_path, recorded, {"split": {"seed": 1, "val_fraction": 0.2}}) == [
-        "split.seed",
-        "split.val_fraction",
-    ]
-    sets = settings["prompts"]["sets"]
-    assert lay(tmp_path, recorded, {"prompts": {"sets": {**sets, "new": sets["photo"]}}}) == [
-        "prompts.sets.new"
-    ]
-    without = {name: values for name, values in sets.items() if name != "wide"}
-    assert lay(tmp_path, recorded, {"prompts": {"sets": without}}) == ["prompts.sets.wide"]
-    assert lay(tmp_path, {"no.such.key": 3}) == ["no.such.key"]
-
-
-@pytest.mark.parametrize("text", [None, "", "[]", "stages: 3", "stages: {a: 3}", "{", "\x00"])
-def test_without_a_sound_lock_file_nothing_is_said(tmp_path: Path, text: str | None) -> None:
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    if text is not None:
-        (tmp_path / "dvc.lock").write_text(text)
-    assert changed_keys(tmp_path) == []
+@pytest.mark.parametrize(
+    ("before", "now", "keys"),
+    [
+        ({"a": 1, "b": [1, 2]}, {"b": [1, 2], "a": 1.0}, []),
+        ({"a": 1}, {"a": 2}, ["k.a"]),
+        ({"a": {"b": 1}}, {"a": {"b": 1, "c": None}}, ["k.a.c"]),
+        ({"a": {"b": 1}}, {"a": None}, ["k.a"]),
+        ({"a": [1]}, {"a": [2]}, ["k.a"]),
+        (0, ABSENT, ["k"]),
+        (ABSENT, 0, ["k"]),
+    ],
+)
+def test_a_difference_is_named_as_deep_as_it_lies(before: Any, now: Any, keys: list[str]) -> None:
+    assert differing("k", before, now) == keys

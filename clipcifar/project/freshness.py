@@ -1,0 +1,82 @@
+"""Are results of the workspace of what lies there, and of params.yaml as it is? `state` says what decides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from clipcifar.core import params
+from clipcifar.project import dvc_cache, dvc_project, lockfile, sources
+from clipcifar.project.state import Stale, State
+
+HASHED = 256_000_000  # bytes, of an output that is read for its digest in less than half a second
+
+
+def here(repository: Path) -> State:
+    """The state of the workspace.
+
+    Raises:
+        ConfigError: params.yaml is not valid.
+    """
+    repository = repository.resolve()  # as DVC names sources
+    settings = params.load(repository / "params.yaml")
+    read, files_of = lockfile.reader(repository), lockfile.files_of
+
+    def listing(path: str, digest: str) -> Mapping[str, str]:
+        members = dvc_project.members_of(repository / path)  # which DVC need not be asked for
+        if dvc_project.digest_of_members(members) == digest:
+            return members
+        return dvc_cache.kept_listing(repository, digest)
+
+    return State(
+        settings,
+        lockfile.asked_stages(read, files_of(repository, "dvc.yaml"), settings),
+        lockfile.recorded_runs(read, files_of(repository, "dvc.lock")),
+        source_changed=lambda path, recorded: sources.changed(repository, path, recorded),
+        listing=listing,
+    )
+
+
+def stale_inputs(repository: Path, output: Path) -> list[Stale]:
+    """What a stage that is running now was given, and is not of what lies here, by the stage that made it.
+
+    DVC brings all of it up to date first, unless it is told to run a single stage.
+
+    Args:
+        repository: the folder of params.yaml, dvc.yaml and dvc.lock.
+        output: that the running stage makes.
+    """
+    state = here(repository)
+    running = [asked for asked in state.asked.values() if output.as_posix() in asked.outs]
+    makers = {path: state.maker(path) for asked in running for path in asked.deps}
+    results = {path: target.rpartition(":")[2] for path, target in makers.items() if target}
+    return list({reason.target: reason for reason in stale_results(repository, results)}.values())
+
+
+def stale_results(repository: Path, results: Mapping[str, str]) -> list[Stale]:
+    """Those results of the workspace that are not of what lies here; their files are read.
+
+    Args:
+        repository: the folder of params.yaml, dvc.yaml and dvc.lock.
+        results: by path, relative to it, what a person calls them; files that are missing are left out.
+
+    Raises:
+        ConfigError: params.yaml is not valid.
+    """
+    state = here(repository)
+    stale = []
+    for path, name in results.items():
+        if not (repository / path).exists():
+            continue
+        reason = state.stale(path, name)
+        if reason is None and _is_other_file(repository / path, state, path):
+            reason = Stale(name, state.maker(path), [], is_other_file=True)
+        stale += [reason] if reason else []
+    return stale
+
+
+def _is_other_file(file: Path, state: State, path: str) -> bool:
+    made = state.made(path)
+    if made is None or state.runs[state.maker(path)].outs[made].size > HASHED:
+        return False  # of weights and archives their readers ask
+    return state.recorded(path) not in ("", dvc_project.digest_of(file))
