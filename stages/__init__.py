@@ -20,6 +20,7 @@ from clipcifar.core.errors import (
     exit_with_message,
     print_anything,
 )
+from clipcifar.core.files import fault
 
 INTERRUPTED = 130
 
@@ -66,6 +67,8 @@ def run(main: Callable[..., None]) -> NoReturn:
         exit_with_message(error)
     except MemoryError:
         exit_with_message(OUT_OF_MEMORY)
+    except OSError as error:
+        exit_with_message(fault(error, error.filename or "a file"))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)

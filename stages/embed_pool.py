@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import numpy as np
 from clipcifar.backbone.params import EmbedParams
 from clipcifar.core import files, params
 from clipcifar.embeddings.sentences import SentenceEmbedder
-from clipcifar.project.dvc_cache import kept_objects
 from clipcifar.prompts import pool
 from clipcifar.store.classes import read_classes
 from clipcifar.store.embeddings import write_texts
@@ -27,8 +25,7 @@ def main(
     files.require_writable(pool_path.parent)
     classes = read_classes(classes_path)
     prompt_set = pool.expand(**classes)
-    kept = partial(kept_objects, Path(), pool_path)
-    embedder = SentenceEmbedder(ModelDescription.read(model_path), weights, embed.device, kept=kept)
+    embedder = SentenceEmbedder(ModelDescription.read(model_path), weights, embed.device, repository=Path())
     offered = len(prompt_set.templates)
     prompt_set = prompt_set.only(set(embedder.fitting(prompt_set.sentences)))
     embeddings, num_new = embedder.embed(dict.fromkeys(prompt_set.sentences, "clipcifar/prompts/pool.py"))

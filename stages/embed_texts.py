@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import numpy as np
 from clipcifar.backbone.params import EmbedParams
 from clipcifar.core import files, params
 from clipcifar.embeddings.sentences import SentenceEmbedder
-from clipcifar.project.dvc_cache import kept_objects
 from clipcifar.store.embeddings import write_texts
 from clipcifar.store.fields import class_names_attribute
 from clipcifar.store.model import ModelDescription
@@ -25,8 +23,7 @@ def main(
     files.require_writable(texts_folder)
     model = ModelDescription.read(model_path)
     sets = {path.stem: files.read_json(path) for path in sorted(prompts.glob("*.json"))}
-    kept = partial(kept_objects, Path(), texts_folder)
-    embedder = SentenceEmbedder(model, weights, embed.device, kept=kept)
+    embedder = SentenceEmbedder(model, weights, embed.device, repository=Path())
     origins = {
         sentence: f"params.yaml: prompts.sets.{name}.{origin}"
         for name, content in sets.items()

@@ -22,6 +22,7 @@ def main(
     head: Path,
     predictions: Path,
     metrics: Path,
+    details: Path,
     plots_folder: Path,
 ) -> None:
     probe_params = params.read(settings, "linear_probe", LinearProbeParams)
@@ -49,12 +50,7 @@ def main(
     if not converged:
         print(f"the refit at C = {chosen.c:g} did not converge in {probe_params.max_iter} iterations")
     plots.write_csv(plots_folder / "validation.csv", linear_probe.curve_rows(points))
-    heads.write(
-        head,
-        "linear_probe",
-        probe.arrays,
-        {**inherited(images.attributes), "c": chosen.c},
-    )
+    heads.write(head, "linear_probe", probe.arrays, {**inherited(images.attributes), "c": chosen.c})
     written = results.write(
         "linear_probe",
         probe.scores(images.test.embeddings),
@@ -62,6 +58,7 @@ def main(
         temperature=chosen.temperature,
         predictions_path=predictions,
         metrics_path=metrics,
+        details_path=details,
         plots_folder=plots_folder,
         extra_metrics={
             "selected": {"c": chosen.c},

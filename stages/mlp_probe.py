@@ -20,6 +20,7 @@ def main(
     head: Path,
     predictions: Path,
     metrics: Path,
+    details: Path,
     plots: Path,
 ) -> None:
     training = params.read(settings, "mlp_probe", TrainingParams)
@@ -40,7 +41,7 @@ def main(
         images,
         rows,
         params=training,
-        outputs=seeds.Outputs(head, predictions, metrics, plots),
+        outputs=seeds.Outputs(head, predictions, metrics, details, plots),
         attributes={},
     )
     print(f"MLP probe, seed {written['selected']['seed']}: top-1 {written['accuracy']:.4f}")

@@ -25,6 +25,7 @@ def main(
     head: Path,
     predictions: Path,
     metrics: Path,
+    details: Path,
     plots: Path,
 ) -> None:
     training = params.read(settings, "projection", TrainingParams)
@@ -48,7 +49,7 @@ def main(
         images,
         rows,
         params=training,
-        outputs=seeds.Outputs(head, predictions, metrics, plots),
+        outputs=seeds.Outputs(head, predictions, metrics, details, plots),
         attributes={"texts_fingerprint": texts.attributes["fingerprint"]},
     )
     print(f"projection heads, seed {written['selected']['seed']}: top-1 {written['accuracy']:.4f}")

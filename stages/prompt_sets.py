@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clipcifar.core import files, params
+from clipcifar.core import params
 from clipcifar.core.errors import DataError
-from clipcifar.evaluation import compare, metrics
+from clipcifar.evaluation import compare, metrics, results
 from clipcifar.evaluation.calibration import fit_temperature
 from clipcifar.methods import zero_shot
 from clipcifar.prompts.params import PromptsParams
@@ -23,6 +23,7 @@ def main(
     splits_path: Path,
     predictions: Path,
     metrics_path: Path,
+    details_path: Path,
 ) -> None:
     active = params.read(settings, "prompts", PromptsParams).active
     images = inputs.requested_images(images_path, settings)
@@ -59,7 +60,7 @@ def main(
     for item in compare.against(said[active], others, test_labels):
         set_metrics[item.name]["vs_active"] = item.as_metrics()
     write_set_predictions(predictions, test_scores, images)
-    files.write_json(metrics_path, metrics.rounded(set_metrics))
+    results.write_sets(metrics_path, details_path, set_metrics)
     for name, entry in set_metrics.items():
         print(f"{name}: train {entry['train']['accuracy']:.4f}, test {entry['test']['accuracy']:.4f}")
 

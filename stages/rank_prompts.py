@@ -29,6 +29,7 @@ def main(
     ranking_path: Path,
     predictions: Path,
     metrics: Path,
+    details: Path,
     plots_folder: Path,
 ) -> None:
     active = params.read(settings, "prompts", PromptsParams).active
@@ -56,9 +57,7 @@ def main(
         clashes=clashes,
     )
     judgement = outcome.judge(selection, images, train, val, reference=reference)
-
-    about: dict[str, Any] = {"active": active, "class_names": names, "dataset": dataset}
-    data = outcome.as_data(offered, selection, judgement, **about)
+    data = outcome.as_data(offered, selection, judgement, active=active, class_names=names, dataset=dataset)
     write_json(ranking_path, data)
     write_csv(plots_folder / "ranking.csv", data["best"])
     results.write(
@@ -68,6 +67,7 @@ def main(
         temperature=judgement.temperature,
         predictions_path=predictions,
         metrics_path=metrics,
+        details_path=details,
         plots_folder=plots_folder,
         extra_metrics=outcome.metrics(selection, judgement),
     )

@@ -21,6 +21,7 @@ def main(
     splits_path: Path,
     predictions: Path,
     metrics: Path,
+    details: Path,
     plots: Path,
 ) -> None:
     active = params.read(settings, "prompts", PromptsParams).active
@@ -39,6 +40,7 @@ def main(
         temperature=fit_temperature(val_scores, images.train.labels[val]),
         predictions_path=predictions,
         metrics_path=metrics,
+        details_path=details,
         plots_folder=plots,
         extra_attributes={"texts_fingerprint": texts.attributes["fingerprint"]},
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipcifar.core.errors import ClipcifarError, ConfigError
+from clipcifar.core.errors import ClipcifarError, ConfigError, DataError
 from clipcifar.project.root import find_root
 
 if TYPE_CHECKING:
@@ -70,7 +70,11 @@ def in_project(*, required: bool = True) -> Iterator[None]:
     os.chdir(root)
     try:
         yield
-    except (ClipcifarError, SystemExit):
+    except (ClipcifarError, SystemExit) as error:
+        if isinstance(error, ClipcifarError):
+            from clipcifar.project import missing
+
+            missing.explain(error, root)
         if root != here:
             print(f"note: paths and commands are those of the project's folder, {root}", file=sys.stderr)
         raise
@@ -87,15 +91,20 @@ def stale_results(results: Mapping[str, str]) -> list[Stale]:
 
 
 def refuse_stale(results: Mapping[str, str]) -> None:
-    """Raise ConfigError where a verdict would rest on stale results, naming what to run.
+    """Refuse what a verdict would rest on and is stale, naming what to run.
 
     Where nothing but code has changed since, that is only noted: the numbers are likely the same.
+
+    Raises:
+        ConfigError: something has changed since they were made.
+        DataError: nothing has, and yet they are not the files that were made.
     """
     from clipcifar.project.state import mending
 
     stale = stale_results(results)
     wrong = [reason for reason in stale if not reason.is_of_other_code]
     if wrong:
-        raise ConfigError("; ".join(reason.what for reason in wrong), fix=f"run `{mending(wrong)}`")
+        refusal = DataError if all(reason.is_other_file for reason in wrong) else ConfigError
+        raise refusal("; ".join(reason.what for reason in wrong), fix=f"run `{mending(wrong)}`")
     for reason in stale:
         print(f"note: {reason}", file=sys.stderr)

@@ -10,6 +10,7 @@ from importlib.metadata import version
 
 from clipcifar.cli import prompts, results, study, upkeep
 from clipcifar.core.errors import OUT_OF_MEMORY, ClipcifarError, exit_with_message, print_anything
+from clipcifar.core.files import fault
 
 COMMANDS = {
     "show": results.SHOW,
@@ -41,6 +42,8 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:  # `head` and the like have seen enough; what is left goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        exit_with_message(fault(error, error.filename or "a file"))
 
 
 def _parser() -> ArgumentParser:

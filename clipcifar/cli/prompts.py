@@ -38,7 +38,7 @@ def _try(arguments: Namespace) -> str:
     check_described(images.attributes, model)
     texts = inputs.matching_texts(Path(TEXTS, f"{active}.h5"), images)
     device = params.read(settings, "embed", EmbedParams).device
-    embedder = SentenceEmbedder(model, Path("data/weights"), device)
+    embedder = SentenceEmbedder(model, Path("data/weights"), device, repository=Path())
     bench = Bench(images, texts, embedder.embed_rows)
     if arguments.prompts:
         trial = bench.run(bench.from_templates(arguments.prompts), on=arguments.on)

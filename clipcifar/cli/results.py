@@ -11,8 +11,11 @@ from pathlib import Path
 from clipcifar.cli.command import Command, add_folder, in_project, refuse_stale, stale_results
 from clipcifar.core import files
 from clipcifar.core.errors import ConfigError, DataError, made_by
+from clipcifar.evaluation import headline
 from clipcifar.evaluation.names import METHODS, TRAINED
 from clipcifar.render import table
+
+METRICS = ("metrics", "metrics/details")
 
 
 def _show_arguments(parser: ArgumentParser) -> None:
@@ -26,14 +29,14 @@ def _show(arguments: Namespace) -> str:
     if arguments.metrics is not None:  # which need not be a project's
         return _tables(arguments.metrics, per_class=arguments.per_class)
     with in_project():
-        stale = stale_results({f"metrics/{method}.json": method for method in METHODS})
+        stale = stale_results({f"{folder}/{name}.json": name for name in METHODS for folder in METRICS})
         tables = _tables(Path("metrics"), per_class=arguments.per_class, stale=[item.name for item in stale])
         return "\n".join([tables, *([""] if stale else []), *map(str, stale)])
 
 
 def _tables(folder: Path, *, per_class: bool, stale: Collection[str] = ()) -> str:
     names = {method: name + (" (stale)" if method in stale else "") for method, name in METHODS.items()}
-    metrics = {method: files.read_json(folder / f"{method}.json") for method in METHODS}
+    metrics = {method: headline.read(folder, method) for method in METHODS}
     try:
         lines = table.methods_table(metrics, names=names)
         if per_class:
@@ -119,7 +122,7 @@ def _verify(arguments: Namespace) -> str:
         {
             path: name
             for name in (*TRAINED, "prompt_sets")
-            for path in (f"{PREDICTIONS}/{name}.h5", f"metrics/{name}.json")
+            for path in (f"{PREDICTIONS}/{name}.h5", *(f"{folder}/{name}.json" for folder in METRICS))
         }
         | {TEXTS: TEXTS}
     )

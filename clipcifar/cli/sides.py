@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,11 +10,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcifar.core import params
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.core.params import nearest, suggestion
 from clipcifar.evaluation.names import METHODS
 from clipcifar.methods import zero_shot
 from clipcifar.project import revisions
+from clipcifar.prompts.params import PromptsParams
 from clipcifar.store.embeddings import check_same_space, read_images, read_texts
 from clipcifar.store.fields import class_names_of, rows_of
 from clipcifar.store.predictions import Predictions, inherited, read_predictions
@@ -61,12 +64,26 @@ def kind_of(name: str, repository: Path) -> tuple[Kind, str]:
         raise ConfigError(f"unknown method {rest!r}", fix=suggestion(rest, METHODS))
     sets = _embedded_sets(repository)
     if prefix == "set" and rest not in sets:
+        _check_embedded(rest, repository)
         raise ConfigError(f"there is no embedded prompt set {rest!r}", fix=suggestion(rest, sets))
     if not prefix and rest == WORKSPACE:
         return "workspace", rest
     if prefix == "method" or (not prefix and rest in METHODS):
         return "method", rest
     return ("set", rest) if rest in sets else ("rev", rest)
+
+
+def _check_embedded(name: str, repository: Path) -> None:
+    """Raise DataError where a name is that of a set in params.yaml whose embeddings are not here."""
+    path = repository / TEXTS / f"{name}.h5"
+    with suppress(ConfigError):  # of params.yaml; nothing is said of it where a name is what is wrong
+        settings = params.load(repository / "params.yaml")
+        if name in params.read(settings, "prompts", PromptsParams).sets and not path.is_file():
+            raise DataError(
+                f"the prompt set {name!r} is not embedded here",
+                where=str(path),
+                fix="run `dvc repro embed_texts`",
+            )
 
 
 def _embedded_sets(repository: Path) -> list[str]:
@@ -78,7 +95,7 @@ def load(name: str, *, repository: Path, method: str) -> Predictions:
 
     Args:
         name: of the side.
-        repository: root of the git and DVC repository.
+        repository: root of the project.
         method: whose predictions are meant by the workspace or a revision.
 
     Raises:
@@ -95,6 +112,7 @@ def load(name: str, *, repository: Path, method: str) -> Predictions:
     try:
         return revisions.predictions_at(repository, rest, f"{PREDICTIONS}/{method}.h5")
     except ConfigError as error:
+        _check_embedded(rest, repository)
         known = [*_embedded_sets(repository), *METHODS]
         near = nearest(rest, [*known, WORKSPACE])
         meant = f"did you mean {near}? Else " if near else ""
@@ -119,7 +137,7 @@ def note_of(name: str, *, repository: Path, method: str) -> str | None:
     if kind != "rev":
         return None
     stale = revisions.stale_at(repository, rest, f"{PREDICTIONS}/{method}.h5")
-    return f"{stale.what} (no `dvc repro` before the commit)" if stale else None
+    return f"{stale.what} (no run of it before the commit, or one that failed)" if stale else None
 
 
 def _of_prompt_set(images_path: Path, texts_path: Path) -> Predictions:

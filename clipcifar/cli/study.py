@@ -11,11 +11,17 @@ from clipcifar.cli.command import Command, in_project
 
 @in_project()
 def _study(arguments: Namespace) -> str:
+    from clipcifar.project import missing
     from clipcifar.project.studies import find_study, overview_of_studies
 
     if arguments.name is None:
         return "\n".join(overview_of_studies(Path.cwd()))
     study = find_study(Path.cwd(), arguments.name)
+    if said := missing.advice(Path.cwd()):
+        print(
+            f"note: results of the last run are not here; else than to make them again: {said}",
+            file=sys.stderr,
+        )
     code = study.run()
     if code and study.is_hidden:
         print(f"note: {study.name} stays hidden from DVC until a whole run has succeeded", file=sys.stderr)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import json
 import os
 import secrets
-import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -18,9 +18,20 @@ from typing import Any, BinaryIO, Literal
 
 import platformdirs
 
+from clipcifar.core import accounts
 from clipcifar.core.errors import DataError, EnvironmentFault
 
 _COPY_BYTES = 1 << 20
+# Of a reading these say that there is no such file, or come from what a damaged one asks for.
+_OF_THE_FILE = (None, errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EINVAL)
+_WRITING_FIX = "check that the folder exists, can be written and has space left"
+_RIGHTS_FIX = "give your account the right to it, or ask its owner"
+_FIXES: dict[int | None, str] = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, *_OF_THE_FILE), _WRITING_FIX),
+    errno.EACCES: _RIGHTS_FIX,
+    errno.EPERM: _RIGHTS_FIX,
+    errno.ENOLCK: "use a file system that gives locks; CLIPCIFAR_CACHE may name another cache folder",
+}
 Attribute = str | int | float | bool  # what a file of ours says about itself, one value a name
 CachePart = Literal["downloads", "embeddings", "extraction", "finetune", "models", "speeds"]
 
@@ -41,8 +52,8 @@ def file_sha256(path: Path) -> str:
 
 
 def file_digest(path: Path, algorithm: Literal["sha256", "md5"]) -> str:
-    """Hex digest of a file, read in blocks."""
-    with open(path, "rb") as stream:
+    """Hex digest of a file, read in blocks; EnvironmentFault where it cannot be read."""
+    with explained(path), open(path, "rb") as stream:
         return hashlib.file_digest(stream, algorithm).hexdigest()
 
 
@@ -60,50 +71,39 @@ def source_sha256(root: Path, *places: str) -> str:
     return sha256_of(texts)
 
 
+def fault(error: OSError, path: Path | str) -> EnvironmentFault:
+    """An OSError in words: the system's own, and what helps. It says nothing about what a file holds."""
+    unanswered = "see that its disk or network mount answers, then run again; the file itself may be whole"
+    is_refused = isinstance(error, PermissionError)
+    whom = accounts.whom_to_ask(Path(path), cache=cache_folder()) if is_refused else ""
+    return EnvironmentFault(
+        f"cannot use {path}: {error.strerror or error}",
+        where=str(path),
+        fix=whom or _FIXES.get(error.errno, unanswered),
+    )
+
+
+def fault_behind(error: BaseException, path: Path | str) -> EnvironmentFault | None:
+    """The fault of the surroundings that made a reading fail; None where the file is missing, or is to blame.
+
+    Libraries raise OSErrors of their own on damaged input, without a number, and hide the system's behind
+    others of theirs.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno not in _OF_THE_FILE:
+            return fault(cause, path)
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Turn an OSError on `path` into an error that says what to do."""
     try:
         yield
     except OSError as error:
-        raise EnvironmentFault(
-            f"cannot use {path}: {error.strerror or error}",
-            where=str(path),
-            fix=_owner_to_ask(path, error)
-            or "check that the folder exists, can be written and has space left",
-        ) from error
-
-
-def _owner_to_ask(path: Path, error: OSError) -> str:
-    """What to do about a folder or file that another account keeps to itself; empty where it is not that."""
-    if not isinstance(error, PermissionError) or os.name != "posix":
-        return ""
-
-    def is_kept(place: Path) -> bool:
-        is_there = os.access(place, os.F_OK)
-        return is_there and not os.access(place, os.R_OK | os.W_OK) and place.stat().st_uid != os.geteuid()
-
-    folder = next((place for place in path.parents if os.access(place, os.F_OK)), path)
-    kept = next((place for place in (folder, path) if is_kept(place)), None)
-    if kept is None:
-        return ""
-    owner, cache = owner_of(kept), cache_folder()
-    if not kept.is_relative_to(cache):
-        return f"{kept} belongs to {owner}, who may let you use it"
-    while kept != cache and is_kept(kept.parent) and owner_of(kept.parent) == owner:
-        kept = kept.parent  # all that this account keeps to itself, at once
-    return (
-        f"{owner} can share it: chmod -R g+rwX {shlex.quote(str(kept))} (docs/teams.md); "
-        "or let CLIPCIFAR_CACHE name a folder of your own"
-    )
-
-
-def owner_of(path: Path) -> str:
-    """The account that a file belongs to, by number where it has no name here; posix only."""
-    try:
-        return path.owner()
-    except KeyError:
-        return f"user {path.stat().st_uid}"
+        raise fault(error, path) from error
 
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
@@ -196,10 +196,18 @@ def require_writable(folder: Path) -> None:
 
 def copy_file(source: Path, target: Path) -> None:
     """Copy a file as `write_atomically` would write it, and with the same errors."""
-    with explained(source):
-        num_bytes = source.stat().st_size
-    with _placed(target, num_bytes) as stream, open(source, "rb") as content:
-        shutil.copyfileobj(content, stream, _COPY_BYTES)
+    with (
+        explained(source),
+        open(source, "rb") as content,
+        _placed(target, os.fstat(content.fileno()).st_size) as stream,
+    ):
+        while block := _read(content, source):
+            stream.write(block)
+
+
+def _read(content: BinaryIO, source: Path) -> bytes:
+    with explained(source):  # else it would be told of the file that is being written
+        return content.read(_COPY_BYTES)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -213,11 +221,12 @@ def read_json(path: Path) -> Any:
 
     Raises:
         DataError: it is missing or is not JSON.
+        EnvironmentFault: it cannot be read.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(
+        raise fault_behind(error, path) or DataError(
             f"cannot read {path}: {error}", where=str(path), fix="run `dvc repro`, which makes it"
         ) from error
 

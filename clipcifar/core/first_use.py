@@ -7,24 +7,18 @@ import shlex
 from pathlib import Path
 
 from clipcifar.core.errors import DataError
-from clipcifar.core.files import cache_folder, explained, file_sha256, sha256_of, write_json
+from clipcifar.core.files import cache_folder, fault_behind, file_sha256, sha256_of, write_json
 
 RECORD = "known_files.json"
 
 
 def known_files() -> dict[str, str]:
-    """The sha256 of every file on record.
-
-    Raises:
-        DataError: the record is damaged.
-        EnvironmentFault: this account, or the disk, does not let it be read.
-    """
+    """The sha256 of every file on record; DataError when the record is none."""
     record = cache_folder() / RECORD
     try:
-        with explained(record):
-            known = json.loads(record.read_bytes()) if record.exists() else {}
-    except ValueError as error:
-        raise _unreadable(record) from error
+        known = json.loads(record.read_bytes()) if record.exists() else {}
+    except (OSError, ValueError) as error:
+        raise fault_behind(error, record) or _unreadable(record) from error
     if not isinstance(known, dict):
         raise _unreadable(record)
     return known

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import filelock
 
+from clipcifar.core.accounts import owner_of
 from clipcifar.core.errors import EnvironmentFault
-from clipcifar.core.files import explained, is_running, owner_of, require_writable
+from clipcifar.core.files import explained, is_running, require_writable
 
 
 @contextmanager

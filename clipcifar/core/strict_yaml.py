@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import yaml
 
 from clipcifar.core.errors import ConfigError
+from clipcifar.core.files import fault_behind
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 200_000  # after aliases are followed, so that a few lines cannot fill the memory
@@ -94,6 +95,7 @@ def load_mapping(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: not YAML, not a mapping, a duplicate key, a tag, a value that contains
             itself, or a scalar that YAML readers disagree on.
+        EnvironmentFault: it is there and cannot be read.
     """
     try:
         with path.open(encoding="utf-8") as stream:
@@ -119,7 +121,9 @@ def load_mapping(path: Path) -> dict[str, Any]:
         finally:
             loader.dispose()
     except (OSError, ValueError, OverflowError, RecursionError) as error:
-        raise ConfigError(f"cannot read {path}: {error}", where=str(path)) from error
+        raise fault_behind(error, path) or ConfigError(
+            f"cannot read {path}: {error}", where=str(path)
+        ) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Literal
 
 from clipcifar.core.errors import DataError
-from clipcifar.core.files import explained
+from clipcifar.core.files import explained, fault_behind
 
 MAX_EXPANSION = 100  # unpacked bytes per byte of the archive; photographs hardly expand at all
 _DAMAGED = (
@@ -76,7 +76,7 @@ def unpack(archive: Path, folder: Path, *, keep: Callable[[PurePosixPath], bool]
                         with open(target, "xb") as stream:
                             room = _copy(content, stream, room)
         except _DAMAGED as error:
-            raise DataError(
+            raise fault_behind(error, archive) or DataError(
                 f"cannot be unpacked: {error}", where=str(archive), fix="download it again"
             ) from error
         except DataError as error:

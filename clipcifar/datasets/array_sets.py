@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.core.errors import DataError
+from clipcifar.core.files import fault_behind
 from clipcifar.datasets.archives import unpack
 
 DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -64,10 +65,10 @@ def _load_cifar(class_name: str, archive: Path | None) -> ArrayDataset:
             test = dataset_class(folder, train=False)
         except (RuntimeError, OSError, DataError) as error:
             reason = error.what if isinstance(error, DataError) else error
-            raise DataError(
+            raise fault_behind(error, archive) or DataError(
                 f"the archive does not hold the official {class_name} files: {reason}",
                 where=str(archive),
-                fix="delete it and run `dvc repro` to download it again",
+                fix="name the official archive in dataset.path, or fetch it with `dvc repro -f download`",
             ) from error
     splits = [
         ImageArrays(

@@ -20,8 +20,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar.core.errors import DataError
-from clipcifar.core.files import explained
+from clipcifar.core.errors import ClipcifarError, DataError, EnvironmentFault
+from clipcifar.core.files import explained, fault_behind
 from clipcifar.core.progress import progress
 from clipcifar.datasets.decode import SUFFIXES, decode
 from clipcifar.datasets.plain_files import printable, shortened
@@ -66,17 +66,23 @@ def list_folder(root: Path, *, on_bad_image: Literal["error", "skip"]) -> ImageF
     Raises:
         DataError: a split is missing or empty, the splits have other classes, or images are bad;
             all bad files in one report.
+        EnvironmentFault: files or folders are there and cannot be read.
     """
     with explained(root):
         candidates = {split: _list_split(root, split) for split in ("train", "val", "test")}
     _check_classes(root, candidates)
     paths = [path for split in candidates.values() for _, path in split]
     checked = dict(zip(paths, _check_files(root, paths), strict=True))
-    bad = [
-        f"{printable(path)}: {digest.what}"
-        for path, digest in checked.items()
-        if isinstance(digest, DataError)
-    ]
+    problems = {path: check for path, check in checked.items() if isinstance(check, ClipcifarError)}
+    unread = [error for error in problems.values() if isinstance(error, EnvironmentFault)]
+    if unread:  # they may be whole: `skip` must not make the set smaller for a moment's trouble
+        raise EnvironmentFault(
+            f"{len(unread)} of {len(paths)} images cannot be read:\n    "
+            + "\n    ".join(shortened([error.what for error in unread])),
+            where=str(root),
+            fix=unread[0].fix,
+        )
+    bad = [f"{printable(path)}: {error.what}" for path, error in problems.items()]
     if bad and on_bad_image == "error":
         raise DataError(
             f"{len(bad)} of {len(paths)} images cannot be used:\n    " + "\n    ".join(shortened(bad)),
@@ -163,9 +169,9 @@ def _refuse(error: OSError) -> None:
     raise error
 
 
-def _check_files(root: Path, paths: list[str]) -> list[str | DataError]:
+def _check_files(root: Path, paths: list[str]) -> list[str | ClipcifarError]:
     """The digest of every file, or what is wrong with it."""
-    results: list[str | DataError] = []
+    results: list[str | ClipcifarError] = []
     with (
         warnings.catch_warnings(),  # the filters are the process's: the threads must not change them
         ThreadPoolExecutor() as pool,
@@ -178,7 +184,7 @@ def _check_files(root: Path, paths: list[str]) -> list[str | DataError]:
     return results
 
 
-def _check_file(root: Path, path: str) -> str | DataError:
+def _check_file(root: Path, path: str) -> str | ClipcifarError:
     try:
         path.encode()
         if (size := os.lstat(root / path).st_size) > MAX_BYTES:
@@ -189,6 +195,6 @@ def _check_file(root: Path, path: str) -> str | DataError:
     except UnicodeEncodeError:
         return DataError("its name is not UTF-8")
     except OSError as error:
-        return DataError(f"cannot be read: {error.strerror}")
+        return fault_behind(error, printable(path)) or DataError(f"cannot be read: {error.strerror}")
     except DataError as error:
         return error

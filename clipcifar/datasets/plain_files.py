@@ -60,5 +60,7 @@ def _problem(entry: os.DirEntry[str]) -> str:
     try:
         mode = entry.stat().st_mode
     except OSError as error:
+        if not entry.is_symlink():
+            raise
         return f"a link that leads nowhere: {error.strerror}"
     return "" if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else "not a file: a pipe, a socket or a device"

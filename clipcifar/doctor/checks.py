@@ -6,6 +6,7 @@ command that mends it. Nothing is changed. What no stage has made yet is not an 
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import shutil
@@ -26,8 +27,9 @@ from clipcifar.doctor import cache_folder, files as doctor_files
 from clipcifar.doctor.files import Found
 from clipcifar.methods.linear_probe import LinearProbeParams
 from clipcifar.methods.trained.training import TrainingParams
-from clipcifar.project import dvc_cache, dvc_project, freshness
+from clipcifar.project import dvc_cache, dvc_project, freshness, missing
 from clipcifar.project.outputs import check_outputs
+from clipcifar.project.rewriting import spoiled_sections
 from clipcifar.project.root import find_root
 from clipcifar.project.state import Stale, some
 from clipcifar.project.studies import check_studies
@@ -88,6 +90,8 @@ def examine(folder: Path) -> Iterator[tuple[str, str | ClipcifarError]]:
         return
     for name, check in _CHECKS.items():
         for finding in _guarded(check, repository, settings):
+            if isinstance(finding, ClipcifarError):
+                missing.explain(finding, repository)
             if isinstance(finding, str) or str(finding) not in told:
                 yield name, finding
             told.add(str(finding))
@@ -98,6 +102,8 @@ def _guarded(check: Check, repository: Path, settings: Mapping[str, Any]) -> Fou
         yield from check(repository, settings)
     except ClipcifarError as error:
         yield error
+    except OSError as error:
+        yield files.fault(error, error.filename or repository)
 
 
 def _packages() -> Found:
@@ -153,14 +159,33 @@ def _stale(repository: Path, settings: Mapping[str, Any]) -> Found:
     yield f"{len(fresh)} of {len(state.runs)} that have run are of what lies here"
 
 
+def _sweeps(repository: Path, settings: Mapping[str, Any]) -> Found:
+    for section in spoiled_sections(repository / "params.yaml"):
+        yield ConfigError(
+            f"`dvc exp run -S` rewrites params.yaml, and would spoil the section {section!r}",
+            where=f"params.yaml: {section}",
+            fix="write its mappings one key a line, without braces, and no ${ or ???",
+        )
+
+
 def _sources(repository: Path, settings: Mapping[str, Any]) -> Found:
     """What stages need and none makes: modules, and the two paths of params.yaml."""
-    sources = dvc_project.read(repository).sources
+    project = dvc_project.read(repository)
+    sources = project.sources
     sections = ("dataset", "model", "corruptions")
     asked = {section: params.read(settings, section, _SECTIONS[section]).path for section in sections}
     given = {repository / path: section for section, path in asked.items()}
     # Those of params.yaml once more: DVC names none of a study that it does not see.
     lost = [path for path in dict.fromkeys([*sources, *given]) if not path.exists()]
+    added = {os.path.normpath(path): name for name, path in project.added.items()}
+    kept = [path for path in lost if os.path.normpath(path) in added]
+    for path in kept:
+        yield DataError(
+            f"DVC keeps {path}, and it is not here",
+            where=str(repository),
+            fix=f"dvc checkout {shlex.quote(added[os.path.normpath(path)])}",
+        )
+    lost = [path for path in lost if path not in kept]
     for path in lost:
         if path in given and asked[given[path]] != params.NO_PATH:
             key = f"{given[path]}.path"
@@ -201,6 +226,7 @@ def _disk(repository: Path, settings: Mapping[str, Any]) -> Found:
 
 _CHECKS: dict[str, Check] = {
     "params.yaml": _settings,
+    "sweeps": _sweeps,
     "device": _device,
     "disk": _disk,
     "sources": _sources,

@@ -14,6 +14,7 @@ from clipcifar.datasets import download, registry
 from clipcifar.datasets.params import DatasetParams, photograph_folder
 from clipcifar.embeddings import memo, sentences
 from clipcifar.evaluation.names import METHODS
+from clipcifar.project import missing
 from clipcifar.project.dvc_cache import kept_objects
 from clipcifar.store import (
     heads,
@@ -49,7 +50,7 @@ def dataset(repository: Path, settings: Mapping[str, Any]) -> Found:
             download.check(archive, known)
             yield f"{archive.name} has its known {known.algorithm}"
     if not (repository / DATASET).is_file():
-        yield _not_made(DATASET)
+        yield _not_made(repository, DATASET)
         return
     prepared = read_dataset(repository / DATASET)
     if digest_of(prepared.train, prepared.test, prepared.class_names) != prepared.digest:
@@ -79,7 +80,7 @@ def _photographs(root: Path, prepared: Prepared) -> Found:
 def weights(repository: Path, settings: Mapping[str, Any]) -> Found:
     """The weights and the config against what was resolved."""
     if not (repository / MODEL).is_file():
-        yield _not_made(MODEL)
+        yield _not_made(repository, MODEL)
         return
     described = ModelDescription.read(repository / MODEL)
     check_weights(described, repository / WEIGHTS)
@@ -89,7 +90,7 @@ def weights(repository: Path, settings: Mapping[str, Any]) -> Found:
 def embeddings(repository: Path, settings: Mapping[str, Any]) -> Found:
     """Every embeddings file, and that all belong together."""
     if not (repository / IMAGES).is_file():
-        yield _not_made(IMAGES)
+        yield _not_made(repository, IMAGES)
         return
     images = read_images(repository / IMAGES)
     check_requested(images.attributes, params.read(settings, "model", ModelParams))
@@ -140,7 +141,11 @@ def predictions(repository: Path, settings: Mapping[str, Any]) -> Found:
         images = read_images(repository / IMAGES)
         splits.read_splits(repository / SPLITS, images.train.ids, dataset_digest=images.dataset_digest)
         made.append(SPLITS)
-    yield f"{len(made)} files of splits, heads and predictions" if made else _not_made(PREDICTIONS)
+    yield (
+        f"{len(made)} files of splits, heads and predictions"
+        if made
+        else _not_made(repository, PREDICTIONS / "zero_shot.h5")
+    )
 
 
 def remembered(repository: Path, settings: Mapping[str, Any]) -> Found:
@@ -159,7 +164,9 @@ def remembered(repository: Path, settings: Mapping[str, Any]) -> Found:
     yield f"{good:,} sentences in {path}"
 
 
-def _not_made(path: Path) -> str:
+def _not_made(repository: Path, path: Path) -> str:
+    if said := missing.advice(repository, path):
+        return f"{path} is not here: {said}"
     return f"{path} is not made yet; `dvc repro` makes it"
 
 

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from clipcifar.backbone.device_kind import confirmed, device_kind
 from clipcifar.backbone.params import EmbedParams
 from clipcifar.core import files
-from clipcifar.core.errors import ClipcifarError
+from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute
 from clipcifar.embeddings import provenance
 from clipcifar.embeddings.shards import ShardFolder, require_space
 from clipcifar.project.dvc_cache import kept_objects
 from clipcifar.store import container
-from clipcifar.store.container import fingerprint_of
+from clipcifar.store.container import Container, fingerprint_of
 from clipcifar.store.dataset import Prepared
 from clipcifar.store.embeddings import IMAGES_KIND, Split, write_images
 from clipcifar.store.model import ModelDescription, check_weights, embedding_dim
@@ -61,7 +61,8 @@ class Wanted:
 
 def in_cache_folder(attributes: Mapping[str, Attribute]) -> Path:
     """The file of the user's cache folder for embeddings that these attributes determine."""
-    return files.cache_folder("embeddings") / f"{fingerprint_of(attributes)[:32]}.h5"
+    determined = fingerprint_of(provenance.determining(attributes))
+    return files.cache_folder("embeddings") / f"{determined[:32]}.h5"
 
 
 def attributes_of(dataset: Prepared, model: ModelDescription, embed: EmbedParams) -> dict[str, Attribute]:
@@ -135,21 +136,33 @@ def obtain(
     for file in wanted:
         if (source := find(file, repository)) is None:
             missing.append(file)
-        elif source != file.path:
+            continue
+        path, content = source
+        if any(content.attributes.get(key) != file.attributes[key] for key in provenance.NAMES):
+            container.write(file.path, kind=file.kind, arrays=content.arrays, attributes=file.attributes)
+        elif path != file.path:
             files.require_writable(file.path.parent)
-            files.copy_file(source, file.path)
+            files.copy_file(path, file.path)
     if missing:
         encode(missing, model=model, weights=weights, embed=embed, nobody_waits=nobody_waits)
     return sum(len(file.ids) for file in missing)
 
 
-def find(wanted: Wanted, repository: Path) -> Path | None:
-    """A whole file that is what is wanted, in the user's cache folder or else in DVC's cache."""
-    fingerprint = container.fingerprint_in_file(wanted.attributes, kind=wanted.kind)
+def find(wanted: Wanted, repository: Path) -> tuple[Path, Container] | None:
+    """A whole file that holds what is wanted, in the user's cache folder or else in DVC's cache.
+
+    Its attributes may call the same weights by another name: the path that they had on another machine.
+
+    Raises:
+        EnvironmentFault: a file is there and cannot be read. It may be the one that is wanted, and the tower
+            can take an hour: whoever reads the message gives a right or mounts a disk in less.
+    """
+    fingerprint = container.fingerprint_in_file(provenance.determining(wanted.attributes), kind=wanted.kind)
     for path in _places(wanted, repository):
-        with suppress(ClipcifarError):  # not there, damaged, or not readable: the next, and at last the tower
-            if container.read(path, kind=wanted.kind).attributes["fingerprint"] == fingerprint:
-                return path
+        with suppress(DataError):  # not there, or damaged: the next, and at last the tower
+            content = container.read(path, kind=wanted.kind)
+            if fingerprint_of(provenance.determining(content.attributes)) == fingerprint:
+                return path, content
     return None
 
 
@@ -190,7 +203,8 @@ def encode(
     for place in (scratch, folder):
         files.require_writable(place)
     check_weights(model, weights)
-    pieces = [ShardFolder(scratch, fingerprint_of(file.attributes)) for file in wanted]
+    determined = [fingerprint_of(provenance.determining(file.attributes)) for file in wanted]
+    pieces = [ShardFolder(scratch, fingerprint) for fingerprint in determined]
     with ExitStack() as held:
         for shards in pieces:
             held.enter_context(shards.locked())

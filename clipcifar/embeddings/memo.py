@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 import sqlite3
+import sys
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from pathlib import Path
@@ -23,14 +24,7 @@ _TABLE = (
     "(key TEXT, sentence TEXT, row BLOB, digest BLOB, PRIMARY KEY (key, sentence))"
 )
 _BUSY_S = 30.0
-# What SQLite says where nothing is wrong with the bytes.
-_SURROUNDINGS = {
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_PERM,
-    sqlite3.SQLITE_READONLY,
-}
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def _digest(key: str, sentence: str, row: bytes) -> bytes:
@@ -42,8 +36,8 @@ def count(path: Path) -> tuple[int, int]:
     """How many rows of a memo file are whole, and how many damaged.
 
     Raises:
-        DataError: the file as a whole is damaged.
-        EnvironmentFault: this account, the disk or another process does not let it be read.
+        DataError: the file as a whole is no memo.
+        EnvironmentFault: it is locked, or cannot be read; what it holds may be whole.
     """
     try:
         with closing(sqlite3.connect(path, timeout=_BUSY_S)) as connection:
@@ -53,12 +47,11 @@ def count(path: Path) -> tuple[int, int]:
                 for key, sentence, row, digest in rows
             ]
     except (sqlite3.DatabaseError, UnicodeDecodeError, TypeError, AttributeError) as error:
-        code = getattr(error, "sqlite_errorcode", None)
-        if code is not None and code & 0xFF in _SURROUNDINGS:  # its other bits say which of a kind
+        if isinstance(error, sqlite3.DatabaseError) and _code(error) not in (*_DAMAGED, sqlite3.SQLITE_ERROR):
             raise EnvironmentFault(
-                f"the memo cannot be read now, its sentences would be embedded again: {error}",
+                f"the memo cannot be read now: {error}",
                 where=str(path),
-                fix="check who may read and write it and its folder, and that no process holds it",
+                fix="wait for whoever works with it, or see that its disk answers",
             ) from error
         raise DataError(
             f"the memo cannot be read, its sentences will be embedded again: {error}",
@@ -66,6 +59,11 @@ def count(path: Path) -> tuple[int, int]:
             fix=f"rm {shlex.quote(str(path))}",
         ) from error
     return sum(whole), len(whole) - sum(whole)
+
+
+def _code(error: Exception) -> int:
+    """SQLite's primary result code; 0 where Python raised the error itself."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 class Memo:
@@ -88,7 +86,11 @@ class Memo:
         return connection
 
     def get(self, sentences: list[str]) -> dict[str, NDArray[np.float32]]:
-        """The known sentences, each with its (D,) float32 embedding; unknown ones are left out."""
+        """The known sentences, each with its (D,) float32 embedding; unknown ones are left out.
+
+        A memo that cannot be asked now is done without, and that is said: it is the quicker way for most
+        sentences, and none that a run must wait for.
+        """
         known = {}
         try:
             with closing(self._connect()) as connection:
@@ -97,11 +99,13 @@ class Memo:
                     hit = connection.execute(query, (self._key, sentence)).fetchone()
                     if hit and isinstance(hit[0], bytes) and hit[1] == _digest(self._key, sentence, hit[0]):
                         known[sentence] = np.frombuffer(hit[0], dtype="<f4")
-        except (sqlite3.OperationalError, OSError):  # locked or not writable: do without it
-            return {}
-        except (sqlite3.DatabaseError, UnicodeDecodeError):  # SQLite quotes damaged text in its message
-            with suppress(OSError):
-                self._path.unlink(missing_ok=True)
+        except (sqlite3.DatabaseError, UnicodeDecodeError, OSError) as error:
+            # SQLite quotes damaged text in its message, which may be no text.
+            if isinstance(error, UnicodeDecodeError) or _code(error) in _DAMAGED:
+                with suppress(OSError):
+                    self._path.unlink(missing_ok=True)
+            else:
+                print(f"note: embedding without the memo {self._path}: {error}", file=sys.stderr)
             return {}
         return known
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -17,6 +17,8 @@ _PACKAGE = Path(__file__).parents[1]
 # The code and the libraries that turn pixels and sentences into numbers; read, not imported.
 # The last two say which pixels are whose, and which row is which image's.
 _CODE = ("backbone", "datasets/decode.py", "embeddings/sources.py", "embeddings/extract.py")
+# How the weights were asked for, paths included: which they are is in their digests.
+NAMES = ("model", "pretrained")
 _LIBRARIES = ("torch", "torchvision", "open_clip_torch", "numpy", "pillow")
 
 
@@ -43,6 +45,11 @@ def image_attributes(dataset: Prepared, embed: EmbedParams) -> dict[str, Attribu
         "precision": embed.precision,
         "batch_size": embed.batch_size,
     }
+
+
+def determining(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
+    """What determined the numbers alone: the same weights give the same under every name and path."""
+    return {key: value for key, value in attributes.items() if key not in NAMES}
 
 
 def versions(more: Iterable[str] = ()) -> dict[str, Attribute]:

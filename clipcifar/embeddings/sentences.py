@@ -1,12 +1,13 @@
 """Sentences to embeddings, each encoded once per model: from the memo, else by the text tower.
 
 The tower is loaded when the first new sentence comes, and then stays; without one torch is not imported.
-The memo is keyed by model, tokenizer, code, libraries and kind of device.
+The memo is keyed by model, tokenizer, code, libraries and kind of device. What it lacks is looked for in the
+project's own text embeddings, which `dvc pull` may have brought from a machine whose memo is not here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -17,11 +18,12 @@ from numpy.typing import NDArray
 
 from clipcifar.backbone.device_kind import confirmed, device_kind
 from clipcifar.backbone.params import DeviceName
-from clipcifar.core.errors import ClipcifarError
-from clipcifar.core.files import cache_folder
+from clipcifar.core.errors import DataError
+from clipcifar.core.files import Attribute, cache_folder
 from clipcifar.core.progress import progress
 from clipcifar.embeddings import provenance
 from clipcifar.embeddings.memo import Memo
+from clipcifar.project.dvc_cache import kept_objects
 from clipcifar.store.container import fingerprint_in_file, fingerprint_of
 from clipcifar.store.embeddings import TEXTS_KIND, check_embeddings, read_texts
 from clipcifar.store.model import ModelDescription, check_weights
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 
 MEMO_FILE = "sentences.sqlite"
+OUTPUTS = (Path("data/embeddings/texts"), Path("data/embeddings/pool.h5"))  # what stages make of sentences
 _OF_A_SET = ("class_names", "prompt_set")  # what a file of text embeddings says besides
 KEPT_AT_ONCE = 1024  # new sentences; a run that is killed loses no more
 # Text batches have a fixed size, on which a sentence's bytes depend: there is none to lower.
@@ -44,8 +47,8 @@ class SentenceEmbedder:
         model: what was resolved.
         weights: the folder that holds it.
         device: as params.yaml has it.
-        kept: finds the text embeddings that DVC keeps of an earlier run, perhaps on another machine; asked
-            where the memo does not know a sentence.
+        repository: the project's root, whose text embeddings, here and in DVC's cache, are read where the
+            memo does not know a sentence; None for none.
 
     Attributes:
         kind: the kind of device that sentences are embedded on.
@@ -58,13 +61,15 @@ class SentenceEmbedder:
         weights: Path,
         device: DeviceName,
         *,
-        kept: Callable[[], Mapping[str, Path]] = dict,
+        repository: Path | None = None,
     ) -> None:
-        self._model, self._weights, self._device, self._kept = model, weights, device, kept
+        self._model, self._weights, self._device = model, weights, device
         self.kind = device_kind(device)
         # The memo outlives class lists and sets: its key leaves them out.
         self.attributes = provenance.embedding_attributes(model, [], self.kind)
-        self._memo = Memo(cache_folder() / MEMO_FILE, fingerprint_of(self.attributes))
+        self._memo = Memo(cache_folder() / MEMO_FILE, fingerprint_of(provenance.determining(self.attributes)))
+        self._unread = iter(()) if repository is None else _text_files(repository)
+        self._kept: dict[str, NDArray[np.float32]] = {}
         self._backbone: Backbone | None = None
 
     def embed(self, origins: Mapping[str, str]) -> tuple[dict[str, NDArray[np.float32]], int]:
@@ -111,22 +116,28 @@ class SentenceEmbedder:
         ]
 
     def _known(self, sentences: list[str]) -> dict[str, NDArray[np.float32]]:
-        """Those of the sentences that were embedded before, here or wherever DVC's files are from."""
+        """Those of the sentences that were embedded before, here or wherever DVC's files are from.
+
+        A file of DVC's that is there and cannot be read is an error, as it is where images are looked for.
+        """
         known = self._memo.get(sentences)
         missing = set(sentences) - set(known)
-        if missing:
-            kept: dict[str, NDArray[np.float32]] = {}
-            for path in self._kept().values():
-                with suppress(ClipcifarError):  # damaged or not readable: its sentences are embedded again
-                    texts = read_texts(path)
-                    own = {key: texts.attributes[key] for key in _OF_A_SET if key in texts.attributes}
-                    fingerprint = fingerprint_in_file({**self.attributes, **own}, kind=TEXTS_KIND)
-                    if texts.attributes["fingerprint"] == fingerprint:
-                        kept.update(zip(texts.sentences, texts.embeddings, strict=True))
-            kept = {sentence: row for sentence, row in kept.items() if sentence in missing}
+        while missing - set(self._kept) and (path := next(self._unread, None)) is not None:
+            self._kept |= self._rows_of(path)
+        kept = {sentence: self._kept[sentence] for sentence in missing & set(self._kept)}
+        if kept:
             self._memo.put(kept)
-            known.update(kept)
-        return known
+        return known | kept
+
+    def _rows_of(self, path: Path) -> dict[str, NDArray[np.float32]]:
+        """The sentences of a file of text embeddings, if it is whole and of this model."""
+        with suppress(DataError):  # damaged: its sentences are embedded again
+            texts = read_texts(path)
+            if fingerprint_of(_without_set(texts.attributes)) == fingerprint_in_file(
+                _without_set(self.attributes), kind=TEXTS_KIND
+            ):
+                return dict(zip(texts.sentences, texts.embeddings, strict=True))
+        return {}
 
     def _encode(self, sentences: list[str], origins: Mapping[str, str]) -> dict[str, NDArray[np.float32]]:
         backbone = self.load()
@@ -165,3 +176,16 @@ class SentenceEmbedder:
                 checked.result()
             self._backbone = Backbone.load(self._weights, device)
         return self._backbone
+
+
+def _text_files(repository: Path) -> Iterator[Path]:
+    """Files of text embeddings; those in the workspace come first, for which DVC is not imported."""
+    for output in OUTPUTS:
+        here = repository / output
+        yield from sorted(here.glob("*.h5")) if here.is_dir() else [here]
+    for output in OUTPUTS:
+        yield from kept_objects(repository, output).values()
+
+
+def _without_set(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
+    return {k: v for k, v in provenance.determining(attributes).items() if k not in _OF_A_SET}

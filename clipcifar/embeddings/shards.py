@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.core import files, run_lock
-from clipcifar.core.files import canonical_json, write_atomically
+from clipcifar.core.files import canonical_json, fault_behind, write_atomically
 
 _DTYPE = "<f4"
 
@@ -53,9 +53,14 @@ class ShardFolder:
         write_atomically(self._path(start, stop), canonical_json(header).encode() + b"\n" + body)
 
     def read(self, start: int, stop: int) -> NDArray[np.float32] | None:
-        """Rows start..stop, or None when that shard is missing or fails its check."""
+        """Rows start..stop, or None when that shard is missing or fails its check.
+
+        Raises:
+            EnvironmentFault: it is there and cannot be read; its rows would be encoded again.
+        """
+        path = self._path(start, stop)
         try:
-            head, _, body = self._path(start, stop).read_bytes().partition(b"\n")
+            head, _, body = path.read_bytes().partition(b"\n")
             header = json.loads(head)
             shape = tuple(header["shape"])
             wanted = (self._fingerprint, [start, stop], hashlib.sha256(body).hexdigest())
@@ -64,7 +69,9 @@ class ShardFolder:
             ] != stop - start:
                 return None
             return np.frombuffer(body, dtype=_DTYPE).reshape(shape)
-        except (OSError, ValueError, KeyError, TypeError, IndexError):
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            if fault := fault_behind(error, path):
+                raise fault from error
             return None
 
     @property

@@ -1,6 +1,6 @@
-"""The CSV files that `dvc plots` draws.
+"""What `dvc plots` draws: CSV files, and the rows in the details of the metrics.
 
-They hold what would crowd a metrics diff: counts and intervals of classes, bins of the reliability diagram,
+It is what would crowd a metrics diff: counts and intervals of classes, bins of the reliability diagram,
 the ranking.
 """
 
@@ -58,9 +58,9 @@ def write_confusion(
     write_csv(path, rows)
 
 
-def write_reliability(
-    path: Path, *, scores: NDArray[np.float32], labels: NDArray[np.int64], temperature: float
-) -> None:
+def reliability_rows(
+    scores: NDArray[np.float32], labels: NDArray[np.int64], *, temperature: float
+) -> list[dict[str, Any]]:
     """The bins of the reliability diagram, as the method has it and after its temperature.
 
     Args:
@@ -72,4 +72,4 @@ def write_reliability(
     for kind, logits in (("raw", scores), ("after temperature", scores / np.float32(temperature))):
         for confidence_bin in calibration.reliability(logits, labels):
             rows.append({"calibration": kind, **asdict(confidence_bin)})
-    write_csv(path, rows)
+    return rows

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar.core.files import Attribute, write_json
-from clipcifar.evaluation import metrics, plots
+from clipcifar.core.files import Attribute
+from clipcifar.evaluation import headline, metrics, plots
 from clipcifar.evaluation.hierarchy import coarse_metrics, hierarchy_of
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.fields import class_names_of
@@ -25,6 +25,7 @@ def write(
     temperature: float,
     predictions_path: Path,
     metrics_path: Path,
+    details_path: Path,
     plots_folder: Path,
     extra_metrics: Mapping[str, Any] | None = None,
     extra_attributes: Mapping[str, Attribute] | None = None,
@@ -38,11 +39,12 @@ def write(
         scores: (N, C) float32 logits of the N test images.
         images: the embeddings that the scores were computed from.
         temperature: what val says the scores should be divided by.
+        metrics_path, details_path: of the headline, and of all other numbers.
         extra_metrics: what the method adds to the common metrics.
         extra_attributes: what else determined the scores.
 
     Returns:
-        The metrics as written.
+        All numbers as written, those of both files.
     """
     scores = scores.astype(np.float32)  # as stored, so that the metrics recompute from the file
     labels, class_names = images.test.labels, class_names_of(images.attributes)
@@ -64,8 +66,32 @@ def write(
         predicted=scores.argmax(axis=1),
         class_names=class_names,
     )
-    plots.write_reliability(
-        plots_folder / "reliability.csv", scores=scores, labels=labels, temperature=temperature
+    reliability = plots.reliability_rows(scores, labels, temperature=temperature)
+    headline.write(
+        metrics_path,
+        details_path,
+        headline={key: written[key] for key in headline.HEADLINE},
+        details={key: value for key, value in written.items() if key not in headline.HEADLINE},
+        rows=[metrics.rounded(row) for row in reliability],
     )
-    write_json(metrics_path, written)
     return written
+
+
+def write_sets(metrics_path: Path, details_path: Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write what was measured of the prompt sets; of each the accuracy on test is the headline.
+
+    Args:
+        entries: by set, `test` among other things, with an accuracy and its interval.
+    """
+    numbers = metrics.rounded(dict(entries))
+    accuracies = {name: entry["test"].pop("accuracy") for name, entry in numbers.items()}
+    headline.write(
+        metrics_path,
+        details_path,
+        headline={name: {"accuracy": accuracy} for name, accuracy in accuracies.items()},
+        details=numbers,
+        rows=[
+            {"set": name, "accuracy": accuracies[name], **entry["test"]["accuracy_ci95"]}
+            for name, entry in numbers.items()
+        ],
+    )

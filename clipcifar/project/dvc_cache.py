@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from clipcifar.core import files
-from clipcifar.core.errors import ClipcifarError, DataError
+from clipcifar.core.errors import ClipcifarError, ConfigError, DataError
 from clipcifar.core.progress import progress
 from clipcifar.project import dvc_project, lockfile
 from clipcifar.project.dvc_project import FOLDER, Project
@@ -26,6 +26,9 @@ def kept_objects(repository: Path, output: Path) -> dict[str, Path]:
     Returns:
         Of a file, itself; of a folder, its files. Nothing where no run is recorded, where DVC keeps
         nothing, or cannot be asked.
+
+    Raises:
+        EnvironmentFault: the cache is there and cannot be read.
     """
     recorded = lockfile.recorded_outputs(repository)
     made = next((path for path in (output, *output.parents) if path.as_posix() in recorded), None)
@@ -39,7 +42,7 @@ def kept_objects(repository: Path, output: Path) -> dict[str, Path]:
             members = dvc_project.listing(dvc_project.object_path(cache, digest))
             digests = {made / name: md5 for name, md5 in members.items()}
         objects = {path: dvc_project.object_path(cache, md5) for path, md5 in digests.items()}
-    except ClipcifarError:  # of no DVC that can be asked; what is wrong with it, it says itself
+    except (ConfigError, DataError):  # of no DVC that can be asked; what is wrong with it, it says itself
         return {}
     return {
         path.as_posix(): kept
@@ -60,7 +63,7 @@ def check(repository: Path) -> Iterator[str | ClipcifarError]:
     """Read every object that the current run does not use, and compare it with its name.
 
     Args:
-        repository: the root of the git and DVC repository.
+        repository: the root of the project.
 
     Yields:
         A DataError with the mending command where some are damaged, then the size of the cache.
@@ -98,11 +101,11 @@ def _digest(path: Path) -> str:
 
 
 def _used(project: Project) -> Iterator[str]:
-    """The digests of the last run's outputs and, of folders, of their files."""
-    for output in project.outputs:
-        yield output.digest
-        if output.digest.endswith(FOLDER):
+    """The digests of all that DVC has in its care now and, of folders, of their files."""
+    for digest in [*(output.digest for output in project.outputs), *project.others]:
+        yield digest
+        if digest.endswith(FOLDER):
             try:
-                yield from dvc_project.listing(project.object(output.digest)).values()
+                yield from dvc_project.listing(project.object(digest)).values()
             except DataError:
                 continue  # `outputs` has told of it

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from clipcifar.core.errors import ClipcifarError, ConfigError, DataError, EnvironmentFault
+from clipcifar.core.errors import ClipcifarError, DataError
+from clipcifar.core.files import explained, fault_behind
+from clipcifar.project import dvc_faults
 
 FOLDER = ".dir"  # how the digest of a folder ends: that of a listing of its files
-_DATABASE = b"SQLite format 3\0"
 _DIGEST = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
 
@@ -46,13 +47,15 @@ class Output:
 
 @dataclass(frozen=True)
 class Project:
-    """Everything of the project that DVC knows of.
+    """Everything of the project that DVC knows of. DVC's own root, and git's, may be folders above it.
 
     Attributes:
         outputs: those that dvc.lock records.
         unrecorded: the others, if they are there all the same; their digest is empty.
         stale: the stages of which something that they depend on has changed since they ran.
         sources: the files and folders that stages need and none makes.
+        added: what `dvc add` has put into DVC's care, by the .dvc file's path from the project.
+        others: the digests of that, and of what other projects of the same DVC repository made.
         cache: the folder of objects.
     """
 
@@ -60,6 +63,8 @@ class Project:
     unrecorded: list[Output]
     stale: set[str]
     sources: list[Path]
+    added: dict[str, Path]
+    others: list[str]
     cache: Path
 
     def object(self, digest: str) -> Path:
@@ -94,14 +99,14 @@ def cache_of(repository: Path) -> Path:
         with Repo(str(repository)) as repo:
             return Path(repo.cache.local.path)
     except Exception as error:  # as in `read`
-        raise _explained(error, repository) from error
+        raise dvc_faults.explained(error, repository) from error
 
 
 def read(repository: Path) -> Project:
     """Ask DVC.
 
     Args:
-        repository: the root of the git and DVC repository.
+        repository: the root of the project.
 
     Raises:
         ClipcifarError: DVC cannot read its files, with the command that mends it.
@@ -110,25 +115,44 @@ def read(repository: Path) -> Project:
 
     try:
         with Repo(str(repository)) as repo:
-            check_notes(repository, Path(repo.tmp_dir), Path(repo.site_cache_dir))
-            outputs = [_output(out, repository) for out in repo.index.outs]
+            dvc_faults.check_notes(repository, Path(repo.tmp_dir), Path(repo.site_cache_dir))
+            stages = [stage for stage in repo.index.stages if _is_ours(stage, repository)]
+            outputs = [_output(out, repository) for stage in stages for out in stage.outs]
             made = {repository / output.path for output in outputs}
-            needed = [Path(dep.fs_path) for dep in repo.index.deps if dep.fs_path]
+            needed = [Path(dep.fs_path) for stage in stages for dep in stage.deps if dep.fs_path]
+            added = [stage for stage in repo.index.stages if stage.is_data_source]
+            others = [out for stage in repo.index.stages if stage not in stages for out in stage.outs]
             return Project(
                 [output for output in outputs if output.digest],
                 [o for o in outputs if not o.digest and (repository / o.path).exists()],
                 {
                     _target(stage, repository)
-                    for stage in repo.index.stages
+                    for stage in stages
                     if any(dep.workspace_status() for dep in stage.deps)
                 },
                 [path for path in dict.fromkeys(needed) if not made & {path, *path.parents}],
+                {
+                    os.path.relpath(stage.path, repository): Path(out.fs_path)
+                    for stage in added
+                    for out in stage.outs
+                },
+                [str(out.hash_info.value) for out in others if out.hash_info],
                 Path(repo.cache.local.path),
             )
     except ClipcifarError:
         raise
     except Exception as error:  # on some values in params.yaml DVC fails with an AssertionError
-        raise _explained(error, repository) from error
+        raise dvc_faults.explained(error, repository) from error
+
+
+def inside(repo: Any, repository: Path) -> Path:
+    """Where in a DVC repository the project is."""
+    return Path(os.path.relpath(repository, repo.root_dir))
+
+
+def _is_ours(stage: Any, repository: Path) -> bool:
+    """Whether it is a stage of a dvc.yaml of this project."""
+    return Path(stage.path).is_relative_to(repository) and not stage.is_data_source
 
 
 def _output(out: Any, repository: Path) -> Output:
@@ -143,59 +167,9 @@ def _target(stage: Any, repository: Path) -> str:
     return str(stage.name) if described == "dvc.yaml" else f"{described}:{stage.name}"
 
 
-def _explained(error: Exception, repository: Path) -> ConfigError:
-    from dvc.config import ConfigError as SettingsError
-    from dvc.exceptions import NotDvcRepoError
-    from dvc.scm import SCMError
-
-    said = f"DVC says: {error}" if str(error) else f"DVC fails without a word ({type(error).__name__})"
-    path = PurePosixPath(getattr(error, "path", None) or "")
-    ends = [Path(*path.parts[i:]) for i in range(len(path.parts)) if path.parts[i] not in ("/", "..")]
-    # DVC names it from where it was started, or in full.
-    file = next((end for end in ends if (repository / end).is_file()), Path(path.name))
-    quoted = shlex.quote(file.as_posix())
-    if isinstance(error, SCMError):
-        fix = "git init && git add --all && git commit --message start"
-    elif isinstance(error, NotDvcRepoError | SettingsError):
-        fix = "git checkout HEAD -- .dvc"
-    elif file.name == "dvc.lock":
-        again = "dvc repro" if file.parent == Path() else f"clipcifar study {shlex.quote(file.parent.name)}"
-        fix = f"rm {quoted} && {again}"  # DVC remembers its runs elsewhere too
-    elif file.name == "dvc.yaml":
-        fix = f"git checkout HEAD -- {quoted}"
-    else:
-        fix = "mend params.yaml, whose values stand in dvc.yaml; else git checkout HEAD -- dvc.yaml"
-    return ConfigError(said, where=str(repository / file), fix=fix)
-
-
-def check_notes(repository: Path, temporary: Path, elsewhere: Path) -> None:
-    """Raise EnvironmentFault where a killed run or a full disk has left DVC's own notes unreadable."""
-    from dvc.rwlock import RWLOCK_FILE, SCHEMA
-    from voluptuous import Invalid
-
-    notes = temporary / RWLOCK_FILE
-    try:
-        if notes.is_file():
-            SCHEMA(json.loads(notes.read_bytes()))
-    except (ValueError, Invalid) as error:
-        raise EnvironmentFault(
-            "DVC's note of who reads and writes what is damaged",
-            where=str(notes),
-            fix=f"rm {shlex.quote(str(notes.relative_to(repository)))}",
-        ) from error
-    for path in elsewhere.rglob("*.db"):
-        with open(path, "rb") as stream:
-            if stream.read(len(_DATABASE)) not in (_DATABASE, b""):
-                raise EnvironmentFault(
-                    "DVC's note of which files it has hashed is damaged",
-                    where=str(path),
-                    fix=f"rm -rf {shlex.quote(str(elsewhere))}",
-                )
-
-
 def md5(path: Path) -> str:
-    """Hex md5 of a file, as DVC names it."""
-    with open(path, "rb") as stream:
+    """Hex md5 of a file, as DVC names it; EnvironmentFault where it cannot be read."""
+    with explained(path), open(path, "rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
@@ -229,14 +203,15 @@ def differs_from(repository: Path, path: str, digest: str) -> bool:
             deps = [dep for dep in repo.index.deps if dep.fs_path and Path(dep.fs_path) == repository / path]
             return str(deps[0].get_hash().value) != digest if deps else True
     except Exception as error:  # as in `read`
-        raise _explained(error, repository) from error
+        raise dvc_faults.explained(error, repository) from error
 
 
 def listing(path: Path) -> dict[str, str]:
     """The names of a folder's files with their digests, as its object in the cache has them.
 
     Raises:
-        DataError: it is no such listing.
+        DataError: it is no such listing, or not there.
+        EnvironmentFault: it is there and cannot be read.
     """
     try:
         members = json.loads(path.read_text(encoding="utf-8"))
@@ -247,4 +222,6 @@ def listing(path: Path) -> dict[str, str]:
             raise ValueError("a file lies outside the folder")
         return digests
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise DataError(f"not the listing of a folder: {error}", where=str(path)) from error
+        raise fault_behind(error, path) or DataError(
+            f"not the listing of a folder: {error}", where=str(path)
+        ) from error

@@ -72,7 +72,7 @@ def stale_results(repository: Path, results: Mapping[str, str]) -> list[Stale]:
         if reason is None and _is_other_file(repository / path, state, path):
             reason = Stale(name, state.maker(path), [], is_other_file=True)
         stale += [reason] if reason else []
-    return stale
+    return list({str(reason): reason for reason in stale}.values())
 
 
 def _is_other_file(file: Path, state: State, path: str) -> bool:

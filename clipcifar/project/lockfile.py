@@ -12,6 +12,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from clipcifar.core.files import fault_behind
+
 _UNREADABLE = (OSError, ValueError, YAMLError, KeyError, TypeError, AttributeError)
 _SETTING = re.compile(r"\$\{([^}]*)\}")
 ABSENT = object()
@@ -110,8 +112,12 @@ def target_of(file: str, name: str) -> str:
 
 
 def stages_in(path: Path) -> dict[str, Any]:
-    """What a dvc.lock records, or a dvc.yaml defines, by stage; nothing where the file cannot be read."""
-    return _stages(lambda name: path.read_bytes(), path.name)
+    """What a dvc.lock records, or a dvc.yaml defines, by stage; nothing where it is missing, or damaged.
+
+    Raises:
+        EnvironmentFault: it is there and cannot be read: that nothing was ever run would be wrong.
+    """
+    return _stages(lambda name: path.read_bytes(), str(path))
 
 
 def settings_in(text: bytes) -> Any:
@@ -144,7 +150,9 @@ def differing(name: str, recorded: Any, current: Any) -> list[str]:
 def _stages(read: Read, path: str) -> dict[str, Any]:
     try:
         return dict(YAML(typ="safe").load(read(path).decode())["stages"])
-    except _UNREADABLE:  # DVC itself says what is wrong with its file
+    except _UNREADABLE as error:  # DVC itself says what is wrong with its file
+        if fault := fault_behind(error, path):
+            raise fault from error
         return {}
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from clipcifar.core.errors import ClipcifarError, DataError
 from clipcifar.core.progress import progress
-from clipcifar.project import dvc_project
+from clipcifar.project import dvc_project, missing
 from clipcifar.project.dvc_project import FOLDER, Output, Project
+from clipcifar.project.remote import Remote, remote_of
 
 NAMED = 5  # of many bad things, so many are named
 
@@ -40,7 +41,7 @@ def check_outputs(repository: Path) -> Iterator[str | ClipcifarError]:
     """Compare every output with what dvc.lock recorded.
 
     Args:
-        repository: the root of the git and DVC repository.
+        repository: the root of the project.
 
     Yields:
         A DataError for what is harmed in the workspace, one for what only the cache has lost, each
@@ -52,15 +53,17 @@ def check_outputs(repository: Path) -> Iterator[str | ClipcifarError]:
         for output in project.outputs:
             examined.append(_examined(output, repository, project))
             bar.update()
+    remote = remote_of(repository)
     harmed = [state for state in examined if state.harmed]
     unkept = [state for state in examined if state.unkept and not state.harmed]
     if harmed:
         names = _some([name for state in harmed for name in state.harmed])
         there = [path for state in harmed if os.path.lexists(repository / (path := state.output.path))]
+        mend, made_again = _mending(harmed, repository, remote)
         yield DataError(
-            f"{names} missing or not what the stage made",
+            f"{names} missing or not what the stage made{made_again}",
             where=str(repository),
-            fix=f"{_without_wrong(harmed)}{_remove(there)}dvc repro {_stages(harmed)}",
+            fix=f"{_without_wrong(harmed)}{_remove(there)}{mend}",
         )
     # A stale stage must not be committed, which would record old results as those of the edit.
     for states, command in (
@@ -69,10 +72,16 @@ def check_outputs(repository: Path) -> Iterator[str | ClipcifarError]:
     ):
         if states:
             names = _some([name for state in states for name in state.unkept])
+            targets = _stages(states)
+            if command == "dvc repro" and remote and all(remote.may_hold(s.output.digest) for s in states):
+                command, targets = (
+                    "dvc fetch" + remote.option,
+                    _paths([state.output.path for state in states]),
+                )
             yield DataError(
                 f"{names} missing or damaged in DVC's cache, and whole here",
                 where=str(project.cache),
-                fix=f"{_without_wrong(states)}{command} {_stages(states)}",
+                fix=f"{_without_wrong(states)}{command} {targets}",
             )
     for lock in dict.fromkeys(output.lock for output in project.unrecorded):
         lost = [output for output in project.unrecorded if output.lock == lock]
@@ -108,6 +117,31 @@ def _examined(output: Output, repository: Path, project: Project) -> _State:
     return _State(output, harmed, unkept, [kept[name] for name in unkept if kept[name].exists()])
 
 
+def _mending(harmed: Sequence[_State], repository: Path, remote: Remote | None) -> tuple[str, str]:
+    """The command that has outputs as they were, and a word about what a remote may lack.
+
+    DVC's cache comes first, then a remote; the stages run again for what neither has.
+    """
+    by_path = {state.output.path: state for state in harmed if state.output.cached}
+    command, rest = missing.restoring(
+        {path: state.output.digest for path, state in by_path.items()},
+        kept=[path for path, state in by_path.items() if not state.unkept],
+        repository=repository,
+    )
+    again = _stages([state for state in harmed if not state.output.cached or state.output.path in rest])
+    commands = [command] if command else []
+    if again:
+        commands.append(f"dvc repro {again}")
+    word, lost = "", [state for state in harmed if state.unkept]
+    if remote is not None and lost and remote.folder is None:
+        word = f"; what {remote.called} lacks, `dvc repro {_stages(lost)}` makes again"
+    elif remote is not None and rest:
+        word = (
+            f"; {remote.called} {'may have them for `dvc pull`' if remote.is_gone else 'has not all of them'}"
+        )
+    return " && ".join(commands), word
+
+
 def _differs(path: Path, digest: str) -> bool:
     return not path.is_file() or dvc_project.md5(path) != digest
 
@@ -123,7 +157,11 @@ def _without_wrong(states: Sequence[_State]) -> str:
 
 def _remove(paths: Sequence[Path]) -> str:
     """The beginning of a command."""
-    return f"rm -rf {' '.join(shlex.quote(str(path)) for path in paths)} && " if paths else ""
+    return f"rm -rf {_paths(paths)} && " if paths else ""
+
+
+def _paths(paths: Sequence[Path]) -> str:
+    return " ".join(shlex.quote(str(path)) for path in paths)
 
 
 def _stages(states: Sequence[_State]) -> str:

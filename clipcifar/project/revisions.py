@@ -6,10 +6,15 @@ The workspace is not touched.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from clipcifar.core.errors import ConfigError
-from clipcifar.project import dvc_cache, lockfile
+from clipcifar.core.errors import ClipcifarError
+from clipcifar.core.files import fault_behind
+from clipcifar.project import absent, dvc_cache, dvc_project, lockfile
+from clipcifar.project.remote import settings as dvc_settings
 from clipcifar.project.state import Stale, State
 from clipcifar.store.predictions import Predictions, read_predictions
 
@@ -18,30 +23,37 @@ def predictions_at(repository: Path, revision: str, path: str) -> Predictions:
     """Read and verify a predictions file as it was at a revision.
 
     Args:
-        repository: the root of the git and DVC repository.
+        repository: the root of the project.
         revision: a commit, branch, tag or experiment name.
         path: of the file, relative to the root.
 
     Raises:
-        ConfigError: there is no such revision, or DVC no longer holds its predictions.
-        DataError: what DVC holds is damaged.
+        ConfigError: there is no such revision, or none with a run.
+        DataError: neither DVC's cache nor a remote has what it made, or what they have is damaged.
     """
-    from dvc.api import DVCFileSystem
-    from dvc.exceptions import DvcException
-    from scmrepo.exceptions import SCMError
+
+    def explained(error: Exception, read: lockfile.Read) -> ClipcifarError:
+        fault = fault_behind(error, path)
+        return fault or absent.explained(error, repository, revision, path, read=read)
 
     try:
-        content = DVCFileSystem(str(repository), rev=revision).read_bytes(path)
-    except (DvcException, SCMError, OSError) as error:
-        raise ConfigError(
-            f"cannot read the predictions of {revision!r}: {error}",
-            where=path,
-            fix="run `dvc repro`, or name a commit or experiment whose `dvc repro` ran here",
-        ) from error
+        with _at(repository, revision) as read:
+            try:
+                content = read(path)
+            except Exception as error:  # of DVC, the network, or a library that a remote needs
+                raise explained(error, read) from error
+    except ClipcifarError:
+        raise
+    except Exception as error:  # there is no such revision, or no DVC
+        raise explained(error, partial(_raise, error)) from error
     with tempfile.NamedTemporaryFile(suffix=".h5") as copy:
         copy.write(content)
         copy.flush()
         return read_predictions(Path(copy.name))
+
+
+def _raise(error: Exception, path: str) -> bytes:
+    raise error
 
 
 def stale_at(repository: Path, revision: str, path: str) -> Stale | None:
@@ -53,15 +65,28 @@ def stale_at(repository: Path, revision: str, path: str) -> Stale | None:
     Args:
         repository, revision, path: as `predictions_at` has them, which has read the file.
     """
-    from dvc.api import DVCFileSystem
-
-    read = DVCFileSystem(str(repository), rev=revision).read_bytes
-    settings = lockfile.settings_in(read("params.yaml"))
-    state = State(
-        settings,
-        lockfile.asked_stages(read, ["dvc.yaml"], settings),
-        lockfile.recorded_runs(read, ["dvc.lock"]),
-        source_changed=lambda source, recorded: False,
-        listing=lambda folder, digest: dvc_cache.kept_listing(repository, digest),
-    )
+    with _at(repository, revision) as read:
+        settings = lockfile.settings_in(read("params.yaml"))
+        state = State(
+            settings,
+            lockfile.asked_stages(read, ["dvc.yaml"], settings),
+            lockfile.recorded_runs(read, ["dvc.lock"]),
+            source_changed=lambda source, recorded: False,
+            listing=lambda folder, digest: dvc_cache.kept_listing(repository, digest),
+        )
     return state.stale(path, f"{Path(path).stem} of {revision}")
+
+
+@contextmanager
+def _at(repository: Path, revision: str) -> Iterator[lockfile.Read]:
+    """Reads files of the project as they were at a revision, those that DVC keeps among them.
+
+    DVC's own file system of a revision begins where git does, and finds no DVC in a folder below. Its
+    settings are those of today: a commit may be older than the remote, or than the place of the cache.
+    """
+    from dvc.repo import Repo
+
+    with Repo(str(repository), config=dvc_settings(repository)) as repo:
+        inside = dvc_project.inside(repo, repository)
+        with repo.switch(revision):
+            yield lambda path: bytes(repo.dvcfs.read_bytes(f"/{(inside / path).as_posix()}"))

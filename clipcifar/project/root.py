@@ -40,5 +40,18 @@ def find_root(folder: Path) -> Path:
     )
 
 
+def dvc_folder(repository: Path) -> Path:
+    """DVC's own folder, looked for upward as DVC does: where several projects share one it is above them.
+
+    A folder of that name made in the project would be its own DVC repository. So where there is none at all,
+    the project's is named, in which DVC would be set up.
+
+    Args:
+        repository: the root of the project, absolute.
+    """
+    folders = (place / ".dvc" for place in (repository, *repository.parents))
+    return next((folder for folder in folders if folder.is_dir()), repository / ".dvc")
+
+
 def _owner(folder: Path) -> int:
     return folder.stat().st_uid

@@ -22,6 +22,7 @@ from clipcifar.core.errors import ClipcifarError, ConfigError, DataError, Enviro
 from clipcifar.core.params import suggestion
 from clipcifar.project.lockfile import stages_in
 from clipcifar.project.relay import Relay
+from clipcifar.project.root import dvc_folder
 
 HIDING = b"# Hidden from DVC until `clipcifar study` starts it.\n/dvc.yaml\n"
 
@@ -31,7 +32,7 @@ class Study:
     """A folder of studies/ that has a dvc.yaml.
 
     Attributes:
-        repository: the root of the git and DVC repository.
+        repository: the root of the project, absolute.
         name: of the folder.
     """
 
@@ -72,7 +73,8 @@ class Study:
 
     @property
     def _scratch(self) -> Path:
-        return self.repository / ".dvc" / "tmp" / "studies" / self.name
+        dvc = dvc_folder(self.repository)  # which several projects may share
+        return dvc / "tmp" / "studies" / self.repository.relative_to(dvc.parent) / self.name
 
     def show(self) -> None:
         """Let DVC see the study; what a user has added to the hiding file stays."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from clipcifar.core import params
 from clipcifar.core.errors import ConfigError
@@ -22,6 +23,9 @@ def edit_params(path: Path, change: Callable[[Any], object]) -> None:
     Args:
         path: of params.yaml.
         change: edits the document, nested dicts and lists.
+
+    Raises:
+        ConfigError: DVC would not read what was written as it is meant; the file is left as it was.
     """
     editor = YAML()
     editor.preserve_quotes = True
@@ -36,6 +40,16 @@ def edit_params(path: Path, change: Callable[[Any], object]) -> None:
     stream = io.StringIO()
     editor.dump(document, stream)
     written = stream.getvalue()
+    try:
+        as_meant = YAML(typ="safe").load(written) == document
+    except YAMLError:
+        as_meant = False
+    if not as_meant:  # text with a colon loses its quotes inside braces
+        raise ConfigError(
+            "the change does not fit into the form of this file",
+            where=str(path),
+            fix="write its mappings one key a line, without braces",
+        )
     write_atomically(path, (written.replace("\n", "\r\n") if "\r\n" in text else written).encode())
 
 

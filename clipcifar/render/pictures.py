@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clipcifar.core.errors import DataError
+from clipcifar.core.files import fault_behind
 from clipcifar.datasets.decode import decode
 from clipcifar.store.dataset import PreparedSplit
 
@@ -51,7 +52,9 @@ class Pictures:
         name = self._split.ids[row]
         try:
             return decode((self._folder / name).read_bytes(), name)
-        except (OSError, DataError):
+        except (OSError, DataError) as error:
+            if fault := fault_behind(error, self._folder / name):
+                raise fault from error
             return None
 
     def data_uri(self, row: int) -> str:

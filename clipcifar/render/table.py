@@ -90,7 +90,7 @@ def per_class_table(
     """One row per class, one column per method: top-1 accuracy within the class.
 
     Args:
-        metrics: each method's metrics file.
+        metrics: each method's numbers.
         images: test images by class, where they are known.
         shown: how a class is written; `escape` for markdown, `str` for a terminal.
         names: what the methods are called.
@@ -117,7 +117,7 @@ def prompt_sets_table(prompt_sets: Mapping[str, Mapping[str, Any]], active: str)
             escape(name) + (" (active)" if name == active else ""),
             str(entry["n_sentences"]),
             f"{entry['train']['accuracy']:.4f}",
-            f"{entry['test']['accuracy']:.4f}",
+            f"{entry['accuracy']:.4f}",
             interval_text(entry["test"]),
         ]
         for name, entry in ranked
@@ -157,8 +157,8 @@ def report(
     """The whole report as markdown.
 
     Args:
-        metrics: each method's metrics file by stage name, in the order to show.
-        prompt_sets: the prompt_sets metrics file.
+        metrics: each method's numbers by stage name, in the order to show.
+        prompt_sets: the numbers of every prompt set.
         differences: every other prompt set against the active one, on the test images.
         active: the active prompt set.
         images: test images by class, under the keys of `per_class`.

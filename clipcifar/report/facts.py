@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from clipcifar.core import files
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute
-from clipcifar.evaluation import compare
+from clipcifar.evaluation import compare, headline
 from clipcifar.evaluation.compare import NamedDifference
 from clipcifar.evaluation.metrics import metric_keys
 from clipcifar.evaluation.names import METHODS
@@ -92,9 +91,9 @@ def read(
     """
     facts = Facts(
         active=active,
-        metrics={method: files.read_json(metrics / f"{method}.json") for method in METHODS},
+        metrics={method: headline.read(metrics, method) for method in METHODS},
         predictions={method: read_predictions(predictions / f"{method}.h5") for method in METHODS},
-        set_metrics=files.read_json(metrics / "prompt_sets.json"),
+        set_metrics=headline.read(metrics, headline.PROMPT_SETS),
         sets=read_set_predictions(predictions / "prompt_sets.h5"),
         ranking=read_ranking(ranking),
         model=ModelDescription.read(model),

@@ -56,7 +56,7 @@ def sets(facts: Facts) -> dict[str, Any]:
                 f"{name} (active)" if name == facts.active else name,
                 str(metrics["n_sentences"]),
                 f"{metrics['train']['accuracy']:.4f}",
-                f"{metrics['test']['accuracy']:.4f}",
+                f"{metrics['accuracy']:.4f}",
                 interval_text(metrics["test"]),
                 points(against.paired.difference, 2) if against else "–",
                 p_text(against.p_holm) if against else "–",

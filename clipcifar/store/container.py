@@ -9,6 +9,7 @@ allocates, then checks both. A file carries no time stamp and no host name: equa
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.core.errors import ClipcifarError, DataError, EnvironmentFault
-from clipcifar.core.files import Attribute, canonical_json, sha256_of, write_atomically
+from clipcifar.core.files import Attribute, canonical_json, fault_behind, sha256_of, write_atomically
 
 SCHEMA = 1
 CHUNK_ROWS = 1024
@@ -137,16 +138,20 @@ def reading(path: Path, *, kind: str, what: str) -> Iterator[Container]:
 def read(path: Path, *, kind: str) -> Container:
     """Read a container and verify it whole.
 
+    HDF5 is given an open file and no name: by name it asks for a lock, which another process or a file
+    system may deny, and refuses a file that this process has open in another way, as a notebook may.
+
     Raises:
         DataError: the file is missing, of another kind, damaged, or built to mislead; nothing is
             allocated for a dataset that the file does not store byte for byte.
+        EnvironmentFault: it cannot be read, which says nothing about what it holds.
     """
     try:
-        with h5py.File(path, "r") as file:
+        with open(path, "rb") as stream, h5py.File(stream, "r") as file:
             attributes = _read_attributes(file)
             arrays = {  # asarray, because h5py hands out a scalar for an array without dimensions
                 name: np.asarray(dataset[()], dtype=dataset.dtype)
-                for name, dataset in _checked_datasets(file, path.stat().st_size)
+                for name, dataset in _checked_datasets(file, os.fstat(stream.fileno()).st_size)
             }
         fingerprint, digest = fingerprint_of(attributes), _content_digest(arrays, attributes)
     except ClipcifarError as error:
@@ -157,7 +162,9 @@ def read(path: Path, *, kind: str) -> Container:
     except FileNotFoundError as error:
         raise DataError(f"there is no {kind} file", where=str(path), fix="run `dvc repro`") from error
     except Exception as error:  # h5py raises many types on damaged input
-        raise DataError(f"not a readable HDF5 file: {error}", where=str(path), fix=_MEND) from error
+        raise fault_behind(error, path) or DataError(
+            f"not a readable HDF5 file: {error}", where=str(path), fix=_MEND
+        ) from error
     if attributes.get("kind") != kind or attributes.get("schema") != SCHEMA:
         raise DataError(
             f"expected {kind}, schema {SCHEMA}; "
@@ -172,7 +179,8 @@ def read(path: Path, *, kind: str) -> Container:
     return Container(arrays=arrays, attributes=attributes)
 
 
-_MEND = "delete the file and run `dvc repro`; if DVC restores the same file, also delete its cache object"
+# Nothing is deleted on one reader's word: the doctor compares file and cache with what DVC recorded.
+_MEND = "run `clipcifar doctor`, which names the command that brings it back whole"
 
 
 def _read_attributes(file: h5py.File) -> dict[str, Attribute]:

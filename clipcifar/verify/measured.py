@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar.core import files
 from clipcifar.core.errors import DataError
+from clipcifar.evaluation import headline
+from clipcifar.evaluation.metrics import DECIMALS
 from clipcifar.evaluation.names import TRAINED
 from clipcifar.prompts.templates import normal_form
 from clipcifar.store.embeddings import read_texts
@@ -120,13 +121,15 @@ def read(predictions: Path, metrics: Path, texts: Path) -> Run:
 
 def _check_metrics(run: Run, metrics: Path) -> None:
     """Raise DataError unless the metrics files count what the predictions do."""
-    written: dict[str, Any] = {name: files.read_json(metrics / f"{name}.json") for name in run.methods}
-    of_sets = files.read_json(metrics / "prompt_sets.json")
+    written: dict[str, Any] = {name: headline.read(metrics, name) for name in run.methods}
+    of_sets = headline.read(metrics, headline.PROMPT_SETS)
     for name, counted in (*run.methods.items(), *run.sets.items()):
-        path = metrics / (f"{name}.json" if name in run.methods else "prompt_sets.json")
+        path = metrics / f"{name if name in run.methods else headline.PROMPT_SETS}.json"
+        n, n_correct = counted.total
         try:
-            entry = written[name] if name in run.methods else of_sets[name]["test"]
-            same = (entry["n"], entry["n_correct"]) == counted.total
+            entry = written[name] if name in run.methods else of_sets[name]["test"] | of_sets[name]
+            expected = (n, n_correct, round(n_correct / n, DECIMALS))
+            same = (entry["n"], entry["n_correct"], entry["accuracy"]) == expected
         except (KeyError, TypeError):
             same = False
         if not same:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clipcifar.core.errors import DataError
-from clipcifar.core.files import canonical_json, read_json, write_json
+from clipcifar.core.files import canonical_json, fault_behind, read_json, write_json
 from clipcifar.store.model import CONFIG_FILE
 
 TEXT_CONFIG = "text_config"  # folder beside the config, for a text tower of another library
@@ -29,7 +29,9 @@ def read_config(path: Path) -> dict[str, Any]:
         names = (image_tower, text.get("hf_model_name") or "", text.get("hf_tokenizer_name") or "")
         canonical_json(config)  # refuses NaN
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
-        raise DataError(f"not an open_clip config: {error}", where=str(path)) from error
+        raise fault_behind(error, path) or DataError(
+            f"not an open_clip config: {error}", where=str(path)
+        ) from error
     if not all(isinstance(name, str) for name in names):
         raise DataError("not an open_clip config: the name of a tower is not text", where=str(path))
     if ":" in image_tower or "/" in image_tower:  # timm would fetch that repository

@@ -21,7 +21,7 @@ from open_clip.factory import load_state_dict
 from safetensors import SafetensorError
 
 from clipcifar.core.errors import ConfigError, DataError
-from clipcifar.core.files import copy_file, explained, file_sha256, require_space, write_json
+from clipcifar.core.files import copy_file, explained, fault_behind, file_sha256, require_space, write_json
 from clipcifar.core.params import NO_PATH, suggestion
 from clipcifar.store.model import CONFIG_FILE, RANDOM, WEIGHTS_FILE, ModelParams
 from clipcifar.weights import hub, tensor_file
@@ -186,7 +186,7 @@ def _check_pin(pin: Pin, name: str, weights: Path) -> None:
         raise DataError(
             f"the weights {name} have sha256 {digest}, expected {pin.sha256} ({pin.source})",
             where=str(weights),
-            fix="if they are your own, set model.pretrained: null; else delete the file and fetch it again",
+            fix="if they are your own, set model.pretrained: null; else fetch the file again",
         )
 
 
@@ -226,7 +226,8 @@ def _place_weights(source: Path, folder: Path, allow_pickle: bool) -> None:
         tensors = load_state_dict(str(source), weights_only=True)
         separate = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
     except Exception as error:  # the unpickler raises many types on hostile input
-        raise DataError(f"cannot be read as plain tensors: {error}", where=str(source)) from error
+        what = f"cannot be read as plain tensors: {error}"
+        raise fault_behind(error, source) or DataError(what, where=str(source)) from error
     _save(separate, folder / WEIGHTS_FILE)
 
 

@@ -41,7 +41,8 @@ def main(
     about: dict[str, Any] = {"class_names": images.class_names, "dataset": str(images.attributes["dataset"])}
     sets = naming.expand(asked.naming, names, **about)
     best = naming.searched(ranking.read(ranking_path)["set"], **about)
-    embedder = SentenceEmbedder(described, weights, params.read(settings, "embed", EmbedParams).device)
+    device = params.read(settings, "embed", EmbedParams).device
+    embedder = SentenceEmbedder(described, weights, device, repository=Path())
     embeddings, _ = embedder.embed(naming.origins(sets, best))
     results = findings.measure(
         (read_corrupted(corrupted / f"{name}.h5", images) for name in names),

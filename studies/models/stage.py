@@ -50,7 +50,7 @@ def main(
     for label, asked in others.items():  # all of them first: a typo in the last is told before any embeds
         with named(label):
             backbones[label] = resolved(asked)
-    study = Study(said, rows, probe=probe, embed=embed)
+    study = Study(said, rows, probe=probe, embed=embed, repository=Path())
     study.add(OWN, ModelDescription.read(model_path), weights, own)
     images_of = partial(
         embedded, dataset, photographs=photographs, embed=embed, repository=Path(), own=images_path

@@ -13,7 +13,7 @@ from tests.support.command_line import make_project
 METHODS = ["zero_shot", "rank_prompts", "linear_probe", "mlp_probe", "projection"]
 
 
-def _metrics(accuracy: float, **more: Any) -> dict[str, Any]:
+def _headline(accuracy: float) -> dict[str, Any]:
     return {
         "accuracy": accuracy,
         "accuracy_ci95": {"low": accuracy - 0.01, "high": accuracy + 0.02},
@@ -21,20 +21,23 @@ def _metrics(accuracy: float, **more: Any) -> dict[str, Any]:
         "ece": 0.05,
         "nll": 0.4,
         "n": 1000,
-        "max_per_class": 0,
-        "per_class": {"cat": accuracy, "sea_lion*": 0.25},
-        **more,
     }
 
 
 @pytest.fixture
 def metrics(tmp_path: Path) -> Path:
     folder = tmp_path / "metrics"
-    folder.mkdir()
+    (folder / "details").mkdir(parents=True)
     seeds = {"n": 3, "accuracy_mean": 0.811, "accuracy_std": 0.004}
     for i, method in enumerate(METHODS):
-        more = {"seeds": seeds} if i > 2 else {}
-        (folder / f"{method}.json").write_text(json.dumps(_metrics(0.7 + i / 20, **more)))
+        accuracy = 0.7 + i / 20
+        details = {
+            **({"seeds": seeds} if i > 2 else {}),
+            "max_per_class": 0,
+            "per_class": {"cat": accuracy, "sea_lion*": 0.25},
+        }
+        (folder / f"{method}.json").write_text(json.dumps(_headline(accuracy)))
+        (folder / "details" / f"{method}.json").write_text(json.dumps(details))
     return folder
 
 

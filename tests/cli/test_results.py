@@ -19,7 +19,7 @@ def test_show_has_a_row_per_method_with_the_numbers_of_its_file(
     project: Path, metrics: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert metrics == project / "metrics"
-    record(project, *(f"metrics/{path.name}" for path in metrics.iterdir()))
+    record(project, *(path.relative_to(project).as_posix() for path in metrics.rglob("*.json")))
     assert run(monkeypatch, "show") == 0
     _, _, *rows = capsys.readouterr().out.splitlines()
     assert [cells(row)[:4] for row in rows] == [
@@ -90,9 +90,14 @@ def test_show_needs_neither_the_model_nor_the_statistics(metrics: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", '{"accuracy": "high"}', "3"])
+@pytest.mark.parametrize("name", ["zero_shot.json", "details/zero_shot.json"])
 def test_metrics_of_another_shape_are_named(
-    metrics: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: str
+    metrics: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    content: str,
 ) -> None:
-    (metrics / "zero_shot.json").write_text(content)
+    (metrics / name).write_text(content)
     assert run(monkeypatch, "show", "--metrics", str(metrics)) == 3
     assert "not metrics of this project" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,7 @@ def repository(tmp_path: Path) -> Path:
             temperature=1.0,
             predictions_path=tmp_path / sides.PREDICTIONS / f"{method}.h5",
             metrics_path=tmp_path / "m.json",
+            details_path=tmp_path / "details/m.json",
             plots_folder=tmp_path / "plots",
         )
     return tmp_path
@@ -90,12 +92,15 @@ def test_unknown_names_are_refused(repository: Path) -> None:
     with pytest.raises(ConfigError, match="has no name"):
         sides.load("", repository=repository, method="zero_shot")
     subprocess.run(["git", "init", "--quiet"], cwd=repository, check=True)
+    with pytest.raises(ConfigError, match="not inside of a DVC repository"):
+        sides.load("v1.2", repository=repository, method="zero_shot")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], cwd=repository, check=True)
     with pytest.raises(ConfigError, match="nope"):
         revisions.predictions_at(repository, "nope", "data/predictions/zero_shot.h5")
     with pytest.raises(ConfigError) as caught:
         sides.load("phto", repository=repository, method="zero_shot")
     assert "prompt sets and methods here: photo, zero_shot" in caught.value.fix
-    assert caught.value.fix.startswith("did you mean photo? Else run `dvc repro`")
+    assert caught.value.fix.startswith("did you mean photo? Else name one that `git log`")
     with pytest.raises(ConfigError) as far:
         sides.load("v1.2", repository=repository, method="zero_shot")
     assert "did you mean" not in far.value.fix

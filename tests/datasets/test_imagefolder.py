@@ -6,7 +6,7 @@ import random
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -289,7 +289,10 @@ def test_a_folder_that_cannot_be_read_is_an_error_not_fewer_images(
     assert caught.value.exit_code == 4
 
 
-def test_a_file_that_cannot_be_read_is_in_the_report(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("on_bad_image", ["error", "skip"])
+def test_files_that_cannot_be_read_are_named_and_never_left_out(
+    root: Path, monkeypatch: pytest.MonkeyPatch, on_bad_image: Literal["error", "skip"]
+) -> None:
     real = Path.read_bytes
 
     def read_bytes(path: Path) -> bytes:
@@ -297,8 +300,12 @@ def test_a_file_that_cannot_be_read_is_in_the_report(root: Path, monkeypatch: py
             raise PermissionError(13, "Permission denied")
         return real(path)
 
+    (root / "train/cat/1.png").write_bytes(b"no image")
     monkeypatch.setattr(Path, "read_bytes", read_bytes)
-    assert "train/cat/2.png: cannot be read: Permission denied" in str(refused(root, "1 of 5 images"))
+    with pytest.raises(EnvironmentFault, match="1 of 5 images cannot be read") as caught:
+        list_folder(root, on_bad_image=on_bad_image)
+    assert "train/cat/2.png: Permission denied" in caught.value.what
+    assert "1.png" not in caught.value.what
 
 
 def test_checking_in_threads_leaves_the_warning_filters_as_they_were(root: Path) -> None:

@@ -115,6 +115,16 @@ def test_a_flipped_bit_is_found_in_every_file_that_numbers_rest_on(at: Workspace
     assert problems(at) == []
 
 
+def test_a_form_that_a_sweep_would_spoil_is_told_with_its_section(at: Workspace) -> None:
+    mapping = "{name: 'local-dir:data/demo/clip', pretrained: null, path: data/demo/clip}"
+    text = at.read("params.yaml").decode()
+    (at.folder / "params.yaml").write_text(text.replace("  others:\n", f"  others:\n    mine: {mapping}\n"))
+    ((name, error),) = problems(at)
+    assert (name, error.where, error.exit_code) == ("sweeps", "params.yaml: models", 2)
+    (at.folder / "params.yaml").write_text(text)
+    assert problems(at) == []
+
+
 def test_files_of_another_model_are_told_from_the_runs_own(at: Workspace) -> None:
     described = json.loads(at.read("data/model.json"))
     files.write_json(at.folder / "data/model.json", {**described, "weights_sha256": "0" * 64})

@@ -12,7 +12,7 @@ import pytest
 
 from clipcifar.core.errors import ClipcifarError, ConfigError, DataError, EnvironmentFault
 from clipcifar.doctor import checks as doctor
-from clipcifar.project import dvc_project
+from clipcifar.project import dvc_faults, dvc_project
 from clipcifar.project.outputs import check_outputs
 from tests.support.command_line import make_project
 from tests.support.harmed import flip, follow, problems
@@ -212,10 +212,10 @@ def test_dvcs_notes_elsewhere_are_looked_at(tmp_path: Path) -> None:
     (tmp_path / "a" / "cache.db").parent.mkdir()
     (tmp_path / "a" / "cache.db").write_bytes(b"SQLite format 3\0 and more")
     (tmp_path / "empty.db").write_bytes(b"")
-    dvc_project.check_notes(tmp_path, tmp_path, tmp_path)
+    dvc_faults.check_notes(tmp_path, tmp_path, tmp_path)
     (tmp_path / "a" / "cache.db").write_bytes(b"garbage garbage garbage")
     with pytest.raises(EnvironmentFault) as caught:
-        dvc_project.check_notes(tmp_path, tmp_path, tmp_path)
+        dvc_faults.check_notes(tmp_path, tmp_path, tmp_path)
     assert caught.value.fix == f"rm -rf {tmp_path}"
 
 

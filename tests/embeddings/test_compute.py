@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from clipcifar.backbone.params import EmbedParams
 from clipcifar.backbone.towers import Backbone
 from clipcifar.core import files
+from clipcifar.core.errors import EnvironmentFault
 from clipcifar.embeddings import compute, extract
 from clipcifar.embeddings.compute import Wanted
 from clipcifar.project import dvc_project
@@ -163,6 +165,33 @@ def test_what_determines_a_vector_decides(
     assert compute.find(wanted(project, dataset, described, replace(EMBED, workers=3)), project) is not None
 
 
+def test_the_same_weights_under_another_name_are_found_and_called_as_asked_for(
+    project: Path,
+    dataset: Prepared,
+    model: tuple[ModelDescription, Path],
+    encoded: list[int],
+    own_cache: Path,
+) -> None:
+    """Of a folder the name holds its path, which is another on another machine."""
+    described, weights = model
+    obtain(project, dataset, model)
+    kept = record(project)
+    moved = replace(described, model="local-dir:/elsewhere/clip", pretrained="tag")
+    assert obtain(project, dataset, (moved, weights)) == 0
+    found_again = read_images(project / OUTPUT)
+    assert {**read_images(kept).attributes, "model": moved.model, "pretrained": "tag"} == {
+        **found_again.attributes,
+        **{key: read_images(kept).attributes[key] for key in ("fingerprint", "content_digest")},
+    }
+    written = (project / OUTPUT).read_bytes()
+    (project / "dvc.lock").unlink()
+    assert obtain(project, dataset, (moved, weights)) == 9
+    assert (project / OUTPUT).read_bytes() == written  # as if it had been computed under that name
+    assert compute.in_cache_folder(wanted(project, dataset, moved).attributes) == compute.in_cache_folder(
+        wanted(project, dataset, described).attributes
+    )
+
+
 def test_the_users_cache_folder_comes_first_and_dvc_is_not_asked(
     project: Path,
     dataset: Prepared,
@@ -238,3 +267,28 @@ def test_where_dvc_is_broken_or_absent_images_are_embedded(
     record_in.write_text("- not a lock")
     assert obtain(tmp_path, dataset, model) == 9
     assert encoded == [9, 9, 9]
+
+
+def test_what_is_there_and_cannot_be_read_is_told_before_the_tower_takes_an_hour(
+    project: Path,
+    dataset: Prepared,
+    model: tuple[ModelDescription, Path],
+    encoded: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert obtain(project, dataset, model) == 9
+    kept = record(project)
+    real = builtins.open
+
+    def opened(file: object, *arguments: object, **named: object) -> object:
+        if file == kept:
+            raise PermissionError(13, "Permission denied")
+        return real(file, *arguments, **named)  # type: ignore[call-overload]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(builtins, "open", opened)
+        with pytest.raises(EnvironmentFault, match="Permission denied") as caught:
+            obtain(project, dataset, model)
+    assert caught.value.where == str(kept)
+    assert obtain(project, dataset, model) == 0
+    assert encoded == [9]

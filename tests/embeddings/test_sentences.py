@@ -12,7 +12,8 @@ from clipcifar.backbone.towers import Backbone
 from clipcifar.core import files
 from clipcifar.core.errors import DataError, EnvironmentFault
 from clipcifar.embeddings import sentences as sentences_module
-from clipcifar.embeddings.sentences import SentenceEmbedder
+from clipcifar.embeddings.sentences import OUTPUTS, SentenceEmbedder
+from clipcifar.store.embeddings import write_texts
 from clipcifar.store.model import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -138,3 +139,42 @@ def test_what_was_embedded_before_a_run_ended_is_known_to_the_next(
     assert {text: row.tobytes() for text, row in found.items()} == {
         text: row.tobytes() for text, row in again.items()
     }
+
+
+def _write(path: Path, embedder: SentenceEmbedder, sentences: list[str], **others: str) -> None:
+    write_texts(
+        path,
+        embeddings=embedder.embed_rows(sentences),
+        class_index=np.zeros(len(sentences), dtype=np.int64),
+        sentences=sentences,
+        attributes={**embedder.attributes, "class_names": '["cat"]', "prompt_set": "p", **others},
+    )
+
+
+def test_text_embeddings_of_the_project_are_known_where_the_memo_is_empty(
+    tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the set, the classes and the weights' path; not those of other code, nor a damaged file's."""
+    texts, pool = (tmp_path / output for output in OUTPUTS)
+    embedder = SentenceEmbedder(_description(tiny_clip), tiny_clip, "cpu")
+    _write(texts / "a.h5", embedder, ["a cat"], model="local-dir:/elsewhere")
+    _write(texts / "b.h5", embedder, ["an eel"], source_sha256="0" * 64)
+    _write(texts / "c.h5", embedder, ["a newt"])
+    (texts / "c.h5").write_bytes((texts / "c.h5").read_bytes()[:-9])
+    _write(pool, embedder, ["a dog"])
+    monkeypatch.setenv("CLIPCIFAR_CACHE", str(tmp_path / "empty"))
+    asked: list[Path] = []
+    monkeypatch.setattr(sentences_module, "kept_objects", lambda _, output: asked.append(output) or {})
+    again = SentenceEmbedder(_description(tiny_clip), tiny_clip, "cpu", repository=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(SentenceEmbedder, "load", lambda self: pytest.fail("the tower was loaded"))
+        known, new = again.embed(dict.fromkeys(SENTENCES, "here"))
+    assert (new, asked) == (0, [])  # all of it lay in the workspace
+    for sentence, row in known.items():
+        assert row.tobytes() == embedder.embed_rows([sentence])[0].tobytes()
+    shutil.rmtree(tmp_path / "data")
+    more = dict.fromkeys([*SENTENCES, "an eel", "a newt"], "here")
+    assert again.embed(more)[1] == 2
+    assert asked == list(OUTPUTS)
+    assert again.embed(dict.fromkeys(["a toad"], "here"))[1] == 1
+    assert asked == list(OUTPUTS)  # once

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 
 from clipcifar.core.errors import DataError
+from clipcifar.evaluation import headline
 from clipcifar.evaluation.hierarchy import SUPERCLASSES, Hierarchy, coarse_metrics, hierarchy_of
 from clipcifar.evaluation.metrics import wilson_interval
 from clipcifar.evaluation.names import METHODS
@@ -143,7 +143,7 @@ def test_every_methods_metrics_have_them_and_the_page_shows_them(tmp_path: Path)
     hierarchy = hierarchy_of("cifar100", CIFAR100)
     assert hierarchy is not None
     for method in METHODS:
-        written = json.loads((tmp_path / "metrics" / f"{method}.json").read_text())["coarse"]
+        written = headline.read(tmp_path / "metrics", method)["coarse"]
         found = facts.predictions[method]
         same = hierarchy.superclass[found.predicted] == hierarchy.superclass[found.labels]
         assert written["accuracy"] == pytest.approx(same.mean(), abs=1e-5)

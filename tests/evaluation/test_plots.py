@@ -100,13 +100,12 @@ def test_predictions_for_other_images_than_the_labels_are_refused(tmp_path: Path
     assert not (tmp_path / "c.csv").exists()
 
 
-def test_the_reliability_file_holds_both_diagrams(tmp_path: Path) -> None:
+def test_the_reliability_rows_are_of_both_diagrams() -> None:
     """Logits 0 and log 3 are a confidence of 3/4; divided by 2, of sqrt(3) / (1 + sqrt(3))."""
     scores = np.log(np.array([[3, 1], [3, 1], [1, 3], [1, 3]], dtype=np.float32))
     labels = np.array([0, 1, 1, 1])
-    plots.write_reliability(tmp_path / "r.csv", scores=scores, labels=labels, temperature=2.0)
-    cooled = round(3**0.5 / (1 + 3**0.5), 5)
-    assert read(tmp_path / "r.csv") == [
-        {"calibration": "raw", "confidence": "0.75", "accuracy": "0.75", "n": "4"},
-        {"calibration": "after temperature", "confidence": str(cooled), "accuracy": "0.75", "n": "4"},
+    cooled = pytest.approx(3**0.5 / (1 + 3**0.5), abs=1e-6)
+    assert plots.reliability_rows(scores, labels, temperature=2.0) == [
+        {"calibration": "raw", "confidence": pytest.approx(0.75), "accuracy": 0.75, "n": 4},
+        {"calibration": "after temperature", "confidence": cooled, "accuracy": 0.75, "n": 4},
     ]

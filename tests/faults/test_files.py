@@ -96,7 +96,7 @@ def test_a_flipped_bit_stops_the_stage_that_reads_the_file_and_names_it(
     ended = faults.run_here(workspace, stage)
     assert ended.code == 3, ended
     assert f"where: {path}" in ended.error
-    assert "delete the file and run `dvc repro`" in ended.error
+    assert "run `clipcifar doctor`, which names the command" in ended.error
     assert ended.output == ""
 
 

@@ -256,9 +256,15 @@ READERS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "split": (prepare.main, ("raw", "d.h5", "s.h5", "c.json")),
     "model": (fetch_model.main, ("weights", "model.json")),
     "embed": (embed_images.main, ("raw", "d.h5", "weights", "model.json", "images.h5")),
-    "linear_probe": (linear_probe.main, ("i.h5", "s.h5", "head.h5", "p.h5", "m.json", "plots")),
-    "mlp_probe": (mlp_probe.main, ("i.h5", "s.h5", "head.h5", "p.h5", "m.json", "plots")),
-    "projection": (projection.main, ("i.h5", "t", "s.h5", "head.h5", "p.h5", "m.json", "plots")),
+    "linear_probe": (
+        linear_probe.main,
+        ("i.h5", "s.h5", "head.h5", "p.h5", "m.json", "details/m.json", "plots"),
+    ),
+    "mlp_probe": (mlp_probe.main, ("i.h5", "s.h5", "head.h5", "p.h5", "m.json", "details/m.json", "plots")),
+    "projection": (
+        projection.main,
+        ("i.h5", "t", "s.h5", "head.h5", "p.h5", "m.json", "details/m.json", "plots"),
+    ),
     **{
         section: (main, tuple(f"{i}.h5" for i in range(len(inspect.signature(main).parameters) - 1)))
         for section, main in {

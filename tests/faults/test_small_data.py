@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.stats import binomtest
 
-from clipcifar.evaluation import compare, results
+from clipcifar.evaluation import compare, headline, results
 from clipcifar.store import container, heads, splits
 from clipcifar.store.embeddings import Split, read_images, write_images
 from clipcifar.store.fields import class_names_attribute
@@ -39,19 +39,35 @@ from tests.support.synthetic import around
 
 Labels = NDArray[np.int64]
 STAGES: dict[str, tuple[Callable[..., None], tuple[str, ...], tuple[str, ...]]] = {
-    "zero_shot": (zero_shot.main, ("images.h5", "texts", "splits.h5"), ("p.h5", "m.json", "plots")),
-    "prompt_sets": (prompt_sets.main, ("images.h5", "texts", "splits.h5"), ("p.h5", "m.json")),
+    "zero_shot": (
+        zero_shot.main,
+        ("images.h5", "texts", "splits.h5"),
+        ("p.h5", "m.json", "details/m.json", "plots"),
+    ),
+    "prompt_sets": (
+        prompt_sets.main,
+        ("images.h5", "texts", "splits.h5"),
+        ("p.h5", "prompt_sets.json", "details/prompt_sets.json"),
+    ),
     "rank_prompts": (
         rank_prompts.main,
         ("images.h5", "prompts", "texts", "pool.h5", "splits.h5"),
-        ("r.json", "p.h5", "m.json", "plots"),
+        ("r.json", "p.h5", "m.json", "details/m.json", "plots"),
     ),
-    "linear_probe": (linear_probe.main, ("images.h5", "splits.h5"), ("head.h5", "p.h5", "m.json", "plots")),
-    "mlp_probe": (mlp_probe.main, ("images.h5", "splits.h5"), ("head.h5", "p.h5", "m.json", "plots")),
+    "linear_probe": (
+        linear_probe.main,
+        ("images.h5", "splits.h5"),
+        ("head.h5", "p.h5", "m.json", "details/m.json", "plots"),
+    ),
+    "mlp_probe": (
+        mlp_probe.main,
+        ("images.h5", "splits.h5"),
+        ("head.h5", "p.h5", "m.json", "details/m.json", "plots"),
+    ),
     "projection": (
         projection.main,
         ("images.h5", "texts", "splits.h5"),
-        ("head.h5", "p.h5", "m.json", "plots"),
+        ("head.h5", "p.h5", "m.json", "details/m.json", "plots"),
     ),
 }
 METHODS = [name for name in STAGES if name != "prompt_sets"]
@@ -114,8 +130,7 @@ def run(stage: str, folder: Path) -> Ended:
 def metrics_of(stage: str, folder: Path) -> dict[str, Any]:
     ended = run(stage, folder)
     assert ended.code == 0, ended.error
-    found: dict[str, Any] = json.loads((folder / stage / "m.json").read_text())
-    return found
+    return headline.read(folder / stage, "m")
 
 
 def _balanced(n: int) -> Labels:
@@ -272,6 +287,7 @@ def test_999_to_1_runs_and_the_balanced_accuracy_and_the_images_of_every_class_a
         temperature=1.0,
         predictions_path=folder / "p.h5",
         metrics_path=folder / "m.json",
+        details_path=folder / "details/m.json",
         plots_folder=folder / "plots",
     )
     assert blind["accuracy"] > 0.99
@@ -368,7 +384,7 @@ def test_three_iterations_are_recorded_left_out_of_the_choice_and_said_aloud(tmp
     ended = run("linear_probe", folder)
     assert ended.code == 0
     assert "not converged in 3 iterations, left out of the choice: C = [10000.0, 100000.0]" in ended.output
-    written = json.loads((folder / "linear_probe/m.json").read_text())
+    written = headline.read(folder / "linear_probe", "m")
     assert written["converged"]["n"] == 1
     assert written["converged"]["n_not"] == 2
     assert written["selected"]["c"] == 1e-4
@@ -389,7 +405,7 @@ def test_a_refit_that_does_not_converge_is_recorded_and_said_aloud(
     assert ended.code == 0
     assert "the refit at C = " in ended.output
     assert " did not converge in " in ended.output
-    assert json.loads((folder / "linear_probe/m.json").read_text())["converged"]["refit"] == 0
+    assert headline.read(folder / "linear_probe", "m")["converged"]["refit"] == 0
 
 
 def test_three_iterations_that_are_too_few_for_every_c_are_exit_2_with_the_setting(tmp_path: Path) -> None:

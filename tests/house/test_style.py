@@ -199,8 +199,8 @@ runpy.run_module("stages.{stage}", run_name="__main__")
 @pytest.mark.parametrize(
     ("stage", "outputs", "works"),
     [
-        ("zero_shot", ["p.h5", "m.json", "plots"], True),
-        ("mlp_probe", ["head.h5", "p.h5", "m.json", "plots"], False),
+        ("zero_shot", ["p.h5", "m.json", "details/m.json", "plots"], True),
+        ("mlp_probe", ["head.h5", "p.h5", "m.json", "details/m.json", "plots"], False),
     ],
 )
 def test_zero_shot_runs_to_its_end_without_torch_and_the_like(

@@ -243,6 +243,7 @@ def test_imbalance_of_999_to_1_runs_and_shows_in_the_balanced_accuracy(tmp_path:
         temperature=1.0,
         predictions_path=tmp_path / "p.h5",
         metrics_path=tmp_path / "m.json",
+        details_path=tmp_path / "details/m.json",
         plots_folder=tmp_path,
     )
     assert (written["accuracy"], written["balanced_accuracy"]) == (round(88 / 90, 5), round(1 / 3, 5))

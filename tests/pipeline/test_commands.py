@@ -31,8 +31,12 @@ def run(at: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 
 def accuracies(at: Workspace, split: str) -> tuple[float, float]:
     """What the stage prompt_sets wrote of the active set and of the other one."""
-    written = json.loads(at.read("metrics/prompt_sets.json"))
-    return written["photo"][split]["accuracy"], written["digits"][split]["accuracy"]
+    of_test = json.loads(at.read("metrics/prompt_sets.json"))
+    written = of_test if split == "test" else json.loads(at.read("metrics/details/prompt_sets.json"))
+    photo, digits = (
+        written[name] if split == "test" else written[name][split] for name in ("photo", "digits")
+    )
+    return photo["accuracy"], digits["accuracy"]
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

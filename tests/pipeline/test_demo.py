@@ -47,6 +47,8 @@ def test_the_walk_runs_changes_a_prompt_and_shows_the_difference(tmp_path: Path)
     assert "Stage 'embed_images' didn't change, skipping" in second
     row = re.search(r"metrics/zero_shot.json\s+accuracy\s+(\S+)\s+(\S+)\s+(\S+)", second)
     assert row is not None
+    _, shown = second.split("$ dvc metrics diff\n")
+    assert 5 <= len(re.findall(r"^metrics/", shown, re.MULTILINE)) <= 20, "a table that one reads"
     old, new, change = map(float, row.groups())
     assert abs(change) >= 0.02, "the change of prompt is meant to be visible"
     assert change == pytest.approx(new - old, abs=2e-5)

@@ -27,7 +27,11 @@ def test_the_study_runs_on_its_own_and_once(workspace: Workspace) -> None:
     assert not workspace.executed()  # nor does an edit of its section concern the default path
     workspace.start_study("finetune")
     assert workspace.executed() == ["finetune", "finetune_report"]
-    found = json.loads(workspace.read(f"{OUT}/metrics.json"))
+    found = {
+        key: value
+        for name in ("metrics", "details")
+        for key, value in json.loads(workspace.read(f"{OUT}/{name}.json")).items()
+    }
     tuned = read_predictions(workspace.folder / OUT / "predictions.h5")
     frozen = read_predictions(workspace.folder / "data/predictions/mlp_probe.h5")
     label = dict(zip(frozen.ids, frozen.labels.tolist(), strict=True))

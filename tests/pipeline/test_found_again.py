@@ -1,4 +1,4 @@
-"""A real DVC: what was embedded once is found again, on this machine and by a colleague."""
+"""A real DVC: what was embedded once is found again; on a second machine, see test_two_machines.py."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.workspace import ALL, Workspace, outputs
+from tests.support.workspace import Workspace, outputs
 
 pytestmark = pytest.mark.pipeline
 EMBEDDING = {"embed_images", "embed_texts", "embed_pool"}
@@ -32,23 +32,3 @@ def test_a_comment_below_everything_encodes_no_image_and_changes_no_byte(
     assert "1,097 images embedded on cpu" in said
     after = outputs(workspace)["data/embeddings/images.h5"]
     assert after != before["data/embeddings/images.h5"]  # it says which code made it
-
-
-def test_a_clone_that_pulled_embeds_nothing_that_was_embedded_elsewhere(
-    finished: Workspace, tmp_path: Path
-) -> None:
-    workspace, remote = finished.copy(tmp_path / "w"), tmp_path / "remote"
-    workspace.command("dvc", "remote", "add", "--default", "shared", str(remote))
-    workspace.commit("a remote")
-    workspace.command("dvc", "push", "dvc.yaml")
-    other = Workspace(tmp_path / "other")
-    other.folder.parent.mkdir(exist_ok=True)
-    workspace.command("git", "clone", "--quiet", str(workspace.folder), str(other.folder))
-    other.command("dvc", "pull", *sorted(ALL))
-    append(other, "clipcifar/core/errors.py")
-    said = other.repro("embed_images", "embed_pool", "embed_texts").stdout
-    assert set(other.executed()) >= EMBEDDING
-    assert "1,097 images were embedded before" in said
-    assert said.count(" 0 of them new") == 2
-    assert not list(Path(other.environment["CLIPCIFAR_CACHE"]).rglob("*.shard"))
-    assert outputs(other) == outputs(workspace)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,15 @@ import pytest
 import yaml
 from PIL import Image
 
-from clipcifar.prompts.save import overlay
+from clipcifar.core import strict_yaml
+from clipcifar.evaluation import headline
+from clipcifar.prompts.save import edit_params, overlay
 from tests.support.nightly import first
 from tests.support.once import made_once
-from tests.support.workspace import ALL, TEXT_SIDE, Workspace, digits_params, outputs
+from tests.support.workspace import ALL, ROOT, TEXT_SIDE, Workspace, digits_params, outputs
 
 pytestmark = pytest.mark.pipeline
+MOST_ROWS = 20  # of a diff that one reads
 
 
 def _reword(settings: Any) -> None:
@@ -44,6 +49,17 @@ def test_an_edited_prompt_runs_the_text_side_alone_and_reverting_runs_nothing(wo
     assert change["new"] == json.loads(after["metrics/zero_shot.json"])["accuracy"]
     assert change["diff"] != 0
     assert "metrics/linear_probe.json" not in shown
+    assert sum(map(len, shown.values())) <= MOST_ROWS
+    details = json.loads(
+        workspace.command("dvc", "metrics", "diff", "--json", "--targets", "metrics/details").stdout
+    )
+    old, new = (json.loads(state["metrics/details/zero_shot.json"]) for state in (before, after))
+    of_zero_shot = details["metrics/details/zero_shot.json"]
+    assert of_zero_shot["calibrated.nll"]["old"] == old["calibrated"]["nll"]
+    assert of_zero_shot["calibrated.nll"]["new"] == new["calibrated"]["nll"]
+    moved = [name for name, accuracy in new["per_class"].items() if accuracy != old["per_class"][name]]
+    assert moved
+    assert {f"per_class.{name}" for name in moved} <= set(of_zero_shot)
 
     compared = json.loads(workspace.command("clipcifar", "compare", "--json").stdout)
     assert (compared["a"], compared["b"]) == ("HEAD", "workspace")
@@ -52,9 +68,14 @@ def test_an_edited_prompt_runs_the_text_side_alone_and_reverting_runs_nothing(wo
     assert outputs(workspace) == after
 
     (workspace.folder / "params.yaml").write_bytes(params)
-    workspace.repro()
+    assert "Stage 'zero_shot' is cached - skipping run" in workspace.repro().stdout
     assert workspace.executed() == []
     assert outputs(workspace) == before
+    in_git = set(workspace.command("git", "ls-files", "metrics").stdout.split())
+    assert in_git == {path for path in before if path.startswith("metrics/")}
+    assert {Path(path).name for path in in_git if "details" in path} == {
+        Path(path).name for path in in_git if "details" not in path
+    }
 
 
 def test_another_active_set_embeds_nothing(workspace: Workspace) -> None:
@@ -157,19 +178,42 @@ def test_a_bad_edit_costs_no_embeddings_and_reverting_runs_nothing(
     assert outputs(workspace) == before
 
 
-def test_experiments_sweep_the_prompt_sets(workspace: Workspace) -> None:
-    before = json.loads(workspace.read("metrics/zero_shot.json"))["accuracy"]
-    workspace.command("dvc", "exp", "run", "--queue", "-S", "prompts.active=photo,digits")
-    workspace.command("dvc", "exp", "run", "--run-all")
-    rows = json.loads(workspace.command("dvc", "exp", "show", "--json").stdout)
-    found = {}
-    for experiment in rows[-1]["experiments"] or []:
-        data = experiment["revs"][0]["data"]
-        active = data["params"]["params.yaml"]["data"]["prompts"]["active"]
-        found[active] = data["metrics"]["metrics/zero_shot.json"]["data"]["accuracy"]
-    assert set(found) >= {"digits"}
-    assert found["digits"] != before
-    assert found.get("photo", before) == before
+def test_a_sweep_runs_what_zero_shot_needs_and_a_failed_run_is_told_as_failed(workspace: Workspace) -> None:
+    settings, params = workspace.settings(), workspace.folder / "params.yaml"
+    shutil.copyfile(ROOT / "params.yaml", params)
+    edit_params(params, lambda document: document["prompts"].update(sets={}))
+    edit_params(params, lambda document: overlay(document, settings))
+    assert strict_yaml.load_mapping(params) == settings  # as the project has it, comments and all
+    workspace.commit("params.yaml as a person edits it")
+    before, text = json.loads(workspace.read("metrics/zero_shot.json"))["accuracy"], params.read_bytes()
+    run = ("dvc", "exp", "run", "--queue", "zero_shot")
+    workspace.command(*run, "--name", "set", "-S", "prompts.active=digits,digit")
+    override = 'prompts.sets.photo.templates=["the digit: {classname}."]'
+    workspace.command(*run, "--name", "worded", "-S", override)
+    done = workspace.command("dvc", "exp", "run", "--run-all")
+    assert "Failed to reproduce experiment(s) 'set-2'" in done.stdout + done.stderr
+    ran = [*["prompts"] * 3, "embed_texts", *["zero_shot"] * 2]
+    assert sorted(workspace.executed()) == sorted(ran)
+    assert params.read_bytes() == text
+
+    (shown,) = [line[2:] for line in (ROOT / "README.md").read_text().splitlines() if "dvc exp show" in line]
+    table = workspace.command(*shlex.split(shown), "--csv").stdout.splitlines()
+    rows = {row["Experiment"]: row for row in csv.DictReader(table)}
+    states = {name: rows[name]["State"] for name in ("set-1", "set-2", "worded")}
+    assert states == {"set-1": "Success", "set-2": "Failed", "worded": "Success"}
+    said = {name: float(rows[name]["metrics/zero_shot.json:accuracy"]) for name in states}
+    assert said["set-2"] == before  # DVC shows what git holds where the run began
+    assert before not in (said["set-1"], said["worded"])
+    assert "did you mean digits?" in workspace.command("dvc", "queue", "logs", "set-2").stdout
+
+    experiments = json.loads(workspace.command("dvc", "exp", "show", "--json").stdout)[-1]["experiments"]
+    for item in experiments:
+        measured = item["revs"][0]["data"]["metrics"]
+        assert not [path for path in measured if "details" in path], "the headline alone"
+    (failed,) = [item["revs"][0]["rev"] for item in experiments if item["name"] == "set-2"]
+    for name, method in ((failed, "zero_shot"), ("worded", "projection")):  # neither ran it
+        compared = workspace.command("clipcifar", "compare", "HEAD", name, "--method", method)
+        assert f"{method} of {name} is stale" in compared.stdout + compared.stderr
 
 
 def test_one_experiment_overrides_a_template(workspace: Workspace) -> None:
@@ -181,13 +225,13 @@ def test_one_experiment_overrides_a_template(workspace: Workspace) -> None:
 
 def test_the_prompts_that_the_search_found_do_as_it_said(workspace: Workspace) -> None:
     """Kept as a set and made active, they are the very classifier that was asked on test."""
-    said = json.loads(workspace.read("metrics/rank_prompts.json"))
+    said = headline.read(workspace.folder / "metrics", "rank_prompts")
     printed = workspace.command("clipcifar", "search", "--write", "best").stdout
     assert f"Gain over photo: {100 * said['gain']['train']:+.2f} points" in printed
     assert workspace.settings()["prompts"]["active"] == "photo"
     workspace.edit(lambda settings: settings["prompts"].update(active="best"))
     workspace.repro("zero_shot")
-    found = json.loads(workspace.read("metrics/zero_shot.json"))
+    found = headline.read(workspace.folder / "metrics", "zero_shot")
     common = ("accuracy", "n_correct", "ece", "nll", "calibrated", "per_class")
     assert {key: found[key] for key in common} == {key: said[key] for key in common}
 
@@ -205,7 +249,8 @@ def test_every_plot_renders(workspace: Workspace) -> None:
     html = workspace.read("shown/index.html").decode()
     stages = yaml.safe_load(workspace.read("dvc.yaml"))["stages"].values()
     declared = [options for stage in stages for entry in stage.get("plots", []) for options in entry.values()]
-    assert len(declared) == 19
+    assert len(declared) == 20
+    assert "var spec = {};" not in html, "an empty panel"
     for options in declared:
         assert options["title"] in html
     for value in ("seven", "val_accuracy", "predicted"):
@@ -216,6 +261,12 @@ def test_every_plot_renders(workspace: Workspace) -> None:
     both = workspace.read("both/index.html").decode()
     assert "HEAD" in both
     assert "workspace" in both
+    drawn = workspace.command("dvc", "plots", "diff", "HEAD", "--json")
+    assert drawn.stderr == ""
+    panels = json.loads(drawn.stdout)
+    assert set(panels) == {"data"}
+    assert {name: len(made) for name, made in panels["data"].items()} == dict.fromkeys(panels["data"], 1)
+    assert panels["data"]["metrics/details/zero_shot.json"][0]["revisions"] == ["workspace", "HEAD"]
 
 
 def _photograph(seed: int, size: tuple[int, int], tint: int) -> Image.Image:
@@ -263,7 +314,7 @@ def _run_on_photos(folder: Path, tiny_clip: Path) -> None:
 
 def test_three_classes_of_photographs_give_three_classes_of_metrics(finished_photos: Workspace) -> None:
     for method in ("zero_shot", "linear_probe", "mlp_probe", "projection"):
-        metrics = json.loads(finished_photos.read(f"metrics/{method}.json"))
+        metrics = headline.read(finished_photos.folder / "metrics", method)
         assert list(metrics["per_class"]) == ["brick", "leaf", "sky"]
         assert metrics["n"] == 9
 
@@ -274,13 +325,21 @@ def test_a_photograph_added_changed_or_removed_is_noticed(
 ) -> None:
     workspace = finished_photos.copy(tmp_path / "w")
     target = workspace.folder / "photos/train/leaf" / ("new.jpg" if kind == "added" else "0.jpg")
+    assert "stale" not in workspace.command("clipcifar", "show").stdout
     if kind == "removed":
         target.unlink()
     else:
         _photograph(7, (33, 44), 1).save(target)
+    shown = workspace.command("clipcifar", "show").stdout
+    assert shown.count("is stale, changed since it was made: photos; run") == 5
+    workspace.repro("embed_images")
+    shown = workspace.command("clipcifar", "show").stdout
+    assert shown.count("is stale, changed since it was made: data/embeddings/images.h5") == 5
+    ran = {*workspace.executed()}
     workspace.repro()
+    assert "stale" not in workspace.command("clipcifar", "show").stdout
     # The class names are the same, so nothing on the text side runs; weights stay too.
-    assert set(workspace.executed()) == ALL - {
+    assert ran | set(workspace.executed()) == ALL - {
         "download",
         "prompts",
         "fetch_model",
@@ -288,7 +347,7 @@ def test_a_photograph_added_changed_or_removed_is_noticed(
         "embed_pool",
     }
     counts = {"added": 19, "changed": 18, "removed": 17}
-    sets = json.loads(workspace.read("metrics/prompt_sets.json"))
+    sets = headline.read(workspace.folder / "metrics", "prompt_sets")
     assert sets["photo"]["train"]["n"] == counts[kind]
 
 

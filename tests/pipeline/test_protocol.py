@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clipcifar.evaluation import metrics
+from clipcifar.evaluation import headline, metrics
 from clipcifar.store import heads
 from clipcifar.store.predictions import read_predictions
 from stages import linear_probe, mlp_probe, projection, prompt_sets, zero_shot
@@ -40,11 +40,14 @@ def _run_all(folder: Path, settings: dict[str, Any] | None = None) -> None:
     settings = settings or SETTINGS
     images, texts, split = folder / "images.h5", folder / "texts", folder / "splits.h5"
 
-    def outputs(method: str) -> tuple[Path, Path, Path]:
-        return folder / f"{method}.pred.h5", folder / f"{method}.json", folder / "plots" / method
+    def numbers(name: str) -> tuple[Path, Path]:
+        return folder / f"{name}.json", folder / "details" / f"{name}.json"
+
+    def outputs(method: str) -> tuple[Path, ...]:
+        return folder / f"{method}.pred.h5", *numbers(method), folder / "plots" / method
 
     zero_shot.main(settings, images, texts, split, *outputs("zero_shot"))
-    prompt_sets.main(settings, images, texts, split, folder / "sets.h5", folder / "prompt_sets.json")
+    prompt_sets.main(settings, images, texts, split, folder / "sets.h5", *numbers("prompt_sets"))
     linear_probe.main(settings, images, split, folder / "linear_probe.head.h5", *outputs("linear_probe"))
     mlp_probe.main(settings, images, split, folder / "mlp_probe.head.h5", *outputs("mlp_probe"))
     projection.main(settings, images, texts, split, folder / "projection.head.h5", *outputs("projection"))
@@ -59,8 +62,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _metrics(folder: Path, method: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / f"{method}.json").read_text())
-    return found
+    return headline.read(folder, method)
 
 
 def test_test_labels_choose_nothing(finished: Path, tmp_path: Path) -> None:

@@ -291,8 +291,8 @@ def test_results_of_another_active_set_are_refused(tmp_path: Path, what: str) ->
         path = tmp_path / "ranking.json"
         path.write_text(path.read_text().replace('"active": "photo"', '"active": "wide"'))
     if what == "sets":
-        path = tmp_path / "metrics" / "prompt_sets.json"
-        path.write_text(path.read_text().replace('"scenes"', '"seens"'))
+        for path in (tmp_path / "metrics").rglob("prompt_sets.json"):
+            path.write_text(path.read_text().replace('"scenes"', '"seens"'))
     with pytest.raises(DataError, match="not those of the active set"):
         finished_run.read(tmp_path, active="absent" if what == "active" else "photo")
 

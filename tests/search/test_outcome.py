@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from clipcifar.core import files
 from clipcifar.core.errors import DataError
 from clipcifar.embeddings.sentences import SentenceEmbedder
-from clipcifar.evaluation import compare
+from clipcifar.evaluation import compare, headline
 from clipcifar.evaluation.verdict import verdict
 from clipcifar.methods import zero_shot
 from clipcifar.prompts import pool as prompt_pool
@@ -183,7 +183,7 @@ def write_search(folder: Path, *, kind: str = "ensemble", permute_test_labels: b
 def run(folder: Path, values: dict[str, Any] = SETTINGS) -> Path:
     """Run the stage on the files in `folder`; what it writes is under the folder returned."""
     inputs = ("images.h5", "prompts", "texts", "pool.h5", "splits.h5")
-    outputs = ("ranking.json", "p.h5", "m.json", "plots")
+    outputs = ("ranking.json", "p.h5", "m.json", "details/m.json", "plots")
     rank_prompts.main(
         values, *(folder / name for name in inputs), *(folder / "out" / name for name in outputs)
     )
@@ -193,6 +193,11 @@ def run(folder: Path, values: dict[str, Any] = SETTINGS) -> Path:
 def read(folder: Path, name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / "out" / name).read_text())
     return found
+
+
+def numbers(folder: Path) -> dict[str, Any]:
+    """Both files of the metrics."""
+    return headline.read(folder / "out", "m")
 
 
 def kind_of(folder: Path) -> str:
@@ -246,11 +251,11 @@ class Naive:
 
 
 def test_the_metrics_are_those_of_every_method_and_more(finished: Path, tmp_path: Path) -> None:
-    outputs = [tmp_path / name for name in ("p.h5", "m.json", "plots")]
+    outputs = [tmp_path / name for name in ("p.h5", "m.json", "details/m.json", "plots")]
     zero_shot_stage.main(
         SETTINGS, finished / "images.h5", finished / "texts", finished / "splits.h5", *outputs
     )
-    common, found = json.loads(outputs[1].read_text()), read(finished, "m.json")
+    common, found = headline.read(tmp_path, "m"), numbers(finished)
     assert set(found) - set(common) == {"selected", "gain", "vs_active"}
     assert set(common) <= set(found)
     assert set(found["per_class"]) == set(NAMES)
@@ -260,7 +265,7 @@ def test_the_metrics_are_those_of_every_method_and_more(finished: Path, tmp_path
 
 
 def test_the_set_as_written_is_the_classifier_that_was_measured(finished: Path) -> None:
-    naive, data, found = Naive(finished), read(finished, "ranking.json"), read(finished, "m.json")
+    naive, data, found = Naive(finished), read(finished, "ranking.json"), numbers(finished)
     weights = naive.weights(data["set"])
     assert round(float(naive.right("test", weights).mean()), 5) == found["accuracy"]
     scores = read_predictions(finished / "out" / "p.h5").scores
@@ -269,7 +274,7 @@ def test_the_set_as_written_is_the_classifier_that_was_measured(finished: Path) 
 
 
 def test_gains_are_differences_from_the_active_set_on_each_split(finished: Path) -> None:
-    naive, data, found = Naive(finished), read(finished, "ranking.json"), read(finished, "m.json")
+    naive, data, found = Naive(finished), read(finished, "ranking.json"), numbers(finished)
     weights, gain = naive.weights(data["set"]), data["gain"]
     assert gain["optimism"] == gain["train"] - gain["test"]
     for part in ("train", "val", "test"):
@@ -287,7 +292,7 @@ def test_the_comparison_with_the_active_set_is_that_of_the_test_predictions(fini
     chosen = read_predictions(finished / "out" / "p.h5").scores.argmax(axis=1)
     active = naive.predicted("test", naive.reference)
     found = compare.compare(active, chosen, naive.parts["test"][1], class_names=NAMES)
-    assert read(finished, "m.json")["vs_active"] == {
+    assert numbers(finished)["vs_active"] == {
         name: pytest.approx(getattr(found.overall, name), abs=6e-6)
         for name in ("difference", "low", "high", "p_value")
     }
@@ -343,7 +348,7 @@ def test_test_labels_choose_nothing(finished: Path, tmp_path: Path) -> None:
     plain, permuted = read(finished, "ranking.json"), read(tmp_path, "ranking.json")
     for key in ("set", "ensemble", "candidates", "chosen", "val_accuracy", "active"):
         assert plain[key] == permuted[key]
-    before, after = read(finished, "m.json"), read(tmp_path, "m.json")
+    before, after = numbers(finished), numbers(tmp_path)
     assert before["selected"] == after["selected"]
     assert before["calibrated"]["temperature"] == after["calibrated"]["temperature"]
     for part in ("train", "val"):
@@ -410,7 +415,7 @@ def test_a_set_with_sentences_of_its_own_may_join_the_ensemble_and_is_no_part_of
     write_scenes(tmp_path, noise=0.2 if kind == "ensemble" else 8.0)
     run(tmp_path)
     assert kind_of(tmp_path) == kind
-    naive, data, found = Naive(tmp_path), read(tmp_path, "ranking.json"), read(tmp_path, "m.json")
+    naive, data, found = Naive(tmp_path), read(tmp_path, "ranking.json"), numbers(tmp_path)
     assert found["selected"]["n_candidates"] == 303
     right = naive.right("test", naive.weights(data["set"]))
     assert found["accuracy"] == round(float(right.mean()), 5)

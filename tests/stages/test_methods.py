@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 import yaml
 
 from clipcifar.core.errors import ConfigError, DataError
-from clipcifar.evaluation import compare
+from clipcifar.evaluation import compare, headline
 from clipcifar.methods.linear_probe import fit
 from clipcifar.store import container, heads, splits
 from clipcifar.store.embeddings import read_images
@@ -41,14 +40,30 @@ SETTINGS: dict[str, Any] = {
     "projection": _TRAINING,
 }
 STAGES: dict[str, tuple[Callable[..., None], tuple[str, ...], tuple[str, ...]]] = {
-    "zero_shot": (zero_shot.main, ("images.h5", "texts", "splits.h5"), ("p.h5", "m.json", "plots")),
-    "prompt_sets": (prompt_sets.main, ("images.h5", "texts", "splits.h5"), ("p.h5", "m.json")),
-    "linear_probe": (linear_probe.main, ("images.h5", "splits.h5"), ("head.h5", "p.h5", "m.json", "plots")),
-    "mlp_probe": (mlp_probe.main, ("images.h5", "splits.h5"), ("head.h5", "p.h5", "m.json", "plots")),
+    "zero_shot": (
+        zero_shot.main,
+        ("images.h5", "texts", "splits.h5"),
+        ("p.h5", "m.json", "details/m.json", "plots"),
+    ),
+    "prompt_sets": (
+        prompt_sets.main,
+        ("images.h5", "texts", "splits.h5"),
+        ("p.h5", "prompt_sets.json", "details/prompt_sets.json"),
+    ),
+    "linear_probe": (
+        linear_probe.main,
+        ("images.h5", "splits.h5"),
+        ("head.h5", "p.h5", "m.json", "details/m.json", "plots"),
+    ),
+    "mlp_probe": (
+        mlp_probe.main,
+        ("images.h5", "splits.h5"),
+        ("head.h5", "p.h5", "m.json", "details/m.json", "plots"),
+    ),
     "projection": (
         projection.main,
         ("images.h5", "texts", "splits.h5"),
-        ("head.h5", "p.h5", "m.json", "plots"),
+        ("head.h5", "p.h5", "m.json", "details/m.json", "plots"),
     ),
 }
 WITH_TEXTS = [stage for stage, (_, inputs, _) in STAGES.items() if "texts" in inputs]
@@ -122,7 +137,7 @@ def test_images_and_sentences_that_differ_in_any_field_are_refused(
 def test_sentences_from_another_device_or_batch_size_are_welcome(stage: str, tmp_path: Path) -> None:
     write_embeddings(tmp_path)
     rewrite(tmp_path / "texts" / "photo.h5", "text embeddings", device="cuda", batch_size=7, torch="9.9")
-    assert (run(stage, tmp_path) / "m.json").exists()
+    assert (run(stage, tmp_path) / "p.h5").exists()
 
 
 @pytest.mark.parametrize("stage", WITH_SPLITS)
@@ -181,7 +196,7 @@ def test_a_fit_that_did_not_converge_is_recorded_left_out_and_said_aloud(
 ) -> None:
     write_embeddings(tmp_path)
     out = run("linear_probe", tmp_path, changed("linear_probe", c_grid=[1e-4, 1e4], max_iter=3))
-    written = json.loads((out / "m.json").read_text())
+    written = headline.read(out, "m")
     assert written["converged"] == {"n": 1, "n_not": 1, "refit": 1}
     assert heads.read(out / "head.h5")[1]["c"] == 1e-4
     assert "not converged in 3 iterations, left out of the choice: C = [10000.0]" in capsys.readouterr().out
@@ -197,7 +212,7 @@ def test_no_converged_fit_is_an_error_and_leaves_nothing_behind(tmp_path: Path) 
 
 def test_a_converged_grid_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_embeddings(tmp_path)
-    written = json.loads((run("linear_probe", tmp_path) / "m.json").read_text())
+    written = headline.read(run("linear_probe", tmp_path), "m")
     assert written["converged"] == {"n": 2, "n_not": 0, "refit": 1}
     assert "converge" not in capsys.readouterr().out
 
@@ -245,7 +260,7 @@ def test_other_test_images_leave_the_head_alone_and_other_train_labels_do_not(
 def test_every_other_set_is_compared_with_the_active_one_image_by_image(tmp_path: Path) -> None:
     write_embeddings(tmp_path)
     out = run("prompt_sets", tmp_path)
-    written, sets = json.loads((out / "m.json").read_text()), read_set_predictions(out / "p.h5")
+    written, sets = headline.read(out, "prompt_sets"), read_set_predictions(out / "p.h5")
     assert "vs_active" not in written["photo"]
     right = {name: said == sets.labels for name, said in sets.predicted.items()}
     found = compare.paired(right["photo"], right["other"])
@@ -255,9 +270,7 @@ def test_every_other_set_is_compared_with_the_active_one_image_by_image(tmp_path
         "high": round(found.high, 5),
         "p_holm": round(found.p_value, 5),  # of one comparison there is nothing to correct
     }
-    turned = json.loads(
-        (run("prompt_sets", tmp_path, changed("prompts", active="other")) / "m.json").read_text()
-    )
+    turned = headline.read(run("prompt_sets", tmp_path, changed("prompts", active="other")), "prompt_sets")
     assert turned["photo"]["vs_active"]["difference"] == -written["other"]["vs_active"]["difference"]
 
 
@@ -265,7 +278,7 @@ def test_several_sets_are_corrected_for_one_another(tmp_path: Path) -> None:
     write_embeddings(tmp_path)
     for i in range(3):
         shutil.copyfile(tmp_path / "texts" / "other.h5", tmp_path / "texts" / f"copy{i}.h5")
-    written = json.loads((run("prompt_sets", tmp_path) / "m.json").read_text())
+    written = headline.read(run("prompt_sets", tmp_path), "prompt_sets")
     alone = compare.paired(
         *(
             read_set_predictions(tmp_path / "out" / "p.h5").predicted[name]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute
-from clipcifar.evaluation import metrics, results
+from clipcifar.evaluation import headline, metrics, results
 from clipcifar.store import container
 from clipcifar.store.embeddings import ImageEmbeddings, Split
 from clipcifar.store.fields import class_names_attribute
@@ -47,6 +47,7 @@ def write(folder: Path, scores: NDArray[Any] = SCORES, **changes: Any) -> dict[s
     options: dict[str, Any] = {
         "predictions_path": folder / "p.h5",
         "metrics_path": folder / "m.json",
+        "details_path": folder / "details/m.json",
         "plots_folder": folder / "plots",
         "temperature": 2.0,
     }
@@ -73,7 +74,7 @@ def test_the_metrics_recompute_exactly_from_the_stored_predictions(
 ) -> None:
     folder = tmp_path_factory.mktemp("results")
     written = write(folder, scores)
-    stored = json.loads((folder / "m.json").read_text())
+    stored = headline.read(folder, "m")
     assert stored == written
     common = recomputed(folder / "p.h5")
     assert {key: stored[key] for key in common} == common
@@ -125,14 +126,15 @@ def test_no_list_and_no_nan_is_written(tmp_path: Path) -> None:
         )
 
     write(tmp_path)
-    values = leaves(json.loads((tmp_path / "m.json").read_text()))
-    assert all(isinstance(value, int | float) and np.isfinite(value) for value in values)
+    for value in leaves(headline.read(tmp_path, "m")):
+        assert isinstance(value, int | float)
+        assert np.isfinite(value)
 
 
 def test_equal_results_give_equal_files(tmp_path: Path) -> None:
     write(tmp_path / "a")
     write(tmp_path / "b")
-    names = ["p.h5", "m.json", "plots/per_class.csv", "plots/confusion.csv", "plots/reliability.csv"]
+    names = ["p.h5", "m.json", "details/m.json", "plots/per_class.csv", "plots/confusion.csv"]
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     written = sorted(path.relative_to(tmp_path / "a").as_posix() for path in (tmp_path / "a").rglob("*.*"))

@@ -114,6 +114,7 @@ def write(
         folder / "head.h5",
         folder / "mlp_probe.h5",
         folder / "mlp_probe.json",
+        folder / "details" / "mlp_probe.json",
         folder / "plots",
     )
 

@@ -83,12 +83,16 @@ def write(
             temperature=1.5,
             predictions_path=folder / "predictions" / f"{method}.h5",
             metrics_path=folder / "metrics" / f"{method}.json",
+            details_path=folder / "metrics" / "details" / f"{method}.json",
             plots_folder=folder / "plots" / method,
             extra_metrics={"seeds": seeds} if method == "mlp_probe" else {},
         )
     of_set = {"accuracy": 0.5, "accuracy_ci95": {"low": 0.4, "high": 0.6}}
-    entry = {"n_sentences": 3, "train": {"accuracy": 0.5}, "test": of_set}
-    files.write_json(folder / "metrics" / "prompt_sets.json", dict.fromkeys(sets, entry))
+    results.write_sets(
+        folder / "metrics" / "prompt_sets.json",
+        folder / "metrics" / "details" / "prompt_sets.json",
+        {name: {"n_sentences": 3, "train": {"accuracy": 0.5}, "test": of_set} for name in sets},
+    )
     write_set_predictions(
         folder / "predictions" / "prompt_sets.h5", {name: scores() for name in sets}, images
     )

@@ -94,6 +94,7 @@ def write_run(folder: Path, *, class_names: list[str]) -> None:
             *(folder / name for name in ("images.h5", "texts", "splits.h5")),
             folder / "predictions" / f"{method}.h5",
             folder / f"{method}.json",
+            folder / "details" / f"{method}.json",
             folder / "plots" / method,
         )
 

@@ -11,7 +11,7 @@ import pytest
 
 from clipcifar.core import files
 from clipcifar.core.errors import DataError
-from clipcifar.evaluation import results
+from clipcifar.evaluation import metrics, results
 from clipcifar.evaluation.names import TRAINED
 from clipcifar.store.embeddings import read_images, read_texts
 from clipcifar.store.predictions import read_predictions, write_set_predictions
@@ -37,15 +37,19 @@ def run(tmp_path: Path) -> Path:
             temperature=1.0,
             predictions_path=tmp_path / "predictions" / f"{method}.h5",
             metrics_path=tmp_path / "metrics" / f"{method}.json",
+            details_path=tmp_path / "metrics" / "details" / f"{method}.json",
             plots_folder=tmp_path / "plots" / method,
             extra_attributes={"texts_fingerprint": photo} if method == "projection" else {},
         )
     of_sets = {name: rng.normal(size=shape).astype(np.float32) for name in SETS}
     write_set_predictions(tmp_path / "predictions" / "prompt_sets.h5", of_sets, images)
-    right = {name: scores.argmax(axis=1) == images.test.labels for name, scores in of_sets.items()}
-    files.write_json(
+    results.write_sets(
         tmp_path / "metrics" / "prompt_sets.json",
-        {name: {"test": {"n": len(one), "n_correct": int(one.sum())}} for name, one in right.items()},
+        tmp_path / "metrics" / "details" / "prompt_sets.json",
+        {
+            name: {"test": metrics.summarise(scores, images.test.labels, class_names=NAMES)}
+            for name, scores in of_sets.items()
+        },
     )
     return tmp_path
 
@@ -90,15 +94,26 @@ def test_metrics_that_are_not_those_of_the_predictions_are_refused(
     run: Path, name: str, change: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> None:
     path = run / "metrics" / ("prompt_sets.json" if name in SETS else f"{name}.json")
-    written = files.read_json(path)
+    changed = path.parent / "details" / path.name if name in SETS else path
+    written = files.read_json(changed)
     if name in SETS:
         written[name] = {"test": change(written[name]["test"])}
     else:
         written = change(written)
-    files.write_json(path, written)
+    files.write_json(changed, written)
     with pytest.raises(DataError, match=f"does not say of {name} what the predictions do") as caught:
         read(run)
     assert caught.value.where == str(path)
+
+
+@pytest.mark.parametrize("name", [*TRAINED, *SETS])
+def test_an_accuracy_that_is_not_that_of_the_counts_is_refused(run: Path, name: str) -> None:
+    path = run / "metrics" / ("prompt_sets.json" if name in SETS else f"{name}.json")
+    written = files.read_json(path)
+    (written[name] if name in SETS else written)["accuracy"] += 0.01
+    files.write_json(path, written)
+    with pytest.raises(DataError, match=f"does not say of {name} what the predictions do"):
+        read(run)
 
 
 def test_prompt_sets_and_projection_belong_to_the_embedded_sentences(run: Path) -> None:

@@ -332,7 +332,7 @@ def test_a_run_passes_its_own_table_and_fails_with_another_model_or_prompt(
     table = [Reference(name, (str(found["accuracy"]),), "here") for name, found in written.items()]
     of_sets = files.read_json(folder / "metrics/prompt_sets.json")
     for name, found in of_sets.items():
-        table.append(Reference("zero_shot", (str(found["test"]["accuracy"]),), "here", SETS_OF_DIGITS[name]))
+        table.append(Reference("zero_shot", (str(found["accuracy"]),), "here", SETS_OF_DIGITS[name]))
     key = ("digits", "local-dir:data/demo/clip", "")
     monkeypatch.setattr(references, "REFERENCES", {key: table})
     monkeypatch.chdir(folder)
@@ -375,7 +375,10 @@ def test_a_run_whose_files_are_of_two_runs_or_gone_is_refused(
     files.write_json(folder / "metrics/linear_probe.json", {**metrics, "n_correct": metrics["n_correct"] + 1})
     with pytest.raises(DataError, match="does not say of linear_probe what the predictions do"):
         measured.read(*paths)
-    for harmed in ({}, [], {"n": metrics["n"]}):
+    (folder / "metrics/linear_probe.json").write_text("[]")
+    with pytest.raises(DataError, match="not metrics of this project"):
+        measured.read(*paths)
+    for harmed in ({}, {"n": metrics["n"]}):
         (folder / "metrics/linear_probe.json").write_text(json.dumps(harmed))
         with pytest.raises(DataError, match="does not say of linear_probe what the predictions do"):
             measured.read(*paths)

@@ -36,6 +36,7 @@ class Outputs:
     head: Path
     predictions: Path
     metrics: Path
+    details: Path
     plots: Path
 
 
@@ -87,7 +88,7 @@ def train_and_report(
         attributes: what else than the images determined the head.
 
     Returns:
-        The metrics as written.
+        All numbers as written.
     """
     target = device.choose(params.device, key=f"{method}.device")
     embeddings, labels = images.train.embeddings, images.train.labels
@@ -136,6 +137,7 @@ def train_and_report(
         temperature=temperature,
         predictions_path=outputs.predictions,
         metrics_path=outputs.metrics,
+        details_path=outputs.details,
         plots_folder=outputs.plots,
         extra_metrics=seed_metrics(accuracies, chosen),
         extra_attributes=attributes,

@@ -18,7 +18,7 @@ from clipcifar.backbone.params import DeviceName, EmbedParams
 from clipcifar.core import files, run_lock
 from clipcifar.core.errors import DataError
 from clipcifar.core.params import NO_PATH
-from clipcifar.embeddings import compute
+from clipcifar.embeddings import compute, provenance
 from clipcifar.embeddings.sentences import SentenceEmbedder
 from clipcifar.methods.zero_shot import class_weights
 from clipcifar.store.dataset import Prepared
@@ -98,18 +98,26 @@ def embedded(
     existing = compute.find(images, repository)
     if existing is None:
         compute.encode([images], model=model, weights=folder, embed=embed)
-    return read_images(existing or path)
+    content = read_images(existing[0] if existing else path)
+    names = {key: images.attributes[key] for key in provenance.NAMES}
+    return replace(content, attributes={**content.attributes, **names})  # as they are asked for here
 
 
 def zero_shot_classifier(
-    said: PromptSet, model: ModelDescription, folder: Path, *, class_names: list[str], device_name: DeviceName
+    said: PromptSet,
+    model: ModelDescription,
+    folder: Path,
+    *,
+    class_names: list[str],
+    device_name: DeviceName,
+    repository: Path,
 ) -> NDArray[np.float32]:
     """A prompt set through a model's text tower, (C, D) float32 unit rows; known sentences are not embedded.
 
     Raises:
         ConfigError: a sentence does not fit the model's context.
     """
-    embedder = SentenceEmbedder(model, folder, device_name)
+    embedder = SentenceEmbedder(model, folder, device_name, repository=repository)
     origins = [f"params.yaml: prompts.sets.{said.name}.{origin}" for origin in said.origins]
     embeddings, _ = embedder.embed(dict(zip(said.sentences, origins, strict=True)))
     index = np.array(said.class_index, dtype=np.int64)

@@ -117,15 +117,23 @@ class Study:
         rows: of train and val.
         probe: the grid of the linear probe.
         embed: how to embed.
+        repository: the project's root.
 
     Attributes:
         outcomes, sizes, descriptions: by label.
     """
 
     def __init__(
-        self, said: PromptSet, rows: TrainVal, *, probe: LinearProbeParams, embed: EmbedParams
+        self,
+        said: PromptSet,
+        rows: TrainVal,
+        *,
+        probe: LinearProbeParams,
+        embed: EmbedParams,
+        repository: Path,
     ) -> None:
         self._said, self._rows, self._probe, self._embed = said, rows, probe, embed
+        self._repository = repository
         self._speeds: dict[str, float] = {}
         self.outcomes: dict[str, Outcome] = {}
         self.sizes: dict[str, dict[str, int]] = {}
@@ -140,7 +148,12 @@ class Study:
         check_described(images.attributes, model)
         embed = self._embed
         classifier = zero_shot_classifier(
-            self._said, model, folder, class_names=images.class_names, device_name=embed.device
+            self._said,
+            model,
+            folder,
+            class_names=images.class_names,
+            device_name=embed.device,
+            repository=self._repository,
         )
         fits = len(self._probe.c_grid) + 1
         with progress(total=fits, unit="fits", what=f"linear probe, {label}") as bar:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from clipcifar.evaluation import metrics, results
+from clipcifar.evaluation import headline, metrics, results
 from clipcifar.methods.trained import seeds
 from clipcifar.methods.trained.mlp_probe import MLPProbe
 from clipcifar.methods.trained.seeds import Outputs, best_run, curve_rows, seed_metrics
@@ -138,7 +137,13 @@ def train_and_report(
         images,
         rows or train_val(images),
         params=params,
-        outputs=Outputs(folder / "head.h5", folder / "p.h5", folder / "m.json", folder / "plots"),
+        outputs=Outputs(
+            folder / "head.h5",
+            folder / "p.h5",
+            folder / "m.json",
+            folder / "details/m.json",
+            folder / "plots",
+        ),
         attributes={"texts_fingerprint": "12" * 32},
     )
 
@@ -163,7 +168,7 @@ def test_the_report_is_of_the_seed_that_val_chose_and_the_mean_stands_beside_it(
         "accuracy_mean": pytest.approx(sum(test.values()) / 3, abs=1e-5),
         "accuracy_std": pytest.approx(np.std(list(test.values()), ddof=1), abs=1e-5),
     }
-    assert json.loads((folder / "m.json").read_text()) == written
+    assert headline.read(folder, "m") == written
 
 
 def test_a_seed_comes_out_the_same_alone_and_among_others(
@@ -212,6 +217,7 @@ def test_the_metrics_have_the_keys_of_every_other_method(
         temperature=2.0,
         predictions_path=tmp_path / "p.h5",
         metrics_path=tmp_path / "m.json",
+        details_path=tmp_path / "details/m.json",
         plots_folder=tmp_path,
     )
     assert set(written) - set(plain) == {"seeds", "selected"}

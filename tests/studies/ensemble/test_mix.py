@@ -67,7 +67,8 @@ def train_heads(folder: Path) -> None:
         ("projection", projection.main, (images, texts, split)),
     ):
         outputs = (folder / "heads" / f"{method}.h5", folder / "predictions" / f"{method}.h5")
-        main(SETTINGS, *inputs, *outputs, folder / f"{method}.json", folder / "plots" / method)
+        numbers = (folder / f"{method}.json", folder / "details" / f"{method}.json")
+        main(SETTINGS, *inputs, *outputs, *numbers, folder / "plots" / method)
 
 
 def run(folder: Path) -> Path:

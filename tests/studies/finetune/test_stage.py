@@ -59,8 +59,15 @@ def tune(inputs: Path, clip: Path, out: Path, **params: Any) -> Path:
 def report(inputs: Path, clip: Path, out: Path) -> dict[str, Any]:
     page = out / "finetune.html"
     finetune_report.main(finetuning.settings(clip), inputs / "images.h5", inputs / "mlp_probe.h5", out, page)
-    found: dict[str, Any] = json.loads((out / "metrics.json").read_text())
-    return found
+    return numbers(out)
+
+
+def numbers(out: Path) -> dict[str, Any]:
+    """Both files of the metrics."""
+    headline, details = (json.loads((out / f"{name}.json").read_text()) for name in ("metrics", "details"))
+    assert not set(headline) & set(details)
+    both = {**headline, **details}
+    return {key: value for key, value in both.items() if not isinstance(value, list)}  # rows of a plot
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +105,7 @@ def test_it_begins_as_the_frozen_probe(inputs: Path, tiny_clip: Path, tmp_path: 
 
 def test_the_training_uses_what_the_frozen_tower_could_not(tuned: Path) -> None:
     """The stripes' direction is nothing that a random tower sees well: training it shows."""
-    found = json.loads((tuned / "metrics.json").read_text())
+    found = numbers(tuned)
     assert found["accuracy"] >= found["frozen"]["accuracy"] + 0.2
     assert found["vs_frozen"]["difference"] == pytest.approx(
         found["accuracy"] - found["frozen"]["accuracy"], abs=2e-5
@@ -137,7 +144,7 @@ def test_what_is_written_recomputes_from_the_saved_tower_and_head(
         logits = head.eval()(tower(pixels)).numpy()
     predictions = read_predictions(tuned / "predictions.h5")
     np.testing.assert_allclose(predictions.scores, logits, atol=1e-4)
-    found = json.loads((tuned / "metrics.json").read_text())
+    found = numbers(tuned)
     n_correct = int((logits.argmax(axis=1) == images.test.labels).sum())
     assert (found["n_correct"], found["n"]) == (n_correct, finetuning.N_TEST)
     again = metrics.rounded(
@@ -155,7 +162,7 @@ def test_metrics_follow_the_contract(tuned: Path, inputs: Path) -> None:
             [leaf for item in value.values() for leaf in leaves(item)] if isinstance(value, dict) else [value]
         )
 
-    found = json.loads((tuned / "metrics.json").read_text())
+    found = numbers(tuned)
     assert {"accuracy", "accuracy_ci95", "balanced_accuracy", "ece", "nll", "calibrated", "per_class"} <= set(
         found
     )
@@ -165,7 +172,7 @@ def test_metrics_follow_the_contract(tuned: Path, inputs: Path) -> None:
 
 
 def test_the_temperature_is_that_of_val_and_calibrates_test(tuned: Path, inputs: Path) -> None:
-    found, scores = json.loads((tuned / "metrics.json").read_text()), FinetuneScores.read(tuned / "scores.h5")
+    found, scores = numbers(tuned), FinetuneScores.read(tuned / "scores.h5")
     val, images = val_of(inputs)
     smoothing = 1 / (len(val) + 1)  # of the labels, as the calibration of every method has it
     targets = (1 - smoothing) * np.eye(3)[images.train.labels[val]] + smoothing / 3
@@ -478,7 +485,7 @@ def test_scores_on_disk_are_checked(tmp_path: Path) -> None:
 
 def test_the_page_says_what_was_found(tuned: Path, inputs: Path, tiny_clip: Path, tmp_path: Path) -> None:
     html = (tuned / "finetune.html").read_text()
-    found = json.loads((tuned / "metrics.json").read_text())
+    found = numbers(tuned)
     assert "The fine-tuned tower is better than the MLP probe on the frozen tower: " in html
     assert f"<td>{found['accuracy']:.4f}</td>" in html
     assert f"<td>{found['frozen']['accuracy']:.4f}</td>" in html

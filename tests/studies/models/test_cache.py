@@ -133,7 +133,7 @@ def test_sizes_are_those_of_the_loaded_model(tiny_clip: Path) -> None:
     }
 
 
-def test_the_classifier_is_the_zero_shot_stages(tiny_clip: Path) -> None:
+def test_the_classifier_is_the_zero_shot_stages(tiny_clip: Path, tmp_path: Path) -> None:
     model, folder = backbone_cache.resolved(local(tiny_clip))
     said = PromptSet(
         "p",
@@ -144,7 +144,7 @@ def test_the_classifier_is_the_zero_shot_stages(tiny_clip: Path) -> None:
         origins=["templates[0]", "templates[1]", "templates[0]"],
     )
     found = backbone_cache.zero_shot_classifier(
-        said, model, folder, class_names=["cat", "dog"], device_name="cpu"
+        said, model, folder, class_names=["cat", "dog"], device_name="cpu", repository=tmp_path
     )
     rows = backbone_cache.SentenceEmbedder(model, folder, "cpu").embed_rows(said.sentences)
     mean = (rows[0] + rows[1]) / np.linalg.norm(rows[0] + rows[1])

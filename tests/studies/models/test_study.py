@@ -321,6 +321,12 @@ def test_the_study_runs_by_itself_and_once(workspace: Workspace, tmp_path: Path,
     assert found["random"]["zero_shot"]["vs_own"]["p_holm"] < 0.001
     shown = workspace.command("clipcifar", "models").stdout
     assert f"{found['near']['linear_probe']['test']['accuracy']:.4f}" in shown
+    assert "stale" not in shown
+    workspace.edit(lambda settings: settings["linear_probe"].update(max_iter=1000))
+    marked = workspace.command("clipcifar", "models").stdout
+    line = "the study `models` is stale, changed since it was made: linear_probe.max_iter"
+    assert marked == f"{line}; run `clipcifar study models`\n\n{shown}"
+    workspace.edit(lambda settings: settings["linear_probe"].update(max_iter=2000))
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     workspace.repro("studies/models/dvc.yaml")
     assert workspace.executed() == []

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from clipcifar.core import first_use
 from clipcifar.core.errors import ConfigError, DataError
-from clipcifar.core.files import explained, file_sha256
+from clipcifar.core.files import explained, fault_behind, file_sha256
 from clipcifar.core.params import suggestion
 from clipcifar.studies.corruptions.images.generated import SEVERITIES
 
@@ -159,7 +159,7 @@ def _mapped(part: _Part, shape: tuple[int, ...], *, kinds: tuple[np.dtype[Any], 
         if size != part.size:
             raise ValueError(f"expected {size:,} bytes, found {part.size:,}")
     except Exception as error:  # NumPy raises many types on a header that is none
-        raise DataError(
+        raise fault_behind(error, part.path) or DataError(
             f"not an array of {NAME}: {error}", where=part.name, fix=f"take it from {NAME}.tar again"
         ) from error
     return np.memmap(part.path, dtype=kind, mode="r", offset=start, shape=shape)

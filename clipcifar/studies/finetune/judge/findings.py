@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.core.errors import DataError, made_by
+from clipcifar.core.files import fault_behind
 from clipcifar.evaluation import results
 from clipcifar.evaluation.calibration import fit_temperature
 from clipcifar.evaluation.compare import Comparison, as_metrics as paired_metrics, compare
@@ -94,7 +95,7 @@ def verdicts(findings: Findings, tuned: FinetuneScores) -> list[str]:
 
 
 def write(folder: Path, findings: Findings, tuned: FinetuneScores, images: ImageEmbeddings) -> dict[str, Any]:
-    """Write metrics.json, predictions.h5 and the plots that every method has; the metrics as written."""
+    """Write metrics.json, details.json, predictions.h5 and what every method draws; all numbers."""
     return results.write(
         "finetune",
         findings.scores,
@@ -102,6 +103,7 @@ def write(folder: Path, findings: Findings, tuned: FinetuneScores, images: Image
         temperature=findings.temperature,
         predictions_path=folder / "predictions.h5",
         metrics_path=folder / "metrics.json",
+        details_path=folder / "details.json",
         plots_folder=folder,
         extra_metrics=as_metrics(findings, tuned),
         extra_attributes={"params": tuned.attributes["params"]},
@@ -110,9 +112,11 @@ def write(folder: Path, findings: Findings, tuned: FinetuneScores, images: Image
 
 @made_by(STUDY)
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file of ours; DataError when it cannot be read."""
+    """The rows of a CSV file of ours; DataError when it is missing, or is none."""
     try:
         with open(path, encoding="utf-8", newline="") as stream:
             return list(csv.DictReader(stream))
     except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"cannot be read: {error}", where=str(path), fix="run `dvc repro`") from error
+        raise fault_behind(error, path) or DataError(
+            f"cannot be read: {error}", where=str(path), fix="run `dvc repro`"
+        ) from error

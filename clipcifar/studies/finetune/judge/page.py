@@ -18,7 +18,7 @@ _QUESTION = (
 )
 _COMMANDS = [
     "clipcifar study finetune",
-    "dvc metrics diff --targets data/studies/finetune/metrics.json",
+    "dvc metrics diff --targets data/studies/finetune/metrics.json data/studies/finetune/details.json",
     "dvc plots show data/studies/finetune/training.csv -x epoch -y val_accuracy",
 ]
 _SHOWN = {

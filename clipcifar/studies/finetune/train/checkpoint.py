@@ -18,7 +18,14 @@ import torch
 from safetensors import SafetensorError
 
 from clipcifar.core import run_lock
-from clipcifar.core.files import canonical_json, explained, file_sha256, sha256_of, write_atomically
+from clipcifar.core.files import (
+    canonical_json,
+    explained,
+    fault_behind,
+    file_sha256,
+    sha256_of,
+    write_atomically,
+)
 
 Parts = dict[str, dict[str, torch.Tensor]]
 _MANIFEST = "manifest.json"
@@ -66,7 +73,11 @@ class Checkpoints:
                     path.unlink()
 
     def read(self) -> Parts | None:
-        """The parts of the last checkpoint on the host, or None when there is none that is whole."""
+        """The parts of the last checkpoint on the host, or None when there is none that is whole.
+
+        Raises:
+            EnvironmentFault: it is there and cannot be read; training anew would write over it.
+        """
         try:
             manifest = json.loads((self.folder / _MANIFEST).read_bytes())
             seal = manifest.pop("sha256")
@@ -75,10 +86,12 @@ class Checkpoints:
             parts: Parts = {}
             for part, (name, sha256) in manifest["files"].items():
                 path = self.folder / Path(name).name
-                if file_sha256(path) != sha256:
+                if not path.is_file() or file_sha256(path) != sha256:
                     return None
                 parts[part] = safetensors.torch.load_file(path)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+            if fault := fault_behind(error, self.folder):
+                raise fault from error
             return None
         self._files = manifest["files"]
         return parts

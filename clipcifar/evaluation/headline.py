@@ -1,0 +1,77 @@
+"""The two files of a result's numbers: what `dvc metrics diff` shows, and the rest.
+
+`metrics/<name>.json` holds the headline, few enough numbers for a diff to be read whatever the number of
+classes; `metrics/details/<name>.json` holds all others in the same nested form, so that
+`dvc metrics diff --targets` compares them as well.
+
+To DVC the details are a plot: no other kind of output stays in git, comes back by the run-cache and is no
+metric. A plot without rows is an empty panel, so the file has the rows of one, which metrics leave out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from clipcifar.core.errors import DataError
+from clipcifar.core.files import read_json, write_json
+
+HEADLINE = ("accuracy", "accuracy_ci95", "balanced_accuracy", "ece", "nll", "n", "n_correct")
+PROMPT_SETS = "prompt_sets"  # keyed by set, and of each the accuracy on test alone
+_DRAWN = "dvc plots"  # its rows; with a blank, so that no prompt set has this name
+
+
+def write(
+    metrics_path: Path,
+    details_path: Path,
+    *,
+    headline: Mapping[str, Any],
+    details: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write both files.
+
+    Args:
+        headline, details: nested floats and counts, rounded; together they are all that was measured.
+        rows: what the panel of the details draws, with the same keys each.
+    """
+    write_json(details_path, {**details, _DRAWN: rows})
+    write_json(metrics_path, headline)
+
+
+def read(folder: Path, name: str) -> dict[str, Any]:
+    """All numbers of a method, or of `PROMPT_SETS`, the headline first, without the panel's rows.
+
+    Args:
+        folder: of the metrics, with the details in a folder of its own.
+        name: of both files.
+
+    Raises:
+        DataError: one is missing, is not JSON or holds something else, or they are of an earlier version.
+    """
+    path, details_path = folder / f"{name}.json", folder / "details" / f"{name}.json"
+    headline = _read_mapping(path)
+    for entry in headline.values() if name == PROMPT_SETS else [headline]:
+        if not isinstance(entry, dict) or not set(entry) <= set(HEADLINE):
+            raise DataError(
+                "not as this version writes metrics: earlier ones kept all numbers in this one file",
+                where=str(path),
+                fix="run `dvc repro`",
+            )
+    details = _read_mapping(details_path)
+    details.pop(_DRAWN, None)
+    if name != PROMPT_SETS:
+        return {**headline, **details}
+    if set(headline) != {key for key, entry in details.items() if isinstance(entry, dict)}:
+        raise DataError(
+            f"not of the same prompt sets as {path}", where=str(details_path), fix="run `dvc repro`"
+        )
+    return {prompt_set: {**entry, **details[prompt_set]} for prompt_set, entry in headline.items()}
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    numbers = read_json(path)
+    if not isinstance(numbers, dict):
+        raise DataError("not metrics of this project", where=str(path), fix="run `dvc repro`")
+    return numbers

@@ -1,0 +1,231 @@
+"""Something is changed, one stage alone is run: what every command then says of each result.
+
+`dvc status` is the reference for which stages are stale.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from clipcifar.project import freshness
+from tests.support import command_line
+from tests.support.workspace import Workspace
+
+pytestmark = pytest.mark.pipeline
+Run = Callable[..., tuple[object, str, str]]
+STAGES = ("zero_shot", "rank_prompts", "linear_probe", "mlp_probe", "projection")
+
+
+@pytest.fixture
+def run(at: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """The command line in the run's folder: exit code, what is printed, and what is said beside it."""
+    monkeypatch.chdir(at.folder)
+    monkeypatch.delenv("CLIPCIFAR_TRACEBACK", raising=False)
+    return lambda *arguments: (command_line.run(monkeypatch, *arguments), *capsys.readouterr())
+
+
+def changed_of(at: Workspace) -> dict[str, list[str]]:
+    """What has changed, by stale stage."""
+    state = freshness.here(at.folder)
+    return {target: changed for target in state.runs if (changed := state.changed(target))}
+
+
+def stale_by_dvc(at: Workspace) -> set[str]:
+    """The stages that `dvc status` names."""
+    return set(json.loads(at.command("dvc", "status", "--json").stdout))
+
+
+def marked(shown: str) -> list[str]:
+    """The methods that `clipcifar show` calls stale, by the stages that its lines below tell to run."""
+    return [
+        line.split("`")[1].removeprefix("dvc repro ") for line in shown.splitlines() if "is stale" in line
+    ]
+
+
+@dataclass(frozen=True)
+class Case:
+    """An edit, the one target that is run after it, and what is stale then, with its reason."""
+
+    edit: Callable[[Any], object]
+    target: str
+    stale: dict[str, str]
+    fresh: tuple[str, ...]
+
+
+CASES = {
+    "the split": Case(
+        lambda s: s["split"].update(seed=1),
+        "zero_shot",
+        dict.fromkeys(("rank_prompts", "linear_probe", "mlp_probe", "projection"), "data/splits.h5"),
+        ("zero_shot",),
+    ),
+    "a grid": Case(
+        lambda s: s["linear_probe"].update(c_grid=[1, 20]),
+        "mlp_probe",
+        {"linear_probe": "linear_probe.c_grid"},
+        ("zero_shot", "rank_prompts", "mlp_probe", "projection"),
+    ),
+    "a template": Case(
+        lambda s: s["prompts"]["sets"]["photo"].update(templates=["a scan of a {classname}."]),
+        "zero_shot",
+        {"rank_prompts": "data/prompts", "projection": "data/embeddings/texts/photo.h5"},
+        ("zero_shot", "linear_probe", "mlp_probe"),
+    ),
+    "a template of another set": Case(
+        lambda s: s["prompts"]["sets"]["digits"].update(templates=["a scan of a {classname}."]),
+        "linear_probe",
+        {"rank_prompts": "prompts.sets.digits.templates"},
+        ("zero_shot", "linear_probe", "mlp_probe", "projection"),
+    ),
+    "the active set": Case(
+        lambda s: s["prompts"].update(active="digits"),
+        "zero_shot",
+        dict.fromkeys(("rank_prompts", "projection"), "prompts.active"),
+        ("zero_shot", "linear_probe", "mlp_probe"),
+    ),
+    "the batch size": Case(
+        lambda s: s["embed"].update(batch_size=64),
+        "embed_images",
+        dict.fromkeys(STAGES, "data/embeddings/images.h5"),
+        (),
+    ),
+    "an epoch": Case(
+        lambda s: s["projection"].update(max_epochs=2),
+        "zero_shot",
+        {"projection": "projection.max_epochs"},
+        ("zero_shot", "rank_prompts", "linear_probe", "mlp_probe"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_stale_is_marked_or_refused_and_what_is_not_is_shown_as_it_is(
+    at: Workspace, run: Run, name: str
+) -> None:
+    case = CASES[name]
+    before = run("show")
+    assert before[0] == 0
+    assert "stale" not in "".join(before[1:])
+    assert changed_of(at) == {}
+    at.edit(case.edit)
+    at.repro(case.target)
+    changed = changed_of(at)
+    assert {stage for stage in changed if stage in STAGES} == set(case.stale)
+    assert stale_by_dvc(at) <= set(changed) | {"report"}
+    for stage, reason in case.stale.items():
+        assert reason in changed[stage], stage
+
+    code, shown, _ = run("show", "--per-class")
+    assert code == 0
+    assert marked(shown) == list(case.stale)
+    assert shown.count("(stale)") == 2 * len(case.stale)  # its row, and its column of classes
+
+    for stage in case.stale:
+        code, shown, beside = run("compare", "HEAD", f"method:{stage}")
+        assert (code, shown) == (2, "")
+        assert f"error: {stage} is stale, changed since it was made: " in beside
+        assert f"fix:   run `dvc repro {stage}`" in beside
+    for stage in case.fresh:
+        assert run("compare", "HEAD", f"method:{stage}", "--method", stage)[0] == 0
+
+    said = "".join(run("search")[1:])
+    assert ("the ranking is stale" in said) == ("rank_prompts" in case.stale)
+    code, _, beside = run("verify")
+    needed = {*case.stale, *(changed.keys() & {"prompt_sets"})} & {
+        "linear_probe",
+        "mlp_probe",
+        "projection",
+        "prompt_sets",
+    }
+    assert ("is stale" in beside) == bool(needed)
+    _, shown, _ = run("doctor")
+    assert all(stage in shown.split("stages: ", 1)[1].split("that have run")[0] for stage in case.stale)
+
+
+def test_a_whole_run_leaves_nothing_stale(at: Workspace, run: Run) -> None:
+    at.edit(CASES["the split"].edit)
+    at.repro()
+    assert changed_of(at) == {}
+    assert "stale" not in "".join(run("show")[1:])
+    assert run("compare", "zero_shot", "projection")[0] == 0
+
+
+def test_a_page_of_one_stage_alone_marks_what_in_it_is_stale(at: Workspace) -> None:
+    before = at.read("report/index.html").decode()
+    assert 'aria-label="Stale results"' not in before
+    at.edit(lambda s: s["linear_probe"].update(c_grid=[1, 20]))
+    at.repro("--single-item", "--force", "report")
+    page = at.read("report/index.html").decode()
+    line = (
+        "linear_probe is stale, changed since it was made: linear_probe.c_grid; run `dvc repro linear_probe`"
+    )
+    assert page.count('aria-label="Stale results"') == 1
+    assert page.count("is stale, changed since") == 1
+    assert f"<li>{line}</li>" in page
+    at.edit(lambda s: s["linear_probe"].update(c_grid=[1, 10]))
+    at.repro("--force", "--single-item", "report")
+    assert at.read("report/index.html").decode() == before
+
+
+def test_after_git_checkout_alone_the_files_are_of_another_run_and_dvc_checkout_is_named(
+    at: Workspace, run: Run
+) -> None:
+    at.edit(lambda s: s["prompts"]["sets"]["photo"].update(templates=["a scan of a {classname}."]))
+    at.repro("zero_shot")
+    at.commit("another template")
+    at.command("git", "checkout", "--quiet", "HEAD~1")
+    assert changed_of(at) == {}
+    assert "stale" not in "".join(run("show")[1:])  # git brought the metrics
+    code, _, beside = run("compare", "zero_shot", "projection")
+    assert code == 3
+    assert beside == (
+        "error: zero_shot is not what the recorded run of zero_shot made\n  fix:   run `dvc checkout`\n"
+    )
+    code, _, beside = run("try", "a {classname}.")
+    assert code == 3
+    assert "the active set photo is not what the recorded run of embed_texts made" in beside
+    at.command("dvc", "checkout")
+    assert run("compare", "zero_shot", "projection")[0] == 0
+
+
+def test_a_commit_between_an_edit_and_its_run_is_noted(at: Workspace, run: Run) -> None:
+    at.edit(lambda s: s["prompts"]["sets"]["photo"].update(templates=["a scan of a {classname}."]))
+    at.commit("an edit that was not run")
+    at.edit(lambda s: s["prompts"]["sets"]["digits"].update(templates=["a {classname}."]))
+    at.commit("another, of a set that zero_shot does not use")
+    note = "zero_shot of HEAD is stale, changed since it was made: prompts.sets.photo.templates"
+    code, shown, _ = run("compare", "HEAD~2", "HEAD")
+    assert code == 0
+    assert f"\n\nNote: {note} (no `dvc repro` before the commit)\n\n" in shown
+    notes = json.loads(run("compare", "HEAD~2", "HEAD", "--json")[1])["notes"]
+    assert notes == [f"{note} (no `dvc repro` before the commit)"]
+    assert "Note" not in run("compare", "HEAD~2", "HEAD~2")[1]
+    assert "Note" not in run("compare", "HEAD~2", "HEAD", "--method", "mlp_probe")[1]
+
+
+def test_other_code_is_noted_and_refuses_nothing(at: Workspace, run: Run) -> None:
+    path = at.folder / "clipcifar" / "methods" / "logistic.py"
+    path.write_text(path.read_text() + "# a comment\n")
+    code, shown, beside = run("compare", "linear_probe", "mlp_probe")
+    assert code == 0
+    assert "A = linear_probe" in shown
+    assert beside == (
+        "note: linear_probe is stale, changed since it was made: clipcifar/methods/logistic.py; "
+        "run `dvc repro linear_probe`\n"
+    )
+
+
+def test_the_pool_of_another_code_stales_the_ranking_alone(at: Workspace, run: Run) -> None:
+    path = at.folder / "clipcifar" / "prompts" / "pool.py"
+    text = path.read_text()
+    edited = text.replace('"a photo of a {classname}."', '"a photo of the {classname}."', 1)
+    path.write_text(edited if edited != text else text + "\nEXTRA = 1\n")
+    at.repro("embed_pool")
+    assert {"rank_prompts", "report"} <= set(changed_of(at))
+    assert "the ranking is stale" in run("search")[1]
+    assert run("compare", "zero_shot", "linear_probe")[0] == 0

@@ -1,0 +1,93 @@
+"""Whether a file or folder that no stage makes has changed, and when DVC is asked."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from clipcifar.project import dvc_project, sources
+from clipcifar.project.lockfile import File
+
+LATER = 4_000_000_000  # seconds, in 2096
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What DVC was asked about; it says that all has changed."""
+    paths: list[str] = []
+
+    def differs_from(repository: Path, path: str, digest: str) -> bool:
+        paths.append(path)
+        return True
+
+    monkeypatch.setattr(dvc_project, "differs_from", differs_from)
+    return paths
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "dvc.lock").write_text("")
+    (tmp_path / ".dvcignore").write_text("# notes\n__pycache__\n*~\n\\#*#\nbuild/\n")
+    (tmp_path / "code" / "deep").mkdir(parents=True)
+    (tmp_path / "code" / "a.py").write_text("1")
+    (tmp_path / "code" / "deep" / "b.py").write_text("2")
+    return tmp_path
+
+
+def recorded(path: Path) -> File:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return File(dvc_project.digest_of(path), sum(file.stat().st_size for file in files), len(files))
+
+
+def test_what_is_as_it_was_is_told_without_dvc(project: Path, asked: list[str]) -> None:
+    before = recorded(project / "code")
+    for litter in ("a.py~", "#a.py#"):
+        (project / "code" / litter).write_text("x")
+    for folder in ("__pycache__", "build"):
+        (project / "code" / folder).mkdir()
+        (project / "code" / folder / "x").write_text("x")
+    assert not sources.changed(project, "code", before)
+    assert not sources.changed(project, "code/a.py", recorded(project / "code" / "a.py"))
+    assert not sources.changed(project, str(project / "code"), before)  # as dataset.path may be
+    assert asked == []
+
+
+@pytest.mark.parametrize("name", ["a.py", "deep/b.py", "new.py"])
+def test_what_was_edited_or_added_is_told_with_dvcs_word(project: Path, asked: list[str], name: str) -> None:
+    before = recorded(project / "code")
+    (project / "code" / name).write_text("9")
+    assert sources.changed(project, "code", before)
+    assert asked == ["code"]
+
+
+def test_dvc_has_the_last_word(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = recorded(project / "code")
+    (project / "code" / "b~").write_text("x")
+    (project / ".dvcignore").write_text("/code/b~\n")  # a pattern that is not read here
+    monkeypatch.setattr(dvc_project, "differs_from", lambda *arguments: False)
+    assert not sources.changed(project, "code", before)
+
+
+def test_what_is_not_on_this_machine_is_not_told_of(project: Path, asked: list[str]) -> None:
+    """A colleague pulls the embeddings and has no photographs."""
+    assert not sources.changed(project, "/nowhere/photos", File("1a.dir", 100, 3))
+    assert asked == []
+
+
+def test_what_is_large_is_told_by_number_size_and_time(
+    project: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "SMALL", 1)
+    monkeypatch.setattr(dvc_project, "md5", lambda path: pytest.fail("hashed"))
+    folder = project / "code"
+    os.utime(project / "dvc.lock", (LATER, LATER))
+    assert not sources.changed(project, "code", File("of another time.dir", 2, 2))
+    assert asked == []
+    assert sources.changed(project, "code", File("of another time.dir", 3, 2))  # bytes
+    assert sources.changed(project, "code", File("of another time.dir", 2, 1))  # files
+    os.utime(project / "dvc.lock", (0, 0))
+    (folder / "a.py").write_text("7")  # of the same size, and written after the run
+    assert sources.changed(project, "code", File("of another time.dir", 2, 2))
+    assert asked == ["code"] * 3
