@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,20 +22,20 @@ from tests.support.workspace import ROOT
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can take on two accounts"
 )
+PAGE = ROOT / "docs" / "teams.md"
 FIRST, SECOND, GROUP = 61_001, 61_002, 61_000  # numbers without a name
 Step = Callable[..., str]
 
 
 @pytest.fixture
 def shared() -> Iterator[Path]:
-    """A folder as docs/teams.md has it; pytest's own is root's alone."""
+    """A folder made as the page has it, elsewhere than pytest's own, which are root's alone."""
     base = Path(tempfile.mkdtemp())
     try:
         base.chmod(0o755)
         folder = base / "cache"
-        folder.mkdir()
-        os.chown(folder, 0, GROUP)
-        folder.chmod(0o2775)
+        (line,) = re.findall(r"^\$ sudo (install .* )/srv/team$", PAGE.read_text(), flags=re.M)
+        subprocess.run([*line.replace("team", str(GROUP)).split(), folder], check=True)
         yield folder
     finally:
         shutil.rmtree(base)
