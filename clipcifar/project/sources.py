@@ -6,9 +6,10 @@ it has hashed, is asked only where these say that something may have changed.
 
 from __future__ import annotations
 
+import fnmatch
 import os
+import re
 from collections.abc import Iterator
-from fnmatch import fnmatch
 from pathlib import Path
 
 from clipcifar.project import dvc_project
@@ -28,7 +29,7 @@ def changed(repository: Path, path: str, recorded: File) -> bool:
     source = repository / path
     try:
         files = list(_files(source, _ignored(repository)))
-        states = [file.stat() for file in files]
+        states = [os.stat(file) for file in files]
         if not files:
             return False
         if (len(files), sum(state.st_size for state in states)) == (recorded.count, recorded.size):
@@ -42,24 +43,24 @@ def changed(repository: Path, path: str, recorded: File) -> bool:
     return dvc_project.differs_from(repository, path, recorded.digest)
 
 
-def _digest(source: Path, files: list[Path]) -> str:
+def _digest(source: Path, files: list[str]) -> str:
     if source.is_file():
         return dvc_project.md5(source)
-    return dvc_project.digest_of_members(
-        {file.relative_to(source).as_posix(): dvc_project.md5(file) for file in files}
-    )
+    members = {Path(file).relative_to(source).as_posix(): dvc_project.md5(Path(file)) for file in files}
+    return dvc_project.digest_of_members(members)
 
 
-def _files(source: Path, ignored: list[str]) -> Iterator[Path]:
+def _files(source: Path, is_ignored: re.Pattern[str]) -> Iterator[str]:
     if source.is_file():
-        yield source
+        yield str(source)
     for folder, folders, names in os.walk(source):
-        folders[:] = [name for name in folders if not any(fnmatch(name, line) for line in ignored)]
-        yield from (Path(folder, name) for name in names if not any(fnmatch(name, line) for line in ignored))
+        folders[:] = [name for name in folders if not is_ignored.match(name)]
+        yield from (os.path.join(folder, name) for name in names if not is_ignored.match(name))
 
 
-def _ignored(repository: Path) -> list[str]:
+def _ignored(repository: Path) -> re.Pattern[str]:
     """The names in .dvcignore; where it holds other patterns, DVC is asked more often."""
     path = repository / ".dvcignore"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return [line.removeprefix("\\").removesuffix("/") for line in lines if line and not line.startswith("#")]
+    names = [line.removeprefix("\\").removesuffix("/") for line in lines if line and not line.startswith("#")]
+    return re.compile("|".join(fnmatch.translate(name) for name in names) or r"\Z.")
