@@ -7,16 +7,18 @@ import glob
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import ceil, floor
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import platformdirs
 
+from clipcifar.core import accounts
 from clipcifar.core.errors import DataError, EnvironmentFault
 
 _COPY_BYTES = 1 << 20
@@ -72,10 +74,12 @@ def source_sha256(root: Path, *places: str) -> str:
 def fault(error: OSError, path: Path | str) -> EnvironmentFault:
     """An OSError in words: the system's own, and what helps. It says nothing about what a file holds."""
     unanswered = "see that its disk or network mount answers, then run again; the file itself may be whole"
+    is_refused = isinstance(error, PermissionError)
+    whom = accounts.whom_to_ask(Path(path), cache=cache_folder()) if is_refused else ""
     return EnvironmentFault(
         f"cannot use {path}: {error.strerror or error}",
         where=str(path),
-        fix=_FIXES.get(error.errno, unanswered),
+        fix=whom or _FIXES.get(error.errno, unanswered),
     )
 
 
@@ -119,17 +123,16 @@ def _placed(path: Path, num_bytes: int) -> Iterator[BinaryIO]:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path)
         require_space(path.parent, num_bytes)
-        prefix = f".{path.name}.{os.getpid()}."
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=".tmp")
+        # Not by tempfile, whose files are private: umask and the folder's ACL say who may read and write it.
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
         try:
-            with open(handle, "wb") as stream:
+            with open(temporary, "xb") as stream:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.chmod(temporary, 0o644)  # mkstemp makes it private
             os.replace(temporary, path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
 
@@ -138,7 +141,8 @@ def _remove_leftovers(path: Path) -> None:
     """Delete temporary files that killed processes left beside `path`; those of living ones stay."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         if is_abandoned(leftover):
-            leftover.unlink(missing_ok=True)
+            with suppress(PermissionError):  # another account's, in a folder where each deletes its own
+                leftover.unlink(missing_ok=True)
 
 
 def is_abandoned(temporary: Path) -> bool:

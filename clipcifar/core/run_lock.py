@@ -9,6 +9,7 @@ from pathlib import Path
 
 import filelock
 
+from clipcifar.core.accounts import owner_of
 from clipcifar.core.errors import EnvironmentFault
 from clipcifar.core.files import explained, is_running, require_writable
 
@@ -32,12 +33,13 @@ def alone(folder: Path, *, doing: str) -> Iterator[None]:
             lock.acquire(blocking=False)
         except filelock.Timeout as error:  # an OSError too, but one that says more
             raise EnvironmentFault(
-                f"another run is {doing} (process {_noted(folder) or 'unknown'})",
+                f"another run is {doing} (process {_noted(folder) or 'unknown'}{_of_whom(holder_file)})",
                 where=str(folder),
                 fix="end it, which loses no finished work, or wait until it has ended; then run again",
             ) from error
     try:
         with explained(holder_file):
+            holder_file.unlink(missing_ok=True)  # a killed run's, which may be another account's
             holder_file.write_text(str(os.getpid()))
         yield
     finally:
@@ -54,6 +56,14 @@ def holder(folder: Path) -> int | None:
 
 def _holder_file(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.holder")
+
+
+def _of_whom(holder_file: Path) -> str:
+    """Whose the holder is, where that is another account."""
+    with suppress(OSError):
+        if os.name == "posix" and holder_file.stat().st_uid != os.geteuid():
+            return f" of {owner_of(holder_file)}"
+    return ""
 
 
 def _noted(folder: Path) -> int | None:

@@ -36,7 +36,12 @@ def fetch(archive: Archive, *, downloads: Path, retries: int = RETRIES, timeout_
         urls={archive.filename: archive.url},
         retry_if_failed=retries,
     )
-    downloader = pooch.HTTPDownloader(progressbar=True, timeout=timeout_s)
+    download = pooch.HTTPDownloader(progressbar=True, timeout=timeout_s)
+
+    def downloader(url: str, name: str, registry: pooch.Pooch) -> None:
+        Path(name).unlink()  # made by tempfile, so private; made anew, umask and the folder's ACL decide
+        download(url, name, registry)
+
     try:
         path = Path(registry.fetch(archive.filename, downloader=downloader))
     except (requests.RequestException, ValueError, OSError) as error:

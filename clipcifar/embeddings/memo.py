@@ -79,6 +79,8 @@ class Memo:
 
     def _connect(self) -> sqlite3.Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            self._path.open("xb").close()  # SQLite would let nobody else write it, whatever umask and ACL say
         connection = sqlite3.connect(self._path, timeout=_BUSY_S)
         connection.execute(_TABLE)
         return connection

@@ -8,7 +8,6 @@ import shutil
 import stat
 import subprocess
 import sys
-import tempfile
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -93,9 +92,17 @@ def test_bytes_come_back_and_nothing_else_is_left(content: bytes, tmp_path: Path
     assert [item.name for item in path.parent.iterdir()] == ["x.bin"]
 
 
-def test_the_written_file_can_be_read_by_everybody(tmp_path: Path) -> None:
-    files.write_atomically(tmp_path / "x", b"1")
-    assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o644
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_umask_says_who_may_read_and_write_what_is_written(mask: int, mode: int, tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"old")
+    before = os.umask(mask)
+    try:
+        files.write_atomically(tmp_path / "x", b"1")
+        files.copy_file(tmp_path / "x", tmp_path / "deep" / "y")
+    finally:
+        os.umask(before)
+    written = [tmp_path / "x", tmp_path / "deep" / "y"]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in written] == [mode, mode]
 
 
 class _FailingStream:
@@ -137,10 +144,9 @@ def _fail_on_call(function: Callable[..., Any], number: int) -> Callable[..., An
 STEPS = {
     "mkdir": (Path, "mkdir", _failing),
     "disk_usage": (shutil, "disk_usage", _failing),
-    "mkstemp": (tempfile, "mkstemp", _failing),
+    "create": (files, "open", _failing),
     "write": (files, "open", _failing_open),
     "fsync": (os, "fsync", _fail_on_call(os.fsync, 1)),
-    "chmod": (os, "chmod", _failing),
     "replace": (os, "replace", _failing),
 }
 
@@ -152,7 +158,7 @@ def test_a_failing_step_leaves_the_old_file_and_no_litter(
     path = tmp_path / "x.bin"
     path.write_bytes(b"old")
     with monkeypatch.context() as patch:
-        patch.setattr(*STEPS[step], raising=step != "write")
+        patch.setattr(*STEPS[step], raising=hasattr(STEPS[step][0], STEPS[step][1]))
         with pytest.raises(EnvironmentFault, match="Input/output error") as caught:
             files.write_atomically(path, b"new content")
     assert caught.value.exit_code == 4

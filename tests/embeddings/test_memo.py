@@ -12,6 +12,7 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from clipcifar.core.errors import EnvironmentFault
 from clipcifar.embeddings import memo as memo_module
 from clipcifar.embeddings.memo import Memo
 
@@ -166,3 +167,17 @@ def test_the_memo_may_be_deleted_at_any_time(path: Path) -> None:
     assert memo.get(["a cat"]) == {}
     memo.put({"a cat": CAT})
     assert same(memo.get(["a cat"]), {"a cat": CAT})
+
+
+def test_a_memo_that_another_process_holds_is_not_called_damaged(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memo_module, "_BUSY_S", 0.0)
+    Memo(path, "m").put({"a cat": CAT})
+    with closing(sqlite3.connect(path)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(EnvironmentFault, match="cannot be read now") as caught:
+            memo_module.count(path)
+        assert Memo(path, "m").get(["a cat"]) == {}
+    assert "rm " not in str(caught.value)
+    assert memo_module.count(path) == (1, 0)

@@ -1,8 +1,8 @@
 """The texts: every file that they name is there, and the picture is the order that holds.
 
 A path in backticks begins at the root, in `clipcifar/` or beside the text; a bare name may also be that of
-one file alone, or of one beside a path in the same line. `<name>` stands for anything, and what stages make
-is taken to be there.
+one file alone, or of one beside a path in the same line. `<name>` stands for anything, and what stages and
+DVC make is taken to be there.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def _tracked() -> set[str]:
     return {name for name in done.stdout.split("\0") if name and (ROOT / name).exists()}
 
 
-FILES, MADE = _tracked(), _made()
+OF_DVC = {".dvc/cache", ".dvc/config.local", ".dvc/tmp", "dvc.lock"}  # what DVC makes in a user's project
+FILES, MADE = _tracked(), _made() | OF_DVC
 THERE = _with_folders(FILES | MADE)
 TEXTS = sorted(
     path
