@@ -36,21 +36,24 @@ class Run:
     deps: Mapping[str, File]
     outs: Mapping[str, File]
     params: Mapping[str, Any]
+    command: str = ""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What dvc.yaml asks of a stage.
+    """What dvc.yaml asks of a stage. `dvc freeze` lets it be asked for nothing.
 
     Attributes:
         deps: by path, the key of params.yaml that is put into it, or nothing.
         params: dotted keys.
         outs: paths, metrics and plots among them.
+        command: empty where it does not matter.
     """
 
     deps: Mapping[str, str]
     params: list[str]
     outs: list[str]
+    command: str = ""
 
 
 def recorded_outputs(repository: Path) -> dict[str, str]:
@@ -95,14 +98,26 @@ def asked_stages(read: Read, definitions: list[str], settings: Any) -> dict[str,
     for file in definitions:
         for name, stage in _stages(read, file).items():
             with suppress(*_UNREADABLE):
-                deps = {_filled(dep, settings): "".join(_SETTING.findall(dep)) for dep in stage["deps"]}
-                outs = [out for kind in ("outs", "metrics", "plots") for out in stage.get(kind, ())]
-                asked[target_of(file, name)] = Asked(
-                    deps,
-                    [str(key) for key in stage.get("params", ())],
-                    [next(iter(out)) if isinstance(out, dict) else str(out) for out in outs],
-                )
+                asked[target_of(file, name)] = _asked(stage, settings)
     return asked
+
+
+def _asked(stage: Any, settings: Any) -> Asked:
+    made = [out for kind in ("outs", "metrics", "plots") for out in stage.get(kind, ())]
+    outs = [next(iter(out)) if isinstance(out, dict) else str(out) for out in made]
+    if stage.get("frozen"):
+        return Asked({}, [], outs)
+    deps: dict[str, str] = {}
+    for dep in stage["deps"]:
+        keys = _SETTING.findall(dep)
+        if all(value_of(settings, key) is not ABSENT for key in keys):  # else it is of other files than ours
+            deps[_SETTING.sub(lambda key: str(value_of(settings, key[1])), dep)] = "".join(keys)
+    return Asked(deps, [str(key) for key in stage.get("params", ())], outs, _command(stage))
+
+
+def _command(stage: Any) -> str:
+    command = " ".join(str(stage.get("cmd", "")).split())
+    return "" if _SETTING.search(command) else command  # ours take nothing from params.yaml
 
 
 def target_of(file: str, name: str) -> str:
@@ -168,10 +183,6 @@ def _run(stage: Any) -> Run | None:
             }
             for kind in ("deps", "outs")
         )
-        return Run(deps, outs, dict(stage.get("params", {}).get("params.yaml", {})))
+        return Run(deps, outs, dict(stage.get("params", {}).get("params.yaml", {})), _command(stage))
     except _UNREADABLE:
         return None
-
-
-def _filled(dep: str, settings: Any) -> str:
-    return _SETTING.sub(lambda match: str(value_of(settings, match[1])), dep)

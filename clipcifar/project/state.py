@@ -18,7 +18,7 @@ from clipcifar.project import lockfile
 from clipcifar.project.dvc_project import FOLDER
 from clipcifar.project.lockfile import Asked, File, Run
 
-CODE = ("clipcifar/", "stages/", "studies/")
+CODE = ("clipcifar/", "stages/", "studies/", "dvc.yaml")
 SETS = "prompts.sets"  # the files of a set carry its name, and depend on no other set
 NAMED = 3  # of many changes, so many are named
 
@@ -152,6 +152,8 @@ class State:
     def _changed(self, target: str, member: str) -> Iterable[str]:
         run = self.runs[target]
         asked = self.asked.get(target) or Asked(dict.fromkeys(run.deps, ""), list(run.params), [])
+        if asked.command not in ("", run.command):
+            yield "dvc.yaml"
         for key in asked.params:
             now = lockfile.value_of(self._settings, key)
             before = run.params.get(key, lockfile.ABSENT)

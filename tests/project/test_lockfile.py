@@ -30,7 +30,7 @@ def test_a_run_is_what_it_ran_on_and_made() -> None:
     assert runs["a"].deps == {"in": File("1a.dir", 5, 2)}  # what DVC tells by something else is left out
     assert runs["a"].outs == {"out": File("2b", 3, 1)}
     assert runs["a"].params == {"split.seed": 0, "lr": 0.001, "word": "no"}  # as DVC reads YAML
-    assert runs["bare"] == lockfile.Run({}, {}, {})
+    assert runs["bare"] == lockfile.Run({}, {}, {}, "x")
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"stages: 3", b"stages: {a: 3}", b"{", b"\x00", b"\xff", None])
@@ -53,6 +53,26 @@ def test_what_is_asked_has_the_values_of_params_yaml_in_its_paths() -> None:
     assert asked["zero_shot"].params == ["model.name", "model.pretrained"]
     assert {"data/predictions/zero_shot.h5", "metrics/zero_shot.json"} <= set(asked["zero_shot"].outs)
     assert "data/studies/models" in asked["studies/models/dvc.yaml:models"].outs
+
+
+DEFINED = b"""
+stages:
+  a:
+    cmd: >-
+      python -m x
+      y
+    deps: [in, "${split.file}", "${theirs}/in"]
+    params: [split]
+    outs: [out, {other: {cache: false}}]
+  held: {cmd: x, deps: [in], params: [split], outs: [held], frozen: true}
+"""
+
+
+def test_a_frozen_stage_is_asked_for_nothing_and_values_of_other_files_are_left_to_dvc() -> None:
+    asked = lockfile.asked_stages(lambda path: DEFINED, ["dvc.yaml"], {"split": {"file": "s.h5"}})
+    deps = {"in": "", "s.h5": "split.file"}
+    assert asked["a"] == lockfile.Asked(deps, ["split"], ["out", "other"], "python -m x y")
+    assert asked["held"] == lockfile.Asked({}, [], ["held"])
 
 
 @pytest.mark.parametrize(

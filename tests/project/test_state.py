@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -107,6 +108,17 @@ def test_the_same_once_its_sentences_are_written_and_not_yet_embedded() -> None:
         "prompts": Run({}, {"prompts": File("prompts-9.dir")}, {"prompts": SETTINGS["prompts"]}),
     }
     assert set(stale(state(runs=unknown))) == {"zero", "sets", "texts/scan.h5", "texts/photo.h5"}
+
+
+def test_another_command_is_a_change_and_is_of_the_code() -> None:
+    asked = {**ASKED, "probe": replace(ASKED["probe"], command="python -m probe new")}
+    runs = {**RUNS, "probe": replace(RUNS["probe"], command="python -m probe")}
+    reason = state(asked=asked, runs=runs).stale("probe")
+    assert reason is not None
+    assert reason.changed == ["dvc.yaml"]
+    assert reason.is_of_other_code
+    runs["probe"] = replace(RUNS["probe"], command="python -m probe new")
+    assert state(asked=asked, runs=runs).stale("probe") is None
 
 
 def test_another_active_set_stales_what_uses_it_and_is_named_by_its_key() -> None:
