@@ -6,6 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import dvc.repo  # noqa: F401  logs to the streams of its first import, which should be no test's own
 import pytest
 import yaml
 
