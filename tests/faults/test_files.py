@@ -198,10 +198,8 @@ def test_a_file_of_another_run_is_refused_with_both_sides_of_the_field_that_diff
         shutil.copytree(source, target)
     else:
         shutil.copyfile(source, target)
-    faults.forget_sentences(workspace)  # where all of them are known, the weights are not even opened
-    if stage == "embed_pool":
-        (workspace.folder / "data/embeddings/pool.h5").unlink()
-        shutil.rmtree(workspace.folder / "data/embeddings/texts")
+    # Where all of them are known, the weights are not even opened.
+    faults.forget_sentences(workspace, outputs=stage == "embed_pool")
     ended: Ended = faults.run_here(workspace, stage)
     assert ended.code == 3, ended
     assert field in ended.error

@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -142,8 +143,15 @@ def is_running(process: int) -> bool:
         return False
 
 
-def forget_sentences(workspace: Workspace) -> None:
-    """Nobody has embedded a sentence: no memo knows one, and DVC has no record of a run."""
+def forget_sentences(workspace: Workspace, *, outputs: bool = False) -> None:
+    """Nobody has embedded a sentence: no memo knows one, and DVC has no record of a run.
+
+    Args:
+        outputs: whether the files of embedded sentences go, too.
+    """
+    if outputs:
+        shutil.rmtree(workspace.folder / "data/embeddings/texts")
+        (workspace.folder / "data/embeddings/pool.h5").unlink()
     for memo in cache_of(workspace).glob("*.sqlite"):
         memo.unlink()
     (workspace.folder / "dvc.lock").unlink(missing_ok=True)
