@@ -23,7 +23,7 @@ def here(repository: Path) -> State:
     read, files_of = lockfile.reader(repository), lockfile.files_of
 
     def listing(path: str, digest: str) -> Mapping[str, str]:
-        members = dvc_project.members_of(repository / path)  # which DVC need not be asked for
+        members = dvc_project.members_of(repository / path, repository)  # which DVC need not be asked for
         if dvc_project.digest_of_members(members) == digest:
             return members
         return dvc_cache.kept_listing(repository, digest)
@@ -69,14 +69,14 @@ def stale_results(repository: Path, results: Mapping[str, str]) -> list[Stale]:
         if not (repository / path).exists():
             continue
         reason = state.stale(path, name)
-        if reason is None and _is_other_file(repository / path, state, path):
+        if reason is None and _is_other_file(repository, state, path):
             reason = Stale(name, state.maker(path), [], is_other_file=True)
         stale += [reason] if reason else []
     return list({str(reason): reason for reason in stale}.values())
 
 
-def _is_other_file(file: Path, state: State, path: str) -> bool:
+def _is_other_file(repository: Path, state: State, path: str) -> bool:
     made = state.made(path)
     if made is None or state.runs[state.maker(path)].outs[made].size > HASHED:
         return False  # of weights and archives their readers ask
-    return state.recorded(path) not in ("", dvc_project.digest_of(file))
+    return state.recorded(path) not in ("", dvc_project.digest_of(repository / path, repository))
