@@ -31,11 +31,12 @@ class File:
 
 @dataclass(frozen=True)
 class Run:
-    """The last run of a stage: by path what it ran on and made, by dotted key the params that it had."""
+    """The last run of a stage: by path what it ran on and made, by dotted key its params; and its cmd."""
 
     deps: Mapping[str, File]
     outs: Mapping[str, File]
     params: Mapping[str, Any]
+    cmd: Any = None
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,15 @@ class Asked:
         deps: by path, the key of params.yaml that is put into it, or nothing.
         params: dotted keys.
         outs: paths, metrics and plots among them.
+        cmd: what it runs; None where that depends on settings.
+        is_frozen: whether `dvc repro` passes it over, by `dvc freeze`.
     """
 
     deps: Mapping[str, str]
     params: list[str]
     outs: list[str]
+    cmd: Any = None
+    is_frozen: bool = False
 
 
 def recorded_outputs(repository: Path) -> dict[str, str]:
@@ -97,10 +102,13 @@ def asked_stages(read: Read, definitions: list[str], settings: Any) -> dict[str,
             with suppress(*_UNREADABLE):
                 deps = {_filled(dep, settings): "".join(_SETTING.findall(dep)) for dep in stage["deps"]}
                 outs = [out for kind in ("outs", "metrics", "plots") for out in stage.get(kind, ())]
+                cmd = stage.get("cmd")
                 asked[target_of(file, name)] = Asked(
                     deps,
                     [str(key) for key in stage.get("params", ())],
                     [next(iter(out)) if isinstance(out, dict) else str(out) for out in outs],
+                    None if _SETTING.search(str(cmd)) else cmd,
+                    bool(stage.get("frozen")),
                 )
     return asked
 
@@ -168,7 +176,8 @@ def _run(stage: Any) -> Run | None:
             }
             for kind in ("deps", "outs")
         )
-        return Run(deps, outs, dict(stage.get("params", {}).get("params.yaml", {})))
+        params = dict(stage.get("params", {}).get("params.yaml", {}))
+        return Run(deps, outs, params, stage.get("cmd"))
     except _UNREADABLE:
         return None
 

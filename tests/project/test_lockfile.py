@@ -30,7 +30,7 @@ def test_a_run_is_what_it_ran_on_and_made() -> None:
     assert runs["a"].deps == {"in": File("1a.dir", 5, 2)}  # what DVC tells by something else is left out
     assert runs["a"].outs == {"out": File("2b", 3, 1)}
     assert runs["a"].params == {"split.seed": 0, "lr": 0.001, "word": "no"}  # as DVC reads YAML
-    assert runs["bare"] == lockfile.Run({}, {}, {})
+    assert runs["bare"] == lockfile.Run({}, {}, {}, "x")
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"stages: 3", b"stages: {a: 3}", b"{", b"\x00", b"\xff", None])

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from dvc.repo import Repo
 
 from clipcifar.project import dvc_project, sources
 from clipcifar.project.lockfile import File
@@ -113,3 +114,14 @@ def test_an_output_is_of_the_files_that_dvc_counts(project: Path) -> None:
     assert dvc_project.digest_of(project / "code", project) == before
     (project / "code" / "new.py").write_text("x")
     assert dvc_project.digest_of(project / "code", project) != before
+
+
+def test_dvc_knows_a_source_beside_the_project_by_the_path_that_was_given(tmp_path: Path) -> None:
+    project, photos = tmp_path / "project", tmp_path / "photos"
+    for folder in (project, photos):
+        folder.mkdir()
+    (photos / "a.jpg").write_text("a")
+    Repo.init(str(project), no_scm=True).close()
+    (project / "dvc.yaml").write_text("stages: {look: {cmd: look, deps: [../photos]}}")
+    assert not dvc_project.differs_from(project, "../photos", dvc_project.digest_of(photos, project))
+    assert dvc_project.differs_from(project, "../photos", "0" * 32 + ".dir")
