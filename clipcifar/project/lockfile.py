@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,12 +105,22 @@ def asked_stages(read: Read, definitions: list[str], settings: Any) -> dict[str,
                 cmd = stage.get("cmd")
                 asked[target_of(file, name)] = Asked(
                     deps,
-                    [str(key) for key in stage.get("params", ())],
+                    list(_keys(stage.get("params", ()), settings)),
                     [next(iter(out)) if isinstance(out, dict) else str(out) for out in outs],
                     None if _SETTING.search(str(cmd)) else cmd,
                     bool(stage.get("frozen")),
                 )
     return asked
+
+
+def _keys(params: Any, settings: Any) -> Iterator[str]:
+    """The dotted keys of params.yaml that a stage asks for, in all the forms that DVC knows."""
+    for entry in params:
+        if isinstance(entry, dict):  # by file; of one that nothing is named of, everything
+            if "params.yaml" in entry:
+                yield from entry["params.yaml"] or settings
+        else:
+            yield str(entry)
 
 
 def target_of(file: str, name: str) -> str:

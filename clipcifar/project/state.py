@@ -192,7 +192,8 @@ class State:
             yield f"the command of {target}"
         for key in asked.params:
             now = lockfile.value_of(self._settings, key)
-            before = run.params.get(key, lockfile.ABSENT)
+            # A stage that asks for the whole file is recorded by sections alone.
+            before = run.params.get(key, lockfile.value_of(run.params, key))
             yield from (name for name in lockfile.differing(key, before, now) if _concerns(name, member))
         for path, key in asked.deps.items():
             if path not in run.deps:

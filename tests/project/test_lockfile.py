@@ -56,6 +56,21 @@ def test_what_is_asked_has_the_values_of_params_yaml_in_its_paths() -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "keys"),
+    [
+        (b"[a.b, c]", ["a.b", "c"]),
+        (b"[params.yaml: [a.b], c]", ["a.b", "c"]),
+        (b"[c, params.yaml: ]", ["c", "a", "d"]),  # the whole file
+        (b"[other.yaml: [e]]", []),  # of another file nothing is known
+    ],
+)
+def test_the_keys_that_a_stage_asks_for_in_every_form_that_dvc_reads(written: bytes, keys: list[str]) -> None:
+    text = b"stages: {s: {cmd: x, deps: [], params: " + written + b"}}"
+    asked = lockfile.asked_stages(lambda path: text, ["dvc.yaml"], {"a": 1, "d": 2})
+    assert asked["s"].params == keys
+
+
+@pytest.mark.parametrize(
     ("before", "now", "keys"),
     [
         ({"a": 1, "b": [1, 2]}, {"b": [1, 2], "a": 1.0}, []),

@@ -82,6 +82,15 @@ def test_a_value_that_differs_stales_its_stage_and_all_behind_it() -> None:
     }  # fmt: skip
 
 
+def test_a_key_of_a_section_that_was_recorded_whole_is_found_in_it() -> None:
+    """Of a stage that asks for all of params.yaml besides, DVC records the sections alone."""
+    asked = {**ASKED, "probe": replace(ASKED["probe"], params=["split.seed", "split"])}
+    runs = {**RUNS, "probe": replace(RUNS["probe"], params={"split": {"seed": 0}})}
+    assert stale(state(asked=asked, runs=runs)) == {}
+    other = {**RUNS, "probe": replace(RUNS["probe"], params={"split": {"seed": 7}})}
+    assert stale(state(asked=asked, runs=other)) == {"probe": ["split.seed"]}
+
+
 def test_a_stage_that_ran_again_stales_who_ran_before_it() -> None:
     again = {**RUNS, "prepare": Run({"raw": File("r1")}, {"splits": File("d2")}, {"split": {"seed": 0}})}
     assert stale(state(runs=again)) == {"zero": ["splits"], "probe": ["splits"]}
