@@ -59,6 +59,12 @@ def explained(
             where=where,
             fix="name a commit in which a run's dvc.lock was committed",
         )
+    if kept.is_file():
+        return ConfigError(
+            f"DVC cannot read {path} of {revision!r}, which its cache holds: {error}",
+            where=where,
+            fix="name another commit, one whose params.yaml and dvc.yaml DVC can read",
+        )
     again, remote = _again(repository, revision, path), remote_of(repository)
     if remote is None:
         return DataError(

@@ -258,6 +258,20 @@ def test_a_commit_between_an_edit_and_its_run_is_noted(at: Workspace, run: Run) 
     assert "Note" not in run("compare", "HEAD~2", "HEAD", "--method", "mlp_probe")[1]
 
 
+def test_a_commit_that_dvc_cannot_read_is_not_said_to_be_lost(at: Workspace, run: Run) -> None:
+    """Its predictions lie in the cache all the same."""
+    path = at.folder / "params.yaml"
+    text = path.read_text()
+    path.write_text(text + "split: [\n")
+    at.commit("half an edit")
+    path.write_text(text)
+    code, _, beside = run("compare", "HEAD", "workspace")
+    assert code == 2
+    assert "which its cache holds: " in beside
+    assert "name another commit" in beside
+    assert "gc" not in beside
+
+
 def test_other_code_is_noted_and_refuses_nothing(at: Workspace, run: Run) -> None:
     path = at.folder / "clipcifar" / "methods" / "logistic.py"
     path.write_text(path.read_text() + "# a comment\n")
