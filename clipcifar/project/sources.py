@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from clipcifar.core.errors import EnvironmentFault
 from clipcifar.project import dvc_project
 from clipcifar.project.counted import files_in
 from clipcifar.project.lockfile import File
@@ -35,6 +36,6 @@ def changed(repository: Path, path: str, recorded: File) -> bool:
             same = dvc_project.digest_of(source, repository) == recorded.digest
             if same or is_file:
                 return not same
-    except OSError:
+    except (OSError, EnvironmentFault):
         return False  # what cannot be read, the stage will tell
     return dvc_project.differs_from(repository, path, recorded.digest)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
+from clipcifar.core.errors import EnvironmentFault
 from clipcifar.project import dvc_project, sources
 from clipcifar.project.lockfile import File
 
@@ -76,6 +77,18 @@ def test_dvc_has_the_last_word(project: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_what_is_not_on_this_machine_is_not_told_of(project: Path, asked: list[str]) -> None:
     """A colleague pulls the embeddings and has no photographs."""
     assert not sources.changed(project, "/nowhere/photos", File("1a.dir", 100, 3))
+    assert asked == []
+
+
+def test_what_this_account_may_not_read_is_not_told_of_either(
+    project: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path) -> str:
+        raise EnvironmentFault("cannot use it", where=str(path), fix="ask its owner")
+
+    before = recorded(project / "code")
+    monkeypatch.setattr(dvc_project, "md5", refused)
+    assert not sources.changed(project, "code", before)
     assert asked == []
 
 
