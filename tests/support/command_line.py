@@ -42,7 +42,7 @@ def record(project: Path, *outputs: str) -> None:
         made = [output for output in outputs if output in asked.outs]
         if made:
             stages[target] = {
-                "cmd": "",
+                "cmd": asked.cmd,
                 "deps": [{"path": path, "md5": "0" * 32, "size": 0} for path in asked.deps],
                 "params": {"params.yaml": {key: lockfile.value_of(settings, key) for key in asked.params}},
                 "outs": [
