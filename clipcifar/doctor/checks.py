@@ -31,7 +31,7 @@ from clipcifar.project import dvc_cache, dvc_project, freshness, missing
 from clipcifar.project.outputs import check_outputs
 from clipcifar.project.rewriting import spoiled_sections
 from clipcifar.project.root import find_root
-from clipcifar.project.state import Stale, some
+from clipcifar.project.state import Stale, mending, some
 from clipcifar.project.studies import check_studies
 from clipcifar.project.worktree import check_worktree
 from clipcifar.prompts.params import PromptsParams
@@ -153,8 +153,10 @@ def _stale(repository: Path, settings: Mapping[str, Any]) -> Found:
         groups.setdefault(tuple(state.changed(target)), []).append(target)
     fresh = groups.pop((), [])
     for changed, targets in groups.items():
-        studies = [Stale("", target, []).command for target in targets if ":" in target]
-        mended = " && ".join([*(["dvc repro"] if len(studies) < len(targets) else []), *studies])
+        run = {
+            target: target if ":" in target else "" for target in targets
+        }  # a study, else `dvc repro` of all
+        mended = mending(Stale("", run[target], changed, state.frozen(target)) for target in targets)
         ran = f"{', '.join(targets)}: changed since they ran: {some(changed)}"
         yield f"{ran}; to bring them up to date: {mended}"
     yield f"{len(fresh)} of {len(state.runs)} that have run are of what lies here"

@@ -59,6 +59,12 @@ def explained(
             where=where,
             fix="name a commit in which a run's dvc.lock was committed",
         )
+    if kept.is_file():
+        return ConfigError(
+            f"DVC cannot read {path} of {revision!r}, which its cache holds: {error}",
+            where=where,
+            fix="name another commit, one whose params.yaml and dvc.yaml DVC can read",
+        )
     again, remote = _again(repository, revision, path), remote_of(repository)
     if remote is None:
         return DataError(
@@ -99,13 +105,22 @@ def _is_older(remote: Remote, read: Callable[[str], bytes]) -> bool:
 
 def _again(repository: Path, revision: str, path: str) -> str:
     """How to make a file of a revision in a folder of its own, into the cache of this one."""
-    stage, asked = shlex.quote(Path(path).stem), shlex.quote(revision)
+    stage, commit = shlex.quote(Path(path).stem), _commit(repository, revision)
     try:
         cache = dvc_project.cache_of(repository).parents[1]
     except ClipcifarError:
         cache = repository / ".dvc" / "cache"
     place = f"`dvc cache dir --local {shlex.quote(str(cache))}`"
     return (
-        f"else make it again: `git worktree add ../again {asked}`, there {place} and `dvc repro {stage}` "
+        f"else make it again: `git worktree add ../again {commit}`, there {place} and `dvc repro {stage}` "
         "(if that changes dvc.lock, commit it and name that commit)"
     )
+
+
+def _commit(repository: Path, revision: str) -> str:
+    """The digest of a commit: git knows no experiment by name, and gives no branch to two worktrees."""
+    from dvc.repo import Repo
+    from dvc.scm import resolve_rev
+
+    with Repo(str(repository)) as repo:
+        return str(resolve_rev(repo.scm, revision))[:12]

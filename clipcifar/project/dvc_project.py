@@ -14,6 +14,7 @@ from typing import Any
 from clipcifar.core.errors import ClipcifarError, DataError
 from clipcifar.core.files import explained, fault_behind
 from clipcifar.project import dvc_faults
+from clipcifar.project.counted import files_in
 
 FOLDER = ".dir"  # how the digest of a folder ends: that of a listing of its files
 _DIGEST = re.compile(r"[0-9a-f]{32}(\.dir)?")
@@ -173,18 +174,17 @@ def md5(path: Path) -> str:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def digest_of(path: Path) -> str:
+def digest_of(path: Path, repository: Path) -> str:
     """The digest that DVC would record for a file or a folder now; the empty text where there is neither."""
     if path.is_file():
         return md5(path)
-    return digest_of_members(members_of(path)) if path.is_dir() else ""
+    return digest_of_members(members_of(path, repository)) if path.is_dir() else ""
 
 
-def members_of(folder: Path) -> dict[str, str]:
-    """The digests of all files in a folder, by path in it."""
-    return {
-        member.relative_to(folder).as_posix(): md5(member) for member in folder.rglob("*") if member.is_file()
-    }
+def members_of(folder: Path, repository: Path) -> dict[str, str]:
+    """The digests of the files in a folder that DVC counts, by path in it."""
+    files = map(Path, files_in(folder, repository))
+    return {file.relative_to(folder).as_posix(): md5(file) for file in files}
 
 
 def digest_of_members(digests: Mapping[str, str]) -> str:
@@ -200,7 +200,8 @@ def differs_from(repository: Path, path: str, digest: str) -> bool:
 
     try:
         with Repo(str(repository)) as repo:
-            deps = [dep for dep in repo.index.deps if dep.fs_path and Path(dep.fs_path) == repository / path]
+            source = os.path.normpath(repository / path)
+            deps = [dep for dep in repo.index.deps if dep.fs_path and os.path.normpath(dep.fs_path) == source]
             return str(deps[0].get_hash().value) != digest if deps else True
     except Exception as error:  # as in `read`
         raise dvc_faults.explained(error, repository) from error

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from clipcifar.core import params
-from clipcifar.project import dvc_cache, dvc_project, lockfile, sources
+from clipcifar.project import dvc_cache, dvc_project, lockfile, missing, sources
 from clipcifar.project.state import Stale, State
 
 HASHED = 256_000_000  # bytes, of an output that is read for its digest in less than half a second
@@ -23,7 +24,7 @@ def here(repository: Path) -> State:
     read, files_of = lockfile.reader(repository), lockfile.files_of
 
     def listing(path: str, digest: str) -> Mapping[str, str]:
-        members = dvc_project.members_of(repository / path)  # which DVC need not be asked for
+        members = dvc_project.members_of(repository / path, repository)  # which DVC need not be asked for
         if dvc_project.digest_of_members(members) == digest:
             return members
         return dvc_cache.kept_listing(repository, digest)
@@ -69,14 +70,22 @@ def stale_results(repository: Path, results: Mapping[str, str]) -> list[Stale]:
         if not (repository / path).exists():
             continue
         reason = state.stale(path, name)
-        if reason is None and _is_other_file(repository / path, state, path):
-            reason = Stale(name, state.maker(path), [], is_other_file=True)
+        if reason is None and _is_other_file(repository, state, path):
+            target, made = state.maker(path), state.made(path) or path
+            brought_by = (bring, made) if (bring := missing.bringing(repository, Path(made))) else None
+            reason = Stale(name, target, [])
+            reason = replace(reason, brought_by=brought_by or reason.command)
         stale += [reason] if reason else []
     return list({str(reason): reason for reason in stale}.values())
 
 
-def _is_other_file(file: Path, state: State, path: str) -> bool:
+def _is_other_file(repository: Path, state: State, path: str) -> bool:
     made = state.made(path)
-    if made is None or state.runs[state.maker(path)].outs[made].size > HASHED:
+    if made is None:
+        return False
+    is_whole = path == made
+    size = state.runs[state.maker(path)].outs[made].size if is_whole else (repository / path).stat().st_size
+    if size > HASHED:
         return False  # of weights and archives their readers ask
-    return state.recorded(path) not in ("", dvc_project.digest_of(file))
+    # Of a folder that is not the recorded one, and whose listing was not fetched, no file is known to be.
+    return state.recorded(path) != dvc_project.digest_of(repository / path, repository)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,12 +31,12 @@ class File:
 
 @dataclass(frozen=True)
 class Run:
-    """The last run of a stage: by path what it ran on and made, by dotted key the params that it had."""
+    """The last run of a stage: by path what it ran on and made, by dotted key its params; and its cmd."""
 
     deps: Mapping[str, File]
     outs: Mapping[str, File]
     params: Mapping[str, Any]
-    command: str = ""
+    cmd: Any = None
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,15 @@ class Asked:
         deps: by path, the key of params.yaml that is put into it, or nothing.
         params: dotted keys.
         outs: paths, metrics and plots among them.
-        command: empty where it does not matter.
+        cmd: what it runs; None where that depends on settings.
+        is_frozen: whether `dvc repro` passes it over, by `dvc freeze`.
     """
 
     deps: Mapping[str, str]
     params: list[str]
     outs: list[str]
-    command: str = ""
+    cmd: Any = None
+    is_frozen: bool = False
 
 
 def recorded_outputs(repository: Path) -> dict[str, str]:
@@ -98,26 +100,34 @@ def asked_stages(read: Read, definitions: list[str], settings: Any) -> dict[str,
     for file in definitions:
         for name, stage in _stages(read, file).items():
             with suppress(*_UNREADABLE):
-                asked[target_of(file, name)] = _asked(stage, settings)
+                deps = dict(_deps(stage["deps"], settings))
+                outs = [out for kind in ("outs", "metrics", "plots") for out in stage.get(kind, ())]
+                cmd = stage.get("cmd")
+                asked[target_of(file, name)] = Asked(
+                    deps,
+                    list(_keys(stage.get("params", ()), settings)),
+                    [next(iter(out)) if isinstance(out, dict) else str(out) for out in outs],
+                    None if _SETTING.search(str(cmd)) else cmd,
+                    bool(stage.get("frozen")),
+                )
     return asked
 
 
-def _asked(stage: Any, settings: Any) -> Asked:
-    made = [out for kind in ("outs", "metrics", "plots") for out in stage.get(kind, ())]
-    outs = [next(iter(out)) if isinstance(out, dict) else str(out) for out in made]
-    if stage.get("frozen"):
-        return Asked({}, [], outs)
-    deps: dict[str, str] = {}
-    for dep in stage["deps"]:
+def _deps(deps: Any, settings: Any) -> Iterator[tuple[str, str]]:
+    for dep in deps:
         keys = _SETTING.findall(dep)
-        if all(value_of(settings, key) is not ABSENT for key in keys):  # else it is of other files than ours
-            deps[_SETTING.sub(lambda key: str(value_of(settings, key[1])), dep)] = "".join(keys)
-    return Asked(deps, [str(key) for key in stage.get("params", ())], outs, _command(stage))
+        if all(value_of(settings, key) is not ABSENT for key in keys):  # else they are of other files
+            yield _SETTING.sub(lambda key: str(value_of(settings, key[1])), dep), "".join(keys)
 
 
-def _command(stage: Any) -> str:
-    command = " ".join(str(stage.get("cmd", "")).split())
-    return "" if _SETTING.search(command) else command  # ours take nothing from params.yaml
+def _keys(params: Any, settings: Any) -> Iterator[str]:
+    """The dotted keys of params.yaml that a stage asks for, in all the forms that DVC knows."""
+    for entry in params:
+        if isinstance(entry, dict):  # by file; of one that nothing is named of, everything
+            if "params.yaml" in entry:
+                yield from entry["params.yaml"] or settings
+        else:
+            yield str(entry)
 
 
 def target_of(file: str, name: str) -> str:
@@ -183,6 +193,7 @@ def _run(stage: Any) -> Run | None:
             }
             for kind in ("deps", "outs")
         )
-        return Run(deps, outs, dict(stage.get("params", {}).get("params.yaml", {})), _command(stage))
+        params = dict(stage.get("params", {}).get("params.yaml", {}))
+        return Run(deps, outs, params, stage.get("cmd"))
     except _UNREADABLE:
         return None

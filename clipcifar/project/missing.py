@@ -69,6 +69,24 @@ def advice(repository: Path, path: Path | None = None) -> str:
     return ""
 
 
+def bringing(repository: Path, output: Path) -> str:
+    """The command that brings one output back as it was recorded; empty where its stage has to do it.
+
+    Without a target `dvc checkout` deletes what else its cache lacks, as it does after a `git pull`.
+
+    Args:
+        repository: the project's root.
+        output: from the root; of git's own files, such as metrics, DVC keeps none.
+    """
+    digest = _recorded(repository).get(output)
+    with suppress(ClipcifarError):  # what is wrong with DVC's files, the doctor says
+        if digest and holds(dvc_project.cache_of(repository), digest):
+            return "dvc checkout"
+        if digest and (remote := remote_of(repository)) and remote.may_hold(digest):
+            return f"dvc pull{remote.option}"
+    return ""
+
+
 def restoring(
     outputs: Mapping[Path, str], *, kept: Collection[Path], repository: Path
 ) -> tuple[str, list[Path]]:

@@ -98,7 +98,7 @@ def check_outputs(repository: Path) -> Iterator[str | ClipcifarError]:
 
 def _examined(output: Output, repository: Path, project: Project) -> _State:
     path = repository / output.path
-    is_whole = dvc_project.digest_of(path) == output.digest
+    is_whole = dvc_project.digest_of(path, repository) == output.digest
     if not output.cached:
         return _State(output, [] if is_whole else [str(output.path)], [], [])
     objects = {str(output.path): output.digest}

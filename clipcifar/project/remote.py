@@ -11,6 +11,7 @@ from typing import Any
 
 from clipcifar.core.errors import DataError
 from clipcifar.project.dvc_project import FOLDER, listing, object_path
+from clipcifar.project.root import dvc_folder
 
 _OBJECTS = Path("files", "md5")  # in a remote that is a folder, as in DVC's cache
 
@@ -84,9 +85,7 @@ def settings(repository: Path) -> dict[str, Any]:
 def _config(repository: Path) -> Any:
     from dvc.config import Config
 
-    root = repository.resolve()
-    folder = next((at / ".dvc" for at in (root, *root.parents) if (at / ".dvc").is_dir()), None)
-    return Config(str(folder) if folder else None)
+    return Config(str(dvc_folder(repository.resolve())))
 
 
 def remote_of(repository: Path) -> Remote | None:

@@ -8,6 +8,7 @@ itself. Everything else is stale. DVC says the same in `dvc status`; asking it t
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,8 +19,9 @@ from clipcifar.project import lockfile
 from clipcifar.project.dvc_project import FOLDER
 from clipcifar.project.lockfile import Asked, File, Run
 
-CODE = ("clipcifar/", "stages/", "studies/", "dvc.yaml")
+CODE = ("clipcifar/", "stages/", "studies/")
 SETS = "prompts.sets"  # the files of a set carry its name, and depend on no other set
+STUDY = "clipcifar study"
 NAMED = 3  # of many changes, so many are named
 
 
@@ -29,34 +31,40 @@ class Stale:
 
     Attributes:
         name: of the result, as a person calls it.
-        target: the stage that makes it, as `dvc repro` calls it; empty where no run is recorded.
-        changed: keys of params.yaml and paths that are not what they were when it was made.
-        is_other_file: the file is not the one that was recorded, though nothing has changed.
+        target: the stage that makes it, as `dvc repro` calls it; empty where none does.
+        changed: keys of params.yaml and paths that are not what they were when it was made; nothing where no
+            run is recorded.
+        frozen: stages that have to run, and that `dvc repro` passes over.
+        brought_by: where nothing has changed and yet the file is not the one that was recorded, the command
+            that brings that one back, and its target.
     """
 
     name: str
     target: str
-    changed: list[str]
-    is_other_file: bool = False
+    changed: Sequence[str]
+    frozen: Sequence[str] = ()
+    brought_by: tuple[str, str] | None = None
+
+    @property
+    def is_other_file(self) -> bool:
+        """Whether the file is not the one that was recorded, though nothing has changed."""
+        return self.brought_by is not None
 
     @property
     def what(self) -> str:
         """In one line."""
         if self.is_other_file:
             return f"{self.name} is not what the recorded run of {self.target} made"
-        if not self.target:
+        if not self.changed:
             return f"{self.name} is of no run that dvc.lock records"
         return f"{self.name} is stale, changed since it was made: {some(self.changed)}"
 
     @property
-    def command(self) -> str:
-        """What mends it."""
-        if self.is_other_file:
-            return "dvc checkout"
+    def command(self) -> tuple[str, str]:
+        """What mends it, and its target; nothing stands for all targets."""
         folder, _, stage = self.target.rpartition(":")
-        return (
-            f"clipcifar study {PurePosixPath(folder).parent.name}" if folder else f"dvc repro {stage}".strip()
-        )
+        made_by = (STUDY, shlex.quote(PurePosixPath(folder).parent.name)) if folder else ("dvc repro", stage)
+        return self.brought_by or made_by
 
     @property
     def is_of_other_code(self) -> bool:
@@ -64,7 +72,7 @@ class Stale:
         return bool(self.changed) and all(name.startswith(CODE) for name in self.changed)
 
     def __str__(self) -> str:
-        return f"{self.what}; run `{self.command}`"
+        return f"{self.what}; run `{mending([self])}`"
 
 
 def some(changed: Sequence[str]) -> str:
@@ -75,10 +83,19 @@ def some(changed: Sequence[str]) -> str:
 
 def mending(stale: Iterable[Stale]) -> str:
     """One command line that brings all of them up to date."""
-    repro, others = "dvc repro ", list(dict.fromkeys(reason.command for reason in stale))
-    stages = [command.removeprefix(repro) for command in others if command.startswith(repro)]
-    once = [repro + " ".join(stages)] if stages else []
-    return " && ".join([*once, *(command for command in others if not command.startswith(repro))])
+    reasons = list(stale)
+    targets: dict[str, dict[str, None]] = {}  # by command; dicts, for their order
+    for reason in reasons:
+        command, target = reason.command
+        targets.setdefault(command, {})[target] = None
+    frozen = dict.fromkeys(stage for reason in reasons for stage in reason.frozen)
+    lines = [" ".join(["dvc unfreeze", *frozen])] if frozen else []
+    for command, those in targets.items():
+        if command == STUDY:  # which takes one at a time
+            lines += [f"{command} {study}" for study in those]
+        else:
+            lines.append(command if "" in those else " ".join([command, *those]))
+    return " && ".join(lines)
 
 
 class State:
@@ -104,7 +121,10 @@ class State:
     ) -> None:
         self._settings, self.asked, self.runs = settings, asked, runs
         self._source_changed, self._listing = cache(source_changed), cache(listing)
-        self._makers = {path: target for target, run in runs.items() for path in run.outs}
+        # A stage that was renamed or removed stays in dvc.lock, and makes nothing any more.
+        self._makers = {
+            path: name for name in sorted(runs, key=asked.__contains__) for path in runs[name].outs
+        }
         self._known: dict[tuple[str, str], list[str]] = {}
 
     def stale(self, path: str, name: str = "") -> Stale | None:
@@ -116,10 +136,11 @@ class State:
         """
         made = self.made(path)
         if made is None:
-            return Stale(name or path, "", [])
+            makers = (target for target, asked in self.asked.items() if {*_upward(path)} & {*asked.outs})
+            return Stale(name or path, next(makers, ""), [])
         target, member = self._makers[made], PurePosixPath(path).stem if path != made else ""
         changed = self.changed(target, member)
-        return Stale(name or path, target, changed) if changed else None
+        return Stale(name or path, target, changed, self.frozen(target)) if changed else None
 
     def made(self, path: str) -> str | None:
         """The recorded output that a path is, or lies in."""
@@ -149,14 +170,30 @@ class State:
             self._known[target, member] = list(dict.fromkeys(self._changed(target, member)))
         return self._known[target, member]
 
+    def frozen(self, target: str) -> list[str]:
+        """Of a stage and those behind it, the ones that have to run and that `dvc repro` passes over."""
+        needed = {target: None}
+        while True:
+            deps = {path for name in needed if name in self.asked for path in self.asked[name].deps}
+            makers = dict.fromkeys(maker for path in sorted(deps) if (maker := self.maker(path)))
+            if makers.keys() <= needed.keys():
+                break
+            needed |= makers
+        return [
+            name
+            for name in needed
+            if name in self.asked and self.asked[name].is_frozen and self.changed(name)
+        ]
+
     def _changed(self, target: str, member: str) -> Iterable[str]:
         run = self.runs[target]
         asked = self.asked.get(target) or Asked(dict.fromkeys(run.deps, ""), list(run.params), [])
-        if asked.command not in ("", run.command):
-            yield "dvc.yaml"
+        if asked.cmd not in (None, run.cmd):
+            yield f"the command of {target}"
         for key in asked.params:
             now = lockfile.value_of(self._settings, key)
-            before = run.params.get(key, lockfile.ABSENT)
+            # A stage that asks for the whole file is recorded by sections alone.
+            before = run.params.get(key, lockfile.value_of(run.params, key))
             yield from (name for name in lockfile.differing(key, before, now) if _concerns(name, member))
         for path, key in asked.deps.items():
             if path not in run.deps:

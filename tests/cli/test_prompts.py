@@ -157,5 +157,5 @@ def test_a_ranking_that_nobody_recorded_is_marked(
     finished_run.write(project / "data")
     assert run(monkeypatch, "search") == 0
     assert capsys.readouterr().out.startswith(
-        "the ranking is of no run that dvc.lock records; run `dvc repro`\n"
+        "the ranking is of no run that dvc.lock records; run `dvc repro rank_prompts`\n"
     )

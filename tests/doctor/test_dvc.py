@@ -40,8 +40,8 @@ def test_the_digests_are_those_of_dvc(at: Workspace) -> None:
     project = dvc_project.read(at.folder)
     assert {output.path.as_posix() for output in project.outputs} >= {"data/raw", "metrics/zero_shot.json"}
     for output in project.outputs:
-        assert dvc_project.digest_of(at.folder / output.path) == output.digest
-    assert dvc_project.digest_of(at.folder / "nothing") == ""
+        assert dvc_project.digest_of(at.folder / output.path, at.folder) == output.digest
+    assert dvc_project.digest_of(at.folder / "nothing", at.folder) == ""
     assert at.folder / "stages/prepare.py" in project.sources
     assert at.folder / "data/demo/clip" in project.sources
     assert not any(path.is_relative_to(at.folder / "data/embeddings") for path in project.sources)

@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from clipcifar.project import freshness
+from clipcifar.project import dvc_project, freshness, lockfile
 from tests.support import command_line
 from tests.support.workspace import Workspace
 
@@ -187,13 +189,58 @@ def test_after_git_checkout_alone_the_files_are_of_another_run_and_dvc_checkout_
     code, _, beside = run("compare", "zero_shot", "projection")
     assert code == 3
     assert beside == (
-        "error: zero_shot is not what the recorded run of zero_shot made\n  fix:   run `dvc checkout`\n"
+        "error: zero_shot is not what the recorded run of zero_shot made\n"
+        "  fix:   run `dvc checkout data/predictions/zero_shot.h5`\n"
     )
     code, _, beside = run("try", "a {classname}.")
     assert code == 3
     assert "the active set photo is not what the recorded run of embed_texts made" in beside
     at.command("dvc", "checkout")
     assert run("compare", "zero_shot", "projection")[0] == 0
+
+
+def test_numbers_that_git_keeps_are_brought_back_by_their_stage(at: Workspace, run: Run) -> None:
+    """`dvc checkout` leaves them as they are, and the refusal would never end."""
+    path = at.folder / "metrics/linear_probe.json"
+    before = path.read_text()
+    path.write_text(before.replace('"n_correct": ', '"n_correct": 1'))
+    code, _, beside = run("verify")
+    assert code == 3
+    assert beside == (
+        "error: linear_probe is not what the recorded run of linear_probe made\n"
+        "  fix:   run `dvc repro linear_probe`\n"
+    )
+    at.repro("linear_probe")
+    assert path.read_text() == before
+
+
+def test_after_git_pull_alone_no_set_is_taken_for_the_new_one(
+    at: Workspace, run: Run, tmp_path: Path
+) -> None:
+    """DVC has not fetched the listing of the folder then, which alone tells of the sets in it."""
+    texts = at.folder / "data/embeddings/texts"
+    shutil.copytree(texts, tmp_path / "texts")
+    at.edit(lambda s: s["prompts"]["sets"]["photo"].update(templates=["a scan of a {classname}."]))
+    at.repro("embed_texts")
+    assert run("compare", "photo", "digits")[0] == 0
+    shutil.rmtree(texts)
+    shutil.copytree(tmp_path / "texts", texts)
+    digest = lockfile.recorded_outputs(at.folder)["data/embeddings/texts"]
+    dvc_project.object_path(dvc_project.cache_of(at.folder), digest).unlink()
+    code, _, beside = run("compare", "photo", "digits")
+    assert code == 3
+    assert "photo is not what the recorded run of embed_texts made" in beside
+    assert "run `dvc repro embed_texts`" in beside  # there is no remote
+
+
+def test_a_frozen_stage_is_unfrozen_by_what_is_told(at: Workspace, run: Run) -> None:
+    at.command("dvc", "freeze", "linear_probe")
+    assert run("compare", "mlp_probe", "linear_probe")[0] == 0
+    at.edit(lambda s: s["linear_probe"].update(c_grid=[1]))
+    command = "dvc unfreeze linear_probe && dvc repro linear_probe"
+    assert f"run `{command}`" in run("compare", "mlp_probe", "linear_probe")[2]
+    at.command("bash", "-c", command)
+    assert run("compare", "mlp_probe", "linear_probe")[0] == 0
 
 
 def test_a_commit_between_an_edit_and_its_run_is_noted(at: Workspace, run: Run) -> None:
@@ -204,11 +251,25 @@ def test_a_commit_between_an_edit_and_its_run_is_noted(at: Workspace, run: Run) 
     note = "zero_shot of HEAD is stale, changed since it was made: prompts.sets.photo.templates"
     code, shown, _ = run("compare", "HEAD~2", "HEAD")
     assert code == 0
-    assert f"\n\nNote: {note} (no `dvc repro` before the commit)\n\n" in shown
+    assert f"\n\nNote: {note} (no run of it before the commit, or one that failed)\n\n" in shown
     notes = json.loads(run("compare", "HEAD~2", "HEAD", "--json")[1])["notes"]
-    assert notes == [f"{note} (no `dvc repro` before the commit)"]
+    assert notes == [f"{note} (no run of it before the commit, or one that failed)"]
     assert "Note" not in run("compare", "HEAD~2", "HEAD~2")[1]
     assert "Note" not in run("compare", "HEAD~2", "HEAD", "--method", "mlp_probe")[1]
+
+
+def test_a_commit_that_dvc_cannot_read_is_not_said_to_be_lost(at: Workspace, run: Run) -> None:
+    """Its predictions lie in the cache all the same."""
+    path = at.folder / "params.yaml"
+    text = path.read_text()
+    path.write_text(text + "split: [\n")
+    at.commit("half an edit")
+    path.write_text(text)
+    code, _, beside = run("compare", "HEAD", "workspace")
+    assert code == 2
+    assert "which its cache holds: " in beside
+    assert "name another commit" in beside
+    assert "gc" not in beside
 
 
 def test_other_code_is_noted_and_refuses_nothing(at: Workspace, run: Run) -> None:

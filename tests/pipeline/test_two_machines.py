@@ -312,11 +312,14 @@ def test_commits_of_before_the_remote_are_read_from_it_or_told_in_words(
     assert code == 3
     assert f"{PROBED} of 'HEAD~2' is not in DVC's cache and not in the remote 'shared'" in said
     assert str(other.folder / ".dvc/cache") in said
+    base, commit = (other.command("git", "rev-parse", name).stdout.strip() for name in ("HEAD", "HEAD~2"))
     fetch, again = (
         "here `dvc fetch --all-commits`",
-        "else make it again: `git worktree add ../again 'HEAD~2'`",
+        f"else make it again: `git worktree add ../again {commit[:12]}`",
     )
     assert 0 < said.index(fetch) < said.index(again)
+    other.command("git", "update-ref", f"refs/exps/{base[:2]}/{base[2:]}/sweep", commit)
+    assert again in compare(monkeypatch, capsys, "sweep", "HEAD")[1]  # a name that git does not know
     assert "Traceback" not in said
     other.command("dvc", "pull")
     assert problems(other) == []  # that commit is no matter of this workspace

@@ -68,11 +68,26 @@ stages:
 """
 
 
-def test_a_frozen_stage_is_asked_for_nothing_and_values_of_other_files_are_left_to_dvc() -> None:
+def test_a_frozen_stage_is_known_and_values_of_other_files_are_left_to_dvc() -> None:
     asked = lockfile.asked_stages(lambda path: DEFINED, ["dvc.yaml"], {"split": {"file": "s.h5"}})
     deps = {"in": "", "s.h5": "split.file"}
     assert asked["a"] == lockfile.Asked(deps, ["split"], ["out", "other"], "python -m x y")
-    assert asked["held"] == lockfile.Asked({}, [], ["held"])
+    assert (asked["a"].is_frozen, asked["held"].is_frozen) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("written", "keys"),
+    [
+        (b"[a.b, c]", ["a.b", "c"]),
+        (b"[params.yaml: [a.b], c]", ["a.b", "c"]),
+        (b"[c, params.yaml: ]", ["c", "a", "d"]),  # the whole file
+        (b"[other.yaml: [e]]", []),  # of another file nothing is known
+    ],
+)
+def test_the_keys_that_a_stage_asks_for_in_every_form_that_dvc_reads(written: bytes, keys: list[str]) -> None:
+    text = b"stages: {s: {cmd: x, deps: [], params: " + written + b"}}"
+    asked = lockfile.asked_stages(lambda path: text, ["dvc.yaml"], {"a": 1, "d": 2})
+    assert asked["s"].params == keys
 
 
 @pytest.mark.parametrize(

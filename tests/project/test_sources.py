@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+from dvc.repo import Repo
 
+from clipcifar.core.errors import EnvironmentFault
 from clipcifar.project import dvc_project, sources
 from clipcifar.project.lockfile import File
 
@@ -38,7 +40,9 @@ def project(tmp_path: Path) -> Path:
 
 def recorded(path: Path) -> File:
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return File(dvc_project.digest_of(path), sum(file.stat().st_size for file in files), len(files))
+    return File(
+        dvc_project.digest_of(path, path.parent), sum(file.stat().st_size for file in files), len(files)
+    )
 
 
 def test_what_is_as_it_was_is_told_without_dvc(project: Path, asked: list[str]) -> None:
@@ -76,18 +80,61 @@ def test_what_is_not_on_this_machine_is_not_told_of(project: Path, asked: list[s
     assert asked == []
 
 
-def test_what_is_large_is_told_by_number_size_and_time(
+def test_what_this_account_may_not_read_is_not_told_of_either(
     project: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def refused(path: Path) -> str:
+        raise EnvironmentFault("cannot use it", where=str(path), fix="ask its owner")
+
+    before = recorded(project / "code")
+    monkeypatch.setattr(dvc_project, "md5", refused)
+    assert not sources.changed(project, "code", before)
+    assert asked == []
+
+
+def test_of_what_is_large_dvc_is_asked_and_nothing_hashed_here(
+    project: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A photograph moved to another class: as many files, as many bytes, and dvc.lock is newer than all."""
+    before = recorded(project / "code")
     monkeypatch.setattr(sources, "SMALL", 1)
     monkeypatch.setattr(dvc_project, "md5", lambda path: pytest.fail("hashed"))
-    folder = project / "code"
+    (project / "code" / "a.py").rename(project / "code" / "deep" / "a.py")
     os.utime(project / "dvc.lock", (LATER, LATER))
-    assert not sources.changed(project, "code", File("of another time.dir", 2, 2))
+    assert sources.changed(project, "code", before)
+    assert asked == ["code"]
+
+
+def test_of_a_small_file_dvc_is_not_asked(project: Path, asked: list[str]) -> None:
+    before = recorded(project / "code" / "a.py")
+    (project / "code" / "a.py").write_text("9")
+    assert sources.changed(project, "code/a.py", before)
     assert asked == []
-    assert sources.changed(project, "code", File("of another time.dir", 3, 2))  # bytes
-    assert sources.changed(project, "code", File("of another time.dir", 2, 1))  # files
-    os.utime(project / "dvc.lock", (0, 0))
-    (folder / "a.py").write_text("7")  # of the same size, and written after the run
-    assert sources.changed(project, "code", File("of another time.dir", 2, 2))
-    assert asked == ["code"] * 3
+
+
+def test_a_link_to_nothing_hides_no_change(project: Path, asked: list[str]) -> None:
+    before = recorded(project / "code")
+    (project / "code" / "lost").symlink_to("nowhere")
+    assert not sources.changed(project, "code", before)
+    (project / "code" / "a.py").write_text("9")
+    assert sources.changed(project, "code", before)
+
+
+def test_an_output_is_of_the_files_that_dvc_counts(project: Path) -> None:
+    """What a desktop leaves in a folder of results makes them no others."""
+    before = dvc_project.digest_of(project / "code", project)
+    (project / "code" / "a.py~").write_text("x")
+    assert dvc_project.digest_of(project / "code", project) == before
+    (project / "code" / "new.py").write_text("x")
+    assert dvc_project.digest_of(project / "code", project) != before
+
+
+def test_dvc_knows_a_source_beside_the_project_by_the_path_that_was_given(tmp_path: Path) -> None:
+    project, photos = tmp_path / "project", tmp_path / "photos"
+    for folder in (project, photos):
+        folder.mkdir()
+    (photos / "a.jpg").write_text("a")
+    Repo.init(str(project), no_scm=True).close()
+    (project / "dvc.yaml").write_text("stages: {look: {cmd: look, deps: [../photos]}}")
+    assert not dvc_project.differs_from(project, "../photos", dvc_project.digest_of(photos, project))
+    assert dvc_project.differs_from(project, "../photos", "0" * 32 + ".dir")

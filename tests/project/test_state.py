@@ -82,6 +82,15 @@ def test_a_value_that_differs_stales_its_stage_and_all_behind_it() -> None:
     }  # fmt: skip
 
 
+def test_a_key_of_a_section_that_was_recorded_whole_is_found_in_it() -> None:
+    """Of a stage that asks for all of params.yaml besides, DVC records the sections alone."""
+    asked = {**ASKED, "probe": replace(ASKED["probe"], params=["split.seed", "split"])}
+    runs = {**RUNS, "probe": replace(RUNS["probe"], params={"split": {"seed": 0}})}
+    assert stale(state(asked=asked, runs=runs)) == {}
+    other = {**RUNS, "probe": replace(RUNS["probe"], params={"split": {"seed": 7}})}
+    assert stale(state(asked=asked, runs=other)) == {"probe": ["split.seed"]}
+
+
 def test_a_stage_that_ran_again_stales_who_ran_before_it() -> None:
     again = {**RUNS, "prepare": Run({"raw": File("r1")}, {"splits": File("d2")}, {"split": {"seed": 0}})}
     assert stale(state(runs=again)) == {"zero": ["splits"], "probe": ["splits"]}
@@ -110,17 +119,6 @@ def test_the_same_once_its_sentences_are_written_and_not_yet_embedded() -> None:
     assert set(stale(state(runs=unknown))) == {"zero", "sets", "texts/scan.h5", "texts/photo.h5"}
 
 
-def test_another_command_is_a_change_and_is_of_the_code() -> None:
-    asked = {**ASKED, "probe": replace(ASKED["probe"], command="python -m probe new")}
-    runs = {**RUNS, "probe": replace(RUNS["probe"], command="python -m probe")}
-    reason = state(asked=asked, runs=runs).stale("probe")
-    assert reason is not None
-    assert reason.changed == ["dvc.yaml"]
-    assert reason.is_of_other_code
-    runs["probe"] = replace(RUNS["probe"], command="python -m probe new")
-    assert state(asked=asked, runs=runs).stale("probe") is None
-
-
 def test_another_active_set_stales_what_uses_it_and_is_named_by_its_key() -> None:
     settings = edited(prompts={**SETTINGS["prompts"], "active": "scan"})  # type: ignore[dict-item]
     asked = {**ASKED, "zero_shot": stage([], ["splits", "texts/scan.h5"], ["zero"], scan="prompts.active")}
@@ -131,8 +129,38 @@ def test_another_active_set_stales_what_uses_it_and_is_named_by_its_key() -> Non
 def test_an_output_that_no_run_recorded_is_said_to_be_of_none() -> None:
     without = {name: run for name, run in RUNS.items() if name != "probe"}
     reason = state(runs=without).stale("probe", "the probe")
-    assert reason == Stale("the probe", "", [])
-    assert str(reason) == "the probe is of no run that dvc.lock records; run `dvc repro`"
+    assert reason == Stale("the probe", "probe", [])
+    assert str(reason) == "the probe is of no run that dvc.lock records; run `dvc repro probe`"
+    other = state().stale("notes", "the notes")
+    assert str(other) == "the notes is of no run that dvc.lock records; run `dvc repro`"
+
+
+def test_another_command_in_dvc_yaml_stales_its_stage() -> None:
+    asked = {**ASKED, "probe": replace(ASKED["probe"], cmd="python -m probe --deep")}
+    runs = {**RUNS, "probe": replace(RUNS["probe"], cmd="python -m probe")}
+    assert stale(state(runs=runs)) == {}  # what is not known
+    assert stale(state(runs=runs, asked=asked)) == {"probe": ["the command of probe"]}
+    same = {**RUNS, "probe": replace(RUNS["probe"], cmd="python -m probe --deep")}
+    assert stale(state(runs=same, asked=asked)) == {}
+
+
+def test_a_stage_that_dvc_yaml_has_no_more_makes_nothing() -> None:
+    """It was renamed and back: dvc.lock holds both, the one that is asked for first."""
+    old = Run({"splits": File("d0")}, {"probe": File("b0")}, {"c": 9})
+    made = state(runs={**RUNS, "tested": old})
+    assert made.stale("probe") is None
+    assert made.maker("probe") == "probe"
+
+
+def test_stages_that_dvc_repro_would_pass_over_are_unfrozen() -> None:
+    asked = {**ASKED, "prepare": replace(ASKED["prepare"], is_frozen=True)}
+    assert stale(state(asked=asked)) == {}
+    reason = state(edited(split={"seed": 1}), asked=asked).stale("probe", "the probe")
+    assert reason is not None
+    assert mending([reason]) == "dvc unfreeze prepare && dvc repro probe"
+    other = state(edited(c=4), asked=asked).stale("probe", "the probe")
+    assert other is not None  # prepare is as it was
+    assert mending([other]) == "dvc repro probe"
 
 
 def test_files_of_dvc_that_go_in_a_circle_are_no_endless_work() -> None:
@@ -156,9 +184,9 @@ def test_the_command_that_mends_is_of_the_stage_or_its_study(target: str, comman
 
 def test_one_line_mends_all() -> None:
     reasons = [Stale("", target, ["k"]) for target in ("a", "studies/s/dvc.yaml:t", "b", "a")]
-    assert mending([*reasons, Stale("", "c", [], is_other_file=True)]) == (
-        "dvc repro a b && clipcifar study s && dvc checkout"
-    )
+    brought = [Stale("", "c", [], brought_by=("dvc checkout", path)) for path in ("c", "d")]
+    assert mending([*reasons, *brought]) == "dvc repro a b && clipcifar study s && dvc checkout c d"
+    assert mending([*reasons, Stale("", "", [])]) == "dvc repro && clipcifar study s"
 
 
 def test_nothing_but_code_is_told_apart() -> None:

@@ -43,11 +43,12 @@ def record(project: Path, *outputs: str) -> None:
         made = [output for output in outputs if output in asked.outs]
         if made:
             stages[target] = {
-                "cmd": asked.command,
+                "cmd": asked.cmd,
                 "deps": [{"path": path, "md5": "0" * 32, "size": 0} for path in asked.deps],
                 "params": {"params.yaml": {key: lockfile.value_of(settings, key) for key in asked.params}},
                 "outs": [
-                    {"path": path, "md5": dvc_project.digest_of(project / path), "size": 0} for path in made
+                    {"path": path, "md5": dvc_project.digest_of(project / path, project), "size": 0}
+                    for path in made
                 ],
             }
     (project / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
