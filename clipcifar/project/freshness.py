@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from clipcifar.core import params
-from clipcifar.project import dvc_cache, dvc_project, lockfile, sources
+from clipcifar.core.errors import ClipcifarError
+from clipcifar.project import dvc_cache, dvc_faults, dvc_project, lockfile, sources
+from clipcifar.project.remote import holds, remote_of
 from clipcifar.project.state import Stale, State
 
 HASHED = 256_000_000  # bytes, of an output that is read for its digest in less than half a second
@@ -64,13 +67,18 @@ def stale_results(repository: Path, results: Mapping[str, str]) -> list[Stale]:
         ConfigError: params.yaml is not valid.
     """
     state = here(repository)
+    lock = repository / "dvc.lock"
+    is_damaged = lock.exists() and not lockfile.stages_in(lock)  # by a merge's marks, or a kill
     stale = []
     for path, name in results.items():
         if not (repository / path).exists():
             continue
         reason = state.stale(path, name)
         if reason is None and _is_other_file(repository / path, state, path):
-            reason = Stale(name, state.maker(path), [], is_other_file=True)
+            brought_by = _bringing(repository, state, path)
+            reason = Stale(name, state.maker(path), [], is_other_file=True, brought_by=brought_by)
+        if reason and not reason.target and is_damaged:
+            reason = replace(reason, brought_by=dvc_faults.without_lock(repository, Path("dvc.lock")))
         stale += [reason] if reason else []
     return list({str(reason): reason for reason in stale}.values())
 
@@ -79,4 +87,21 @@ def _is_other_file(file: Path, state: State, path: str) -> bool:
     made = state.made(path)
     if made is None or state.runs[state.maker(path)].outs[made].size > HASHED:
         return False  # of weights and archives their readers ask
+    if path != made and not state.recorded(path):
+        return bool(state.recorded(made))  # the folder is another: one that is not here, or without this file
     return state.recorded(path) not in ("", dvc_project.digest_of(file))
+
+
+def _bringing(repository: Path, state: State, path: str) -> str:
+    """What brings the recorded file in place of another; nothing where its stage has to make it again.
+
+    After `git pull` it lies on the remote alone, and `dvc checkout` would delete the other and fail.
+    """
+    try:
+        digest = state.recorded(state.made(path) or path)
+        if holds(dvc_project.cache_of(repository), digest):
+            return "dvc checkout"
+        remote = remote_of(repository)
+    except ClipcifarError:  # what is wrong with DVC's files, the doctor says
+        return "dvc checkout"
+    return f"dvc pull{remote.option}" if remote and (remote.is_gone or remote.may_hold(digest)) else ""

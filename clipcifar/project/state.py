@@ -32,12 +32,14 @@ class Stale:
         target: the stage that makes it, as `dvc repro` calls it; empty where no run is recorded.
         changed: keys of params.yaml and paths that are not what they were when it was made.
         is_other_file: the file is not the one that was recorded, though nothing has changed.
+        brought_by: the command that mends it where its stage need not run, or alone would not do.
     """
 
     name: str
     target: str
     changed: list[str]
     is_other_file: bool = False
+    brought_by: str = ""
 
     @property
     def what(self) -> str:
@@ -45,14 +47,15 @@ class Stale:
         if self.is_other_file:
             return f"{self.name} is not what the recorded run of {self.target} made"
         if not self.target:
-            return f"{self.name} is of no run that dvc.lock records"
+            known = "known run: dvc.lock cannot be read" if self.brought_by else "run that dvc.lock records"
+            return f"{self.name} is of no {known}"
         return f"{self.name} is stale, changed since it was made: {some(self.changed)}"
 
     @property
     def command(self) -> str:
         """What mends it."""
-        if self.is_other_file:
-            return "dvc checkout"
+        if self.brought_by:
+            return self.brought_by
         folder, _, stage = self.target.rpartition(":")
         return (
             f"clipcifar study {PurePosixPath(folder).parent.name}" if folder else f"dvc repro {stage}".strip()
@@ -76,6 +79,8 @@ def some(changed: Sequence[str]) -> str:
 def mending(stale: Iterable[Stale]) -> str:
     """One command line that brings all of them up to date."""
     repro, others = "dvc repro ", list(dict.fromkeys(reason.command for reason in stale))
+    if any(command.startswith("dvc pull") for command in others):  # which checks out, too
+        others = [command for command in others if command != "dvc checkout"]
     stages = [command.removeprefix(repro) for command in others if command.startswith(repro)]
     once = [repro + " ".join(stages)] if stages else []
     return " && ".join([*once, *(command for command in others if not command.startswith(repro))])

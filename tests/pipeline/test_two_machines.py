@@ -292,6 +292,39 @@ def test_a_remote_that_cannot_be_asked_is_asked_first_and_no_traceback_comes(
         assert "Traceback" not in said
 
 
+def test_after_git_pull_alone_nothing_older_is_used_and_what_is_named_mends_it(
+    origin: Workspace,
+    other: Workspace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`dvc checkout` would delete what lies here and fail; without a dvc.lock every stage would run again."""
+    remote = shutil.copytree(remote_of(origin), tmp_path / "remote")
+    ana = origin.copy(tmp_path / "ana")
+    for workspace in (ana, other):
+        use_remote(workspace, remote)
+    other.command("dvc", "pull")
+    edit_photo(ana, "a scan of a {classname}.")
+    ana.repro("zero_shot")
+    ana.commit("a scan")
+    ana.command("dvc", "push")
+    other.command("git", "pull", "--quiet", str(ana.folder))
+    for arguments in (["try", "a {classname}."], ["compare", "photo", "digits"], ["compare"]):
+        code, said = said_by(monkeypatch, capsys, *arguments)
+        assert (code, said.splitlines()[-1]) == (3, "  fix:   run `dvc pull`"), said
+    other.command("dvc", "pull")
+    assert said_by(monkeypatch, capsys, "compare")[0] == 0
+    with open(other.folder / "dvc.lock", "a") as lock:
+        lock.write("<<<<<<< HEAD\n")
+    fix = "git checkout HEAD -- dvc.lock && dvc repro"
+    code, said = said_by(monkeypatch, capsys, "compare")
+    assert (code, said.splitlines()[-1]) == (2, f"  fix:   run `{fix}`"), said
+    assert fix in {error.fix for _, error in problems(other)}
+    other.command("git", "checkout", "HEAD", "--", "dvc.lock")
+    assert said_by(monkeypatch, capsys, "compare")[0] == 0
+
+
 def compare(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], a: str, b: str
 ) -> tuple[int | str | None, str]:

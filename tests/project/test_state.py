@@ -156,9 +156,12 @@ def test_the_command_that_mends_is_of_the_stage_or_its_study(target: str, comman
 
 def test_one_line_mends_all() -> None:
     reasons = [Stale("", target, ["k"]) for target in ("a", "studies/s/dvc.yaml:t", "b", "a")]
-    assert mending([*reasons, Stale("", "c", [], is_other_file=True)]) == (
-        "dvc repro a b && clipcifar study s && dvc checkout"
-    )
+    others = [
+        Stale("", "c", [], is_other_file=True, brought_by=by) for by in ("dvc checkout", "dvc pull", "")
+    ]
+    assert mending([*reasons, *others[:1]]) == "dvc repro a b && clipcifar study s && dvc checkout"
+    assert mending(others[:2]) == "dvc pull"  # which checks out, too
+    assert mending(others[2:]) == "dvc repro c"  # what neither DVC's cache nor a remote has
 
 
 def test_nothing_but_code_is_told_apart() -> None:
