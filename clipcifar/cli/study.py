@@ -19,7 +19,8 @@ def _study(arguments: Namespace) -> str:
     study = find_study(Path.cwd(), arguments.name)
     if said := missing.advice(Path.cwd()):
         print(
-            f"note: results of the last run are not here; else than to make them again: {said}",
+            f"note: results of the last run are not here, and are made again; to have them instead, end this "
+            f"and {said}",
             file=sys.stderr,
         )
     code = study.run()

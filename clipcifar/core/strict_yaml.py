@@ -47,6 +47,7 @@ _MISLEADING = re.compile(
 )
 _HALVES = re.compile("[\ud800-\udfff]")  # of characters, which no file and no terminal takes
 _OTHER_BREAKS = re.compile("[\x85\u2028\u2029]")
+_MERGE_MARKS = re.compile("^<<<<<<< ", re.MULTILINE)
 
 
 def _refuse(node: yaml.Node, what: str, fix: str) -> typing.NoReturn:
@@ -125,6 +126,13 @@ def load_mapping(path: Path) -> dict[str, Any]:
             f"cannot read {path}: {error}", where=str(path)
         ) from error
     except yaml.YAMLError as error:
+        if marks := _MERGE_MARKS.search(text):
+            line = text.count("\n", 0, marks.start()) + 1
+            raise ConfigError(
+                "git has merged two versions, and marked where they differ",
+                where=f"{path}, line {line}",
+                fix="keep one side of each place, and remove the lines <<<<<<<, ======= and >>>>>>>",
+            ) from error
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
         problem = getattr(error, "problem", None) or str(error)

@@ -36,7 +36,8 @@ def explained(
         return ConfigError(
             f"there is no commit, branch, tag or experiment {revision!r} here: {error}",
             where=where,
-            fix="name one that `git log` or `dvc exp show` knows; those of others come by `git fetch`",
+            fix="name one that `git log` or `dvc exp list` knows; those of others come by `git fetch` and "
+            "`dvc exp pull`; a queued run that waits or has failed is none yet (`dvc queue status`)",
         )
     try:
         stages = YAML(typ="safe").load(read("dvc.lock").decode())["stages"]

@@ -34,13 +34,26 @@ def explained(error: Exception, repository: Path) -> ClipcifarError:
     elif isinstance(error, NotDvcRepoError | SettingsError):
         fix = f"git checkout HEAD -- {shlex.quote(_dvc_folder(repository))}"
     elif file.name == "dvc.lock" and ".." not in file.parts:
-        again = "dvc repro" if file.parent == Path() else f"clipcifar study {shlex.quote(file.parent.name)}"
-        fix = f"rm {quoted} && {again}"  # DVC remembers its runs elsewhere too
+        fix = without_lock(repository, file)
     elif file.name in ("dvc.lock", "dvc.yaml") or ".." in file.parts:
         fix = f"git checkout HEAD -- {quoted}"
     else:
         fix = "mend params.yaml, whose values stand in dvc.yaml; else git checkout HEAD -- dvc.yaml"
     return ConfigError(said, where=os.path.normpath(repository / file), fix=fix)
+
+
+def without_lock(repository: Path, lock: Path) -> str:
+    """What mends a dvc.lock that cannot be read: that of the last commit, else none, and DVC goes on from it.
+
+    DVC's memory of runs is not pulled: in a clone, without a dvc.lock every stage would run again.
+
+    Args:
+        repository: the root of the project.
+        lock: from there.
+    """
+    again = "dvc repro" if lock.parent == Path() else f"clipcifar study {shlex.quote(lock.parent.name)}"
+    is_committed = _folder_in_last_commit(repository.resolve(), lock) == repository.resolve()
+    return f"{'git checkout HEAD --' if is_committed else 'rm'} {shlex.quote(lock.as_posix())} && {again}"
 
 
 def _named(name: str, repository: Path) -> Path:
@@ -54,14 +67,20 @@ def _named(name: str, repository: Path) -> Path:
 
 def _dvc_folder(repository: Path) -> str:
     """Where the last commit has the folder `.dvc`: in the project, or above it up to git's own root."""
+    folder = _folder_in_last_commit(repository, Path(".dvc"))
+    return os.path.relpath(folder / ".dvc", repository) if folder else ".dvc"
+
+
+def _folder_in_last_commit(repository: Path, name: Path) -> Path | None:
+    """The project, or else the nearest folder above it up to git's root, where the last commit has `name`."""
     from scmrepo.git import Git
 
     with suppress(Exception), Git(str(repository)) as scm:
         files, top = scm.get_fs("HEAD"), Path(scm.root_dir)
         for folder in (repository, *repository.parents):
-            if files.exists(f"/{(folder / '.dvc').relative_to(top).as_posix()}"):
-                return os.path.relpath(folder / ".dvc", repository)
-    return ".dvc"
+            if files.exists(f"/{(folder / name).relative_to(top).as_posix()}"):
+                return folder
+    return None
 
 
 def check_notes(repository: Path, temporary: Path, elsewhere: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from clipcifar.core import params
-from clipcifar.project import dvc_cache, dvc_project, lockfile, missing, sources
+from clipcifar.project import dvc_cache, dvc_faults, dvc_project, lockfile, missing, sources
 from clipcifar.project.state import Stale, State
 
 HASHED = 256_000_000  # bytes, of an output that is read for its digest in less than half a second
@@ -65,6 +65,8 @@ def stale_results(repository: Path, results: Mapping[str, str]) -> list[Stale]:
         ConfigError: params.yaml is not valid.
     """
     state = here(repository)
+    lock = repository / "dvc.lock"
+    is_damaged = lock.exists() and not lockfile.stages_in(lock)  # by a merge's marks, or a kill
     stale = []
     for path, name in results.items():
         if not (repository / path).exists():
@@ -75,6 +77,9 @@ def stale_results(repository: Path, results: Mapping[str, str]) -> list[Stale]:
             brought_by = (bring, made) if (bring := missing.bringing(repository, Path(made))) else None
             reason = Stale(name, target, [])
             reason = replace(reason, brought_by=brought_by or reason.command)
+        if reason and is_damaged and not state.maker(path):
+            mended = dvc_faults.without_lock(repository, Path("dvc.lock"))
+            reason = replace(reason, target="", brought_by=(mended, ""))
         stale += [reason] if reason else []
     return list({str(reason): reason for reason in stale}.values())
 

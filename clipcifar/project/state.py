@@ -36,7 +36,7 @@ class Stale:
             run is recorded.
         frozen: stages that have to run, and that `dvc repro` passes over.
         brought_by: where nothing has changed and yet the file is not the one that was recorded, the command
-            that brings that one back, and its target.
+            that brings that one back, and its target; without a maker, what mends an unreadable dvc.lock.
     """
 
     name: str
@@ -53,6 +53,8 @@ class Stale:
     @property
     def what(self) -> str:
         """In one line."""
+        if self.is_other_file and not self.target:
+            return f"{self.name} is of no known run: dvc.lock cannot be read"
         if self.is_other_file:
             return f"{self.name} is not what the recorded run of {self.target} made"
         if not self.changed:

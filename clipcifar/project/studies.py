@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from clipcifar.core import files, run_lock
 from clipcifar.core.errors import ClipcifarError, ConfigError, DataError, EnvironmentFault
 from clipcifar.core.params import suggestion
+from clipcifar.project import freshness
 from clipcifar.project.lockfile import stages_in
 from clipcifar.project.relay import Relay
 from clipcifar.project.root import dvc_folder
@@ -143,17 +145,18 @@ def find_study(repository: Path, name: str) -> Study:
 
 
 def overview_of_studies(repository: Path) -> list[str]:
-    """A line for every study: its name, whether it was run, and its question.
+    """A line for every study: its name, whether it was run and is of what lies here, and its question.
 
     What a killed run left visible without a whole run is hidden again, and that is said.
 
     Raises:
         ConfigError: there is no study.
     """
-    notes, rows = [], []
-    for study in _some(repository):
+    notes, rows, studies = [], [], _some(repository)
+    stale = _stale(repository)
+    for study in studies:
         runner, is_recorded = study.runner, study.is_recorded
-        state = "run" if is_recorded else "not run"
+        state = ("stale" if study.name in stale else "run") if is_recorded else "not run"
         if runner is not None:
             state = f"running (process {runner})"
         elif study.is_hidden == is_recorded and study.settle_unless_running():
@@ -163,6 +166,14 @@ def overview_of_studies(repository: Path) -> list[str]:
     wide = [max(len(row[column]) for row in rows) for column in (0, 1)]
     lines = [f"{name:<{wide[0]}}  {state:<{wide[1]}}  {question}" for name, state, question in rows]
     return [*lines, "", *notes, "Run one, or bring it up to date: clipcifar study NAME"]
+
+
+def _stale(repository: Path) -> set[str]:
+    """The studies under which something has changed since they ran; none where params.yaml is not valid."""
+    with suppress(ClipcifarError):  # what is wrong with it, running one says
+        state = freshness.here(repository)
+        return {Path(target).parent.name for target in state.runs if ":" in target and state.changed(target)}
+    return set()
 
 
 def check_studies(repository: Path) -> Iterator[str | ClipcifarError]:

@@ -29,6 +29,13 @@ def refusal(folder: Path, text: str) -> ConfigError:
     return caught.value
 
 
+def test_the_marks_of_an_unfinished_merge_are_named_and_not_what_yaml_makes_of_them(tmp_path: Path) -> None:
+    error = refusal(tmp_path, "a:\n<<<<<<< HEAD\n  - 1\n=======\n  - 2\n>>>>>>> other\n")
+    assert "merged" in error.what
+    assert error.where.endswith("params.yaml, line 2")
+    assert "remove the lines" in error.fix
+
+
 def read_by_dvc(text: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of an anchor that is used twice, which ours refuses

@@ -159,6 +159,9 @@ def test_without_pulling_everything_only_what_is_stale_runs(team: Team) -> None:
     team.run(clone, lines[1:])
     assert clone.executed() == []
     assert not (clone.folder / ".dvc" / "cache" / "files").exists()
+    (pull,) = re.findall(r"`(dvc pull [^`]*)` then brings", PAGE)
+    team.run(clone, [pull])
+    assert (clone.folder / "data/predictions/zero_shot.h5").is_file()
     write(clone, "one picture of a {classname}.")
     alone = clone.repro("--allow-missing", check=False)
     assert alone.returncode != 0

@@ -292,6 +292,41 @@ def test_a_remote_that_cannot_be_asked_is_asked_first_and_no_traceback_comes(
         assert "Traceback" not in said
 
 
+def test_after_git_pull_alone_nothing_older_is_used_and_what_is_named_mends_it(
+    origin: Workspace,
+    other: Workspace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`dvc checkout` would delete what lies here and fail; without a dvc.lock every stage would run again."""
+    remote = shutil.copytree(remote_of(origin), tmp_path / "remote")
+    ana = origin.copy(tmp_path / "ana")
+    for workspace in (ana, other):
+        use_remote(workspace, remote)
+    other.command("dvc", "pull")
+    edit_photo(ana, "a scan of a {classname}.")
+    ana.repro("zero_shot")
+    ana.commit("a scan")
+    ana.command("dvc", "push")
+    other.command("git", "pull", "--quiet", str(ana.folder))
+    for arguments in (["try", "a {classname}."], ["compare", "photo", "digits"], ["compare"]):
+        code, said = said_by(monkeypatch, capsys, *arguments)
+        assert code == 3, said
+        assert said.splitlines()[-1].startswith("  fix:   run `dvc pull data/"), said
+    other.command("dvc", "pull")
+    assert said_by(monkeypatch, capsys, "compare")[0] == 0
+    with open(other.folder / "dvc.lock", "a") as lock:
+        lock.write("<<<<<<< HEAD\n")
+    fix = "git checkout HEAD -- dvc.lock && dvc repro"
+    code, said = said_by(monkeypatch, capsys, "compare")
+    assert (code, said.splitlines()[-1]) == (3, f"  fix:   run `{fix}`"), said
+    assert "dvc.lock cannot be read" in said
+    assert fix in {error.fix for _, error in problems(other)}
+    other.command("git", "checkout", "HEAD", "--", "dvc.lock")
+    assert said_by(monkeypatch, capsys, "compare")[0] == 0
+
+
 def compare(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], a: str, b: str
 ) -> tuple[int | str | None, str]:
@@ -325,7 +360,8 @@ def test_commits_of_before_the_remote_are_read_from_it_or_told_in_words(
     assert problems(other) == []  # that commit is no matter of this workspace
     code, said = compare(monkeypatch, capsys, "HEAD~3", "HEAD")
     assert (code, "no run that made" in said) == (2, True)
-    assert "git fetch" in compare(monkeypatch, capsys, "nothing", "HEAD")[1]
+    unknown = compare(monkeypatch, capsys, "nothing", "HEAD")[1]
+    assert all(part in unknown for part in ("`git fetch`", "`dvc exp pull`", "`dvc queue status`"))
     use_remote(other, tmp_path / "nowhere")
     code, said = compare(monkeypatch, capsys, "HEAD~2", "HEAD")
     assert (code, "a folder that is not there" in said, "mount it" in said) == (3, True, True)

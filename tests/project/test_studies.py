@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -261,6 +262,10 @@ def test_without_a_name_every_study_is_listed_with_its_question(repository: Path
     ]
     assert find_study(repository, "single").run() == 0
     assert overview_of_studies(repository)[1] == "single  run      Is single enough?"
+    shutil.copyfile(ROOT / "params.yaml", repository / "params.yaml")  # without which nothing is said of it
+    assert overview_of_studies(repository)[1] == "single  run      Is single enough?"
+    (repository / "only.py").write_text(FAILS)
+    assert overview_of_studies(repository)[1] == "single  stale    Is single enough?"
 
 
 def test_an_unknown_name_is_told_the_nearest(repository: Path) -> None:
