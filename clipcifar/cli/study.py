@@ -12,7 +12,8 @@ from clipcifar.cli.command import Command, in_project
 @in_project()
 def _study(arguments: Namespace) -> str:
     from clipcifar.project import missing
-    from clipcifar.project.studies import find_study, overview_of_studies
+    from clipcifar.project.overview import overview_of_studies
+    from clipcifar.project.studies import find_study
 
     if arguments.name is None:
         return "\n".join(overview_of_studies(Path.cwd()))

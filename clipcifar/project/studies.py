@@ -14,14 +14,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from clipcifar.core import files, run_lock
 from clipcifar.core.errors import ClipcifarError, ConfigError, DataError, EnvironmentFault
 from clipcifar.core.params import suggestion
-from clipcifar.project import freshness
 from clipcifar.project.lockfile import stages_in
 from clipcifar.project.relay import Relay
 from clipcifar.project.root import dvc_folder
@@ -130,50 +128,28 @@ def all_studies(repository: Path) -> list[Study]:
     return [Study(repository, name) for name in names]
 
 
+def some_studies(repository: Path) -> list[Study]:
+    """The same, of which there is one at least; ConfigError where there is none."""
+    studies = all_studies(repository)
+    if not studies:
+        raise ConfigError(
+            "there are no studies", where=str(repository / "studies"), fix="go to the project's folder"
+        )
+    return studies
+
+
 def find_study(repository: Path, name: str) -> Study:
     """The study of that name.
 
     Raises:
         ConfigError: there is none.
     """
-    studies = {study.name: study for study in _some(repository)}
+    studies = {study.name: study for study in some_studies(repository)}
     if name not in studies:
         raise ConfigError(
             f"there is no study {name!r}", where=str(repository / "studies"), fix=suggestion(name, studies)
         )
     return studies[name]
-
-
-def overview_of_studies(repository: Path) -> list[str]:
-    """A line for every study: its name, whether it was run and is of what lies here, and its question.
-
-    What a killed run left visible without a whole run is hidden again, and that is said.
-
-    Raises:
-        ConfigError: there is no study.
-    """
-    notes, rows, studies = [], [], _some(repository)
-    stale = _stale(repository)
-    for study in studies:
-        runner, is_recorded = study.runner, study.is_recorded
-        state = ("stale" if study.name in stale else "run") if is_recorded else "not run"
-        if runner is not None:
-            state = f"running (process {runner})"
-        elif study.is_hidden == is_recorded and study.settle_unless_running():
-            article, now = ("a", "shown to") if is_recorded else ("no", "hidden from")
-            notes.append(f"note: {article} whole run of {study.name} is recorded, so it is {now} DVC again")
-        rows.append((study.name, state, study.question))
-    wide = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    lines = [f"{name:<{wide[0]}}  {state:<{wide[1]}}  {question}" for name, state, question in rows]
-    return [*lines, "", *notes, "Run one, or bring it up to date: clipcifar study NAME"]
-
-
-def _stale(repository: Path) -> set[str]:
-    """The studies under which something has changed since they ran; none where params.yaml is not valid."""
-    with suppress(ClipcifarError):  # what is wrong with it, running one says
-        state = freshness.here(repository)
-        return {Path(target).parent.name for target in state.runs if ":" in target and state.changed(target)}
-    return set()
 
 
 def check_studies(repository: Path) -> Iterator[str | ClipcifarError]:
@@ -200,12 +176,3 @@ def check_studies(repository: Path) -> Iterator[str | ClipcifarError]:
                 f"`clipcifar study {study.name}` goes on from there, while `dvc gc` would delete it"
             )
     yield f"{sum(study.is_recorded for study in studies)} of {len(studies)} run"
-
-
-def _some(repository: Path) -> list[Study]:
-    studies = all_studies(repository)
-    if not studies:
-        raise ConfigError(
-            "there are no studies", where=str(repository / "studies"), fix="go to the project's folder"
-        )
-    return studies

@@ -116,6 +116,7 @@ def repository(tmp_path: Path) -> Path:
 
 def _compare(repository: Path, monkeypatch: pytest.MonkeyPatch) -> int | str | None:
     monkeypatch.chdir(command_line.make_project(repository))
+    command_line.record(repository, *(f"data/predictions/{method}.h5" for method in METHODS))
     monkeypatch.delenv("CLIPCIFAR_TRACEBACK", raising=False)
     return command_line.run(monkeypatch, "compare", "method:zero_shot", "method:linear_probe", "--json")
 

@@ -17,13 +17,13 @@ from dvc.repo import Repo
 
 from clipcifar.core import run_lock
 from clipcifar.core.errors import ClipcifarError, ConfigError, EnvironmentFault
+from clipcifar.project.overview import overview_of_studies
 from clipcifar.project.studies import (
     HIDING,
     Study,
     all_studies,
     check_studies,
     find_study,
-    overview_of_studies,
 )
 from tests.support.waiting import PATIENCE_S, wait_for
 from tests.support.workspace import NOT_RUN, ROOT
