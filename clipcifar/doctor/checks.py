@@ -149,17 +149,16 @@ def _stale(repository: Path, settings: Mapping[str, Any]) -> Found:
     """Which stages would run now; that is no fault, but the numbers of a page beside it may be older."""
     state = freshness.here(repository)
     groups: dict[tuple[str, ...], list[str]] = {}
-    for target in state.runs:
+    asked = [target for target in state.runs if target in state.asked]  # dvc.lock keeps those of before
+    for target in asked:
         groups.setdefault(tuple(state.changed(target)), []).append(target)
     fresh = groups.pop((), [])
     for changed, targets in groups.items():
-        run = {
-            target: target if ":" in target else "" for target in targets
-        }  # a study, else `dvc repro` of all
+        run = {target: target if ":" in target else "" for target in targets}  # a study, else all
         mended = mending(Stale("", run[target], changed, state.frozen(target)) for target in targets)
         ran = f"{', '.join(targets)}: changed since they ran: {some(changed)}"
         yield f"{ran}; to bring them up to date: {mended}"
-    yield f"{len(fresh)} of {len(state.runs)} that have run are of what lies here"
+    yield f"{len(fresh)} of {len(asked)} that have run are of what lies here"
 
 
 def _sweeps(repository: Path, settings: Mapping[str, Any]) -> Found:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
 from clipcifar.core.errors import ClipcifarError, ConfigError, DataError
-from clipcifar.project import dvc_project
+from clipcifar.project import dvc_project, lockfile
 from clipcifar.project.remote import Remote, remote_of
 
 
@@ -40,9 +39,8 @@ def explained(
             "`dvc exp pull`; a queued run that waits or has failed is none yet (`dvc queue status`)",
         )
     try:
-        stages = YAML(typ="safe").load(read("dvc.lock").decode())["stages"]
-        outs = [out for stage in stages.values() for out in stage.get("outs", ())]
-        digest = next(str(out["md5"]) for out in outs if out["path"] == path)
+        runs = lockfile.recorded_runs(read, ["dvc.lock"]).values()
+        digest = next(run.outs[path].digest for run in runs if path in run.outs)
         kept = dvc_project.object_path(dvc_project.cache_of(repository), digest)
     except ClipcifarError as unreadable:
         return ConfigError(
@@ -112,8 +110,12 @@ def _again(repository: Path, revision: str, path: str) -> str:
     except ClipcifarError:
         cache = repository / ".dvc" / "cache"
     place = f"`dvc cache dir --local {shlex.quote(str(cache))}`"
+    root = next((at for at in (repository, *repository.parents) if (at / ".git").exists()), repository)
+    tree = root.parent / "again"  # beside git's own root, which may lie above the project
+    folder = shlex.quote(os.path.relpath(tree / repository.relative_to(root), repository))
     return (
-        f"else make it again: `git worktree add ../again {commit}`, there {place} and `dvc repro {stage}` "
+        f"else make it again: `git worktree add {shlex.quote(os.path.relpath(tree, repository))} {commit}`, "
+        f"in {folder} {place} and `dvc repro {stage}` "
         "(if that changes dvc.lock, commit it and name that commit)"
     )
 

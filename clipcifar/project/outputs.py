@@ -16,7 +16,7 @@ from clipcifar.core.errors import ClipcifarError, DataError
 from clipcifar.core.progress import progress
 from clipcifar.project import dvc_project, missing
 from clipcifar.project.dvc_project import FOLDER, Output, Project
-from clipcifar.project.remote import Remote, remote_of
+from clipcifar.project.remote import Remote, holds, remote_of
 
 NAMED = 5  # of many bad things, so many are named
 
@@ -29,12 +29,14 @@ class _State:
         harmed: paths that are missing or hold something else.
         unkept: paths whose object is missing or holds something else.
         wrong: the objects of those that hold something else.
+        is_of_another_run: whether DVC's cache has what lies here, as after `git checkout` alone.
     """
 
     output: Output
     harmed: list[str]
     unkept: list[str]
     wrong: list[Path]
+    is_of_another_run: bool = False
 
 
 def check_outputs(repository: Path) -> Iterator[str | ClipcifarError]:
@@ -54,7 +56,8 @@ def check_outputs(repository: Path) -> Iterator[str | ClipcifarError]:
             examined.append(_examined(output, repository, project))
             bar.update()
     remote = remote_of(repository)
-    harmed = [state for state in examined if state.harmed]
+    others = [state for state in examined if state.is_of_another_run]
+    harmed = [state for state in examined if state.harmed and state not in others]
     unkept = [state for state in examined if state.unkept and not state.harmed]
     if harmed:
         names = _some([name for state in harmed for name in state.harmed])
@@ -64,6 +67,14 @@ def check_outputs(repository: Path) -> Iterator[str | ClipcifarError]:
             f"{names} missing or not what the stage made{made_again}",
             where=str(repository),
             fix=f"{_without_wrong(harmed)}{_remove(there)}{mend}",
+        )
+    if others:
+        names = _some([str(state.output.path) for state in others])
+        mend, made_again = _mending(others, repository, remote)
+        yield DataError(
+            f"{names} of another run than dvc.lock records{made_again}",
+            where=str(repository),
+            fix=f"{_without_wrong(others)}{mend}",
         )
     # A stale stage must not be committed, which would record old results as those of the edit.
     for states, command in (
@@ -98,7 +109,8 @@ def check_outputs(repository: Path) -> Iterator[str | ClipcifarError]:
 
 def _examined(output: Output, repository: Path, project: Project) -> _State:
     path = repository / output.path
-    is_whole = dvc_project.digest_of(path, repository) == output.digest
+    digest = dvc_project.digest_of(path, repository)
+    is_whole = digest == output.digest
     if not output.cached:
         return _State(output, [] if is_whole else [str(output.path)], [], [])
     objects = {str(output.path): output.digest}
@@ -114,7 +126,9 @@ def _examined(output: Output, repository: Path, project: Project) -> _State:
         objects.update(inside)
     kept = {name: project.object(digest) for name, digest in objects.items()}
     unkept = [name for name, file in kept.items() if _differs(file, objects[name].removesuffix(FOLDER))]
-    return _State(output, harmed, unkept, [kept[name] for name in unkept if kept[name].exists()])
+    wrong = [kept[name] for name in unkept if kept[name].exists()]
+    is_known = bool(digest) and not is_whole and holds(project.cache, digest)
+    return _State(output, harmed, unkept, wrong, is_known)
 
 
 def _mending(harmed: Sequence[_State], repository: Path, remote: Remote | None) -> tuple[str, str]:

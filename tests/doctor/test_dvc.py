@@ -74,6 +74,21 @@ def test_files_lost_edited_and_swapped_are_brought_back_by_one_command(at: Works
     assert at.executed() == []
 
 
+def test_after_git_checkout_alone_nothing_is_called_damaged_and_nothing_deleted(at: Workspace) -> None:
+    before = outputs(at)
+    at.edit(lambda s: s["prompts"]["sets"]["photo"].update(templates=["a scan of a {classname}."]))
+    at.repro("zero_shot")
+    at.commit("another template")
+    at.command("git", "checkout", "--quiet", "HEAD~1")
+    (error,) = [error for name, error in problems(at) if name == "outputs"]
+    names = ["data/prompts", "data/embeddings/texts", "data/predictions/zero_shot.h5"]
+    assert error.what == f"{', '.join(names)} are of another run than dvc.lock records"
+    assert error.fix == f"dvc checkout {' '.join(names)}"
+    follow(at, error.fix)
+    assert problems(at) == []
+    assert outputs(at) == before
+
+
 @pytest.mark.parametrize("whole", [True, False], ids=["workspace whole", "workspace harmed too"])
 def test_damaged_objects_of_the_cache_are_mended_by_the_command(at: Workspace, whole: bool) -> None:
     """The workspace must not be restored from them, nor they be filled from a harmed workspace."""
