@@ -127,7 +127,7 @@ def test_where_the_images_embeddings_alone_were_pulled_no_image_is_embedded(
 ) -> None:
     other = clone(origin, tmp_path / "other", "pull", IMAGES)
     other.repro("embed_images")
-    assert other.executed() == ["download", "prepare", "fetch_model"]
+    assert sorted(other.executed()) == ["download", "fetch_model", "prepare"]  # in whatever order
 
 
 def test_trying_knows_the_sentences_that_were_pulled(
