@@ -65,8 +65,6 @@ def stale_results(repository: Path, results: Mapping[str, str]) -> list[Stale]:
         ConfigError: params.yaml is not valid.
     """
     state = here(repository)
-    lock = repository / "dvc.lock"
-    is_damaged = lock.exists() and not lockfile.stages_in(lock)  # by a merge's marks, or a kill
     stale = []
     for path, name in results.items():
         if not (repository / path).exists():
@@ -77,11 +75,16 @@ def stale_results(repository: Path, results: Mapping[str, str]) -> list[Stale]:
             brought_by = (bring, made) if (bring := missing.bringing(repository, Path(made))) else None
             reason = Stale(name, target, [])
             reason = replace(reason, brought_by=brought_by or reason.command)
-        if reason and is_damaged and not state.maker(path):
+        if reason and not state.maker(path) and _is_damaged(repository / "dvc.lock"):
             mended = dvc_faults.without_lock(repository, Path("dvc.lock"))
             reason = replace(reason, target="", brought_by=(mended, ""))
         stale += [reason] if reason else []
     return list({str(reason): reason for reason in stale}.values())
+
+
+def _is_damaged(lock: Path) -> bool:
+    """Whether a merge's marks, or a kill, have left a dvc.lock that cannot be read."""
+    return lock.exists() and not lockfile.stages_in(lock)
 
 
 def _is_other_file(repository: Path, state: State, path: str) -> bool:

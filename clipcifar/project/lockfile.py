@@ -41,7 +41,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Asked:
-    """What dvc.yaml asks of a stage. `dvc freeze` lets it be asked for nothing.
+    """What dvc.yaml asks of a stage.
 
     Attributes:
         deps: by path, the key of params.yaml that is put into it, or nothing.
