@@ -22,11 +22,10 @@ Read = Callable[[str], bytes]
 
 @dataclass(frozen=True)
 class File:
-    """A file or folder as dvc.lock records it: md5, that of a folder ends in ".dir"; bytes, and files."""
+    """A file or folder as dvc.lock records it: its md5, that of a folder ends in ".dir", and its bytes."""
 
     digest: str
     size: int = 0
-    count: int = 1
 
 
 @dataclass(frozen=True)
@@ -185,9 +184,7 @@ def _run(stage: Any) -> Run | None:
     try:
         deps, outs = (
             {
-                str(entry["path"]): File(
-                    str(entry["md5"]), int(entry.get("size", 0)), int(entry.get("nfiles", 1))
-                )
+                str(entry["path"]): File(str(entry["md5"]), int(entry.get("size", 0)))
                 for entry in stage.get(kind, ())
                 if "md5" in entry
             }

@@ -40,9 +40,7 @@ def project(tmp_path: Path) -> Path:
 
 def recorded(path: Path) -> File:
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return File(
-        dvc_project.digest_of(path, path.parent), sum(file.stat().st_size for file in files), len(files)
-    )
+    return File(dvc_project.digest_of(path, path.parent), sum(file.stat().st_size for file in files))
 
 
 def test_what_is_as_it_was_is_told_without_dvc(project: Path, asked: list[str]) -> None:
@@ -76,7 +74,7 @@ def test_dvc_has_the_last_word(project: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_what_is_not_on_this_machine_is_not_told_of(project: Path, asked: list[str]) -> None:
     """A colleague pulls the embeddings and has no photographs."""
-    assert not sources.changed(project, "/nowhere/photos", File("1a.dir", 100, 3))
+    assert not sources.changed(project, "/nowhere/photos", File("1a.dir", 100))
     assert asked == []
 
 
