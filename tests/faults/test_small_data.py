@@ -152,31 +152,27 @@ def _photos(root: Path, counts: dict[str, int]) -> Path:
     ("counts", "changes", "expected"),
     [
         ({"train/a": 3, "train/b": 3}, {}, ["no images in", "where: ", "/test"]),
-        ({"test/a": 3, "test/b": 3}, {}, ["no images in", "/train"]),
-        ({"train/a": 3, "train/b": 0, "test/a": 1, "test/b": 1}, {}, ["train and test have different", "b"]),
-        ({"train/a": 3, "test/a": 1, "test/b": 1}, {}, ["train and test have different classes: b"]),
-        ({"train/a": 3, "train/b": 3, "test/a": 1}, {}, ["train and test have different classes: b"]),
+        ({"val/a": 3, "val/b": 3, "test/a": 3, "test/b": 3}, {}, ["no images in", "/train"]),
+        ({"train/a": 3, "train/b": 0, "test/a": 1, "test/b": 1}, {}, ["hold no image", "train/b: empty"]),
+        ({"train/a": 3, "test/a": 1, "test/b": 1}, {}, ["train and test", "only in test: 'b'"]),
+        ({"train/a": 3, "train/b": 3, "test/a": 1}, {}, ["train and test", "only in train: 'b'"]),
         (
             {"train/a": 3, "train/b": 3, "val/a": 1, "test/a": 1, "test/b": 1},
             {},
-            ["train and val have different classes: b"],
+            ["train and val have different classes: only in train: 'b'"],
         ),
-        ({"train/a": 3, "test/a": 1}, {}, ["a is the only class", "where: split train"]),
+        ({"train/a": 3, "test/a": 1}, {}, ["a is the only class", "where: split test"]),
         (
             {"train/a": 3, "train/b": 1, "test/a": 1, "test/b": 1},
             {},
-            ["the class 'b' has 1 train images, too few for train and val", "where: split train"],
+            ["1 classes have too few images for train and val: 'b' (1)", "where: split train", "add images"],
         ),
         (
             {"train/a": 3, "train/b": 3, "test/a": 1, "test/b": 1},
             {"dataset": {"max_per_class": 1}},
-            ["the class 'a' has 1 train images", "raise dataset.max_per_class"],
+            ["too few images for train and val: 'a' (1), 'b' (1)", "raise dataset.max_per_class"],
         ),
-        (
-            {"train/a": 2, "train/b": 9, "test/a": 1, "test/b": 1},
-            {"split": {"val_fraction": 0.9}},
-            ["the class 'a' has 2 train images", "lower split.val_fraction"],
-        ),
+        ({"a": 2, "b": 9}, {}, ["too few images for train, val and test: 'a' (2)", "add images"]),
     ],
 )
 def test_prepare_refuses_too_little_data_and_names_split_and_class(
