@@ -17,7 +17,7 @@ from clipcifar.datasets.plain_files import shortened
 from clipcifar.datasets.registry import located, registered
 from clipcifar.evaluation import metrics
 from clipcifar.project import dvc_project
-from clipcifar.store.dataset import write_dataset
+from clipcifar.store.dataset import counted, write_dataset
 from clipcifar.store.splits import SplitParams, write_splits
 from stages import run
 
@@ -53,7 +53,8 @@ def main(
         f"{len(divided.rows.train):,} train, {len(divided.rows.val):,} val, {len(divided.test.ids):,} test"
     )
     classes = f"{counts} images of {len(collected.class_names)} classes"
-    print(f"{dataset.name}: {classes}; {source.described(divided.left_out)}")
+    left_out = counted(divided.left_out)
+    print(f"{dataset.name}: {classes}; {f'left out: {left_out}' if left_out else 'nothing left out'}")
 
 
 def _source(dataset: DatasetParams, raw: Path) -> source.Source:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from clipcifar.core.errors import ClipcifarError, DataError, EnvironmentFault
 from clipcifar.datasets.plain_files import printable, shortened
-from clipcifar.store.dataset import PreparedSplit
+from clipcifar.store.dataset import PreparedSplit, counted
 
 Split = Literal["train", "val", "test", "undivided"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test", "undivided")
@@ -123,12 +123,6 @@ def collect(source: Source, *, on_bad_image: Literal["error", "skip"]) -> Collec
     )
 
 
-def described(left_out: Mapping[str, int]) -> str:
-    """What was left out, for the end of a line; the most frequent kind first."""
-    kinds = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
-    return "left out: " + ", ".join(f"{n:,} {kind}" for kind, n in kinds) if kinds else "nothing left out"
-
-
 def _refuse_unread(unusable: list[Unusable], total: int, where: str) -> None:
     """They may be whole: `skip` must not make the set smaller for a moment's trouble."""
     unread = [item.error for item in unusable if isinstance(item.error, EnvironmentFault)]
@@ -158,7 +152,7 @@ def _refuse_empty_classes(
         if (place := (item.split, item.class_name)) in holds:
             holds[place][item.kind] += 1
     lines = [
-        f"{_place(split, class_name)}: {described(holds[split, class_name]).removeprefix('left out: ')}"
+        f"{_place(split, class_name)}: {counted(holds[split, class_name])}"
         if holds[split, class_name]
         else f"{_place(split, class_name)}: empty"
         for split, class_name in empty

@@ -77,6 +77,12 @@ class Prepared:
     notes: list[str] = field(default_factory=list)
 
 
+def counted(kinds: Mapping[str, int]) -> str:
+    """How many of which kind in words, the most frequent kind first."""
+    ordered = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{n:,} {kind}" for kind, n in ordered)
+
+
 def digest_of(train: PreparedSplit, test: PreparedSplit, class_names: list[str]) -> str:
     """Hex sha256 over pixels or file digests, labels, ids and class names, not over where they lie."""
     digest = hashlib.sha256(canonical_json(class_names).encode())

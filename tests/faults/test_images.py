@@ -186,6 +186,33 @@ def test_skipped_files_are_counted_named_and_left_out(tmp_path: Path) -> None:
     assert all(f" {path}: " in ended.output for path in bad)
     found = read_dataset(tmp_path / "data/dataset.h5")
     assert sorted(found.train.ids + found.test.ids) == sorted(SOUND)
+    assert found.left_out == {"not readable as an image": len(bad)}
+
+
+def test_prepare_ends_in_one_line_that_counts_what_is_used_and_what_is_not(tmp_path: Path) -> None:
+    photos = _folder(tmp_path / "photos", SOUND)
+    counts = "imagefolder: 4 train, 2 val, 6 test images of 2 classes"
+    assert _prepare(tmp_path, photos).output.splitlines()[-1] == f"{counts}; nothing left out"
+    others = dict.fromkeys(("train/a/x.heic", "test/b/y.HEIC", "notes.txt", "train/.DS_Store"), b"x")
+    _folder(photos, others)
+    assert (
+        _prepare(tmp_path, photos).output.splitlines()[-1] == f"{counts}; left out: 2 .heic, 1 .txt, 1 hidden"
+    )
+    assert read_dataset(tmp_path / "data/dataset.h5").left_out == {".heic": 2, ".txt": 1, "hidden": 1}
+
+
+def test_a_flat_folder_and_test_alone_are_prepared_and_it_is_said_aloud(tmp_path: Path) -> None:
+    flat = {
+        name.removeprefix("train/"): content for name, content in SOUND.items() if name.startswith("train")
+    }
+    ended = _prepare(tmp_path, _folder(tmp_path / "flat", flat), test_fraction=0.4)
+    assert "\nno train and test folders: 0.4 of each class was drawn for test" in ended.output
+    assert "2 train, 2 val, 2 test images of 2 classes" in ended.output
+    assert read_dataset(tmp_path / "data/dataset.h5").notes[0].startswith("no train and test folders")
+    alone = {name: content for name, content in SOUND.items() if name.startswith("test")}
+    ended = _prepare(tmp_path, _folder(tmp_path / "alone", alone))
+    assert "\nno train images: zero-shot" in ended.output
+    assert "0 train, 0 val, 6 test images of 2 classes" in ended.output
 
 
 def test_a_long_list_of_skipped_files_is_cut(tmp_path: Path) -> None:
