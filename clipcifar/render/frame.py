@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from clipcifar.core.files import Attribute
+from clipcifar.core.terminal import harmless
 
 _HERE = "clipcifar.render"
 
@@ -16,6 +17,11 @@ def versions(attributes: Mapping[str, Attribute]) -> str:
     """The libraries that a file of ours was made with, for a page's provenance."""
     libraries = {key.removeprefix("version_"): attributes[key] for key in attributes if "version_" in key}
     return ", ".join(f"{name} {version}" for name, version in sorted(libraries.items()))
+
+
+def _finalize(value: Any) -> Any:
+    """A field as it is shown: no name in it turns the sentence around. Markup of ours is left alone."""
+    return harmless(value) if type(value) is str else value
 
 
 def render(template: str, *, package: str = _HERE, **fields: Any) -> str:
@@ -30,6 +36,7 @@ def render(template: str, *, package: str = _HERE, **fields: Any) -> str:
         loader=ChoiceLoader([PackageLoader(name, package_path="") for name in (package, _HERE)]),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_finalize,
         keep_trailing_newline=True,
     )
     return environment.get_template(template).render(**fields)
