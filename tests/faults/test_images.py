@@ -188,6 +188,26 @@ def test_skipped_files_are_counted_named_and_left_out(tmp_path: Path) -> None:
     assert sorted(found.train.ids + found.test.ids) == sorted(SOUND)
 
 
+def test_names_of_files_and_classes_neither_steer_the_terminal_nor_add_lines(tmp_path: Path) -> None:
+    names = ["train/a/\x1b]0;gone\x07.png", "train/b/\u202egnp.png", "test/a/x\nerror: none.png"]
+    photos = _folder(tmp_path / "photos", {**SOUND, **dict.fromkeys(names, b"")})
+    said = [r"train/a/\u001b]0;gone\u0007.png", r"train/b/\u202egnp.png", r"test/a/x\u000aerror: none.png"]
+    stage_runs.write_params(tmp_path, {"dataset": {"name": "imagefolder", "path": str(photos)}})
+    (tmp_path / "raw").mkdir()
+    ended = stage_runs.process("prepare", "raw", *(f"data/{name}" for name in "xyz"), folder=tmp_path)
+    assert ended.code == 3
+    assert [line.strip().partition(".png: ")[0] for line in ended.error.splitlines() if ".png: " in line] == [
+        name.removesuffix(".png") for name in said
+    ]
+    stage_runs.write_params(
+        tmp_path, {"dataset": {"name": "imagefolder", "path": str(photos), "on_bad_image": "skip"}}
+    )
+    ended = stage_runs.process("prepare", "raw", *(f"data/{name}" for name in "xyz"), folder=tmp_path)
+    assert ended.code == 0
+    assert all(f"    {name}: " in ended.output for name in said)
+    assert not {"\x1b", "\x07", "\u202e"} & {*ended.output, *ended.error}
+
+
 def test_a_long_list_of_skipped_files_is_cut(tmp_path: Path) -> None:
     bad = {f"train/a/bad{i}.png": b"" for i in range(25)}
     ended = _prepare(tmp_path, _folder(tmp_path / "photos", {**SOUND, **bad}), on_bad_image="skip")
