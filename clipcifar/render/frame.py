@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ from clipcifar.core.files import Attribute
 from clipcifar.core.terminal import harmless
 
 _HERE = "clipcifar.render"
+_RIGHT = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff"
+_FROM_THE_RIGHT = re.compile(f"[{_RIGHT}](?:[{_RIGHT}\\s\u200c-\u200f-]*[{_RIGHT}])?")
 
 
 def versions(attributes: Mapping[str, Attribute]) -> str:
@@ -20,8 +23,11 @@ def versions(attributes: Mapping[str, Attribute]) -> str:
 
 
 def _finalize(value: Any) -> Any:
-    """A field as it is shown: no name in it turns the sentence around. Markup of ours is left alone."""
-    return harmless(value) if type(value) is str else value
+    """A field as it is shown: no name in it turns the sentence around. Markup of ours is left alone.
+
+    Words written from the right are isolated, since a number that follows them would move before them.
+    """
+    return _FROM_THE_RIGHT.sub("\u2068\\g<0>\u2069", harmless(value)) if type(value) is str else value
 
 
 def render(template: str, *, package: str = _HERE, **fields: Any) -> str:
