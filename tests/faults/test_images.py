@@ -13,10 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
+from clipcifar.backbone.preprocess import Preprocess, model_input
 from clipcifar.datasets import imagefolder
+from clipcifar.datasets.decode import decode
 from clipcifar.store.dataset import read_dataset
 from clipcifar.store.embeddings import read_images
 from stages import download, embed_images, fetch_model, prepare
@@ -148,6 +152,52 @@ def test_a_careless_reader_would_see_other_pixels(kind: str) -> None:
     with Image.open(io.BytesIO(content)) as image:
         careless = np.asarray(image.convert("RGB"))
     assert careless.shape != pixels.shape or (careless != pixels).mean() > 0.1
+
+
+PREPROCESS = {
+    "size": 16,
+    "mean": (0, 0, 0),
+    "std": (1, 1, 1),
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+}
+
+
+def _as_open_clip(image: Image.Image) -> NDArray[np.float32]:
+    """(3, 16, 16) levels in 0..255 of an opened image by open_clip's own transform."""
+    transform = image_transform_v2(PreprocessCfg(**PREPROCESS), is_train=False)
+    return np.asarray(255 * transform(image))
+
+
+def _as_ours(content: bytes) -> NDArray[np.float32]:
+    """The same of a file by ours."""
+    images = torch.tensor(decode(content, "x")).permute(2, 0, 1)[None]
+    return (255 * model_input(images, Preprocess.from_config({**PREPROCESS, "fill_color": 0}))[0]).numpy()
+
+
+PLAIN = {
+    "RGB": _file(Image.fromarray(COLOUR)),
+    "L": ODD["L"][1],
+    "JPEG": _file(Image.fromarray(COLOUR), "JPEG"),
+}
+
+
+@pytest.mark.parametrize("kind", sorted({*ODD, *PLAIN}))
+def test_what_open_clip_reads_otherwise_is_what_the_readme_says(kind: str) -> None:
+    """Colour and gray agree; of other kinds open_clip agrees once it is given what our rule makes of them.
+
+    It lays nothing on white, resizes palettes, black-and-white and CMYK before they are RGB, clips 16-bit and
+    float levels, and does not rotate.
+    """
+    content = PLAIN[kind] if kind in PLAIN else ODD[kind][1]
+    with Image.open(io.BytesIO(content)) as image:
+        apart = np.abs(_as_ours(content) - _as_open_clip(image))
+    if kind in PLAIN:
+        assert apart.max() <= 2.01  # the parity that tests/backbone/test_preprocess.py holds
+    else:
+        assert (apart > 2.01).mean() > 0.4
+        same = np.abs(_as_ours(content) - _as_open_clip(Image.fromarray(ODD[kind][2])))
+        assert same.max() <= 2.01
 
 
 def _bad_files() -> dict[str, bytes]:
