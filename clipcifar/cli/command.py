@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipcifar.core.errors import ClipcifarError, ConfigError, DataError
+from clipcifar.core.terminal import note
 from clipcifar.project.root import find_root
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def in_project(*, required: bool = True) -> Iterator[None]:
 
             missing.explain(error, root)
         if root != here:
-            print(f"note: paths and commands are those of the project's folder, {root}", file=sys.stderr)
+            note(f"paths and commands are those of the project's folder, {root}")
         raise
     finally:
         with suppress(OSError):  # the command may have replaced the folder
@@ -107,4 +107,4 @@ def refuse_stale(results: Mapping[str, str]) -> None:
         refusal = DataError if all(reason.is_other_file for reason in wrong) else ConfigError
         raise refusal("; ".join(reason.what for reason in wrong), fix=f"run `{mending(wrong)}`")
     for reason in stale:
-        print(f"note: {reason}", file=sys.stderr)
+        note(str(reason))

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from clipcifar.core import strict_yaml
 from clipcifar.core.errors import ConfigError
+from clipcifar.core.terminal import cut, one_line
 
 SECTIONS = (
     *("dataset", "split", "model", "embed", "prompts", "linear_probe", "mlp_probe", "projection"),
@@ -159,9 +160,7 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
 
 def _wrong(key: str, value: Any, expected: str) -> ConfigError:
     fix = f"write {NO_PATH} where there is none" if value is None and key.endswith(".path") else ""
-    shown = repr(value)
-    if len(shown) > 60:
-        shown = shown[:57] + "..."
+    shown = cut(one_line(repr(value)), 60)
     return ConfigError(
         f"{key} is {shown} ({type(value).__name__}), expected {expected}",
         where=f"params.yaml: {key}",

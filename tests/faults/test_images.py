@@ -13,10 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
+from clipcifar.backbone.preprocess import Preprocess, model_input
 from clipcifar.datasets import imagefolder
+from clipcifar.datasets.decode import decode
 from clipcifar.store.dataset import read_dataset
 from clipcifar.store.embeddings import read_images
 from stages import download, embed_images, fetch_model, prepare
@@ -150,6 +154,52 @@ def test_a_careless_reader_would_see_other_pixels(kind: str) -> None:
     assert careless.shape != pixels.shape or (careless != pixels).mean() > 0.1
 
 
+PREPROCESS = {
+    "size": 16,
+    "mean": (0, 0, 0),
+    "std": (1, 1, 1),
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+}
+
+
+def _as_open_clip(image: Image.Image) -> NDArray[np.float32]:
+    """(3, 16, 16) levels in 0..255 of an opened image by open_clip's own transform."""
+    transform = image_transform_v2(PreprocessCfg(**PREPROCESS), is_train=False)
+    return np.asarray(255 * transform(image))
+
+
+def _as_ours(content: bytes) -> NDArray[np.float32]:
+    """The same of a file by ours."""
+    images = torch.tensor(decode(content, "x")).permute(2, 0, 1)[None]
+    return (255 * model_input(images, Preprocess.from_config({**PREPROCESS, "fill_color": 0}))[0]).numpy()
+
+
+PLAIN = {
+    "RGB": _file(Image.fromarray(COLOUR)),
+    "L": ODD["L"][1],
+    "JPEG": _file(Image.fromarray(COLOUR), "JPEG"),
+}
+
+
+@pytest.mark.parametrize("kind", sorted({*ODD, *PLAIN}))
+def test_what_open_clip_reads_otherwise_is_what_the_readme_says(kind: str) -> None:
+    """Colour and gray agree; of other kinds open_clip agrees once it is given what our rule makes of them.
+
+    It lays nothing on white, resizes palettes, black-and-white and CMYK before they are RGB, clips 16-bit and
+    float levels, and does not rotate.
+    """
+    content = PLAIN[kind] if kind in PLAIN else ODD[kind][1]
+    with Image.open(io.BytesIO(content)) as image:
+        apart = np.abs(_as_ours(content) - _as_open_clip(image))
+    if kind in PLAIN:
+        assert apart.max() <= 2.01  # the parity that tests/backbone/test_preprocess.py holds
+    else:
+        assert (apart > 2.01).mean() > 0.4
+        same = np.abs(_as_ours(content) - _as_open_clip(Image.fromarray(ODD[kind][2])))
+        assert same.max() <= 2.01
+
+
 def _bad_files() -> dict[str, bytes]:
     photo = _file(Image.fromarray(COLOUR), "JPEG")
     return {
@@ -213,6 +263,26 @@ def test_a_flat_folder_and_test_alone_are_prepared_and_it_is_said_aloud(tmp_path
     ended = _prepare(tmp_path, _folder(tmp_path / "alone", alone))
     assert "\nno train images: zero-shot" in ended.output
     assert "0 train, 0 val, 6 test images of 2 classes" in ended.output
+
+
+def test_names_of_files_and_classes_neither_steer_the_terminal_nor_add_lines(tmp_path: Path) -> None:
+    names = ["train/a/\x1b]0;gone\x07.png", "train/b/\u202egnp.png", "test/a/x\nerror: none.png"]
+    photos = _folder(tmp_path / "photos", {**SOUND, **dict.fromkeys(names, b"")})
+    said = [r"train/a/\u001b]0;gone\u0007.png", r"train/b/\u202egnp.png", r"test/a/x\u000aerror: none.png"]
+    stage_runs.write_params(tmp_path, {"dataset": {"name": "imagefolder", "path": str(photos)}})
+    (tmp_path / "raw").mkdir()
+    ended = stage_runs.process("prepare", "raw", *(f"data/{name}" for name in "xyz"), folder=tmp_path)
+    assert ended.code == 3
+    assert [line.strip().partition(".png: ")[0] for line in ended.error.splitlines() if ".png: " in line] == [
+        name.removesuffix(".png") for name in said
+    ]
+    stage_runs.write_params(
+        tmp_path, {"dataset": {"name": "imagefolder", "path": str(photos), "on_bad_image": "skip"}}
+    )
+    ended = stage_runs.process("prepare", "raw", *(f"data/{name}" for name in "xyz"), folder=tmp_path)
+    assert ended.code == 0
+    assert all(f"    {name}: " in ended.output for name in said)
+    assert not {"\x1b", "\x07", "\u202e"} & {*ended.output, *ended.error}
 
 
 def test_a_long_list_of_skipped_files_is_cut(tmp_path: Path) -> None:
