@@ -51,7 +51,7 @@ def write(
     summary = metrics.summarise(scores, labels, class_names=class_names)
     of_val: dict[str, Attribute] = {} if temperature is None else {"temperature": temperature}
     if temperature is None:
-        summary["n_val"] = 0  # and no `calibrated`, which would be made up
+        summary[headline.N_VAL] = 0
     else:
         summary["calibrated"] = metrics.calibrated(scores, labels, temperature=temperature)
     hierarchy = hierarchy_of(str(images.attributes["dataset"]), class_names)

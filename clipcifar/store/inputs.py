@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.core import params
-from clipcifar.core.errors import DataError
+from clipcifar.core.errors import ClipcifarError, DataError
 from clipcifar.core.files import Attribute
+from clipcifar.store import container
 from clipcifar.store.dataset import Prepared
 from clipcifar.store.embeddings import (
     ImageEmbeddings,
@@ -92,12 +93,27 @@ def check_train(images: ImageEmbeddings, asks: str) -> None:
         raise lacking("train", asks)
 
 
+def check_split(path: Path, asks: str) -> None:
+    """Raise `lacking` where there is a split at a path, and it has no train or no val image.
+
+    Args:
+        asks: who needs them, and that: "the study ensemble needs".
+    """
+    try:
+        with container.reading(path, kind="splits", what="a split") as file:
+            is_val = file.arrays["is_val"].astype(bool)
+    except ClipcifarError:  # what is wrong with the file, its readers say
+        return
+    if is_val.all() or not is_val.any():
+        raise lacking("train" if is_val.all() else "val", asks)
+
+
 def lacking(part: str, asks: str) -> DataError:
     """What to say of a dataset without train or val images, in one line.
 
     Args:
         part: train or val.
-        asks: who needs them, and a verb: "linear_probe learns from".
+        asks: who does what with them: "linear_probe learns from".
     """
     return DataError(
         f"{asks} {part} images, and this dataset has none: add {part}/<class>/…, or run "
