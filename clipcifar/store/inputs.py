@@ -80,6 +80,12 @@ def train_val_of(images: ImageEmbeddings, path: Path, *, learner: str) -> TrainV
     return rows
 
 
+def train_val_if_any(images: ImageEmbeddings, path: Path) -> TrainVal | None:
+    """The same for what can do without learning; None where there is no train or no val image."""
+    rows = _split_of(images, path)
+    return rows if len(rows.train) and len(rows.val) else None
+
+
 def _split_of(images: ImageEmbeddings, path: Path) -> TrainVal:
     rows = read_splits(path, images.train.ids, dataset_digest=images.dataset_digest)
     if not len(images.test.labels) or len(images.class_names) < 2:  # a class may lack test images, not all
