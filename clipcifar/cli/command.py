@@ -17,6 +17,8 @@ from clipcifar.project.root import find_root
 if TYPE_CHECKING:
     from clipcifar.project.state import Stale
 
+SPLITS = "data/splits.h5"
+
 
 @dataclass(frozen=True)
 class Command:
@@ -88,6 +90,21 @@ def stale_results(results: Mapping[str, str]) -> list[Stale]:
     from clipcifar.project import freshness
 
     return freshness.stale_results(Path.cwd(), results)
+
+
+def refuse_without_train(asks: str) -> None:
+    """Refuse what no run can bring on a dataset of test images alone, instead of naming a stage that fails.
+
+    Args:
+        asks: as in "linear_probe needs".
+
+    Raises:
+        DataError: the dataset that params.yaml asks for was prepared, and has no train or no val image.
+    """
+    from clipcifar.store.inputs import check_split
+
+    if not stale_results({SPLITS: SPLITS}):
+        check_split(Path(SPLITS), asks)
 
 
 def refuse_stale(results: Mapping[str, str]) -> None:

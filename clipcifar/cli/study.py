@@ -6,8 +6,10 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from clipcifar.cli.command import Command, in_project
+from clipcifar.cli.command import Command, in_project, refuse_without_train
 from clipcifar.core.terminal import note
+
+ON_TEST_ALONE = ("models",)  # the others need what learns from train images, where not those themselves
 
 
 @in_project()
@@ -19,6 +21,8 @@ def _study(arguments: Namespace) -> str:
     if arguments.name is None:
         return "\n".join(overview_of_studies(Path.cwd()))
     study = find_study(Path.cwd(), arguments.name)
+    if study.name not in ON_TEST_ALONE:
+        refuse_without_train(f"the study {study.name} needs")
     if said := missing.advice(Path.cwd()):
         note(
             "results of the last run are not here, and are made again; to have them instead, end this "
