@@ -17,7 +17,7 @@ from typing import NamedTuple
 from clipcifar.core.errors import DataError
 from clipcifar.datasets.decode import SUFFIXES
 from clipcifar.datasets.plain_files import printable, shortened
-from clipcifar.datasets.source import LeftOut, Split
+from clipcifar.datasets.source import SPLITS, LeftOut, Split
 
 _SPLIT_OF: dict[str, Split] = {
     "train": "train",
@@ -108,7 +108,7 @@ def list_layout(root: Path, *, caches: Callable[[], Sequence[Path]]) -> Layout:
         _refuse_splits_inside(root, files)
     for file in files:
         _place(file, splits, layout)
-    layout.candidates.sort(key=lambda candidate: candidate.path)
+    layout.candidates.sort(key=lambda candidate: (SPLITS.index(candidate.split), candidate.path))
     return layout
 
 

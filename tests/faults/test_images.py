@@ -251,6 +251,21 @@ def test_prepare_ends_in_one_line_that_counts_what_is_used_and_what_is_not(tmp_p
     assert read_dataset(tmp_path / "data/dataset.h5").left_out == {".heic": 2, ".txt": 1, "hidden": 1}
 
 
+def test_what_lies_there_twice_is_said_by_name_and_counted_for_the_page(tmp_path: Path) -> None:
+    names = [*SOUND, "val/a/0.png", "val/b/0.png"]  # a val of its own, so that train is all of train
+    unlike = {name: _plain(COLOUR + np.uint8(i)) for i, name in enumerate(names)}
+    twice = {"train/b/twin.png": unlike["train/a/0.png"], "test/a/twin.png": unlike["train/a/1.png"]}
+    ended = _prepare(tmp_path, _folder(tmp_path / "photos", {**unlike, **twice}))
+    assert ended.code == 0
+    assert "train/a/0.png (a) is train/b/twin.png (b)" in ended.output
+    assert "train/a/1.png is test/a/twin.png" in ended.output
+    notes = read_dataset(tmp_path / "data/dataset.h5").notes
+    assert [note.split(":")[0] for note in notes] == [
+        "under two classes, 1 image",
+        "both in train and in test, 1 image",
+    ]
+
+
 def test_a_flat_folder_and_test_alone_are_prepared_and_it_is_said_aloud(tmp_path: Path) -> None:
     flat = {
         name.removeprefix("train/"): content for name, content in SOUND.items() if name.startswith("train")
