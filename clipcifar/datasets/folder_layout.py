@@ -203,11 +203,12 @@ def _refuse_splits_inside(root: Path, files: list[_File]) -> None:
 def _refuse_unknown_splits(
     root: Path, folders: list[tuple[str, ...]], splits: dict[str, Split], classes: set[str]
 ) -> None:
-    """Raise DataError where a folder beside the splits holds classes too: dev/ or holdout/ is not left out."""
+    """Raise DataError where a folder beside the splits holds classes too: none is left out."""
     for parts in folders:
         if len(parts) == 2 and parts[0] not in splits and _class_name(parts[1]) in classes:
+            name, class_name = map(printable, parts)
             raise DataError(
-                f"{printable(parts[0])} holds the class {printable(parts[1])}, and its name is that of no split",
+                f"{name} holds the class {class_name}, and its name is that of no split",
                 where=str(root / parts[0]),
                 fix="call it train, val or test, or move it elsewhere",
             )
