@@ -98,7 +98,7 @@ def test_zero_shot_and_the_sets_have_the_accuracy_that_open_clip_has_image_by_im
     assert (dataset.class_names, dataset.train.ids) == (CLASSES, [])
     written = json.loads(finished_alone.read("metrics/prompt_sets.json"))
     for name, content in SETS.items():
-        right = _right_by_open_clip(folder.parent / "photos", content["templates"][0])  # type: ignore[index]
+        right = _right_by_open_clip(folder.parent / "photos", content["templates"][0])
         assert len(right) == sum(COUNTS.values())
         assert 0.5 < np.mean([*right.values()]) < 1  # a number that a mistake would change
         assert written[name]["accuracy"] == round(float(np.mean([*right.values()])), 5)
@@ -165,13 +165,14 @@ def test_every_command_answers_from_what_there_is_or_says_in_one_line_what_is_la
         f"top-1 {written['digits']['accuracy']:.4f}, photo {written['photo']['accuracy']:.4f}"
     )
     lacking = "train images, and this dataset has none: "
-    for arguments, expected in {
+    refused: dict[tuple[str, ...], str] = {
         ("search",): f"a search ranks templates on {lacking}{INSTEAD}",
         ("search", "--write", "best"): f"a search ranks templates on {lacking}{INSTEAD}",
         ("try", "a {classname}"): f"prompts are tried on {lacking}add train/<class>/…, or try on the test",
         **{("compare", "zero_shot", method): f"{method} needs {lacking}{INSTEAD}" for method in LEARNING},
         **{("study", study): f"the study {study} needs {lacking}{INSTEAD}" for study in STUDIES},
-    }.items():
+    }
+    for arguments, expected in refused.items():
         code, said, beside = run(*arguments)
         assert (code, said) == (3, ""), (arguments, said)
         assert beside.startswith(f"error: {expected}"), (arguments, beside)
