@@ -203,7 +203,7 @@ def test_photographs_that_dvc_keeps_are_all_read(cache_type: str, photos: Path, 
     workspace.command("dvc", "push", "--quiet")
     clone = Workspace(tmp_path / "clone")
     workspace.command("git", "clone", "--quiet", str(workspace.folder), str(clone.folder))
-    clone.command("dvc", "pull", "--quiet", "zero_shot", "embed_images", "photos.dvc")
+    clone.command("dvc", "pull", "--quiet", "--with-deps", "zero_shot")
     assert kinds(clone.folder / "photos") == {kind: 184}
     clone.repro("zero_shot")
     assert clone.executed() == []
