@@ -160,6 +160,7 @@ def of_photographs(folder: Path, photos: Path, *, cache_type: str, cache: Path) 
     workspace.command("dvc", "config", "cache.type", cache_type)
     workspace.command("dvc", "config", "--local", "cache.dir", str(cache))
     workspace.command("dvc", "add", "--quiet", "photos")
+    workspace.command("dvc", "checkout", "--relink", "photos.dvc")  # of a mixed type `dvc add` makes copies
     workspace.commit("photographs")
     return workspace
 
