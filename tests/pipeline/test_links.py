@@ -117,14 +117,23 @@ def test_links_into_a_cache_that_moved_or_lost_an_object_are_mended_by_the_docto
     assert workspace.executed()[-1] == "zero_shot"
     assert problems(workspace) == []
     assert outputs(workspace) == before
+    (workspace.folder / "photos").mkdir()
+    (workspace.folder / "photos" / "a.txt").write_text("a photo")
+    workspace.command("dvc", "add", "--quiet", "photos")
+    workspace.edit(lambda settings: settings["dataset"].update(path="photos"))
+    assert problems(workspace) == []
     moved = Workspace(tmp_path / "moved")
     workspace.folder.rename(moved.folder)
     assert not (moved.folder / "data" / "splits.h5").exists()
-    ((name, error),) = problems(moved)
+    (_, of_photos), (name, error) = problems(moved)
+    assert of_photos.what == f"DVC keeps {moved.folder / 'photos'}, and links in it lead nowhere"
+    assert of_photos.fix == "dvc checkout photos.dvc"
     assert name == "outputs"
     assert error.fix.endswith(" && dvc checkout")
-    follow(moved, error.fix)
+    for command in (of_photos.fix, error.fix):
+        follow(moved, command)
     assert problems(moved) == []
+    assert (moved.folder / "photos" / "a.txt").read_text() == "a photo"
     assert outputs(moved) == before
     assert set(kinds(moved.folder / "data")) == {"symlink"}
 
