@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from clipcifar.core import files, params
-from clipcifar.core.errors import ConfigError
 from clipcifar.datasets.divide import divide
 from clipcifar.datasets.params import DatasetParams
 from clipcifar.datasets.plain_files import shortened
@@ -16,7 +13,6 @@ from clipcifar.datasets.registry import source_of
 from clipcifar.datasets.source import collect
 from clipcifar.datasets.twins import find
 from clipcifar.evaluation import metrics
-from clipcifar.project import dvc_project
 from clipcifar.store.dataset import counted, write_dataset
 from clipcifar.store.splits import SplitParams, write_splits
 from stages import run
@@ -28,7 +24,7 @@ def main(
     dataset = params.read(settings, "dataset", DatasetParams)
     split = params.read(settings, "split", SplitParams)
     print(f"reading {dataset.name}", flush=True)
-    collected = collect(source_of(dataset, raw, caches=_caches), on_bad_image=dataset.on_bad_image)
+    collected = collect(source_of(dataset, raw), on_bad_image=dataset.on_bad_image)
     metrics.metric_keys(collected.class_names)  # refuses names that metrics could not tell apart
     divided = divide(collected, dataset, split)
     twins = find(divided.train, divided.test, val=divided.rows.val).lines(collected.class_names)
@@ -53,12 +49,6 @@ def main(
     classes = f"{counts} of {len(collected.class_names)} classes"
     left_out = counted(divided.left_out)
     print(f"{dataset.name}: {classes}; {f'left out: {left_out}' if left_out else 'nothing left out'}")
-
-
-def _caches() -> Sequence[Path]:
-    with suppress(ConfigError):  # of no DVC that can be asked: then every link out is an error
-        return [dvc_project.cache_of(Path())]
-    return []
 
 
 if __name__ == "__main__":

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from clipcifar.core.errors import DataError
 from clipcifar.datasets.decode import SUFFIXES
-from clipcifar.datasets.plain_files import printable, shortened
+from clipcifar.datasets.plain_files import printable, shortened, unreadable
 from clipcifar.datasets.source import SPLITS, LeftOut, Split
 
 _SPLIT_OF: dict[str, Split] = {
@@ -72,12 +71,8 @@ class _File(NamedTuple):
     is_link: bool
 
 
-def list_layout(root: Path, *, caches: Callable[[], Sequence[Path]]) -> Layout:
+def list_layout(root: Path) -> Layout:
     """List a folder of photographs; no file is opened.
-
-    Args:
-        root: the folder.
-        caches: asked where links lead out of the folder: the folders whose files they may lead to.
 
     Raises:
         DataError: links or special files lie there that are not read, or splits cannot be told apart.
@@ -92,7 +87,7 @@ def list_layout(root: Path, *, caches: Callable[[], Sequence[Path]]) -> Layout:
             files.append(entry)
         else:
             odd.append(entry)
-    odd += _leading_out(root, files, caches)
+    odd += _leading_out(root, files)
     if odd:
         raise DataError(
             f"{len(odd)} links or special files lie there that are not read:\n    "
@@ -130,30 +125,21 @@ def _walk(
         elif entry.is_dir(follow_symlinks=False):
             yield parts
             yield from _walk(entry.path, parts, left_out)
-        elif problem := _problem(entry):
+        elif problem := unreadable(entry) or _to_a_folder(entry):
             yield f"{printable('/'.join(parts))}: {problem}"
         else:
             yield _File(parts, entry.path, entry.is_symlink())
 
 
-def _problem(entry: os.DirEntry[str]) -> str:
-    """Why an entry that is no folder is not read; nothing for a file and for a link to one."""
-    try:
-        mode = entry.stat().st_mode
-    except OSError as error:
-        if not entry.is_symlink():
-            raise
-        return f"a symbolic link that leads nowhere ({error.strerror})"
-    if stat.S_ISDIR(mode):
-        return "a symbolic link to a folder"
-    return "" if stat.S_ISREG(mode) else "not a file: a pipe, a socket or a device"
+def _to_a_folder(entry: os.DirEntry[str]) -> str:
+    return "a symbolic link to a folder, which DVC does not follow either" if entry.is_dir() else ""
 
 
-def _leading_out(root: Path, files: list[_File], caches: Callable[[], Sequence[Path]]) -> list[str]:
+def _leading_out(root: Path, files: list[_File]) -> list[str]:
     """A line for every link to an image that is neither in the folder nor in a cache.
 
-    Photographs of another DVC repository lie in its cache, and what DVC 2 filed lies in a folder above ours:
-    such a file is known by its name, which nobody can give in a link who does not know what it holds.
+    The cache may be that of another DVC repository or of DVC 2, anywhere. A file of a cache is known by its
+    name, which nobody can give in a link who does not know what it holds.
     """
     inside = os.path.realpath(root)
     outward = [
@@ -164,11 +150,9 @@ def _leading_out(root: Path, files: list[_File], caches: Callable[[], Sequence[P
         and not Path(target := os.path.realpath(file.path)).is_relative_to(inside)
         and not _FILED.search(Path(target).as_posix())
     ]
-    allowed = [os.path.realpath(cache) for cache in caches()] if outward else []
     return [
         f"{printable('/'.join(file.parts))}: a symbolic link that leads out, to {printable(target)}"
         for file, target in outward
-        if not any(Path(target).is_relative_to(cache) for cache in allowed)
     ]
 
 

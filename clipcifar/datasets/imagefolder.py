@@ -10,7 +10,7 @@ import hashlib
 import os
 import unicodedata
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,24 +26,12 @@ MAX_BYTES = 1_000_000_000  # of a file; 250 million pixels of 16-bit gray take l
 _LAYOUTS = "dataset.path must hold train/<class>/… and test/<class>/… with image files, or only <class>/…"
 
 
-def no_caches() -> Sequence[Path]:
-    """Of a folder that DVC knows nothing of."""
-    return []
-
-
-def image_folder(
-    root: Path,
-    *,
-    max_megapixels: int,
-    caches: Callable[[], Sequence[Path]] = no_caches,
-    ours: Collection[str] = (),
-) -> Source:
+def image_folder(root: Path, *, max_megapixels: int, ours: Collection[str] = ()) -> Source:
     """List a folder of photographs.
 
     Args:
         root: the folder, in one of the layouts of `folder_layout`.
         max_megapixels: a larger image cannot be used.
-        caches: the folders, besides the root, whose files links may lead to: DVC's caches. Asked if needed.
         ours: names at the top that are no part of the data.
 
     Returns:
@@ -57,7 +45,7 @@ def image_folder(
     if not root.is_dir():
         raise DataError(f"no images in {root}", where=str(root), fix=_LAYOUTS)
     with explained(root):
-        layout = list_layout(root, caches=caches)
+        layout = list_layout(root)
     _check_splits(root, layout)
 
     def items() -> Iterator[Sample | LeftOut | Unusable]:

@@ -40,7 +40,7 @@ def check_hashable(root: Path) -> None:
         while folders:
             with os.scandir(folders.pop()) as entries:
                 for entry in entries:
-                    if problem := _problem(entry):
+                    if problem := _unhashable(entry):
                         odd.append(f"{printable(os.path.relpath(entry.path, root))}: {problem}")
                     elif entry.is_dir(follow_symlinks=False):
                         folders.append(entry.path)
@@ -48,20 +48,25 @@ def check_hashable(root: Path) -> None:
         raise DataError(
             f"{len(odd)} files cannot be read by DVC:\n    " + "\n    ".join(shortened(sorted(odd))),
             where=str(root),
-            fix="remove or rename them",
+            fix="where DVC made the links, run `dvc checkout`; else remove or rename them",
         )
 
 
-def _problem(entry: os.DirEntry[str]) -> str:
+def _unhashable(entry: os.DirEntry[str]) -> str:
     """What keeps DVC from reading a directory entry; nothing for plain files and for folders."""
     try:
         entry.name.encode()
     except UnicodeEncodeError:
         return "its name is not UTF-8"
+    return unreadable(entry)
+
+
+def unreadable(entry: os.DirEntry[str]) -> str:
+    """Why an entry is neither a file nor a folder, nor a link to one; nothing where it is."""
     try:
         mode = entry.stat().st_mode
     except OSError as error:
         if not entry.is_symlink():
             raise
-        return f"a link that leads nowhere: {error.strerror}"
+        return f"a symbolic link that leads nowhere: {error.strerror}"
     return "" if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else "not a file: a pipe, a socket or a device"

@@ -7,7 +7,7 @@ pixel, which is also how a person's own folder comes in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import chain, repeat
 from pathlib import Path
@@ -150,12 +150,11 @@ def located(archive: Archive, dataset: DatasetParams, raw: Path) -> Path:
     return path / archive.filename if path.is_dir() else path
 
 
-def source_of(dataset: DatasetParams, raw: Path, *, caches: Callable[[], Sequence[Path]]) -> Source:
+def source_of(dataset: DatasetParams, raw: Path) -> Source:
     """The images that params.yaml asks for, as a stream.
 
     Args:
         raw: what the `download` stage made.
-        caches: as `imagefolder.image_folder` asks for them.
 
     Raises:
         DataError: the archive is not the known one, or the folder is not laid out as one of images.
@@ -163,7 +162,7 @@ def source_of(dataset: DatasetParams, raw: Path, *, caches: Callable[[], Sequenc
     entry = registered(dataset.name)
     if entry.load is None:
         folder = image_folder(
-            photograph_folder(dataset, raw), max_megapixels=dataset.max_megapixels, caches=caches, ours=_OURS
+            photograph_folder(dataset, raw), max_megapixels=dataset.max_megapixels, ours=_OURS
         )
         unlisted = read_json(raw / download.SOURCE_FILE)["unlisted"] if entry.photographs else 0
         return replace(folder, items=chain(repeat(_UNLISTED, unlisted), folder.items))

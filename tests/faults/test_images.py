@@ -350,8 +350,12 @@ UNREADABLE: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "pipe": ("p.png", _fifo, "train/a/p.png: not a file: a pipe, a socket or a device"),
     "socket": ("s.png", _socket, "train/a/s.png: not a file: a pipe, a socket or a device"),
     "link to a pipe": ("l.png", _link_to_a_pipe, "train/a/l.png: not a file"),
-    "dead link": ("d.png", _dead_link, "train/a/d.png: a link that leads nowhere: No such file"),
-    "link to itself": ("c.png", _self_link, "train/a/c.png: a link that leads nowhere: Too many levels"),
+    "dead link": ("d.png", _dead_link, "train/a/d.png: a symbolic link that leads nowhere: No such file"),
+    "link to itself": (
+        "c.png",
+        _self_link,
+        "train/a/c.png: a symbolic link that leads nowhere: Too many",
+    ),
     "name not UTF-8": (NOT_UTF8, lambda p: p.write_bytes(_plain(COLOUR)), r"caf\udce9.png: its name is not"),
 }
 
