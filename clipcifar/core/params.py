@@ -109,16 +109,22 @@ class Range:
 def read(settings: Mapping[str, Any], section: str, model: type[T]) -> T:
     """Read one section into the dataclass `model`, checking every key, type and bound.
 
+    Only a field with a default may be left out: a key that is younger than the params.yaml of others.
+
     Raises:
         ConfigError: names the key, what was found and what was expected.
     """
     values = settings.get(section)
     if not isinstance(values, dict):
         raise ConfigError(f"the section {section!r} is missing or is not a mapping", where="params.yaml")
-    fields = [field.name for field in dataclasses.fields(typing.cast(Any, model))]
-    check_keys(values, fields, where=f"params.yaml: {section}")
+    fields = dataclasses.fields(typing.cast(Any, model))
+    required = [field.name for field in fields if field.default is dataclasses.MISSING]
+    optional = [field.name for field in fields if field.name not in required]
+    check_keys(values, required, where=f"params.yaml: {section}", optional=optional)
     hints = typing.get_type_hints(model, include_extras=True)
-    return model(**{name: _convert(values[name], hints[name], f"{section}.{name}") for name in fields})
+    return model(
+        **{name: _convert(value, hints[name], f"{section}.{name}") for name, value in values.items()}
+    )
 
 
 def _convert(value: Any, hint: Any, key: str) -> Any:
@@ -135,7 +141,8 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
             return value
         raise _wrong(key, value, "one of " + ", ".join(arguments))
     if origin in (typing.Union, types.UnionType):
-        return None if value is None else _convert(value, arguments[0], key)
+        fitting = [kind for kind in arguments[1:] if type(value) is kind]  # of text or a mapping
+        return None if value is None else _convert(value, (fitting or arguments)[0], key)
     if origin is tuple:
         if not isinstance(value, list) or not value:
             raise _wrong(key, value, "a list with at least one item")

@@ -27,6 +27,7 @@ def read_config(path: Path) -> dict[str, Any]:
         text, vision = config["model_cfg"]["text_cfg"], config["model_cfg"]["vision_cfg"]
         options, image_tower = set(text.get("tokenizer_kwargs", {})), vision.get("timm_model_name") or ""
         names = (image_tower, text.get("hf_model_name") or "", text.get("hf_tokenizer_name") or "")
+        dict(config.get("preprocess_cfg") or {})
         canonical_json(config)  # refuses NaN
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise fault_behind(error, path) or DataError(

@@ -24,21 +24,20 @@ from clipcifar.store.model import WEIGHTS_FILE
 from clipcifar.weights.config import TEXT_CONFIG
 
 T = TypeVar("T")
+PICKLED_FILE = "open_clip_pytorch_model.bin"
+TOKENIZER_CONFIG = "config.json"  # of the model that a tokenizer is from: some say only there which it is
 TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.model")
 TRIES = 3
 TIMEOUT_S = 10.0  # to connect, and for the answer to begin
-_PICKLED_FILE = "open_clip_pytorch_model.bin"
 _TEXT_CONFIG_FILE = "config.json"
 _FINAL = (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError, OfflineModeIsEnabled)
 
 
 def candidates(filename: str, allow_pickle: bool) -> list[str]:
     """File names to try in a hub repository, safetensors first and pickles only if allowed."""
-    if filename in ("", _PICKLED_FILE):
-        safe = WEIGHTS_FILE
-    else:
-        safe = str(Path(filename).with_suffix(".safetensors"))
-    return [safe, filename or _PICKLED_FILE] if allow_pickle else [safe]
+    filename = filename or PICKLED_FILE
+    safe = WEIGHTS_FILE if filename == PICKLED_FILE else str(Path(filename).with_suffix(".safetensors"))
+    return [safe, filename] if allow_pickle else [safe]
 
 
 def fetch(
@@ -126,6 +125,8 @@ def fetch_tokenizer(architecture: Mapping[str, Any], folder: Path) -> None:
     wanted = [name for name in names if any(PurePosixPath(name).match(kind) for kind in TOKENIZER_FILES)]
     paths = {name: fetch(repository, [name], info.sha) for name in wanted if "/" not in name}
     first_use.check_names(f"{repository}: which tokenizer files", list(paths))
+    if TOKENIZER_CONFIG in names:  # with a record of its own: older ones of those names hold without it
+        paths[TOKENIZER_CONFIG] = fetch(repository, [TOKENIZER_CONFIG], info.sha)
     for name, path in paths.items():
         copy_file(path, folder / name)
 

@@ -162,9 +162,7 @@ def test_a_file_without_a_tensor_is_bad_data(tiny_clip: Path, tmp_path: Path) ->
     """Well-formed, as far as the header goes; tests/weights/test_tensor_file.py has those that are not."""
     folder = _copy(tiny_clip, tmp_path / "f")
     (folder / WEIGHTS_FILE).write_bytes(struct.pack("<Q", 2) + b"{}")
-    resolve.fetch_model(_local(folder), tmp_path / "w")
-    with pytest.raises(DataError):
-        Backbone.load(tmp_path / "w", CPU)
+    assert "its 0 tensors are called nothing" in _refused(_local(folder), tmp_path / "w", DataError)
 
 
 def test_nan_in_the_weights_shows_in_the_first_embedding(tiny_clip: Path, tmp_path: Path) -> None:
@@ -402,8 +400,9 @@ def test_a_repository_whose_files_change_after_their_first_use_is_refused(
 
 
 @pytest.fixture
-def words(hub: Server) -> Server:
-    """A repository with a tokenizer and the config of a text tower of another library."""
+def words(hub: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """A repository with a tokenizer, of no use, and the config of a text tower of another library."""
+    monkeypatch.setattr(resolve, "_require_working", lambda config, folder: None)
     names = ("tokenizer.json", "vocab.txt", "config.json", "code.py")
     info = {"id": "org/words", "sha": "c" * 40, "siblings": [{"rfilename": name} for name in names]}
     for path in ("", "/revision/main"):
@@ -427,6 +426,7 @@ def test_tokenizer_and_text_config_are_placed_in_the_folder_and_nothing_else(
         WEIGHTS_FILE,
         "tokenizer.json",
         "vocab.txt",
+        "config.json",
         "text_config/config.json",
     }
     text = json.loads((tmp_path / "w" / CONFIG_FILE).read_text())["model_cfg"]["text_cfg"]
