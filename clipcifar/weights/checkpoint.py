@@ -21,7 +21,7 @@ from clipcifar.weights import layout, tensor_file
 from clipcifar.weights.file_kind import kind_of
 
 
-def place(source: Path, folder: Path, *, allow_pickle: bool) -> None:
+def place(source: Path, folder: Path, allow_pickle: bool) -> None:
     """Put the weights of a file into `folder`, which holds the config already.
 
     A safetensors file in open_clip's layout is copied as it is; wrappers and the layouts of other

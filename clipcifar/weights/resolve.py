@@ -74,7 +74,7 @@ def _from_folder(model: ModelParams, source: Path, folder: Path) -> Resolved:
         for file in source.glob(pattern):
             copy_file(file, folder / file.name)
     _require_working(config, folder)
-    checkpoint.place(_weights_in(source, model.allow_pickle), folder, allow_pickle=model.allow_pickle)
+    checkpoint.place(_weights_in(source, model.allow_pickle), folder, model.allow_pickle)
     return Resolved(str(source), "", _said(remark))
 
 
@@ -117,7 +117,7 @@ def _from_hub(model: ModelParams, repository: str, folder: Path) -> Resolved:
     _require_working(written, folder)
     pin = pins.of_repository(repository)
     weights = _fetch(repository, hub.candidates("", model.allow_pickle), pin)
-    checkpoint.place(weights, folder, allow_pickle=model.allow_pickle)
+    checkpoint.place(weights, folder, model.allow_pickle)
     return Resolved(f"{HF_HUB}{repository}", hub.revision_of(weights), _said(remark))
 
 
@@ -149,7 +149,7 @@ def _from_architecture(model: ModelParams, folder: Path) -> Resolved:
         resolved = Resolved(str(weights), "", _said(remark, about_activation))
     else:
         weights, resolved = _download_tag(model, tag, pin)
-    checkpoint.place(weights, folder, allow_pickle=model.allow_pickle)
+    checkpoint.place(weights, folder, model.allow_pickle)
     return resolved
 
 
