@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ from clipcifar.core.files import copy_file, explained, fault_behind, require_spa
 from clipcifar.store.model import LOCAL_DIR, WEIGHTS_FILE
 from clipcifar.weights import layout, tensor_file
 from clipcifar.weights.file_kind import kind_of
+
+_OBJECT = re.compile(r"GLOBAL ([\w.]+)")
 
 
 def place(source: Path, folder: Path, allow_pickle: bool) -> None:
@@ -78,11 +81,13 @@ def _unpickled(source: Path) -> layout.Tensors:
     try:
         content = torch.load(source, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises many types on hostile input
+        of_others = _OBJECT.search(str(error))  # torch's own advice is to execute what the file holds
+        held = f"it holds {of_others[1]}" if of_others else str(error).strip().partition("\n")[0][:200]
         raise fault_behind(error, source) or DataError(
-            f"cannot be read as plain tensors: {str(error).strip()[:400]}",
+            f"cannot be read as plain tensors: {held}",
             where=str(source),
             fix="if you trust it, save its tensors alone with the code that made it: "
-            "torch.save(model.state_dict(), 'w.pt')",
+            "torch.save(model.state_dict(), 'w.pt'), or torch.save(checkpoint['state_dict'], 'w.pt')",
         ) from error
     return layout.state_dict_in(content, source)
 
