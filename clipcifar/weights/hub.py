@@ -19,13 +19,13 @@ from huggingface_hub.errors import (
 
 from clipcifar.core import first_use
 from clipcifar.core.errors import ConfigError, EnvironmentFault
-from clipcifar.core.files import copy_file
 from clipcifar.store.model import WEIGHTS_FILE
-from clipcifar.weights.config import TEXT_CONFIG
+from clipcifar.weights.config import TEXT_CONFIG, copy_without_code
 
 T = TypeVar("T")
 PICKLED_FILE = "open_clip_pytorch_model.bin"
-TOKENIZER_CONFIG = "config.json"  # of the model that a tokenizer is from: some say only there which it is
+# Of the model that a tokenizer is from, since some say only there which it is; and of older ones.
+MORE_TOKENIZER_FILES = ("config.json", "added_tokens.json")
 TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.model")
 TRIES = 3
 TIMEOUT_S = 10.0  # to connect, and for the answer to begin
@@ -125,10 +125,11 @@ def fetch_tokenizer(architecture: Mapping[str, Any], folder: Path) -> None:
     wanted = [name for name in names if any(PurePosixPath(name).match(kind) for kind in TOKENIZER_FILES)]
     paths = {name: fetch(repository, [name], info.sha) for name in wanted if "/" not in name}
     first_use.check_names(f"{repository}: which tokenizer files", list(paths))
-    if TOKENIZER_CONFIG in names:  # with a record of its own: older ones of those names hold without it
-        paths[TOKENIZER_CONFIG] = fetch(repository, [TOKENIZER_CONFIG], info.sha)
+    for name in MORE_TOKENIZER_FILES:  # each with its own record: older ones of those names hold without them
+        if name in names:
+            paths[name] = fetch(repository, [name], info.sha)
     for name, path in paths.items():
-        copy_file(path, folder / name)
+        copy_without_code(path, folder / name)
 
 
 def with_text_config(architecture: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -148,7 +149,7 @@ def with_text_config(architecture: Mapping[str, Any], folder: Path) -> dict[str,
     if not name:
         return dict(architecture)
     own = Path(name, _TEXT_CONFIG_FILE)
-    copy_file(
+    copy_without_code(
         own if own.is_file() else fetch(name, [_TEXT_CONFIG_FILE], None),
         folder / TEXT_CONFIG / _TEXT_CONFIG_FILE,
     )

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from clipcifar.core.errors import ConfigError
-from clipcifar.core.files import copy_file, explained, write_json
+from clipcifar.core.files import explained, write_json
 from clipcifar.core.params import NO_PATH
 from clipcifar.store.model import CONFIG_FILE, HF_HUB, LOCAL_DIR, RANDOM, WEIGHTS_FILE, ModelParams
 from clipcifar.weights import checkpoint, hub, pins, preprocessing, proof, registry
-from clipcifar.weights.config import read_config
+from clipcifar.weights.config import copy_without_code, read_config
 from clipcifar.weights.file_kind import PICKLES, refuse_folder
 from clipcifar.weights.pins import PINS, Pin
 
@@ -70,9 +70,9 @@ def _from_folder(model: ModelParams, source: Path, folder: Path) -> Resolved:
     config = read_config(source / CONFIG_FILE)
     stated, remark = preprocessing.of_config(model, config)
     config = _write_config(config, stated, folder)
-    for pattern in (*hub.TOKENIZER_FILES, hub.TOKENIZER_CONFIG):
+    for pattern in (*hub.TOKENIZER_FILES, *hub.MORE_TOKENIZER_FILES):
         for file in source.glob(pattern):
-            copy_file(file, folder / file.name)
+            copy_without_code(file, folder / file.name)
     _require_working(config, folder)
     checkpoint.place(_weights_in(source, model.allow_pickle), folder, model.allow_pickle)
     return Resolved(str(source), "", _said(remark))

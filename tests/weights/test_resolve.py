@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import struct
@@ -12,6 +13,7 @@ from typing import Any
 
 import huggingface_hub
 import numpy as np
+import open_clip
 import pytest
 import safetensors.torch
 import torch
@@ -19,12 +21,12 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError
 
 from clipcifar.backbone.towers import Backbone
-from clipcifar.core import files
+from clipcifar.core import files, first_use
 from clipcifar.core.errors import ConfigError, DataError, EnvironmentFault
 from clipcifar.core.params import NO_PATH
 from clipcifar.store.embeddings import check_embeddings
 from clipcifar.store.model import CONFIG_FILE, WEIGHTS_FILE, ModelDescription, ModelParams, check_requested
-from clipcifar.weights import resolve
+from clipcifar.weights import pins, resolve
 from clipcifar.weights.hub import TRIES, candidates, fetch_tokenizer
 from clipcifar.weights.resolve import Pin
 from stages import fetch_model
@@ -105,6 +107,9 @@ def test_a_config_with_senseless_preprocessing_is_bad_data(
 def test_unknown_architectures_and_tags_get_a_suggestion(tmp_path: Path) -> None:
     assert "did you mean ViT-B-32?" in _refused(_model("ViT-B-23", "openai"), tmp_path)
     assert "did you mean laion2b_s34b_b79k?" in _refused(_model("ViT-B-32", "laion2b_s34b_b79"), tmp_path)
+    # A tag of the other activation alone, and an architecture that has none: no tag of its own is near.
+    assert "ViT-B-32 has them" in _refused(_model("ViT-B-32-quickgelu", "laion2b_e16"), tmp_path)
+    assert "knows none for ViT-S-16" in _refused(_model("ViT-S-16", "openai"), tmp_path)
     assert "not a file" in _refused(_model("ViT-B-32", None, str(tmp_path / "nope.safetensors")), tmp_path)
 
 
@@ -127,6 +132,26 @@ def test_a_pinned_file_must_have_its_digest(tiny_clip: Path, tmp_path: Path) -> 
     for part in (pin.sha256, pin.source, files.file_sha256(file), "model.pretrained: null"):
         assert part in message
     assert file.exists()
+
+
+@pytest.mark.parametrize("name", ["ViT-B-32", "ViT-B/32"])
+@pytest.mark.parametrize("tag", ["laion2b-s34b-b79k", "LAION2B_S34B_B79K", "Laion2B-s34B_b79K"])
+def test_a_pin_holds_for_every_spelling_that_open_clip_takes(
+    tiny_clip: Path, tmp_path: Path, name: str, tag: str
+) -> None:
+    message = _refused(_model(name, tag, str(tiny_clip / WEIGHTS_FILE)), tmp_path, DataError)
+    assert resolve.PINS["ViT-B-32", "laion2b_s34b_b79k"].sha256 in message
+
+
+def test_other_weights_have_no_pin() -> None:
+    """The negative control: neither another tag nor another architecture is held to it."""
+    pin = resolve.PINS["ViT-B-32", "laion2b_s34b_b79k"]
+    repository = open_clip.get_pretrained_cfg("ViT-B-32", "laion2b_s34b_b79k")["hf_hub"].strip("/")
+    assert pins.of_repository(repository) is pins.of_repository(repository.upper()) is pin
+    held = [pair for pair in open_clip.list_pretrained() if pins.of_tag(*pair)]
+    assert held == [("ViT-B-32", "laion2b_s34b_b79k")]
+    assert pins.of_tag("ViT-B-32", None) is None
+    assert pins.of_repository("laion/CLIP-ViT-B-32-256x256-DataComp-s34B-b86K") is None
 
 
 class _Payload:
@@ -263,6 +288,24 @@ def test_a_pinned_tag_asks_for_its_revision(
     monkeypatch.setitem(resolve.PINS, ("ViT-B-32", "laion2b_s34b_b79k"), Pin("0" * 64, "d" * 40, "made here"))
     assert "made here" in _refused(_model("ViT-B-32", "laion2b_s34b_b79k"), tmp_path / "w2", DataError)
     assert not (own_cache / "known_files.json").exists()  # a refused file is not trusted from then on
+
+
+def test_the_repository_of_a_pinned_tag_is_held_to_the_same_pin(
+    hub: Server, tiny_clip: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """hf-hub:<repository> asks for the same file by another name."""
+    name = "LAION/CLIP-ViT-B-32-laion2B-s34B-b79K"
+    for file, revision in ((CONFIG_FILE, "main"), (WEIGHTS_FILE, "d" * 40), (WEIGHTS_FILE, "main")):
+        hub.files[f"/{name}/resolve/{revision}/{file}"] = (tiny_clip / file).read_bytes()
+    key = ("ViT-B-32", "laion2b_s34b_b79k")
+    monkeypatch.setitem(resolve.PINS, key, Pin("0" * 64, "d" * 40, "made here"))
+    assert "made here" in _refused(_model(f"hf-hub:{name}"), tmp_path / "w", DataError)
+    assert not (tmp_path / "w" / WEIGHTS_FILE).exists()
+    assert set(first_use.known_files()) == {f"{name}/{CONFIG_FILE}"}
+    pin = Pin(files.file_sha256(tiny_clip / WEIGHTS_FILE), "d" * 40, "made here")
+    monkeypatch.setitem(resolve.PINS, key, pin)
+    assert resolve.fetch_model(_model(f"hf-hub:{name}"), tmp_path / "w").revision
+    assert any(f"/resolve/{'d' * 40}/{WEIGHTS_FILE}" in request for request in hub.requests)
 
 
 def test_an_unpinned_tag_is_trusted_on_its_first_use(
@@ -434,6 +477,21 @@ def test_tokenizer_and_text_config_are_placed_in_the_folder_and_nothing_else(
     assert _asked(words, "code.py") == []
     resolve.fetch_model(_local(tmp_path / "w"), tmp_path / "again")  # a folder that names its own file
     assert (tmp_path / "again" / "text_config" / "config.json").read_bytes() == b"{}"
+
+
+def test_the_config_of_a_tokenizer_breaks_no_record_of_its_files_that_is_older(
+    words: Server, tmp_path: Path
+) -> None:
+    resolve.fetch_model(_model("hf-hub:org/tiny"), tmp_path / "w")
+    known = first_use.known_files()
+    key = "org/words: which tokenizer files"
+    assert known[key] == files.sha256_of(["tokenizer.json", "vocab.txt"])  # as before it travelled with them
+    assert known["org/words/config.json"] == hashlib.sha256(b"{}").hexdigest()
+    path = files.cache_folder() / first_use.RECORD
+    older = {name: digest for name, digest in known.items() if name != "org/words/config.json"}
+    files.write_json(path, older)
+    resolve.fetch_model(_model("hf-hub:org/tiny"), tmp_path / "w2")
+    assert first_use.known_files() == known
 
 
 @pytest.mark.parametrize("kind", ["changed", "added", "text config"])
