@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
 
 from clipcifar.core import first_use
 from clipcifar.core.errors import ConfigError, EnvironmentFault
-from clipcifar.store.model import WEIGHTS_FILE
+from clipcifar.store.model import CONFIG_FILE, WEIGHTS_FILE
 from clipcifar.weights.config import TEXT_CONFIG, copy_without_code
 
 T = TypeVar("T")
@@ -75,8 +75,20 @@ def fetch(
     raise ConfigError(
         f"the repository {repository} has none of {', '.join(filenames)}",
         where="params.yaml: model",
-        fix="choose another model; set model.allow_pickle: true if you trust pickled weights from there",
+        fix=_what_else(filenames),
     )
+
+
+def _what_else(filenames: list[str]) -> str:
+    """What to do about a repository that has none of these files."""
+    if filenames == [CONFIG_FILE]:
+        return (
+            "it is not in open_clip's format: choose a tag of open_clip, or give its architecture as "
+            "model.name and its weights file as model.path"
+        )
+    if all(name.endswith(".safetensors") for name in filenames):
+        return "choose another model; set model.allow_pickle: true if you trust pickled weights from there"
+    return "choose another model, or download its weights file and set model.path to it"
 
 
 def _require_answer(repository: str, filename: str, revision: str | None) -> None:

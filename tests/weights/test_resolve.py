@@ -329,7 +329,17 @@ def test_a_tag_that_is_only_at_an_address_is_not_fetched(
 
 def test_a_repository_without_safetensors_says_what_else_there_is(hub: Server, tmp_path: Path) -> None:
     del hub.files[f"/org/tiny/resolve/main/{WEIGHTS_FILE}"]
-    assert "allow_pickle" in _refused(_model("hf-hub:org/tiny"), tmp_path)
+    assert "set model.allow_pickle: true" in _refused(_model("hf-hub:org/tiny"), tmp_path)
+    message = _refused(_model("hf-hub:org/tiny", allow_pickle=True), tmp_path)
+    assert "has none of open_clip_model.safetensors, open_clip_pytorch_model.bin" in message
+    assert "allow_pickle" not in message  # it is set
+
+
+def test_a_repository_in_another_format_is_told(hub: Server, tmp_path: Path) -> None:
+    del hub.files[f"/org/tiny/resolve/main/{CONFIG_FILE}"]
+    message = _refused(_model("hf-hub:org/tiny"), tmp_path)
+    assert "not in open_clip's format" in message
+    assert "allow_pickle" not in message
 
 
 def _asked(hub: Server, part: str) -> list[str]:
