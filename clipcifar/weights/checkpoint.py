@@ -106,7 +106,8 @@ def _from_big_vision(source: Path, folder: Path) -> layout.Tensors:
     """SigLIP's weights as Google gives them, read by open_clip; numpy executes nothing in them."""
     model = _without_weights(folder)
     try:
-        load_big_vision_weights(model, str(source))
+        with open(source, "rb") as stream:  # a name would be left open
+            load_big_vision_weights(model, stream)
     except Exception as error:  # of a missing array, another shape, another tower
         raise fault_behind(error, source) or DataError(
             f"{source.name} holds no weights of big_vision that fit this architecture: "

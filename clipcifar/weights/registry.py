@@ -13,6 +13,8 @@ from clipcifar.store.model import LOCAL_DIR, ModelParams, known_as
 
 _QUICK = "-quickgelu"  # what open_clip calls an architecture that it has with the other activation, too
 
+_ACTIVATIONS = {True: "QuickGELU", False: "GELU"}
+
 
 def architecture_of(name: str) -> dict[str, Any]:
     """The config of an architecture, in every spelling that open_clip takes."""
@@ -61,6 +63,13 @@ def tag_config(model: ModelParams, architecture: Mapping[str, Any]) -> Mapping[s
     return config
 
 
+def tag_remark(name: str, architecture: Mapping[str, Any], tag: Mapping[str, Any]) -> str:
+    """What is to be said of a tag that `tag_config` took although the table of tags disagrees."""
+    if _is_quick(tag) == _is_quick(architecture):
+        return ""
+    return f"activation: {_ACTIVATIONS[_is_quick(architecture)]}, as {name} has it and its tag does not say"
+
+
 def activation_remark(name: str, architecture: Mapping[str, Any]) -> str:
     """Which activation weights without a tag are read with, and which tags have the other.
 
@@ -71,7 +80,7 @@ def activation_remark(name: str, architecture: Mapping[str, Any]) -> str:
     quick, tags = _is_quick(architecture), tags_of(name)
     differing = [tag for tag, config in tags.items() if _is_quick(config) != quick]
     other = _with_activation(name, quick=not quick)
-    has, lacks = ("QuickGELU", "GELU") if quick else ("GELU", "QuickGELU")
+    has, lacks = _ACTIVATIONS[quick], _ACTIVATIONS[not quick]
     if differing and len(differing) == len(tags) and other:
         raise ConfigError(
             f"all weights that open_clip knows for {name} were trained with {lacks}, and it has {has}",
@@ -79,9 +88,10 @@ def activation_remark(name: str, architecture: Mapping[str, Any]) -> str:
             fix=f"use {other}; if yours were trained with {has}, put them and their config into a folder "
             f"and use {LOCAL_DIR}<folder>",
         )
-    if not differing or not other:
+    if not differing:
         return ""
-    return f"activation: {has}, as {name} has it; its tags {', '.join(differing)} need {other}"
+    need = f"need {other}" if other else "do not say so, and it goes by no other name"
+    return f"activation: {has}, as {name} has it; its tags {', '.join(differing)} {need}"
 
 
 def _is_quick(config: Mapping[str, Any]) -> bool:

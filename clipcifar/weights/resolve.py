@@ -8,7 +8,7 @@ loads the real weights, the embedded stand-in and a random model.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,7 @@ def _from_architecture(model: ModelParams, folder: Path) -> Resolved:
     if model.pretrained is not None:
         tag = registry.tag_config(model, architecture)
         stated, remark = preprocessing.of_tag(model, tag)
+        about_activation = registry.tag_remark(model.name, architecture, tag)
     elif is_random:
         stated, remark = preprocessing.of_random(model)
     else:
@@ -146,11 +147,11 @@ def _from_architecture(model: ModelParams, folder: Path) -> Resolved:
         weights = _require_file(model)
         if pin:
             pins.check(pin, f"{model.name} {model.pretrained}", weights)
-        resolved = Resolved(str(weights), "", _said(remark, about_activation))
+        resolved = Resolved(str(weights), "")
     else:
         weights, resolved = _download_tag(model, tag, pin)
     checkpoint.place(weights, folder, model.allow_pickle)
-    return resolved
+    return replace(resolved, remarks=_said(remark, about_activation))
 
 
 def _require_file(model: ModelParams) -> Path:

@@ -23,7 +23,7 @@ from clipcifar.core.params import NO_PATH
 from clipcifar.store.model import CONFIG_FILE, WEIGHTS_FILE, ModelParams
 from clipcifar.weights import checkpoint, hub, resolve
 from clipcifar.weights.config import TEXT_CONFIG
-from clipcifar.weights.registry import activation_remark, architecture_of
+from clipcifar.weights.registry import activation_remark, architecture_of, tag_remark
 
 PAIRS: list[tuple[str, str]] = open_clip.list_pretrained()
 NAMES: list[str] = open_clip.list_models()
@@ -286,11 +286,20 @@ def test_every_architecture_loads_again_with_the_same_tensors(
 # Activations
 
 
-def test_a_tag_is_refused_only_where_another_name_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tag_is_refused_only_where_another_name_has_it() -> None:
     """roberta-ViT-B-32 has QuickGELU, the table of tags says nothing, and there is no other name."""
     assert ("roberta-ViT-B-32", "laion2b_s12b_b32k") in PAIRS
     assert architecture_of("roberta-ViT-B-32")["quick_gelu"] is True
-    assert activation_remark("roberta-ViT-B-32", architecture_of("roberta-ViT-B-32")) == ""
+    architecture = architecture_of("roberta-ViT-B-32")
+    said = "activation: QuickGELU, as roberta-ViT-B-32 has it"
+    assert activation_remark("roberta-ViT-B-32", architecture) == (
+        f"{said}; its tags laion2b_s12b_b32k do not say so, and it goes by no other name"
+    )
+    differing = {}
+    for name, tag in sorted(set(PAIRS) - EXCEPTIONS):
+        remark = tag_remark(name, architecture_of(name), open_clip.get_pretrained_cfg(name, tag))
+        differing.update({(name, tag): remark} if remark else {})
+    assert differing == {("roberta-ViT-B-32", "laion2b_s12b_b32k"): f"{said} and its tag does not say"}
 
 
 def test_ones_own_weights_are_refused_where_all_known_ones_have_the_other_activation() -> None:
