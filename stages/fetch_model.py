@@ -18,7 +18,7 @@ def main(settings: dict[str, Any], weights_folder: Path, model_path: Path) -> No
     files.require_writable(model_path.parent)
     resolved = fetch_model(model, weights_folder)
     describe(model, resolved, weights_folder).write(model_path)
-    print(f"{model.name}: {resolved.source}")
+    print("; ".join((f"{model.name}: {resolved.source}", *resolved.remarks)))
 
 
 if __name__ == "__main__":

@@ -40,6 +40,8 @@ DATASETS = (  # the rows of REGISTRY in datasets/registry.py
 MAX_SEED = 2**63 - 1  # what torch takes
 NO_PATH = "data/none"  # what a `path` key holds when no local file is used: DVC needs a path that exists
 
+_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false", dict: "a mapping"}
+
 T = TypeVar("T")
 
 
@@ -143,7 +145,12 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
             return value
         raise _wrong(key, value, "one of " + ", ".join(arguments))
     if origin in (typing.Union, types.UnionType):
-        return None if value is None else _convert(value, arguments[0], key)
+        kinds = [kind for kind in arguments if kind is not types.NoneType]
+        if value is None or len(kinds) == 1:
+            return None if value is None else _convert(value, kinds[0], key)
+        if type(value) in kinds:
+            return value
+        raise _wrong(key, value, " or ".join(_NAMES[kind] for kind in kinds))
     if origin is tuple:
         if not isinstance(value, list) or not value:
             raise _wrong(key, value, "a list with at least one item")
@@ -154,8 +161,7 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
         return float(value)
     if hint in (int, str, bool, dict) and type(value) is hint:
         return value
-    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", dict: "a mapping"}
-    raise _wrong(key, value, names[hint])
+    raise _wrong(key, value, _NAMES[hint])
 
 
 def _wrong(key: str, value: Any, expected: str) -> ConfigError:

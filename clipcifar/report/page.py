@@ -83,6 +83,7 @@ def _provenance(facts: Facts, split: str) -> list[tuple[str, str]]:
     return [
         ("model", f"{model.model} {model.pretrained}".rstrip()),
         ("weights from", model.source + (f", revision {model.revision}" if model.revision else "")),
+        *([("settled for the weights", "; ".join(model.remarks))] if model.remarks else []),
         ("weights sha256", model.weights_sha256),
         ("dataset", dataset.name + (f", at most {subset} images per class" if subset else "")),
         ("left out", counted(dataset.left_out) or "nothing"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from clipcifar.core.params import MAX_SEED, Range
 RANDOM = "random weights"  # how the source of untrained weights begins
 WEIGHTS_FILE = "open_clip_model.safetensors"
 CONFIG_FILE = "open_clip_config.json"
+SCHEMES = LOCAL_DIR, HF_HUB = "local-dir:", "hf-hub:"
 UNFINISHED = ".new-"  # how the name of a model's folder begins that is not whole yet
 
 
@@ -29,6 +31,9 @@ class ModelParams:
             `params.NO_PATH`.
         seed: of random weights.
         allow_pickle: accept weights that exist only as a pickle (read without executing code).
+        preprocess: what weights without a tag take images with, where nothing else states it: a tag of
+            the architecture, `<architecture>:<tag>`, or a mapping of mean, std, interpolation and
+            resize_mode; None for what the tag, the config or all tags of the architecture say.
     """
 
     name: str
@@ -36,6 +41,7 @@ class ModelParams:
     path: str
     seed: Annotated[int, Range(0, MAX_SEED)]
     allow_pickle: bool
+    preprocess: str | dict | None = None  # type: ignore[type-arg]  # checked by weights/preprocessing.py
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,8 @@ class ModelDescription:
         context_length: the most tokens a sentence may have.
         logit_scale: the learned factor on cosine similarities.
         libraries: what takes part in its arithmetic besides open_clip: timm, transformers, or none.
+        remarks: for a person, where that is from which neither a tag nor a config states: preprocessing
+            and activation; empty also in files that were written before there was this field.
     """
 
     model: str
@@ -64,6 +72,7 @@ class ModelDescription:
     context_length: int
     logit_scale: float
     libraries: list[str]
+    remarks: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def label(self) -> str:
@@ -112,6 +121,13 @@ def embedding_dim(folder: Path) -> int:
 def pretrained_label(pretrained: str | None) -> str:
     """The pretrained tag as files hold it; the empty text stands for none."""
     return pretrained or ""
+
+
+def known_as(name: str, pretrained: str) -> tuple[str, str]:
+    """An architecture and a tag as open_clip files them: it reads ViT-B/32 and LAION2B-S34B-B79K, too."""
+    if name.startswith(SCHEMES):
+        return name, pretrained
+    return name.replace("/", "-"), pretrained.lower().replace("-", "_")
 
 
 def check_requested(attributes: Mapping[str, Attribute], model: ModelParams) -> None:

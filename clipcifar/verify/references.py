@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clipcifar.core.errors import ConfigError
+from clipcifar.store.model import known_as
 
 METHOD_TABLE = "published table of methods, 45,000/5,000 train/val"
 OPEN_CLIP = "open_clip results table (docs/openclip_results.csv)"
@@ -162,7 +163,7 @@ def of(dataset: str, model: str, pretrained: str, max_per_class: int) -> list[Re
         max_per_class: the subset that was asked for, 0 for all images.
     """
     label = f"{dataset} with {model} {pretrained}".rstrip()
-    references = REFERENCES.get((dataset, model, pretrained))
+    references = REFERENCES.get((dataset, *known_as(model, pretrained)))
     if references is None:
         known = "; ".join(" ".join(key).rstrip() for key in REFERENCES)
         raise ConfigError(

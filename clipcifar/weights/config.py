@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clipcifar.core.errors import DataError
-from clipcifar.core.files import canonical_json, fault_behind, read_json, write_json
+from clipcifar.core.files import canonical_json, copy_file, fault_behind, read_json, write_json
 from clipcifar.store.model import CONFIG_FILE
 
 TEXT_CONFIG = "text_config"  # folder beside the config, for a text tower of another library
@@ -27,6 +27,7 @@ def read_config(path: Path) -> dict[str, Any]:
         text, vision = config["model_cfg"]["text_cfg"], config["model_cfg"]["vision_cfg"]
         options, image_tower = set(text.get("tokenizer_kwargs", {})), vision.get("timm_model_name") or ""
         names = (image_tower, text.get("hf_model_name") or "", text.get("hf_tokenizer_name") or "")
+        dict(config.get("preprocess_cfg") or {})
         canonical_json(config)  # refuses NaN
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise fault_behind(error, path) or DataError(
@@ -56,6 +57,19 @@ def libraries(config: Mapping[str, Any]) -> list[str]:
     return [
         name for name, used in (("timm", vision.get("timm_model_name")), ("transformers", of_text)) if used
     ]
+
+
+def copy_without_code(source: Path, target: Path) -> None:
+    """Copy a file of another library, leaving out where it would have code of a repository run.
+
+    transformers asks on the terminal whether to run what `auto_map` names; here nobody is to be asked.
+    """
+    if source.suffix == ".json" and b'"auto_map"' in source.read_bytes():
+        content = read_json(source)
+        if isinstance(content, dict):
+            write_json(target, {key: value for key, value in content.items() if key != "auto_map"})
+            return
+    copy_file(source, target)
 
 
 def at_home(folder: Path) -> bool:

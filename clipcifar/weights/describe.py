@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,22 +19,28 @@ from clipcifar.store.model import (
     config_sha256,
     pretrained_label,
 )
+from clipcifar.weights import proof
 from clipcifar.weights.config import libraries, read_config
 from clipcifar.weights.resolve import Resolved
+
+_LONGEST = 600  # characters of an error; torch's names hundreds of tensors
 
 
 def describe(model: ModelParams, resolved: Resolved, folder: Path) -> ModelDescription:
     """Describe the model that `fetch_model` has put into `folder`.
 
     Raises:
-        DataError: its weights are damaged or do not fit the architecture.
+        DataError: its weights are damaged or do not fit the architecture, or its tokenizer or one of its
+            towers does not work.
     """
     try:
         backbone = Backbone.load(folder, torch.device("cpu"))
     except DataError as error:
+        error.what = textwrap.shorten(error.what, _LONGEST)
         error.where = "params.yaml: model"
         error.fix = f"check that the weights of {resolved.source} are whole and were made for {model.name}"
         raise
+    proof.towers_work(backbone, folder)
     return ModelDescription(
         model=model.name,
         pretrained=pretrained_label(model.pretrained),
@@ -45,4 +52,5 @@ def describe(model: ModelParams, resolved: Resolved, folder: Path) -> ModelDescr
         context_length=backbone.context_length,
         logit_scale=backbone.logit_scale,
         libraries=libraries(read_config(folder / CONFIG_FILE)),
+        remarks=list(resolved.remarks),
     )

@@ -20,27 +20,26 @@ from huggingface_hub.errors import (
 
 from clipcifar.core import first_use
 from clipcifar.core.errors import ConfigError, DataError, EnvironmentFault
-from clipcifar.core.files import copy_file
-from clipcifar.store.model import WEIGHTS_FILE
-from clipcifar.weights.config import TEXT_CONFIG
+from clipcifar.store.model import CONFIG_FILE, WEIGHTS_FILE
+from clipcifar.weights.config import TEXT_CONFIG, copy_without_code
 
 T = TypeVar("T")
+PICKLED_FILE = "open_clip_pytorch_model.bin"
+# Of the model that a tokenizer is from, since some say only there which it is; and of older ones.
+MORE_TOKENIZER_FILES = ("config.json", "added_tokens.json")
 TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.model")
 TRIES = 3
 TIMEOUT_S = 10.0  # to connect, and for the answer to begin
 _DIGEST = re.compile(r"[0-9a-f]{30,64}")  # DVC's cache has two of an md5's letters in its folder's name
-_PICKLED_FILE = "open_clip_pytorch_model.bin"
 _TEXT_CONFIG_FILE = "config.json"
 _FINAL = (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError, OfflineModeIsEnabled)
 
 
 def candidates(filename: str, allow_pickle: bool) -> list[str]:
     """File names to try in a hub repository, safetensors first and pickles only if allowed."""
-    if filename in ("", _PICKLED_FILE):
-        safe = WEIGHTS_FILE
-    else:
-        safe = str(Path(filename).with_suffix(".safetensors"))
-    return [safe, filename or _PICKLED_FILE] if allow_pickle else [safe]
+    filename = filename or PICKLED_FILE
+    safe = WEIGHTS_FILE if filename == PICKLED_FILE else str(Path(filename).with_suffix(".safetensors"))
+    return [safe, filename] if allow_pickle else [safe]
 
 
 def fetch(
@@ -78,8 +77,20 @@ def fetch(
     raise ConfigError(
         f"the repository {repository} has none of {', '.join(filenames)}",
         where="params.yaml: model",
-        fix="choose another model; set model.allow_pickle: true if you trust pickled weights from there",
+        fix=_what_else(filenames),
     )
+
+
+def _what_else(filenames: list[str]) -> str:
+    """What to do about a repository that has none of these files."""
+    if filenames == [CONFIG_FILE]:
+        return (
+            "it is not in open_clip's format: choose a tag of open_clip, or give its architecture as "
+            "model.name and its weights file as model.path"
+        )
+    if all(name.endswith(".safetensors") for name in filenames):
+        return "choose another model; set model.allow_pickle: true if you trust pickled weights from there"
+    return "choose another model, or download its weights file and set model.path to it"
 
 
 def _require_answer(repository: str, filename: str, revision: str | None) -> None:
@@ -128,8 +139,11 @@ def fetch_tokenizer(architecture: Mapping[str, Any], folder: Path) -> None:
     wanted = [name for name in names if _is_tokenizers(name)]
     paths = {name: fetch(repository, [name], info.sha) for name in wanted if "/" not in name}
     first_use.check_names(f"{repository}: which tokenizer files", list(paths))
+    for name in MORE_TOKENIZER_FILES:  # each with its own record: older ones of those names hold without them
+        if name in names:
+            paths[name] = fetch(repository, [name], info.sha)
     for name, path in paths.items():
-        copy_file(path, folder / name)
+        copy_without_code(path, folder / name)
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
@@ -141,7 +155,9 @@ def tokenizer_files(folder: Path) -> list[Path]:
     Raises:
         DataError: a link leads nowhere, or to a file that is of no tokenizer.
     """
-    named = sorted(path for path in folder.iterdir() if _is_tokenizers(path.name))
+    named = sorted(
+        path for path in folder.iterdir() if _is_tokenizers(path.name) or path.name in MORE_TOKENIZER_FILES
+    )
     paths = [path for path in named if path.is_symlink() or path.is_file()]
     for path in paths:
         target = path.resolve()
@@ -176,7 +192,7 @@ def with_text_config(architecture: Mapping[str, Any], folder: Path) -> dict[str,
     if not name:
         return dict(architecture)
     own = Path(name, _TEXT_CONFIG_FILE)
-    copy_file(
+    copy_without_code(
         own if own.is_file() else fetch(name, [_TEXT_CONFIG_FILE], None),
         folder / TEXT_CONFIG / _TEXT_CONFIG_FILE,
     )

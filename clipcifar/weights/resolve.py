@@ -7,53 +7,36 @@ loads the real weights, the embedded stand-in and a random model.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import open_clip
-import safetensors.torch
-import torch
-from open_clip.factory import load_state_dict
-from safetensors import SafetensorError
+from clipcifar.core.errors import ConfigError
+from clipcifar.core.files import explained, write_json
+from clipcifar.core.params import NO_PATH
+from clipcifar.store.model import CONFIG_FILE, HF_HUB, LOCAL_DIR, RANDOM, WEIGHTS_FILE, ModelParams
+from clipcifar.weights import checkpoint, hub, pins, preprocessing, proof, registry
+from clipcifar.weights.config import copy_without_code, read_config
+from clipcifar.weights.file_kind import PICKLES, refuse_folder
+from clipcifar.weights.pins import PINS, Pin
 
-from clipcifar.core.errors import ConfigError, DataError
-from clipcifar.core.files import copy_file, explained, fault_behind, file_sha256, require_space, write_json
-from clipcifar.core.params import NO_PATH, suggestion
-from clipcifar.store.model import CONFIG_FILE, RANDOM, WEIGHTS_FILE, ModelParams
-from clipcifar.weights import hub, tensor_file
-from clipcifar.weights.config import read_config
-
-LOCAL_DIR, HF_HUB = "local-dir:", "hf-hub:"
-
-
-@dataclass(frozen=True)
-class Pin:
-    """Digest and revision that known weights must have, and where the two are from."""
-
-    sha256: str
-    revision: str
-    source: str
-
-
-PINS = {
-    ("ViT-B-32", "laion2b_s34b_b79k"): Pin(
-        sha256="ac4f8c4b88af6d963118cbf40ad93176d092abbedfcb752601ae1866352656e6",
-        revision="1a25a446712ba5ee05982a381eed697ef9b435cf",
-        source="found in several independent public sources, not checked at the origin",
-    ),
-}
+__all__ = ["PINS", "Pin", "Resolved", "fetch_model"]
+_PATH = "params.yaml: model.path"
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """Where the weights came from: text for a person, and the revision if the source has one."""
+    """Where the weights came from: text for a person, and the revision if the source has one.
+
+    Attributes:
+        remarks: as of `ModelDescription`.
+    """
 
     source: str
     revision: str
+    remarks: tuple[str, ...] = ()
 
 
 def fetch_model(model: ModelParams, folder: Path) -> Resolved:
@@ -62,7 +45,7 @@ def fetch_model(model: ModelParams, folder: Path) -> Resolved:
     Raises:
         ConfigError: the name, tag or path does not exist, or the combination makes no sense.
         DataError: the weights have another digest than known, or are not readable.
-        EnvironmentFault: they could not be downloaded.
+        EnvironmentFault: they could not be downloaded, or a package that the model needs is not there.
     """
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -78,24 +61,44 @@ def _from_folder(model: ModelParams, source: Path, folder: Path) -> Resolved:
     if Path(model.path) != source:
         raise ConfigError(
             f"model.name points at {source}, model.path at {model.path}",
-            where="params.yaml: model.path",
+            where=_PATH,
             fix=f"set model.path: {source}, so that DVC notices when the folder changes",
         )
     if not (source / CONFIG_FILE).is_file():
-        raise ConfigError(f"there is no {CONFIG_FILE} in {source}", where="params.yaml: model.name")
-    _write_config(read_config(source / CONFIG_FILE), folder)
-    files = sorted(source.glob("*.safetensors"))
-    preferred = [file for file in files if file.name == WEIGHTS_FILE] or files
-    if len(preferred) != 1:
-        raise ConfigError(
-            f"{source} holds {len(files)} safetensors files",
-            where=str(source),
-            fix=f"name one of them {WEIGHTS_FILE}",
-        )
-    _place_weights(preferred[0], folder, model.allow_pickle)
+        what, fix = f"there is no {CONFIG_FILE} in {source}", "use a folder in open_clip's format"
+        refuse_folder(source, where="params.yaml: model.name", what=what, fix=fix)
+    config = read_config(source / CONFIG_FILE)
+    stated, remark = preprocessing.of_config(model, config)
+    config = _write_config(config, stated, folder)
     for file in hub.tokenizer_files(source):
-        copy_file(file, folder / file.name)
-    return Resolved(str(source), "")
+        copy_without_code(file, folder / file.name)
+    _require_working(config, folder)
+    checkpoint.place(_weights_in(source, model.allow_pickle), folder, model.allow_pickle)
+    return Resolved(str(source), "", _said(remark))
+
+
+def _weights_in(source: Path, allow_pickle: bool) -> Path:
+    """The one file of weights in a folder; safetensors before pickles."""
+    patterns = ("*.safetensors", *PICKLES) if allow_pickle else ("*.safetensors",)
+    files = [file for pattern in patterns for file in sorted(source.glob(pattern))]
+    safe = [file for file in files if file.suffix == ".safetensors"]
+    files = safe or files
+    usual = [file for name in (WEIGHTS_FILE, hub.PICKLED_FILE) for file in files if file.name == name]
+    if len(files) != 1 and not usual:
+        held = sorted(file.name for pattern in PICKLES for file in source.glob(pattern))
+        if held and not files:
+            raise ConfigError(
+                f"{source} holds no safetensors file, but {', '.join(held)}",
+                where=str(source),
+                fix="set model.allow_pickle: true to read it without executing code, or convert it",
+            )
+        what = "safetensors files" if safe or not files else "pickles"
+        raise ConfigError(
+            f"{source} holds {len(files)} {what}",
+            where=str(source),
+            fix=f"name one of them {hub.PICKLED_FILE if what == 'pickles' else WEIGHTS_FILE}",
+        )
+    return (usual or files)[0]
 
 
 def _from_hub(model: ModelParams, repository: str, folder: Path) -> Resolved:
@@ -103,55 +106,78 @@ def _from_hub(model: ModelParams, repository: str, folder: Path) -> Resolved:
     if model.path != NO_PATH:
         raise ConfigError(
             "a repository is downloaded, model.path would not be used",
-            where="params.yaml: model.path",
+            where=_PATH,
             fix=f"set it to {NO_PATH}, or use model.name: {LOCAL_DIR}<folder>",
         )
     config = read_config(hub.fetch(repository, [CONFIG_FILE], None))
-    _write_config(config, folder)
-    weights = hub.fetch(repository, hub.candidates("", model.allow_pickle), None)
-    _place_weights(weights, folder, model.allow_pickle)
+    stated, remark = preprocessing.of_config(model, config)
+    written = _write_config(config, stated, folder)
     hub.fetch_tokenizer(config["model_cfg"], folder)
-    return Resolved(f"{HF_HUB}{repository}", hub.revision_of(weights))
+    _require_working(written, folder)
+    pin = pins.of_repository(repository)
+    weights = _fetch(repository, hub.candidates("", model.allow_pickle), pin)
+    checkpoint.place(weights, folder, model.allow_pickle)
+    return Resolved(f"{HF_HUB}{repository}", hub.revision_of(weights), _said(remark))
 
 
 def _from_architecture(model: ModelParams, folder: Path) -> Resolved:
-    architecture = open_clip.get_model_config(model.name)
-    if architecture is None:
-        raise ConfigError(
-            f"open_clip has no architecture {model.name!r}",
-            where="params.yaml: model.name",
-            fix=suggestion(model.name, open_clip.list_models()),
-        )
-    tag = _tag_config(model, architecture)
-    preprocess = {
-        key: value for key, value in tag.items() if key in asdict(open_clip.transform.PreprocessCfg())
-    }
-    _write_config({"model_cfg": architecture, "preprocess_cfg": preprocess}, folder)
+    architecture = registry.architecture_of(model.name)
+    is_random = model.pretrained is None and model.path == NO_PATH
+    tag: Mapping[str, Any] = {}
+    about_activation = ""
+    if model.pretrained is not None:
+        tag = registry.tag_config(model, architecture)
+        stated, remark = preprocessing.of_tag(model, tag)
+        about_activation = registry.tag_remark(model.name, architecture, tag)
+    elif is_random:
+        stated, remark = preprocessing.of_random(model)
+    else:
+        _require_file(model)
+        about_activation = registry.activation_remark(model.name, architecture)
+        stated, remark = preprocessing.of_architecture(model)
+    config = _write_config({"model_cfg": architecture}, stated, folder)
     hub.fetch_tokenizer(architecture, folder)
-    pin = PINS.get((model.name, model.pretrained or ""))
+    _require_working(config, folder)
+    if is_random:
+        checkpoint.place_random(folder, model.seed)
+        return Resolved(f"{RANDOM}, seed {model.seed}", "", _said(remark))
+    pin = pins.of_tag(model.name, model.pretrained)
     if model.path != NO_PATH:
-        weights = Path(model.path)
-        if not weights.is_file():
-            raise ConfigError(
-                f"{weights} is not a file",
-                where="params.yaml: model.path",
-                fix=f"give a weights file, or set model.name: {LOCAL_DIR}<folder>",
-            )
+        weights = _require_file(model)
         if pin:
-            _check_pin(pin, f"{model.name} {model.pretrained}", weights)
+            pins.check(pin, f"{model.name} {model.pretrained}", weights)
         resolved = Resolved(str(weights), "")
-    elif model.pretrained is None:
-        _save_random(folder, model.seed)
-        return Resolved(f"{RANDOM}, seed {model.seed}", "")
     else:
         weights, resolved = _download_tag(model, tag, pin)
-    _place_weights(weights, folder, model.allow_pickle)
-    return resolved
+    checkpoint.place(weights, folder, model.allow_pickle)
+    return replace(resolved, remarks=_said(remark, about_activation))
 
 
-def _write_config(config: Mapping[str, Any], folder: Path) -> None:
+def _require_file(model: ModelParams) -> Path:
+    weights = Path(model.path)
+    if not weights.is_file():
+        fix = f"give a weights file, or set model.name: {LOCAL_DIR}<folder>"
+        refuse_folder(weights, where=_PATH, what=f"{weights} is not a file", fix=fix)
+    return weights
+
+
+def _write_config(config: Mapping[str, Any], preprocess: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Write the config of a model as it is loaded from `folder`, and give it back."""
     architecture = hub.with_text_config(config["model_cfg"], folder)
-    write_json(folder / CONFIG_FILE, {**config, "model_cfg": architecture})
+    written = {**config, "model_cfg": architecture}
+    written["preprocess_cfg"] = {**(config.get("preprocess_cfg") or {}), **preprocess}
+    write_json(folder / CONFIG_FILE, written)
+    return written
+
+
+def _require_working(config: Mapping[str, Any], folder: Path) -> None:
+    """Before the weights, which may be large: packages and tokenizer."""
+    proof.require_packages(config, folder)
+    proof.tokenizer_works(config, folder)
+
+
+def _said(*remarks: str) -> tuple[str, ...]:
+    return tuple(remark for remark in remarks if remark)
 
 
 def _refuse_tag(model: ModelParams) -> None:
@@ -171,80 +197,12 @@ def _download_tag(model: ModelParams, tag: Mapping[str, Any], pin: Pin | None) -
             where="params.yaml: model.pretrained",
             fix="download the file and set model.path to it",
         )
-    names = hub.candidates(filename, model.allow_pickle)
-    if pin:  # a wrong file must not become the trusted one
-        weights = hub.fetch(repository, names, pin.revision, check=partial(_check_pin, pin))
-    else:
-        weights = hub.fetch(repository, names, None)
+    weights = _fetch(repository, hub.candidates(filename, model.allow_pickle), pin)
     return weights, Resolved(f"{HF_HUB}{repository}", hub.revision_of(weights))
 
 
-def _check_pin(pin: Pin, name: str, weights: Path) -> None:
-    """Raise DataError when the weights of a known tag are other bytes than known."""
-    if (digest := file_sha256(weights)) != pin.sha256:
-        raise DataError(
-            f"the weights {name} have sha256 {digest}, expected {pin.sha256} ({pin.source})",
-            where=str(weights),
-            fix="if they are your own, set model.pretrained: null; else fetch the file again",
-        )
-
-
-def _tag_config(model: ModelParams, architecture: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What open_clip knows about the tag; refuses a tag trained with another activation."""
-    if model.pretrained is None:
-        return {}
-    tag: dict[str, Any] = open_clip.get_pretrained_cfg(model.name, model.pretrained)
-    if not tag:
-        raise ConfigError(
-            f"open_clip has no weights {model.pretrained!r} for {model.name}",
-            where="params.yaml: model.pretrained",
-            fix=suggestion(model.pretrained, open_clip.list_pretrained_tags_by_model(model.name))
-            + " For a file of your own set model.path to it and model.pretrained: null.",
-        )
-    if bool(tag.get("quick_gelu")) != bool(architecture.get("quick_gelu")):
-        raise ConfigError(
-            f"the weights {model.pretrained!r} were trained with another activation than {model.name} has",
-            where="params.yaml: model.name",
-            fix=f"use {model.name.removesuffix('-quickgelu')}{'-quickgelu' if tag.get('quick_gelu') else ''}",
-        )
-    return tag
-
-
-def _place_weights(source: Path, folder: Path, allow_pickle: bool) -> None:
-    if source.suffix == ".safetensors":
-        tensor_file.check(source)
-        copy_file(source, folder / WEIGHTS_FILE)
-        return
-    if not allow_pickle:
-        raise ConfigError(
-            f"{source.name} is not a safetensors file",
-            where=str(source),
-            fix="convert it, or set model.allow_pickle: true to read it without executing code",
-        )
-    try:
-        tensors = load_state_dict(str(source), weights_only=True)
-        separate = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
-    except Exception as error:  # the unpickler raises many types on hostile input
-        what = f"cannot be read as plain tensors: {error}"
-        raise fault_behind(error, source) or DataError(what, where=str(source)) from error
-    _save(separate, folder / WEIGHTS_FILE)
-
-
-def _save(tensors: dict[str, torch.Tensor], target: Path) -> None:
-    require_space(target.parent, sum(tensor.nbytes for tensor in tensors.values()))
-    with explained(target):
-        target.unlink(missing_ok=True)  # through a link, some versions would write into DVC's cache
-        try:
-            safetensors.torch.save_file(tensors, target)
-        except SafetensorError as error:  # also what it makes of a full disk
-            raise OSError(str(error)) from error
-
-
-def _save_random(folder: Path, seed: int) -> None:
-    torch.manual_seed(seed)
-    logging.disable(logging.WARNING)  # open_clip warns that the model is random, which was asked for
-    try:
-        model = open_clip.create_model(f"{LOCAL_DIR}{folder}", pretrained_text=False, load_weights=False)
-    finally:
-        logging.disable(logging.NOTSET)
-    _save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / WEIGHTS_FILE)
+def _fetch(repository: str, names: list[str], pin: Pin | None) -> Path:
+    if pin is None:
+        return hub.fetch(repository, names, None)
+    # A wrong file must not become the trusted one.
+    return hub.fetch(repository, names, pin.revision, check=partial(pins.check, pin))

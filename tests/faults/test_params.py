@@ -288,6 +288,7 @@ TYPES: dict[str, tuple[str, list[Any]]] = {
     "model.name": ("", [None, 7, False]),
     "model.pretrained": ("", [7, True, ["x"]]),
     "model.allow_pickle": ("true or false", ["true", 1, 0, None, "no"]),
+    "model.preprocess": ("text or a mapping", [7, True, ["x"], 0.5]),
     "embed.device": ("one of auto, cuda, mps, cpu", ["gpu", 0, True, None]),
     "embed.precision": ("one of fp32, bf16, fp16", ["fp8", 32, None]),
     "embed.batch_size": ("", [0, -1, 1.5, "256", True, None]),
@@ -336,11 +337,14 @@ def test_a_value_of_another_type_or_beyond_its_bounds_is_refused_by_its_key(key:
         assert ended.output == ""
 
 
+OPTIONAL = {"model": {"preprocess"}}  # younger than the params.yaml of others; without it, as with null
+
+
 @pytest.mark.parametrize("section", READERS)
 def test_no_key_has_a_silent_default_and_no_key_is_unknown_in_silence(section: str, folder: Path) -> None:
     main, paths = READERS[section]
     for name in _committed()[section]:
-        for change in ("missing", "misspelt"):
+        for change in ("misspelt",) if name in OPTIONAL.get(section, ()) else ("missing", "misspelt"):
             settings = _committed()
             value = settings[section].pop(name)
             if change == "misspelt":

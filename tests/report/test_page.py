@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import re
 from collections import Counter
@@ -162,6 +163,15 @@ def test_the_page_says_where_a_picture_is_gone(folder: Path, monkeypatch: pytest
     parsed = Tags(html_of(folder))
     assert "picture gone" in parsed.text
     assert not [tag for tag, _ in parsed.found if tag == "img"]
+
+
+def test_the_page_says_what_was_settled_for_weights_without_a_tag(folder: Path, html: str) -> None:
+    assert "settled for the weights" not in html
+    run = finished_run.read(folder, active="photo")
+    remarks = ["preprocessing: that of X's known weights (a)", f"activation: {HOSTILE}"]
+    run = dataclasses.replace(run, model=dataclasses.replace(run.model, remarks=remarks))
+    tags = Tags(page.render(run, Pictures(run.dataset.test, folder), split="10 % val, seed 0"))
+    assert "; ".join(remarks) in tags.text
 
 
 def test_equal_runs_give_equal_pages(folder: Path, html: str) -> None:

@@ -19,6 +19,7 @@ from clipcifar.store.model import (
     check_described,
     check_requested,
     embedding_dim,
+    known_as,
     pretrained_label,
 )
 
@@ -143,6 +144,22 @@ def test_the_label_tells_random_weights_and_which_weights() -> None:
     assert DESCRIBED.label == "ViT-B-32 laion2b_s34b_b79k, weights sha256 0123456789ab"
     random = dataclasses.replace(DESCRIBED, pretrained="", source=f"{RANDOM}, seed 7")
     assert random.label == f"ViT-B-32, {RANDOM}, seed 7, weights sha256 0123456789ab"
+
+
+def test_a_description_of_before_there_were_remarks_is_read(tmp_path: Path) -> None:
+    older = {key: value for key, value in dataclasses.asdict(DESCRIBED).items() if key != "remarks"}
+    (tmp_path / "model.json").write_text(json.dumps(older))
+    assert ModelDescription.read(tmp_path / "model.json") == DESCRIBED
+    said = dataclasses.replace(DESCRIBED, remarks=["preprocessing: x"])
+    assert said.attributes() == DESCRIBED.attributes()  # words make no other embeddings
+
+
+def test_a_name_and_tag_are_known_in_every_spelling() -> None:
+    known = ("ViT-B-32", "laion2b_s34b_b79k")
+    for name, tag in (known, ("ViT-B/32", "LAION2B-S34B-B79K")):
+        assert known_as(name, tag) == known
+    for name in ("local-dir:/a/b-c", "hf-hub:Org/Name"):
+        assert known_as(name, "") == (name, "")
 
 
 def test_the_section_is_read_strictly() -> None:

@@ -412,6 +412,10 @@ def test_a_subset_is_not_measured_by_numbers_of_all_images() -> None:
         references.of(*KEY, 100)
     assert caught.value.where == "params.yaml: dataset.max_per_class"
     assert references.of(*KEY, 0) == REFERENCES[KEY]
+    assert (
+        references.of("cifar10", "ViT-B/32", "LAION2B-S34B-B79K", 0)
+        is REFERENCES["cifar10", "ViT-B-32", "laion2b_s34b_b79k"]
+    )
 
 
 def test_the_counts_are_those_of_the_predictions() -> None:

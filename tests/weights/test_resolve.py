@@ -14,6 +14,7 @@ from typing import Any
 
 import huggingface_hub
 import numpy as np
+import open_clip
 import pytest
 import safetensors.torch
 import torch
@@ -21,12 +22,12 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError
 
 from clipcifar.backbone.towers import Backbone
-from clipcifar.core import files
+from clipcifar.core import files, first_use
 from clipcifar.core.errors import ConfigError, DataError, EnvironmentFault
 from clipcifar.core.params import NO_PATH
 from clipcifar.store.embeddings import check_embeddings
 from clipcifar.store.model import CONFIG_FILE, WEIGHTS_FILE, ModelDescription, ModelParams, check_requested
-from clipcifar.weights import resolve
+from clipcifar.weights import checkpoint, pins, resolve
 from clipcifar.weights.hub import TRIES, candidates, fetch_tokenizer
 from clipcifar.weights.resolve import Pin
 from stages import fetch_model
@@ -107,6 +108,9 @@ def test_a_config_with_senseless_preprocessing_is_bad_data(
 def test_unknown_architectures_and_tags_get_a_suggestion(tmp_path: Path) -> None:
     assert "did you mean ViT-B-32?" in _refused(_model("ViT-B-23", "openai"), tmp_path)
     assert "did you mean laion2b_s34b_b79k?" in _refused(_model("ViT-B-32", "laion2b_s34b_b79"), tmp_path)
+    # A tag of the other activation alone, and an architecture that has none: no tag of its own is near.
+    assert "ViT-B-32 has them" in _refused(_model("ViT-B-32-quickgelu", "laion2b_e16"), tmp_path)
+    assert "knows none for ViT-S-16" in _refused(_model("ViT-S-16", "openai"), tmp_path)
     assert "not a file" in _refused(_model("ViT-B-32", None, str(tmp_path / "nope.safetensors")), tmp_path)
 
 
@@ -129,6 +133,26 @@ def test_a_pinned_file_must_have_its_digest(tiny_clip: Path, tmp_path: Path) -> 
     for part in (pin.sha256, pin.source, files.file_sha256(file), "model.pretrained: null"):
         assert part in message
     assert file.exists()
+
+
+@pytest.mark.parametrize("name", ["ViT-B-32", "ViT-B/32"])
+@pytest.mark.parametrize("tag", ["laion2b-s34b-b79k", "LAION2B_S34B_B79K", "Laion2B-s34B_b79K"])
+def test_a_pin_holds_for_every_spelling_that_open_clip_takes(
+    tiny_clip: Path, tmp_path: Path, name: str, tag: str
+) -> None:
+    message = _refused(_model(name, tag, str(tiny_clip / WEIGHTS_FILE)), tmp_path, DataError)
+    assert resolve.PINS["ViT-B-32", "laion2b_s34b_b79k"].sha256 in message
+
+
+def test_other_weights_have_no_pin() -> None:
+    """The negative control: neither another tag nor another architecture is held to it."""
+    pin = resolve.PINS["ViT-B-32", "laion2b_s34b_b79k"]
+    repository = open_clip.get_pretrained_cfg("ViT-B-32", "laion2b_s34b_b79k")["hf_hub"].strip("/")
+    assert pins.of_repository(repository) is pins.of_repository(repository.upper()) is pin
+    held = [pair for pair in open_clip.list_pretrained() if pins.of_tag(*pair)]
+    assert held == [("ViT-B-32", "laion2b_s34b_b79k")]
+    assert pins.of_tag("ViT-B-32", None) is None
+    assert pins.of_repository("laion/CLIP-ViT-B-32-256x256-DataComp-s34B-b86K") is None
 
 
 class _Payload:
@@ -164,9 +188,7 @@ def test_a_file_without_a_tensor_is_bad_data(tiny_clip: Path, tmp_path: Path) ->
     """Well-formed, as far as the header goes; tests/weights/test_tensor_file.py has those that are not."""
     folder = _copy(tiny_clip, tmp_path / "f")
     (folder / WEIGHTS_FILE).write_bytes(struct.pack("<Q", 2) + b"{}")
-    resolve.fetch_model(_local(folder), tmp_path / "w")
-    with pytest.raises(DataError):
-        Backbone.load(tmp_path / "w", CPU)
+    assert "its 0 tensors are called nothing" in _refused(_local(folder), tmp_path / "w", DataError)
 
 
 def test_nan_in_the_weights_shows_in_the_first_embedding(tiny_clip: Path, tmp_path: Path) -> None:
@@ -269,6 +291,24 @@ def test_a_pinned_tag_asks_for_its_revision(
     assert not (own_cache / "known_files.json").exists()  # a refused file is not trusted from then on
 
 
+def test_the_repository_of_a_pinned_tag_is_held_to_the_same_pin(
+    hub: Server, tiny_clip: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """hf-hub:<repository> asks for the same file by another name."""
+    name = "LAION/CLIP-ViT-B-32-laion2B-s34B-b79K"
+    for file, revision in ((CONFIG_FILE, "main"), (WEIGHTS_FILE, "d" * 40), (WEIGHTS_FILE, "main")):
+        hub.files[f"/{name}/resolve/{revision}/{file}"] = (tiny_clip / file).read_bytes()
+    key = ("ViT-B-32", "laion2b_s34b_b79k")
+    monkeypatch.setitem(resolve.PINS, key, Pin("0" * 64, "d" * 40, "made here"))
+    assert "made here" in _refused(_model(f"hf-hub:{name}"), tmp_path / "w", DataError)
+    assert not (tmp_path / "w" / WEIGHTS_FILE).exists()
+    assert set(first_use.known_files()) == {f"{name}/{CONFIG_FILE}"}
+    pin = Pin(files.file_sha256(tiny_clip / WEIGHTS_FILE), "d" * 40, "made here")
+    monkeypatch.setitem(resolve.PINS, key, pin)
+    assert resolve.fetch_model(_model(f"hf-hub:{name}"), tmp_path / "w").revision
+    assert any(f"/resolve/{'d' * 40}/{WEIGHTS_FILE}" in request for request in hub.requests)
+
+
 def test_an_unpinned_tag_is_trusted_on_its_first_use(
     hub: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,7 +330,17 @@ def test_a_tag_that_is_only_at_an_address_is_not_fetched(
 
 def test_a_repository_without_safetensors_says_what_else_there_is(hub: Server, tmp_path: Path) -> None:
     del hub.files[f"/org/tiny/resolve/main/{WEIGHTS_FILE}"]
-    assert "allow_pickle" in _refused(_model("hf-hub:org/tiny"), tmp_path)
+    assert "set model.allow_pickle: true" in _refused(_model("hf-hub:org/tiny"), tmp_path)
+    message = _refused(_model("hf-hub:org/tiny", allow_pickle=True), tmp_path)
+    assert "has none of open_clip_model.safetensors, open_clip_pytorch_model.bin" in message
+    assert "allow_pickle" not in message  # it is set
+
+
+def test_a_repository_in_another_format_is_told(hub: Server, tmp_path: Path) -> None:
+    del hub.files[f"/org/tiny/resolve/main/{CONFIG_FILE}"]
+    message = _refused(_model("hf-hub:org/tiny"), tmp_path)
+    assert "not in open_clip's format" in message
+    assert "allow_pickle" not in message
 
 
 def _asked(hub: Server, part: str) -> list[str]:
@@ -404,8 +454,9 @@ def test_a_repository_whose_files_change_after_their_first_use_is_refused(
 
 
 @pytest.fixture
-def words(hub: Server) -> Server:
-    """A repository with a tokenizer and the config of a text tower of another library."""
+def words(hub: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """A repository with a tokenizer, of no use, and the config of a text tower of another library."""
+    monkeypatch.setattr(resolve, "_require_working", lambda config, folder: None)
     names = ("tokenizer.json", "vocab.txt", "config.json", "code.py")
     info = {"id": "org/words", "sha": "c" * 40, "siblings": [{"rfilename": name} for name in names]}
     for path in ("", "/revision/main"):
@@ -429,6 +480,7 @@ def test_tokenizer_and_text_config_are_placed_in_the_folder_and_nothing_else(
         WEIGHTS_FILE,
         "tokenizer.json",
         "vocab.txt",
+        "config.json",
         "text_config/config.json",
     }
     text = json.loads((tmp_path / "w" / CONFIG_FILE).read_text())["model_cfg"]["text_cfg"]
@@ -436,6 +488,21 @@ def test_tokenizer_and_text_config_are_placed_in_the_folder_and_nothing_else(
     assert _asked(words, "code.py") == []
     resolve.fetch_model(_local(tmp_path / "w"), tmp_path / "again")  # a folder that names its own file
     assert (tmp_path / "again" / "text_config" / "config.json").read_bytes() == b"{}"
+
+
+def test_the_config_of_a_tokenizer_breaks_no_record_of_its_files_that_is_older(
+    words: Server, tmp_path: Path
+) -> None:
+    resolve.fetch_model(_model("hf-hub:org/tiny"), tmp_path / "w")
+    known = first_use.known_files()
+    key = "org/words: which tokenizer files"
+    assert known[key] == files.sha256_of(["tokenizer.json", "vocab.txt"])  # as before it travelled with them
+    assert known["org/words/config.json"] == hashlib.sha256(b"{}").hexdigest()
+    path = files.cache_folder() / first_use.RECORD
+    older = {name: digest for name, digest in known.items() if name != "org/words/config.json"}
+    files.write_json(path, older)
+    resolve.fetch_model(_model("hf-hub:org/tiny"), tmp_path / "w2")
+    assert first_use.known_files() == known
 
 
 @pytest.mark.parametrize("kind", ["changed", "added", "text config"])
@@ -592,9 +659,9 @@ def test_weights_are_never_written_through_a_link_into_dvcs_cache(
     monkeypatch.setattr(safetensors.torch, "save_file", written_through)
     if source == "pickle":
         torch.save({"x": torch.ones(3)}, tmp_path / "w.pt")
-        resolve._place_weights(tmp_path / "w.pt", target, True)
+        checkpoint.place(tmp_path / "w.pt", target, True)
     elif source == "random":
-        resolve._save({"x": torch.ones(3)}, target / WEIGHTS_FILE)
+        checkpoint._save({"x": torch.ones(3)}, target / WEIGHTS_FILE)
     else:
         resolve.fetch_model(_local(tiny_clip), target)
     assert {path.name: path.read_bytes() for path in cache.iterdir()} == before

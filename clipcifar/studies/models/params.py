@@ -14,7 +14,8 @@ from clipcifar.store.model import ModelParams
 OWN = "own"  # what the project's own model is called beside them
 LABEL = re.compile(r"[A-Za-z0-9_-]+")  # a key of metrics; a dot would be read as nesting by DVC
 _WHERE = "params.yaml: models.others"
-_OWN_KEY = re.compile(r"\bmodel\.(?=(?:name|pretrained|path)\b)")  # an entry has these, the others are shared
+# An entry has these, the others are shared.
+_OWN_KEY = re.compile(r"\bmodel\.(?=(?:name|pretrained|path|preprocess)\b)")
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class ModelsParams:
     """The `models` section.
 
     Attributes:
-        others: by label, the name, pretrained and path of a model, as in the `model` section.
+        others: by label, the name, pretrained and path of a model, as in the `model` section, and its
+            preprocess where it needs one.
     """
 
     others: dict  # type: ignore[type-arg]  # checked by `listed`
@@ -33,6 +35,7 @@ class _Entry:
     name: str
     pretrained: str | None
     path: str
+    preprocess: str | dict | None = None  # type: ignore[type-arg]  # as of `ModelParams`
 
 
 def listed(section: ModelsParams, own: ModelParams) -> dict[str, ModelParams]:
@@ -53,7 +56,7 @@ def listed(section: ModelsParams, own: ModelParams) -> dict[str, ModelParams]:
             )
         with named(label):
             entry = params.read(section.others, label, _Entry)
-        models[label] = replace(own, name=entry.name, pretrained=entry.pretrained, path=entry.path)
+        models[label] = replace(own, **vars(entry))
     return models
 
 

@@ -168,6 +168,7 @@ def foreign(tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         return ModelDescription(model.name, "", resolved.source, "", weights, config, {}, 32, 1.0, [])
 
     monkeypatch.setattr(backbone_cache, "describe", described)
+    monkeypatch.setattr("clipcifar.weights.resolve._require_working", lambda config, folder: None)
     return folder
 
 
