@@ -108,6 +108,13 @@ def write_small(architecture: str, folder: Path) -> dict[str, Any]:
     return config
 
 
+def write_small_clip(folder: Path, **text: Any) -> None:
+    """A small random CLIP whose text config says `text` besides its sizes."""
+    vision = dict(_SMALL_VISION)
+    model = {"embed_dim": WIDTH, "vision_cfg": vision, "text_cfg": {**_SMALL_TEXT, **text}}
+    write_model({"model_cfg": model, "preprocess_cfg": {}}, folder)
+
+
 def write_model(config: dict[str, Any], folder: Path) -> None:
     """Config and weights, drawn so widely that sentences differ and positions matter."""
     (folder / CONFIG_FILE).write_text(json.dumps(config))
@@ -147,6 +154,36 @@ def write_tokenizer(kind: str, folder: Path) -> int:
         }[kind]
     (folder / "tokenizer_config.json").write_text(json.dumps(said))
     return max(AutoTokenizer.from_pretrained(folder).get_vocab().values()) + 1
+
+
+def write_word_tokenizer(folder: Path, marks: tuple[str, ...], *, stored: int = 0, **said: Any) -> int:
+    """One of transformers' generic kind: a token for each word, `marks` numbered above them in that order.
+
+    Args:
+        folder: where it goes.
+        marks: among them <pad>, <bos>, <eos>, <cls> and <unk>.
+        stored: tokens to which the file itself would have rows cut and padded; 0 for no such thing.
+        said: what its config says besides.
+
+    Returns:
+        The size of its vocabulary.
+    """
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    vocabulary = {word: i for i, word in enumerate((*_WORDS, *marks))}
+    made = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    made.normalizer = normalizers.Lowercase()
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    ends = [(mark, vocabulary[mark]) for mark in ("<bos>", "<eos>")]
+    made.post_processor = processors.TemplateProcessing(single="<bos> $A <eos>", special_tokens=ends)
+    if stored:
+        made.enable_truncation(stored)
+        made.enable_padding(length=stored)
+    made.save(str(folder / "tokenizer.json"))
+    names = {f"{name}_token": f"<{name}>" for name in ("pad", "bos", "eos", "cls", "unk")}
+    said = {"tokenizer_class": "PreTrainedTokenizerFast", **names, **said}
+    (folder / "tokenizer_config.json").write_text(json.dumps(said))
+    return len(vocabulary)
 
 
 def _write_byte_pairs(folder: Path) -> None:
