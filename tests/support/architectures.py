@@ -10,18 +10,21 @@ import copy
 import importlib.util
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import safetensors.torch
 import torch
+from open_clip.transform import PreprocessCfg
 
 from clipcifar.store.model import CONFIG_FILE, WEIGHTS_FILE
 
 WIDTH = 32
 HAS_TRANSFORMERS = all(importlib.util.find_spec(name) for name in ("transformers", "sentencepiece"))
 _SIZES = {"width", "heads", "layers", "vocab_size", "context_length", "mlp_ratio"}
+_IMAGE_SIZES = {"image_size", "patch_size", "head_width", "attn_pooler_queries", "attn_pooler_heads"}
 _SMALL_TEXT = {"width": WIDTH, "heads": 2, "layers": 2}
 _SMALL_VISION = {"image_size": 16, "patch_size": 8, "width": 32, "layers": 1, "head_width": 16}
 # By the name of the repository: first the longer names.
@@ -58,13 +61,15 @@ def kind_of_text_tower(config: dict[str, Any]) -> str:
 
 
 def kind_of_image_tower(config: dict[str, Any]) -> str:
-    """The family of an image tower: for timm's the words of its name that say so, its pooling and its end."""
-    vision = config["vision_cfg"]
-    name = vision.get("timm_model_name")
-    if name is None:
-        return "ModifiedResNet" if isinstance(vision["layers"], list) else "VisionTransformer"
+    """All that a config says about its image tower besides sizes; of timm's names, the words for a family."""
+    vision = {key: value for key, value in config["vision_cfg"].items() if key not in _SIZES | _IMAGE_SIZES}
+    name = vision.get("timm_model_name", "")
     marks = [mark for mark in ("siglip", "clip", "mci", "pe_core", "gap", "relpos") if mark in name]
-    return " ".join([name.split("_")[0], *marks[:1], vision.get("timm_pool"), vision.get("timm_proj") or ""])
+    own = "ModifiedResNet" if isinstance(config["vision_cfg"].get("layers"), list) else "VisionTransformer"
+    vision["timm_model_name"] = " ".join([name.split("_")[0] or own, *marks[:1]])
+    if own == "VisionTransformer":  # the other ones have their own activation
+        vision["quick_gelu"] = config.get("quick_gelu", False)
+    return json.dumps(vision, sort_keys=True)
 
 
 def by_kind(kind_of: Any) -> dict[str, list[str]]:
@@ -115,6 +120,46 @@ def write_small_clip(folder: Path, **text: Any) -> None:
     write_model({"model_cfg": model, "preprocess_cfg": {}}, folder)
 
 
+def write_shallow(architecture: str, folder: Path) -> None:
+    """The same with its own image tower, of one block or stage's worth each, and a small text tower.
+
+    For a tower of timm's, `shallow` has to stand in for `timm.create_model`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    config: dict[str, Any] = copy.deepcopy(open_clip.get_model_config(architecture))
+    layers = config["vision_cfg"].get("layers")
+    if layers is not None:
+        config["vision_cfg"]["layers"] = [1] * 4 if isinstance(layers, list) else 1
+    preprocess = {}
+    for tag in open_clip.list_pretrained_tags_by_model(architecture)[:1]:
+        known = PreprocessCfg.__dataclass_fields__
+        said = open_clip.get_pretrained_cfg(architecture, tag).items()
+        preprocess = {key: value for key, value in said if key in known}
+    small = {key: config[key] for key in ("embed_dim", "vision_cfg", "quick_gelu") if key in config}
+    text = {**_SMALL_TEXT, "context_length": 8}
+    if "multimodal_cfg" in config:
+        small |= {"multimodal_cfg": {**_SMALL_TEXT, "context_length": 8}, "custom_text": True}
+        text["output_tokens"] = True
+    write_model({"model_cfg": {**small, "text_cfg": text}, "preprocess_cfg": preprocess}, folder)
+
+
+def shallow(create: Callable[..., Any]) -> Callable[..., Any]:
+    """timm's `create_model` with one block to a stage."""
+
+    def created(name: str, **kwargs: Any) -> Any:
+        if name.startswith("convnext"):
+            kwargs |= {"depths": (1,) * 4, "dims": (32, 64, 96, 128)}
+        elif name.startswith("swin"):
+            kwargs |= {"depths": (1,) * 4}
+        elif name.startswith("fastvit"):
+            kwargs |= {"layers": (1,) * 4}
+        else:
+            kwargs |= {"depth": 1}
+        return create(name, **kwargs)
+
+    return created
+
+
 def write_model(config: dict[str, Any], folder: Path) -> None:
     """Config and weights, drawn so widely that sentences differ and positions matter."""
     (folder / CONFIG_FILE).write_text(json.dumps(config))
@@ -124,6 +169,8 @@ def write_model(config: dict[str, Any], folder: Path) -> None:
         if parameter.dim() > 1:
             embedding = "embed" in name or "shared" in name
             torch.nn.init.normal_(parameter, std=1 if embedding else parameter.shape[-1] ** -0.5)
+        elif name.endswith("gamma"):  # beginning near zero, it would leave nothing of what an image has
+            torch.nn.init.ones_(parameter)
     state = {name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()}
     safetensors.torch.save_file(state, folder / WEIGHTS_FILE)
 
