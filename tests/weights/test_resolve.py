@@ -80,11 +80,11 @@ def test_what_a_folder_lacks_is_named(tiny_clip: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"mean": [0.5]},
+        {"mean": [0.5, 0.5]},
         {"mean": "abc"},
         {"mean": [float("nan")] * 3},
         {"std": [0.3, 0.0, 0.3]},
-        {"fill_color": [1, 2, 3]},
+        {"fill_color": [1, 2]},
         {"resize_mode": "crop"},
     ],
     ids=str,
