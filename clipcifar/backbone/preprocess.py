@@ -22,6 +22,10 @@ from clipcifar.core.errors import DataError
 
 _CACHED_IMAGES = 8  # of 224 pixels, float32: 5 MB
 _INTERPOLATION = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
+_RESIZE_MODES = ("shortest", "longest", "squash")
+# What open_clip takes where a config gives none.
+_OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Preprocess:
         mean, std: per channel, for levels in 0..1.
         interpolation: "bicubic" or "bilinear".
         resize_mode: "shortest" (then centre crop), "longest" (then pad) or "squash".
-        fill: level 0..255 of the padding.
+        fill: per channel, level 0..255 of the padding.
     """
 
     size: tuple[int, int]
@@ -41,31 +45,50 @@ class Preprocess:
     std: tuple[float, ...]
     interpolation: str
     resize_mode: str
-    fill: int
+    fill: tuple[int, ...]
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Preprocess:
-        """Read open_clip's preprocess config; DataError where it asks for something unknown."""
+        """Read open_clip's preprocess config as open_clip evaluates it.
+
+        Raises:
+            DataError: it asks for something unknown, or for what open_clip itself would refuse.
+        """
         try:
-            size, interpolation, mode = config["size"], config["interpolation"], config["resize_mode"]
+            size, interpolation = config["size"], config["interpolation"] or "bicubic"
+            height, width = (size, size) if isinstance(size, int) else size
             preprocess = cls(
-                size=(size, size) if isinstance(size, int) else (int(size[0]), int(size[1])),
-                mean=tuple(map(float, config["mean"])),
-                std=tuple(map(float, config["std"])),
-                interpolation=interpolation,
-                resize_mode=mode,
-                fill=int(config["fill_color"]),
+                size=(int(height), int(width)),
+                mean=_per_channel(config["mean"] or _OPENAI_MEAN),  # there a 0 is none given, too
+                std=_per_channel(config["std"] or _OPENAI_STD),
+                # A choice at random is for training.
+                interpolation="bicubic" if interpolation == "random" else interpolation,
+                resize_mode=config["resize_mode"] or "shortest",
+                fill=tuple(min(max(int(level), 0), 255) for level in _per_channel(config["fill_color"])),
             )
-        except (TypeError, ValueError, KeyError, IndexError) as error:
+            space = config.get("mode", "RGB")
+            known = preprocess.interpolation in _INTERPOLATION and preprocess.resize_mode in _RESIZE_MODES
+        except (TypeError, ValueError, KeyError, IndexError, OverflowError) as error:
             raise DataError(f"the preprocessing cannot be read: {error}") from error
-        if interpolation not in _INTERPOLATION or mode not in ("shortest", "longest", "squash"):
-            raise DataError(f"unknown preprocessing: {interpolation} interpolation, resize mode {mode}")
+        if not known or space != "RGB":
+            raise DataError(
+                f"unknown preprocessing: {preprocess.interpolation} interpolation, "
+                f"resize mode {preprocess.resize_mode}, colours {space}"
+            )
         mean, std = preprocess.mean, preprocess.std
-        if not (len(mean) == len(std) == 3 and all(map(math.isfinite, mean + std))):
+        if not all(map(math.isfinite, mean + std)):
             raise DataError(f"mean {mean} and std {std} are not three finite numbers each")
         if min(std) <= 0:
             raise DataError(f"the std {std} is not positive")
         return preprocess
+
+
+def _per_channel(value: Any) -> tuple[float, ...]:
+    """Three numbers, of which a config may give one for all; ValueError where it gives something else."""
+    numbers = [value] if isinstance(value, int | float) else list(value)
+    if len(numbers) not in (1, 3) or not all(isinstance(number, int | float) for number in numbers):
+        raise ValueError(f"{value!r} is neither one number nor three")
+    return tuple(map(float, numbers * 3 if len(numbers) == 1 else numbers))
 
 
 def resized_size(height: int, width: int, preprocess: Preprocess) -> tuple[int, int]:
@@ -144,7 +167,7 @@ def fit(images: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
     if missing_height or missing_width:
         left, top = missing_width // 2, missing_height // 2
         padding = [left, top, (missing_width + 1) // 2, (missing_height + 1) // 2]
-        images = F.pad(images, padding, fill=float(preprocess.fill))
+        images = F.pad(images, padding, fill=[float(level) for level in preprocess.fill])
     cropped: torch.Tensor = F.center_crop(images, [height, width])
     return cropped
 

@@ -21,6 +21,8 @@ from clipcifar.backbone import kernels
 from clipcifar.backbone.device import autocast, is_out_of_memory, keep_freed_memory, upload
 from clipcifar.backbone.params import Precision
 from clipcifar.backbone.preprocess import Preprocess, model_input
+from clipcifar.backbone.text_tower import TextTower
+from clipcifar.backbone.tokens import Tokens
 from clipcifar.core.errors import ConfigError, DataError, EnvironmentFault
 
 TEXT_ROWS = 16  # rows of every text batch; see `encode_sentences`
@@ -78,17 +80,12 @@ class Backbone:
         self._model = model.eval().requires_grad_(False)  # Any: open_clip has no types
         kernels.replace_attention(model)
         keep_freed_memory(device)
-        self._tokenizer = tokenizer
+        self._tokens = Tokens(tokenizer)
+        self._text = TextTower(model, self._tokens.context_length)
         self.device = device
         self.preprocess = preprocess
-        self.context_length: int = tokenizer.context_length
+        self.context_length = self._tokens.context_length
         self.logit_scale = float(model.logit_scale.exp())
-        # A causal text tower that reads the end-of-text token cannot see what follows it.
-        self._cuttable = (
-            isinstance(model, open_clip.CLIP)
-            and model.attn_mask is not None
-            and model.text_pool_type == "argmax"
-        )
 
     @classmethod
     def load(cls, folder: Path, device: torch.device) -> Backbone:
@@ -116,17 +113,22 @@ class Backbone:
 
     def count_tokens(self, sentence: str) -> int:
         """The number of tokens of a sentence before any cut, start and end tokens included."""
-        if hasattr(self._tokenizer, "encode"):
-            return len(self._tokenizer.encode(sentence)) + 2
-        cleaned = self._tokenizer.clean_fn(sentence)
-        return len(self._tokenizer.tokenizer(cleaned).input_ids)
+        return self._tokens.count(sentence)
+
+    def token_ids(self, sentences: list[str]) -> NDArray[np.int64]:
+        """(S, context) token ids; two sentences with equal rows are one and the same to the model.
+
+        Args:
+            sentences: S sentences, none over the context length (see `check_length`).
+        """
+        return self._tokens.rows(sentences).numpy() if sentences else np.zeros((0, self.context_length), int)
 
     def encode_sentences(self, sentences: list[str]) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
         """Embed sentences, each alike whatever its neighbours.
 
-        Batches hold sentences of one token length, cut after the end-of-text token, and always
-        `TEXT_ROWS` rows (short ones padded by repetition). So every matrix product has a shape
-        that depends on the sentence alone, and with it every bit of the result.
+        Batches hold rows of one length, cut where the model cannot tell (see `TextTower`), and always
+        `TEXT_ROWS` of them (short batches are padded by repetition). So every matrix product has a
+        shape that depends on the sentence alone, and with it every bit of the result.
 
         Args:
             sentences: S sentences, none over the context length (see `check_length`).
@@ -134,35 +136,20 @@ class Backbone:
         Yields:
             Batch by batch, the positions of its sentences and their (rows, D) float32 unit rows.
         """
-        lengths = [
-            self.count_tokens(sentence) if self._cuttable else self.context_length for sentence in sentences
-        ]
+        if not sentences:
+            return
+        tokens = self._tokens.rows(sentences)
+        lengths = self._text.lengths(tokens)
         order = sorted(range(len(sentences)), key=lambda i: (lengths[i], sentences[i]))
         start = 0
         while start < len(order):
             length = lengths[order[start]]
             rows = [i for i in order[start : start + TEXT_ROWS] if lengths[i] == length]
             padded = rows + [rows[-1]] * (TEXT_ROWS - len(rows))
-            tokens = self._tokenizer([sentences[i] for i in padded])[:, :length]
             with kernels.fast_linear(self.device):
-                features = self._encode_tokens(tokens.to(self.device))
+                features = self._text.encode(tokens[padded, :length].to(self.device))
             yield rows, F.normalize(features.float(), dim=-1)[: len(rows)].cpu().numpy()
             start += len(rows)
-
-    @torch.inference_mode()
-    def _encode_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(B, L) token ids to (B, D) features; L is the context length or, where it is exact, less."""
-        length = tokens.shape[1]
-        if length == self.context_length:
-            features: torch.Tensor = self._model.encode_text(tokens)
-            return features
-        narrowed = {
-            "positional_embedding": self._model.positional_embedding[:length],
-            "attn_mask": self._model.attn_mask[:length, :length],
-        }
-        output = torch.func.functional_call(self._model, narrowed, args=(), kwargs={"text": tokens})
-        narrow: torch.Tensor = output["text_features"] if isinstance(output, dict) else output[1]
-        return narrow
 
     def check_length(self, sentence: str, *, where: str) -> None:
         """Raise ConfigError when a sentence does not fit the context.

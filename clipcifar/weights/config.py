@@ -12,8 +12,8 @@ from clipcifar.core.files import canonical_json, copy_file, fault_behind, read_j
 from clipcifar.store.model import CONFIG_FILE
 
 TEXT_CONFIG = "text_config"  # folder beside the config, for a text tower of another library
-# What open_clip's own configs pass on. The rest would reach transformers, `trust_remote_code` among it.
-TOKENIZER_OPTIONS = {"clean", "language", "strip_sep_token"}
+# What open_clip's own tokenizers take. The rest would reach transformers, `trust_remote_code` among it.
+TOKENIZER_OPTIONS = {"clean", "language", "reduction_mask", "strip_sep_token"}
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -32,23 +32,17 @@ def of_tag(model: ModelParams, tag: Mapping[str, Any]) -> Settled:
 
 
 def of_config(model: ModelParams, config: Mapping[str, Any]) -> Settled:
-    """What a config in open_clip's format says, completed by params.yaml.
-
-    Older versions of open_clip wrote mean and std alone and resized as its defaults still do, so those
-    two keys may be left to them; without a mean or a std nobody knows.
+    """What a config in open_clip's format says, completed by params.yaml, then by the format's defaults.
 
     Raises:
-        ConfigError: the config lacks mean or std and params.yaml has none, or says otherwise.
+        ConfigError: mean is given without std or the other way round, or params.yaml says otherwise.
     """
     stated = _known_keys(config.get("preprocess_cfg") or {})
     _refuse_other(model, stated, says=f"the config of {model.name}")
     asked = asked_for(model) or {}
-    lacking = [key for key in ("mean", "std") if key not in {**asked, **stated}]
-    if lacking:
+    if len(lacking := [key for key in ("mean", "std") if key not in {**asked, **stated}]) == 1:
         raise ConfigError(
-            f"the config of {model.name} states no {' and no '.join(lacking)} in preprocess_cfg",
-            where=_WHERE,
-            fix=_FIX,
+            f"the config of {model.name} states no {lacking[0]} in preprocess_cfg", where=_WHERE, fix=_FIX
         )
     added = [key for key in asked if key not in stated]
     left = [key for key in KEYS if key not in {**asked, **stated}]

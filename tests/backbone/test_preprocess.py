@@ -99,6 +99,40 @@ def test_normalisation_is_open_clips() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"interpolation": "random"},  # for training; evaluated as bicubic
+        {"interpolation": ""},
+        {"resize_mode": ""},
+        {"mean": 0.5, "std": 0.25},
+        {"mean": [0.5], "std": [0.25]},
+        {"mean": 0, "std": 0.0},  # as if none were given
+        {"mean": None, "std": []},
+        {"size": [64, 48]},
+        {"resize_mode": "longest", "fill_color": 127.9},
+        {"resize_mode": "longest", "fill_color": 300},
+        {"resize_mode": "longest", "fill_color": -5},
+        {"resize_mode": "longest", "fill_color": True},
+        {"resize_mode": "longest", "fill_color": [7]},
+        {"resize_mode": "longest", "fill_color": [10, 200.5, 30]},
+    ],
+    ids=str,
+)
+def test_odd_configs_are_read_as_open_clip_evaluates_them(change: dict[str, Any]) -> None:
+    config = {**BASE, **change}
+    height, width = (224, 224) if isinstance(config["size"], int) else config["size"]
+    pixels = _photograph(height, width)
+    pixels = pixels[: height // 2] if config["resize_mode"] == "longest" else pixels
+    preprocess = Preprocess.from_config(config)
+    theirs = _theirs(pixels, config)
+    torch.testing.assert_close(model_input(_batch(pixels), preprocess)[0], theirs, atol=1e-6, rtol=0)
+    assert (preprocess.interpolation, len(preprocess.mean), len(preprocess.fill)) == ("bicubic", 3, 3)
+    shown = np.asarray(Image.fromarray(_photograph(60, 60)).resize((90, 90)))  # bicubic, and not bilinear
+    ours = fit(_batch(_photograph(60, 60)), Preprocess.from_config({**config, "size": 90}))[0]
+    assert np.abs(ours.permute(1, 2, 0).numpy().astype(int) - shown).max() <= 2
+
+
 def test_a_batch_is_its_images_one_by_one() -> None:
     preprocess = Preprocess.from_config(BASE)
     batch = torch.cat([_batch(_photograph(32, 32)), _batch(np.zeros((32, 32, 3), np.uint8))])
@@ -147,15 +181,22 @@ def test_a_sliver_keeps_a_row_of_pixels_when_padded(size: tuple[int, int]) -> No
 @pytest.mark.parametrize(
     "change",
     [
-        {"mean": (0.5,)},
+        {"mean": (0.5, 0.5)},
+        {"mean": "123"},
+        {"mean": float("nan")},
         {"std": (0.2, 0.2)},
+        {"std": -0.2},
         {"mean": ("a", "b", "c")},
         {"mean": (0.5, 0.5, float("inf"))},
         {"std": (0.2, 0.2, 0.0)},
         {"std": (0.2, -0.2, 0.2)},
         {"size": (224,)},
         {"size": None},
-        {"fill_color": (1, 2, 3)},
+        {"size": (224, 224, 3)},
+        {"fill_color": (1, 2)},
+        {"fill_color": "red"},
+        {"fill_color": float("inf")},
+        {"mode": "L"},
     ],
     ids=str,
 )

@@ -1,12 +1,8 @@
 from __future__ import annotations
 
-import copy
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import open_clip
@@ -22,7 +18,7 @@ from clipcifar.core import files
 from clipcifar.core.errors import ConfigError, DataError, EnvironmentFault
 from clipcifar.core.params import NO_PATH
 from clipcifar.methods import zero_shot
-from clipcifar.store.model import CONFIG_FILE, WEIGHTS_FILE, ModelParams
+from clipcifar.store.model import WEIGHTS_FILE, ModelParams
 from clipcifar.weights import resolve
 from tests.conftest import TINY_CONFIG
 
@@ -101,43 +97,12 @@ def test_sentences_cut_after_their_end_are_embedded_as_whole_ones(
 def test_the_text_batches_are_cut(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control of the test above: the lengths that the tower sees are the sentences' own."""
     seen = []
-    encode = tiny._encode_tokens
+    encode = tiny._text.encode
     monkeypatch.setattr(
-        tiny, "_encode_tokens", lambda tokens: seen.append(tuple(tokens.shape)) or encode(tokens)
+        tiny._text, "encode", lambda tokens: seen.append(tuple(tokens.shape)) or encode(tokens)
     )
     _embed(tiny, ["a cat", "a dog"])
     assert seen == [(TEXT_ROWS, 4)]
-
-
-@pytest.mark.parametrize("custom", [False, True], ids=["CLIP", "CustomTextCLIP"])
-@pytest.mark.parametrize(
-    "change", [{"no_causal_mask": True}, {"pool_type": "last"}, {"pool_type": "first"}], ids=str
-)
-def test_a_text_tower_that_reads_past_the_end_is_not_cut(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], custom: bool
-) -> None:
-    config = copy.deepcopy(TINY_CONFIG)
-    config["model_cfg"]["text_cfg"].update(change)  # type: ignore[attr-defined]
-    torch.manual_seed(1)
-    made = (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**config["model_cfg"])
-    config["model_cfg"]["custom_text"] = custom
-    (tmp_path / CONFIG_FILE).write_text(json.dumps(config))
-    safetensors.torch.save_file(
-        {name: tensor.contiguous() for name, tensor in made.state_dict().items()}, tmp_path / WEIGHTS_FILE
-    )
-    backbone = Backbone.load(tmp_path, CPU)
-    with torch.no_grad():
-        tokens = open_clip.get_tokenizer("ViT-B-32", context_length=32)(SENTENCES)
-        expected = backbone._model.encode_text(tokens, normalize=True).numpy()
-    found = _embed(backbone, SENTENCES)
-    for sentence, row in zip(SENTENCES, expected, strict=True):
-        np.testing.assert_allclose(found[sentence], row, atol=1e-6)
-    if not custom and "first" not in change.values():  # negative control: a cut would have shown
-        monkeypatch.setattr(backbone, "_cuttable", True)
-        if backbone._model.attn_mask is None:
-            backbone._model.attn_mask = torch.zeros(32, 32)
-        cut = _embed(backbone, SENTENCES)
-        assert np.abs(cut[SENTENCES[0]] - expected[0]).max() > 1e-3
 
 
 def _bytes_do_not_depend_on_neighbours(backbone: Backbone) -> None:
@@ -274,20 +239,3 @@ def test_memory_that_runs_out_while_the_model_is_loaded_is_an_environment_fault(
     monkeypatch.setattr(open_clip, "create_model", fail)
     with pytest.raises(EnvironmentFault, match="out of memory while the model was loaded"):
         Backbone.load(tiny_clip, CPU)
-
-
-class _OtherTokenizer:
-    """As open_clip wraps those of transformers: no `encode`, and the marks are already counted."""
-
-    context_length = 77
-
-    def clean_fn(self, text: str) -> str:
-        return " ".join(text.lower().split())
-
-    def tokenizer(self, text: str) -> SimpleNamespace:
-        return SimpleNamespace(input_ids=[0, *range(len(text.split(" "))), 1])
-
-
-def test_tokens_of_another_librarys_tokenizer_are_counted_uncut_and_after_cleaning(tiny: Backbone) -> None:
-    other = Backbone(tiny._model, tiny.preprocess, _OtherTokenizer(), CPU)
-    assert other.count_tokens("A   photo of\na cat") == 5 + 2

@@ -24,7 +24,12 @@ from clipcifar.embeddings.sources import ArraySource, FolderSource, WorkerSource
 from tests.support.waiting import PATIENCE_S
 
 PREPROCESS = Preprocess(
-    size=(8, 8), mean=(0.5,) * 3, std=(0.25,) * 3, interpolation="bicubic", resize_mode="shortest", fill=0
+    size=(8, 8),
+    mean=(0.5,) * 3,
+    std=(0.25,) * 3,
+    interpolation="bicubic",
+    resize_mode="shortest",
+    fill=(0, 0, 0),
 )
 ROWS = [range(0, 3), range(3, 6), range(6, 7)]
 

@@ -53,6 +53,7 @@ def test_what_would_reach_other_repositories_or_their_code_is_refused(
     ("side", "values"),
     [
         ("text_cfg", {"tokenizer_kwargs": {"clean": "canonicalize", "strip_sep_token": True}}),
+        ("text_cfg", {"tokenizer_kwargs": {"clean": "lower", "reduction_mask": "random"}}),
         ("text_cfg", {"hf_model_name": "org/words", "hf_tokenizer_name": "org/words"}),
         ("vision_cfg", {"timm_model_name": "vit_base_patch16_siglip_384"}),
     ],

@@ -191,14 +191,11 @@ def test_a_config_that_states_all_leaves_nothing_to_say(tiny_clip: Path, tmp_pat
 @pytest.mark.parametrize(
     ("stated", "lacking"),
     [
-        (None, "no mean and no std"),
-        ({}, "no mean and no std"),
         ({"mean": MINE["mean"]}, "no std"),
         ({"std": MINE["std"], "mean": None}, "no mean"),
-        ({"interpolation": "bilinear"}, "no mean and no std"),
     ],
 )
-def test_a_config_without_mean_or_std_asks_for_it(
+def test_a_config_with_mean_or_std_alone_asks_for_the_other(
     tiny_clip: Path, tmp_path: Path, stated: dict[str, Any] | None, lacking: str
 ) -> None:
     model = _folder(tiny_clip, tmp_path / "f", stated)
@@ -210,6 +207,21 @@ def test_a_config_without_mean_or_std_asks_for_it(
     description = _run(replace(model, preprocess=given), tmp_path)
     assert {key: description.preprocess[key] for key in given} == given
     assert "of model.preprocess" in description.remarks[0]
+
+
+@pytest.mark.parametrize("stated", [None, {}, {"interpolation": "bilinear"}])
+def test_what_a_config_does_not_state_is_the_default_of_its_format_and_that_is_said(
+    tiny_clip: Path, tmp_path: Path, stated: dict[str, Any] | None
+) -> None:
+    description = _run(_folder(tiny_clip, tmp_path / "f", stated), tmp_path)
+    assert tuple(description.preprocess["mean"]) == open_clip.OPENAI_DATASET_MEAN
+    assert tuple(description.preprocess["std"]) == open_clip.OPENAI_DATASET_STD
+    left = ", ".join(
+        key for key in ("mean", "std", "interpolation", "resize_mode") if key not in (stated or {})
+    )
+    assert description.remarks == [
+        f"preprocessing: {left} as open_clip's default, where its config states none"
+    ]
 
 
 def test_a_config_of_an_older_open_clip_states_mean_and_std_alone(tiny_clip: Path, tmp_path: Path) -> None:

@@ -24,7 +24,12 @@ from clipcifar.studies.corruptions.params import CorruptionParams
 from tests.support.published import IMAGES, LABELS, pixels, write_folder
 
 PREPROCESS = Preprocess(
-    size=(8, 8), mean=(0.5,) * 3, std=(0.25,) * 3, interpolation="bicubic", resize_mode="shortest", fill=0
+    size=(8, 8),
+    mean=(0.5,) * 3,
+    std=(0.25,) * 3,
+    interpolation="bicubic",
+    resize_mode="shortest",
+    fill=(0, 0, 0),
 )
 ASKED = CorruptionParams(
     names=("gaussian_noise", "contrast"),

@@ -68,8 +68,8 @@ def error_named(name: str) -> BaseException:
 
 
 def patch_backbone(module: Any) -> None:
-    backbone = module.Backbone
-    load, encode_images, encode_tokens = backbone.load, backbone.encode_images, backbone._encode_tokens
+    backbone, text_tower = module.Backbone, module.TextTower
+    load, encode_images, encode_tokens = backbone.load, backbone.encode_images, text_tower.encode
     calls = {"images": 0, "text": 0}
 
     def noted_load(cls: Any, folder: Any, device: Any) -> Any:
@@ -107,7 +107,7 @@ def patch_backbone(module: Any) -> None:
         module.open_clip.create_model = failing_create
     backbone.load = classmethod(noted_load)
     backbone.encode_images = noted_encode
-    backbone._encode_tokens = noted_tokens
+    text_tower.encode = noted_tokens
 
 
 def limit_memory(room: int) -> None:
