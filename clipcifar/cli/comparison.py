@@ -45,6 +45,9 @@ def as_table(
     a, b = shown(name_a), shown(name_b)
     header = ["", "images", "A", "B", "B - A (points)", "95 % interval", "only A right", "only B right", "p"]
     rows = [_row("all", comparison.overall, comparison.overall.p_value)]
+    if balanced := comparison.overall.balanced:
+        values = [f"{balanced.accuracy_a:.4f}", f"{balanced.accuracy_b:.4f}", points(balanced.difference, 2)]
+        rows.append(["balanced", "–", *values, interval(balanced), "–", "–", "–"])
     rows += [_row(shown(item.name), item.paired, item.p_holm) for item in comparison.per_class]
     lines = [
         f"A = {a}, B = {b}",
@@ -58,6 +61,7 @@ def as_table(
     lines += [
         "p: exact McNemar; of a class, Holm-corrected over the classes. The test decides: intervals are",
         "paired bootstrap and not corrected, so one may leave out 0 where no difference is shown.",
+        *(["balanced: the mean of the classes' accuracies, each class counting alike."] if balanced else []),
     ]
     if comparison.flows:
         flows = [[shown(f.label), shown(f.from_a), shown(f.to_b), str(f.n)] for f in comparison.flows]

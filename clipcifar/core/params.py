@@ -21,7 +21,7 @@ from clipcifar.core import strict_yaml
 from clipcifar.core.errors import ConfigError
 
 SECTIONS = (
-    *("dataset", "split", "model", "embed", "prompts", "linear_probe", "mlp_probe", "projection"),
+    *("dataset", "split", "model", "embed", "prompts", "search", "linear_probe", "mlp_probe", "projection"),
     *("few_shot", "ensemble", "models", "label_errors", "near_duplicates"),  # of the studies
     *("corruptions", "finetune"),
 )

@@ -50,6 +50,8 @@ def test_search_shows_the_ranking_and_keeps_the_choice_with_the_files_comments(
 WHOLE = {
     "active": "photo",
     "kind": "ensemble",
+    "by": "accuracy",
+    "shown": {"val": True, "test": True},
     "chosen": "one",
     "verdict": "none",
     "n": {"train": 4, "test": 4},

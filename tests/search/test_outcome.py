@@ -22,7 +22,7 @@ from clipcifar.methods import zero_shot
 from clipcifar.prompts import pool as prompt_pool
 from clipcifar.prompts.sets import expand_set
 from clipcifar.report.ranking import chosen_templates, gains_text, summary
-from clipcifar.search import candidates, outcome as search, ranking
+from clipcifar.search import candidates, counting, outcome as search, ranking
 from clipcifar.search.candidates import Candidate
 from clipcifar.store import container, splits
 from clipcifar.store.embeddings import SHARED_FIELDS, read_images, read_texts, write_texts
@@ -74,7 +74,10 @@ def test_nothing_discordant_is_no_difference_and_no_doubt() -> None:
 def selected(**values: Any) -> ranking.Selection:
     """Three candidates on 100 images of which the reference gets 50 right; the second is the best."""
     whole = ranking.Selection(
-        singles=ranking.Tally(100, np.array([50, 62, 40]), np.array([1, 0, 15]), np.array([1, 12, 5])),
+        by="accuracy",
+        singles=counting.Tally(
+            np.array([100]), np.array([[50, 62, 40]]), np.array([[1, 0, 15]]), np.array([[1, 12, 5]])
+        ),
         order=np.array([1, 0, 2]),
         ensemble=[1, 2],
         averaged=[0, 2],
@@ -123,9 +126,7 @@ def test_the_bars_are_the_best_candidates_in_points_with_their_interval(
 
 
 def test_the_gain_of_one_of_several_candidates_is_a_share_of_the_images() -> None:
-    found = selected().singles
-    assert [search.gain(found, row) for row in range(3)] == pytest.approx([0, 0.12, -0.1])
-    assert search.gain(found) == 0
+    assert selected().singles.gains("accuracy").tolist() == pytest.approx([0, 0.12, -0.1])
 
 
 def test_optimism_is_what_train_promised_and_test_did_not_keep() -> None:
@@ -146,6 +147,7 @@ def test_the_chosen_classifier_has_a_name_and_members() -> None:
 SETTINGS: dict[str, Any] = {
     "model": {"name": "tiny", "pretrained": None, "path": "data/none", "seed": 0, "allow_pickle": False},
     "prompts": {"active": "photo", "sets": {}},
+    "search": {"by": "accuracy"},
 }
 # How much of the next class the sentences of most of the pool's templates mean: of an average of
 # templates most of which are wrong val thinks little.
@@ -592,6 +594,8 @@ def told(**values: Any) -> dict[str, Any]:
         "verdict": "it is better, by a lot.",
         "n": {"train": 45_000, "test": 10_000},
         "kind": "ensemble",
+        "by": "accuracy",
+        "shown": {"val": True, "test": True},
         "val_accuracy": {"ensemble": 0.91, "average": 0.9, "active": 0.905},
         "gain": {"train": 0.0123, "val": 0.01, "test": -0.0045, "optimism": 0.0168},
         "set": {"template_mode": "shared", "templates": ["one {classname}.", "two {classname}."]},

@@ -102,7 +102,11 @@ def test_a_naming_set_is_compared_on_its_own_corruption(outcome: Findings) -> No
     (item,) = outcome.naming
     zero, other = outcome.answers["zero_shot"], outcome.answers["linear_probe"]
     assert (item.name, item.num_sentences) == ("darkness", 6)
-    assert item.corrupted == repeated.paired(zero.corrupted[1], other.corrupted[1])
+    assert replace(item.corrupted, balanced=None) == repeated.paired(zero.corrupted[1], other.corrupted[1])
+    same = [right.corrupted[1].mean(axis=0) for right in (zero, other)]
+    by_class = [[own[outcome.labels == label].mean() for label in range(3)] for own in same]
+    assert item.corrupted.balanced is not None
+    assert item.corrupted.balanced.difference == pytest.approx(np.mean(by_class[1]) - np.mean(by_class[0]))
     assert item.clean == compare.paired(zero.clean, other.clean)
 
 

@@ -222,7 +222,7 @@ def test_the_draw_of_all_images_is_the_linear_probe_on_train(done: Path) -> None
 
 def point(shots: str, difference: float, p_holm: float, method: str = "tip_adapter") -> Point:
     versus = Crossed(difference, difference - 0.01, difference + 0.01, p_holm / 2, 5)
-    return Point(shots, method, 10, 10, Spread(0.5, 0.1, 0.4, 0.6, 5), versus, p_holm)
+    return Point(shots, method, 10, 10, Spread(0.5, 0.1, 0.4, 0.6, 5), versus, p_holm, difference)
 
 
 @pytest.mark.parametrize(
