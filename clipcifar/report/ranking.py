@@ -24,6 +24,7 @@ def read(path: Path) -> dict[str, Any]:
     try:
         if missing := sorted(set(_KEYS) - set(ranking)):
             raise KeyError(", ".join(missing))
+        doubt(ranking)
         summary(ranking, top=len(ranking["candidates"]))  # whoever can tell it all has all
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
@@ -56,6 +57,12 @@ def gains_text(ranking: Mapping[str, Any]) -> str:
     if ranking["kind"] == "average":
         return f"{train}, which had no part in this choice, {on_test}."
     return f"{train} that chose it, {on_test}; optimism {gain['optimism']:+.2f}."
+
+
+def doubt(ranking: Mapping[str, Any]) -> str:
+    """Where the chosen prompts are not shown to be better than the active set; empty where on both."""
+    where = " and ".join(f"on {split}" for split in ("val", "test") if not ranking["shown"][split])
+    return f"no difference for the better was shown {where}" if where else ""
 
 
 def on_val_text(ranking: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from clipcifar.render.table import interval_text, seeds_text
 from clipcifar.report.facts import Facts
 from clipcifar.report.ranking import (
     chosen_templates,
+    doubt,
     gains_text,
     on_val_text,
     template_cells,
@@ -88,6 +89,7 @@ def ranking(facts: Facts) -> dict[str, Any]:
         "summary": f"Chosen on train and val: {outcome['chosen']}. On test, asked once: {outcome['verdict']}",
         "on_val": on_val_text(outcome),
         "gains": gains_text(outcome),
+        "doubt": doubt(outcome),
         "header": ["template", "sets", train_header(outcome), "points", "p"],
         "test": tested_how(outcome),
         "rows": template_cells(outcome, TEMPLATES_SHOWN),
