@@ -166,7 +166,9 @@ def test_on_test_alone_zero_shot_is_all_and_nothing_is_chosen_on_test_without_a_
         OWN: evaluate(images, synthetic.prototypes(), None, probe=PROBE),
         "other": evaluate(images, other, None, probe=PROBE),
     }
-    measured = findings.measure(outcomes, dict.fromkeys(outcomes, SIZE), images.test.labels)
+    measured = findings.measure(
+        outcomes, dict.fromkeys(outcomes, SIZE), images.test.labels, class_names=images.class_names
+    )
     found = findings.as_metrics(measured)
     naive = (images.test.embeddings @ other.T).argmax(axis=1)
     test = found["other"]["zero_shot"]["test"]
