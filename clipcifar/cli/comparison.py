@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from clipcifar.evaluation.compare import Comparison, Paired
+from clipcifar.evaluation.compare import LEVEL, Comparison, Paired, mcnemar_exact
 from clipcifar.evaluation.verdict import verdict
 from clipcifar.evaluation.words import interval, p_text, points
 from clipcifar.render.table import escape, markdown_table
+
+_NAMED = 6  # classes in a note
 
 
 def _row(name: str, paired: Paired, p_value: float) -> list[str]:
@@ -63,6 +65,10 @@ def as_table(
         "paired bootstrap and not corrected, so one may leave out 0 where no difference is shown.",
         *(["balanced: the mean of the classes' accuracies, each class counting alike."] if balanced else []),
     ]
+    if small := [item for item in comparison.per_class if mcnemar_exact(item.paired.n, 0) >= LEVEL]:
+        named = ", ".join(f"{shown(item.name)} ({item.paired.n})" for item in small[:_NAMED])
+        more = f" and {len(small) - _NAMED} more" if len(small) > _NAMED else ""
+        lines.append(f"Too few images to show any difference, were all of them lost: {named}{more}.")
     if comparison.flows:
         flows = [[shown(f.label), shown(f.from_a), shown(f.to_b), str(f.n)] for f in comparison.flows]
         lines += ["", *markdown_table(["images of", "A says", "B says", "images"], flows, text_columns=3)]

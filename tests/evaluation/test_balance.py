@@ -97,9 +97,12 @@ def test_the_table_of_a_comparison_has_a_row_in_which_classes_count_alike() -> N
     row = next(cells for cells in rows if cells[0] == "balanced")
     assert row[1:5] == ["–", "0.7583", "0.6583", "-10.00"]
     assert "each class counting alike" in text
+    assert "Too few images to show any difference, were all of them lost: cat (5)." in text
     sizes = [10, 10, 10]
     even = np.repeat([0, 1, 2], sizes)
-    assert "balanced" not in comparison.as_table(compared(even, even, even), name_a="x", name_b="y")
+    table = comparison.as_table(compared(even, even, even), name_a="x", name_b="y")
+    assert "balanced" not in table
+    assert "Too few" not in table
     data = comparison.as_data(compared(BEFORE, AFTER), name_a="x", name_b="y")
     assert data["overall"]["balanced"]["difference"] == pytest.approx(-0.1)
     assert data["overall"]["balanced"]["mover"] == {
