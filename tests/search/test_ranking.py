@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from clipcifar.evaluation import compare
+from clipcifar.evaluation.balance import Measure
 from clipcifar.methods import zero_shot
 from clipcifar.search import counting, ranking
 from clipcifar.search.candidates import Candidate
@@ -540,8 +541,10 @@ def winner(found: compare.Paired) -> bool:
     return found.p_value < compare.LEVEL and found.difference > 0
 
 
-def repetition(rng: np.random.Generator, *, better: int | None) -> dict[str, bool]:
+def repetition(rng: np.random.Generator, *, better: int | None, by: Measure = "accuracy") -> dict[str, bool]:
     """One task with unrelated directions as prompts, `better` one of them being the truth.
+
+    By balanced accuracy half of the images are of one class and a twentieth of another.
 
     Without it the labels are drawn apart from everything: any classifier, single or averaged, is
     right with probability 1 / C on every image. No prompt is better than another.
@@ -551,6 +554,8 @@ def repetition(rng: np.random.Generator, *, better: int | None) -> dict[str, boo
     parts: dict[str, tuple[Floats, Labels]] = {}
     for name, n in SIZES.items():
         labels = rng.integers(0, num_classes, size=n)
+        if by == "balanced_accuracy":
+            labels = rng.choice(num_classes, p=[0.5, 0.3, 0.15, 0.05], size=n)
         rows = rng.standard_normal((n, dim))
         parts[name] = (unit(rows if centres is None else rows + centres[labels]), labels)
     sums = unit(rng.standard_normal((CANDIDATES * num_classes, dim)))
@@ -559,12 +564,12 @@ def repetition(rng: np.random.Generator, *, better: int | None) -> dict[str, boo
         sums[better] = unit(centres)
     reference = unit(rng.standard_normal((num_classes, dim)))
 
-    selection = ranking.select(parts["train"], parts["val"], sums, reference=reference)
+    selection = ranking.select(parts["train"], parts["val"], sums, reference=reference, by=by)
     test, labels = parts["test"]
     chosen, active, *singles = (
         (test @ weights.T).argmax(axis=1) for weights in (selection.weights, reference, *sums)
     )
-    asked = compare.compare(active, chosen, labels, class_names=CLASSES).overall
+    asked = compare.compare(active, chosen, labels, class_names=CLASSES).overall_by(by)
     best = max(singles, key=lambda predicted: int((predicted == labels).sum()))
     offered = [Candidate(str(i), ["made"], []) for i in range(CANDIDATES)]
     ranked = candidate_rows(offered, selection)
@@ -583,11 +588,11 @@ def repetition(rng: np.random.Generator, *, better: int | None) -> dict[str, boo
     }
 
 
-def simulate(repetitions: int, *, better: int | None) -> Claims:
+def simulate(repetitions: int, *, better: int | None, by: Measure = "accuracy") -> Claims:
     rng = np.random.default_rng(2024)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(compare, "RESAMPLES", 50)  # of the interval, which is not looked at
-        trials = [repetition(rng, better=better) for _ in range(repetitions)]
+        trials = [repetition(rng, better=better, by=by) for _ in range(repetitions)]
     return Claims(**{name: sum(trial[name] for trial in trials) for name in trials[0]})
 
 
@@ -605,6 +610,12 @@ def test_among_equal_prompts_the_procedure_claims_no_more_winners_than_its_level
 
 def test_among_equal_prompts_no_candidate_is_shown_to_be_better_on_train() -> None:
     assert null().holm <= TOO_MANY
+
+
+def test_by_balanced_accuracy_neither_are_claims_made_among_equals_nor_is_a_better_prompt_missed() -> None:
+    equal = simulate(100, better=None, by="balanced_accuracy")
+    assert max(equal.procedure, equal.holm) <= int(stats.binom.ppf(0.999, 100, compare.LEVEL))
+    assert simulate(20, better=3, by="balanced_accuracy").found >= 18
 
 
 def test_choosing_and_asking_on_the_same_images_would_claim_winners_that_do_not_exist() -> None:
