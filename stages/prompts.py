@@ -8,7 +8,7 @@ from typing import Any
 
 from clipcifar.core import files, params
 from clipcifar.prompts.params import PromptsParams
-from clipcifar.prompts.sets import expand_sets
+from clipcifar.prompts.sets import expand_sets, notes
 from clipcifar.store.classes import read_classes
 from stages import run
 
@@ -21,6 +21,8 @@ def main(settings: dict[str, Any], classes_path: Path, prompts_folder: Path) -> 
         content = {**asdict(prompt_set), "class_names": classes["class_names"]}
         files.write_json(prompts_folder / f"{prompt_set.name}.json", content)
     print(f"{len(sets)} prompt sets, {prompts.active} active")
+    for note in [note for prompt_set in sets for note in notes(prompt_set, classes["class_names"])]:
+        print(note)
     if skipped:
         names = [f"{name} (for {prompts.sets[name]['dataset']})" for name in skipped]
         print(f"skipped, not for {classes['dataset']}: {', '.join(names)}")
