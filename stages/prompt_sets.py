@@ -30,7 +30,7 @@ def main(
     val = inputs.train_val_of(images, splits_path).val
     train_labels, test_labels = images.train.labels, images.test.labels
     set_metrics: dict[str, dict[str, Any]] = {}
-    test_scores = {}
+    test_scores, notes = {}, {}
     for path in sorted(texts_folder.glob("*.h5")):
         texts = inputs.matching_texts(path, images)
         weights = zero_shot.classifier(texts)
@@ -51,6 +51,7 @@ def main(
             "test": {**of_test, "calibrated": calibrated},
         }
         test_scores[path.stem] = test
+        notes[path.stem] = zero_shot.repeated_note(texts.embeddings, texts.class_index)
     said = {name: scores.argmax(axis=1) for name, scores in test_scores.items()}
     if active not in said:
         raise DataError(
@@ -62,7 +63,8 @@ def main(
     write_set_predictions(predictions, test_scores, images)
     results.write_sets(metrics_path, details_path, set_metrics)
     for name, entry in set_metrics.items():
-        print(f"{name}: train {entry['train']['accuracy']:.4f}, test {entry['test']['accuracy']:.4f}")
+        accuracies = f"train {entry['train']['accuracy']:.4f}, test {entry['test']['accuracy']:.4f}"
+        print(f"{name}: {accuracies}{notes[name]}")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,8 @@ def main(
         plots_folder=plots,
         extra_attributes={"texts_fingerprint": texts.attributes["fingerprint"]},
     )
-    print(f"zero-shot, prompt set {active}: top-1 {written['accuracy']:.4f}")
+    note = zero_shot.repeated_note(texts.embeddings, texts.class_index)
+    print(f"zero-shot, prompt set {active}: top-1 {written['accuracy']:.4f}{note}")
 
 
 if __name__ == "__main__":
