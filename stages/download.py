@@ -32,7 +32,7 @@ def main(settings: dict[str, Any], raw: Path) -> None:
         for archive, path in archives:
             files.copy_file(path, raw / archive.filename)
     urls = [archive.url for archive in entry.archives]
-    files.write_json(raw / "source.json", {"dataset": dataset.name, "archives": urls})
+    files.write_json(raw / download.SOURCE_FILE, {"dataset": dataset.name, "archives": urls})
 
 
 def _check_path(dataset: DatasetParams, raw: Path) -> None:

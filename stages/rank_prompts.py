@@ -34,7 +34,7 @@ def main(
 ) -> None:
     active = params.read(settings, "prompts", PromptsParams).active
     images = inputs.requested_images(images_path, settings)
-    rows = inputs.train_val_of(images, splits_path)
+    rows = inputs.train_val_of(images, splits_path, learner="rank_prompts")
     texts = {path.stem: read_texts(path) for path in sorted(texts_folder.glob("*.h5"))}
     embedding_of: dict[str, Any] = {}
     for embedded in [*texts.values(), read_texts(pool_path)]:

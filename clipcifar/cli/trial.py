@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar.core.errors import ConfigError
+from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.core.params import suggestion
 from clipcifar.evaluation.compare import Comparison, compare
 from clipcifar.methods import zero_shot
@@ -76,13 +76,25 @@ class Bench:
         assert expanded is not None  # the set names no other dataset
         return _by_class(expanded.class_index, expanded.sentences, class_names)
 
+    def check(self, on: SplitName) -> None:
+        """Raise DataError where a split has no images: a dataset may have those of test alone."""
+        if not len(getattr(self._images, on).ids):
+            raise DataError(
+                f"prompts are tried on {on} images, and this dataset has none: add {on}/<class>/…, or try on "
+                "the test images with `--on test`, in a session `:on test`, and know that it uses them up"
+            )
+
     def run(self, sentences: dict[str, list[str]], *, on: SplitName) -> Trial:
         """Score sentences on one official split and compare with the active set, image by image.
 
         Args:
             sentences: every class's sentences, as `from_templates` gives them.
             on: "train" to choose by, "test" to report.
+
+        Raises:
+            DataError: see `check`.
         """
+        self.check(on)
         split = getattr(self._images, on)
         flat = [sentence for name in self.class_names for sentence in sentences[name]]
         index = np.repeat(

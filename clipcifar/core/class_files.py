@@ -22,6 +22,7 @@ from clipcifar.core.files import fault_behind
 FOLDER = Path("data/sentences")
 MAX_CHARACTERS = 20_000_000  # of a file: 100,000 sentences of 200 characters
 KINDS = (".json", ".yaml", ".yml")
+_IN_A_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}\Z")  # DVC's, of whatever project
 _CONTROL = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -37,7 +38,7 @@ def read(name: object, *, where: str, folder: Path = FOLDER) -> tuple[str, Any]:
         The file's path in the project, for messages, and what it holds.
 
     Raises:
-        ConfigError: it is no such file, leads out of the folder, is too large, is not JSON or YAML, or gives
+        ConfigError: it is no such file, leads out of the folder and not into a cache of DVC's, is too large, is not JSON or YAML, or gives
             a key twice.
         EnvironmentFault: it is there and cannot be read.
     """
@@ -58,7 +59,8 @@ def read(name: object, *, where: str, folder: Path = FOLDER) -> tuple[str, Any]:
         )
     path, shown = folder / inside, (FOLDER / inside).as_posix()
     try:
-        is_inside = path.resolve().is_relative_to(folder.resolve())
+        lies_at = path.resolve()
+        is_inside = lies_at.is_relative_to(folder.resolve()) or _IN_A_CACHE.search(lies_at.as_posix())
         is_file = path.is_file()
     except (OSError, RuntimeError) as error:  # a link that leads to itself; a name that is too long
         raise fault_behind(error, path) or _absent(shown, where, folder) from error

@@ -7,17 +7,19 @@ pixel, which is also how a person's own folder comes in.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from clipcifar.core.errors import ConfigError
 from clipcifar.core.params import NO_PATH, suggestion
-from clipcifar.datasets import array_sets, photo_sets
+from clipcifar.datasets import array_sets, download, photo_sets
 from clipcifar.datasets.archives import Archive
 from clipcifar.datasets.array_sets import ArrayDataset
-from clipcifar.datasets.params import IMAGEFOLDER, DatasetParams
+from clipcifar.datasets.imagefolder import image_folder
+from clipcifar.datasets.params import IMAGEFOLDER, DatasetParams, photograph_folder
 from clipcifar.datasets.photo_sets import Photo
+from clipcifar.datasets.source import Source
 
 
 @dataclass(frozen=True)
@@ -141,3 +143,28 @@ def located(archive: Archive, dataset: DatasetParams, raw: Path) -> Path:
     if dataset.path == NO_PATH:
         return raw / archive.filename
     return path / archive.filename if path.is_dir() else path
+
+
+def source_of(dataset: DatasetParams, raw: Path, *, caches: Callable[[], Sequence[Path]]) -> Source:
+    """The images that params.yaml asks for, as a stream.
+
+    Args:
+        raw: what the `download` stage made.
+        caches: as `imagefolder.image_folder` asks for them.
+
+    Raises:
+        DataError: the archive is not the known one, or the folder is not laid out as one of images.
+    """
+    entry = registered(dataset.name)
+    if entry.load is None:
+        return image_folder(
+            photograph_folder(dataset, raw),
+            max_megapixels=dataset.max_megapixels,
+            caches=caches,
+            ours=[download.SOURCE_FILE],
+        )
+    archive = None
+    for known in entry.archives:
+        archive = located(known, dataset, raw)
+        download.check(archive, known)
+    return array_sets.stream(entry.load(archive), where=str(archive or dataset.name))

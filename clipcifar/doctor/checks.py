@@ -28,6 +28,7 @@ from clipcifar.doctor.files import Found
 from clipcifar.methods.linear_probe import LinearProbeParams
 from clipcifar.methods.trained.training import TrainingParams
 from clipcifar.project import dvc_cache, dvc_project, freshness, missing
+from clipcifar.project.counted import has_dead_links
 from clipcifar.project.outputs import check_outputs
 from clipcifar.project.rewriting import spoiled_sections
 from clipcifar.project.root import find_root
@@ -181,10 +182,11 @@ def _sources(repository: Path, settings: Mapping[str, Any]) -> Found:
     # Those of params.yaml once more: DVC names none of a study that it does not see.
     lost = [path for path in dict.fromkeys([*sources, *given]) if not path.exists()]
     added = {os.path.normpath(path): name for name, path in project.added.items()}
-    kept = [path for path in lost if os.path.normpath(path) in added]
+    kept = [path for path in dict.fromkeys([*sources, *given]) if os.path.normpath(path) in added]
+    kept = [path for path in kept if path in lost or has_dead_links(path)]
     for path in kept:
         yield DataError(
-            f"DVC keeps {path}, and it is not here",
+            f"DVC keeps {path}, and {'it is not here' if path in lost else 'links in it lead nowhere'}",
             where=str(repository),
             fix=f"dvc checkout {shlex.quote(added[os.path.normpath(path)])}",
         )

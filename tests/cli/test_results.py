@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from wcwidth import wcswidth
 
 from tests.support.command_line import record, run
 
@@ -42,6 +44,22 @@ def test_show_per_class_adds_the_classes_by_their_plain_names(
     assert cells(shown.splitlines()[-1]) == ["sea_lion*", *["0.2500"] * 5]
     assert cells(shown.splitlines()[-2]) == ["cat", "0.7000", "0.7500", "0.8000", "0.8500", "0.9000"]
     assert "sea_lion" not in without
+
+
+def test_show_lines_up_and_steers_nothing_whatever_the_classes_are_called(metrics: Path) -> None:
+    for path in (metrics / "details").iterdir():
+        details = json.loads(path.read_text())
+        details["per_class"] = {"卡车": 0.5, "cafe\u0301": 0.25, "a|\x1b[2J\u202eb": 1.0}
+        path.write_text(json.dumps(details))
+    script = "from clipcifar.cli.main import main; main()"
+    command = [sys.executable, "-c", script, "show", "--per-class", "--metrics", str(metrics)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line.split(" | ")[0] for line in shown[-3:]] == [
+        "| 卡车               ",
+        "| cafe\u0301               ",
+        r"| a\|\u001b[2J\u202eb",
+    ]
+    assert len({wcswidth(line) for line in shown[-5:]}) == 1
 
 
 @pytest.mark.parametrize("content", [None, "", "{", '{"accuracy": 0.5,\n<<<<<<< HEAD\n'])
