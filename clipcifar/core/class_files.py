@@ -38,8 +38,8 @@ def read(name: object, *, where: str, folder: Path = FOLDER) -> tuple[str, Any]:
         The file's path in the project, for messages, and what it holds.
 
     Raises:
-        ConfigError: it is no such file, leads out of the folder and not into a cache of DVC's, is too large, is not JSON or YAML, or gives
-            a key twice.
+        ConfigError: it is no such file, is a link that leads neither into the folder nor into a cache of
+            DVC's, is too large, is not JSON or YAML, or gives a key twice.
         EnvironmentFault: it is there and cannot be read.
     """
     if not isinstance(name, str) or not name:
@@ -47,7 +47,7 @@ def read(name: object, *, where: str, folder: Path = FOLDER) -> tuple[str, Any]:
     inside = PurePosixPath(name)
     if inside.is_relative_to(PurePosixPath(FOLDER)):
         inside = inside.relative_to(PurePosixPath(FOLDER))
-    if inside.is_absolute() or ".." in inside.parts or "\\" in name or "\0" in name:
+    if inside.is_absolute() or ".." in inside.parts or "\\" in name or holds_control(name):
         raise ConfigError(
             f"{name!r} does not lie in {FOLDER}/", where=where, fix=f"put the file into {FOLDER}/, name it so"
         )
@@ -136,7 +136,7 @@ def reading(class_name: str) -> str:
 
 def by_class(
     content: Mapping[str, Any], known: Sequence[str], *, where: str, faults: Faults
-) -> tuple[dict[str, tuple[str, Any]], list[str]]:
+) -> tuple[dict[str, Any], list[str]]:
     """Tell of which class each key of a mapping speaks: of the one that it names, or that it reads like.
 
     Args:
@@ -146,22 +146,21 @@ def by_class(
         faults: gathers classes that are spoken of twice.
 
     Returns:
-        For each class that is spoken of, in label order, the key as it is written and its value; and the keys
-        that speak of no known class.
+        The value for each class that is spoken of, in label order; and the keys that speak of no known class.
     """
     spelled = {reading(label): label for label in known} | {label: label for label in known}
-    spoken_of: dict[str, tuple[str, Any]] = {}
+    keys: dict[str, str] = {}  # by class
     unknown = []
-    for key, value in content.items():
+    for key in content:
         label = spelled.get(key) or spelled.get(reading(key))
         if label is None:
             unknown.append(key)
-        elif label in spoken_of:
-            what = f"{spoken_of[label][0]!r} and {key!r} are both the class {label!r}"
+        elif label in keys:
+            what = f"{keys[label]!r} and {key!r} are both the class {label!r}"
             faults.add(ConfigError(what, where=where, fix="make one entry of the two"))
         else:
-            spoken_of[label] = (key, value)
-    return {label: spoken_of[label] for label in known if label in spoken_of}, unknown
+            keys[label] = key
+    return {label: content[keys[label]] for label in known if label in keys}, unknown
 
 
 def class_names(
@@ -217,14 +216,14 @@ def renamed(
     entries, others = by_class(content, known, where=shown, faults=faults)
     holders: dict[str, str] = {}  # of each new name
     for label in known:
-        names = entries[label][1] if label in entries else []
+        names = entries.get(label, [])
         new = " ".join(unicodedata.normalize("NFC", str(names[0])).split()) if names else ""
         if label not in entries:
             faults.add(ConfigError(f"the class {label!r} has no name", where=shown, fix=f"add {label}:"))
         elif len(names) != 1 or not isinstance(names[0], str) or not new or holds_control(new):
             what = f"the name of {label!r} is {names!r:.80}, expected one name, of visible characters"
             fix = "write one; further ones belong into the class_names of a prompt set"
-            faults.add(ConfigError(what, where=f"{shown}: {entries[label][0]}", fix=fix))
+            faults.add(ConfigError(what, where=f"{shown}: {label}", fix=fix))
         elif new in holders:
             what = f"the classes {holders[new]!r} and {label!r} would both be called {new!r}"
             faults.add(ConfigError(what, where=shown, fix="give each a name of its own"))

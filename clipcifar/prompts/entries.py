@@ -177,7 +177,7 @@ class Entries:
             fix = suggestion(key, self._class_names) if i < LISTED else ""  # which takes some milliseconds
             self._faults.add(ConfigError(f"unknown class {key!r}", where=place, fix=fix))
         separator = "." if place.startswith(self._where) else ": "
-        return {label: (f"{place}{separator}{key}", own) for label, (key, own) in entries.items()}
+        return {label: (f"{place}{separator}{label}", own) for label, own in entries.items()}
 
     def _add(
         self, origin: str, label: int, readings: list[str], names: list[str], *, templates: list[str]
