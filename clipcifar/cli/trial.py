@@ -72,6 +72,8 @@ class Bench:
             expanded = expand_set("trial", values, class_names=class_names, dataset=self._dataset)
         except ConfigError as error:
             error.where = "the prompt"  # which is not in params.yaml
+            for name in ("prompts.sets.trial.", " set trial"):
+                error.what = error.what.replace(name, "")
             raise
         assert expanded is not None  # the set names no other dataset
         return _by_class(expanded.class_index, expanded.sentences, class_names)

@@ -17,7 +17,7 @@ from typing import Any
 from clipcifar.core import strict_yaml
 from clipcifar.core.errors import ConfigError
 from clipcifar.core.faults import Faults
-from clipcifar.core.files import fault_behind
+from clipcifar.core.files import fault, fault_behind
 
 FOLDER = Path("data/sentences")
 MAX_CHARACTERS = 20_000_000  # of a file: 100,000 sentences of 200 characters
@@ -63,7 +63,8 @@ def read(name: object, *, where: str, folder: Path = FOLDER) -> tuple[str, Any]:
         is_inside = lies_at.is_relative_to(folder.resolve()) or _IN_A_CACHE.search(lies_at.as_posix())
         is_file = path.is_file()
     except (OSError, RuntimeError) as error:  # a link that leads to itself; a name that is too long
-        raise fault_behind(error, path) or _absent(shown, where, folder) from error
+        unreadable = fault(error, path) if isinstance(error, PermissionError) else None
+        raise unreadable or _absent(shown, where, folder) from error
     if not is_inside:
         raise ConfigError(
             f"{shown} is a link that leads out of {FOLDER}/", where=where, fix="put the file itself there"

@@ -52,7 +52,10 @@ class Faults:
         for i, error in enumerate(errors):
             kinds.setdefault(_kind(error), []).append(i)
         in_turn = [i for i in chain.from_iterable(zip_longest(*kinds.values())) if i is not None]
-        sources = list(dict.fromkeys(error.where.partition(": ")[0] for error in errors))
+        places = dict.fromkeys(error.where for error in errors)
+        if len(places) > 1:  # then the files
+            places = dict.fromkeys(place.partition(": ")[0] for place in places)
+        sources = list(places)
         shared = f"{sources[0]}: " if len(sources) == 1 else ""
         lines = [_in_a_line(errors[i], shared) for i in sorted(in_turn[:LISTED])]
         if len(errors) > LISTED:

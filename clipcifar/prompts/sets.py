@@ -154,7 +154,7 @@ def notes(prompt_set: PromptSet, class_names: list[str]) -> list[str]:
     """What a person should know of an expanded set: what was left out, and what several classes say."""
     said = []
     if prompt_set.num_repeated:
-        said.append(f"{_counted(prompt_set.num_repeated)} that repeat another of their class left out")
+        said.append(f"{_counted(prompt_set.num_repeated)} left out, which its class says already")
     holders: defaultdict[str, dict[int, None]] = defaultdict(dict)
     for label, text in zip(prompt_set.class_index, prompt_set.sentences, strict=True):
         holders[normal_form(text)][label] = None

@@ -23,12 +23,13 @@ DIM = 6
 
 
 def _embed(sentences: list[str]) -> NDArray[np.float32]:
-    """A sentence that names a class points at it; a "blurry" cat points exactly where dogs do."""
+    """A sentence that names a class points at it; a "blurry" cat points nearly where dogs do."""
     rows = np.full((len(sentences), DIM), 0.1, dtype=np.float32)
     for row, sentence in zip(rows, sentences, strict=True):
         for label, name in enumerate(NAMES):
             if name in sentence:
                 row[1 if name == "cat" and "blurry" in sentence else label] += 2
+                row[-1] += 0.01 * label
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 

@@ -377,7 +377,7 @@ def test_what_a_class_says_again_is_left_out_and_counted() -> None:
     assert expanded.sentences == ["a cat", "a caf\u00e9 cat", "the cat", "a dog"]
     assert (expanded.num_repeated, _expand(_per_class({"cat": ["a"], "dog": ["b"]})).num_repeated) == (3, 0)
     assert prompts.notes(expanded, ["cat", "dog"]) == [
-        "s: 3 sentences that repeat another of their class left out"
+        "s: 3 sentences left out, which its class says already"
     ]
 
 
