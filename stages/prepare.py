@@ -47,7 +47,7 @@ def main(
     files.write_json(classes_path, {"dataset": dataset.name, "class_names": collected.class_names})
     if unreadable := collected.unreadable:
         print("\n    ".join([f"skipped {len(unreadable)} images:", *shortened(unreadable)]))
-    print("".join(f"{note}\n" for note in notes), end="")
+    print("".join(f"{line}\n" for line in [*collected.named, *notes]), end="")
     train, val = map(len, divided.rows)
     counts = f"{train:,} train, {val:,} val, {len(divided.test.ids):,} test images"
     classes = f"{counts} of {len(collected.class_names)} classes"

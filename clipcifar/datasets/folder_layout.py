@@ -106,6 +106,8 @@ def list_layout(root: Path, *, caches: Callable[[], Sequence[Path]]) -> Layout:
             layout.classes.add((splits[parts[0]], _class_name(parts[1])))
     if layout.flat:
         _refuse_splits_inside(root, files)
+    else:
+        _refuse_unknown_splits(root, folders, splits, {name for _, name in layout.classes})
     for file in files:
         _place(file, splits, layout)
     layout.candidates.sort(key=lambda candidate: (SPLITS.index(candidate.split), candidate.path))
@@ -195,6 +197,20 @@ def _refuse_splits_inside(root: Path, files: list[_File]) -> None:
                 f"{printable(name)} holds {' and '.join(sorted(subfolders))}",
                 where=str(root),
                 fix=only or "the splits go above the classes: train/<class>/… and test/<class>/…",
+            )
+
+
+def _refuse_unknown_splits(
+    root: Path, folders: list[tuple[str, ...]], splits: dict[str, Split], classes: set[str]
+) -> None:
+    """Raise DataError where a folder beside the splits holds classes too: none is left out."""
+    for parts in folders:
+        if len(parts) == 2 and parts[0] not in splits and _class_name(parts[1]) in classes:
+            name, class_name = map(printable, parts)
+            raise DataError(
+                f"{name} holds the class {class_name}, and its name is that of no split",
+                where=str(root / parts[0]),
+                fix="call it train, val or test, or move it elsewhere",
             )
 
 

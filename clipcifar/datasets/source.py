@@ -20,6 +20,7 @@ from clipcifar.store.dataset import PreparedSplit, counted
 
 Split = Literal["train", "val", "test", "undivided"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test", "undivided")
+NAMED = 3  # of a kind that is left out
 UNREADABLE = "not readable as an image"
 
 
@@ -74,12 +75,14 @@ class Collected:
     Attributes:
         splits: its images; "undivided" are those that no split is given for.
         left_out: how many of what kind were not used.
+        named: the same by name, a line for each kind.
         unreadable: the images that cannot be used, a line each.
     """
 
     splits: Mapping[Split, PreparedSplit]
     class_names: list[str]
     left_out: Counter[str] = field(default_factory=Counter)
+    named: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
 
 
@@ -113,14 +116,28 @@ def collect(source: Source, *, on_bad_image: Literal["error", "skip"]) -> Collec
             where=source.where,
             fix=_common_fix(unusable) + "mend or remove them, or set dataset.on_bad_image: skip",
         )
+    named = _named(left_out)  # a line of its own has each unreadable image
     left_out += [LeftOut(UNREADABLE, item.sample_id, item.split, item.class_name) for item in unusable]
     _refuse_empty_classes(source, samples, left_out)
     return Collected(
         {split: _prepared(part, source.class_names) for split, part in samples.items() if part},
         source.class_names,
         Counter(item.kind for item in left_out),
+        named,
         unreadable,
     )
+
+
+def _named(left_out: list[LeftOut]) -> list[str]:
+    names: dict[str, list[str]] = {}
+    for item in left_out:
+        if item.name:
+            names.setdefault(item.kind, []).append(item.name)
+    return [
+        f"left out, {kind}: {printable(', '.join(of_kind[:NAMED]))}"
+        + (f" and {len(of_kind) - NAMED:,} more" if len(of_kind) > NAMED else "")
+        for kind, of_kind in sorted(names.items())
+    ]
 
 
 def _refuse_unread(unusable: list[Unusable], total: int, where: str) -> None:

@@ -33,6 +33,20 @@ def test_show_has_a_row_per_method_with_the_numbers_of_its_file(
     ]
 
 
+def test_show_of_a_dataset_without_val_images_has_zero_shot_and_says_why_no_more(
+    metrics: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What git kept of an earlier dataset beside it has other classes, and is not shown."""
+    path = metrics / "details" / "zero_shot.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "n_val": 0, "per_class": {"eel": 0.5}}))
+    (metrics / "mlp_probe.json").unlink()
+    assert run(monkeypatch, "show", "--metrics", str(metrics), "--per-class") == 0
+    _, _, row, _, _, _, of_class, _, said = capsys.readouterr().out.splitlines()
+    assert cells(row)[:3] == ["zero-shot", "0.7000", "0.6900–0.7200"]
+    assert cells(of_class) == ["eel", "0.5000"]
+    assert said.startswith("The dataset has no val images: zero-shot's confidences are at the model's own")
+
+
 def test_show_per_class_adds_the_classes_by_their_plain_names(
     metrics: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

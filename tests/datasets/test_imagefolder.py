@@ -45,7 +45,7 @@ class Listed:
     def __init__(self, collected: Collected) -> None:
         parts = collected.splits
         self.class_names, self.bad = collected.class_names, collected.unreadable
-        self.left_out = dict(collected.left_out)
+        self.left_out, self.named = dict(collected.left_out), collected.named
         self.train, self.val, self.test = (parts.get(split) for split in ("train", "val", "test"))  # type: ignore[arg-type]
         self.undivided = parts.get("undivided")
 
@@ -437,7 +437,7 @@ def test_every_name_of_a_jpeg_is_one(suffix: str, root: Path) -> None:
 
 
 def test_what_is_not_used_is_counted_by_kind_wherever_it_lies(root: Path) -> None:
-    add(root, "extra/cat/1.png", "extra/2.png", "train/loose.png", "__MACOSX/train/cat/._1.png", ".git/x.png")
+    add(root, "extra/x/1.png", "extra/2.png", "train/loose.png", "__MACOSX/train/cat/._1.png", ".git/x.png")
     for name in ("labels.csv", "train/cat/b.heic", "test/dog/c.heic", "train/cat/film.mov", "extra/n.txt"):
         (root / name).write_bytes(b"x")
     (root / ("train/cat/odd." + "x" * 20)).write_bytes(b"x")
@@ -500,3 +500,21 @@ def test_splits_below_classes_or_below_another_folder_are_not_mixed(tmp_path: Pa
     )
     add(tmp_path / "c", "train/1.png", "test/1.png")  # images, and no class
     refused(tmp_path / "c", "no images in .*c/test")
+
+
+@pytest.mark.parametrize("name", ["dev", "holdout", "Val 2"])
+def test_a_folder_with_the_same_classes_is_a_split_and_not_left_out(name: str, root: Path) -> None:
+    add(root, f"{name}/cat/1.png")
+    assert refused(root, f"{name} holds the class cat, and its name is that of no split").where == str(
+        root / name
+    )
+
+
+def test_what_is_left_out_is_named_three_of_a_kind(root: Path) -> None:
+    for i in range(5):
+        (root / f"train/cat/{i}.heic").write_bytes(b"x")
+    (root / "test/dog/\u202etxt.mov").write_bytes(b"x")
+    assert listed(root).named == [
+        "left out, .heic: train/cat/0.heic, train/cat/1.heic, train/cat/2.heic and 2 more",
+        "left out, .mov: test/dog/\\u202etxt.mov",
+    ]
