@@ -38,6 +38,7 @@ from clipcifar.prompts.params import PromptsParams
 from clipcifar.prompts.sets import expand_sets
 from clipcifar.store.classes import read_classes
 from clipcifar.store.model import ModelParams
+from clipcifar.store.prompt_set import words_of_left_out
 from clipcifar.store.splits import SplitParams
 from clipcifar.studies.corruptions.params import CorruptionParams
 from clipcifar.studies.ensemble.params import EnsembleParams
@@ -141,8 +142,10 @@ def _settings(repository: Path, settings: Mapping[str, Any]) -> Found:
             yield error
     if (repository / CLASSES).is_file():
         prompts = params.read(settings, "prompts", PromptsParams)
-        sets, _ = expand_sets(prompts, **read_classes(repository / CLASSES))
-        yield f"{len(sets)} prompt sets, {prompts.active} active"
+        expanded = expand_sets(prompts, **read_classes(repository / CLASSES))
+        yield f"{len(expanded.sets)} prompt sets, {prompts.active} active"
+        if expanded.left_out:
+            yield words_of_left_out(expanded.left_out)
 
 
 def _stale(repository: Path, settings: Mapping[str, Any]) -> Found:

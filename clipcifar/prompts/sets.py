@@ -14,12 +14,14 @@ from clipcifar.core.errors import ConfigError
 from clipcifar.core.params import DATASETS, check_keys, suggestion
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.prompts.templates import (
+    MAX_CHARACTERS,
     MAX_LENGTH,
     MAX_SENTENCES,
     PLACEHOLDER,
     check_text,
     expand,
     normal_form,
+    num_shared,
     spoken,
 )
 from clipcifar.store.prompt_set import OWN_SENTENCES, PromptSet
@@ -86,11 +88,12 @@ def _add(
 ) -> None:
     """Add every reading, made from the template beside it, with every name, within bounds."""
     name_length = max(len(name) for name in names)
-    if len(sentences) + len(readings) * len(names) > MAX_SENTENCES:
-        raise ConfigError(
-            f"more than {MAX_SENTENCES:,} sentences", where=origin, fix="use fewer alternatives"
-        )
-    if any(len(reading) + reading.count(PLACEHOLDER) * name_length > MAX_LENGTH for reading in readings):
+    count = len(sentences) + len(readings) * len(names)
+    longest = max(len(reading) + reading.count(PLACEHOLDER) * name_length for reading in readings)
+    if count > MAX_SENTENCES or count * longest > MAX_CHARACTERS:
+        most = f"{MAX_SENTENCES:,} sentences, or {MAX_CHARACTERS:,} characters"
+        raise ConfigError(f"more than {most}", where=origin, fix="use fewer alternatives")
+    if longest > MAX_LENGTH:
         raise ConfigError(f"a sentence of over {MAX_LENGTH:,} characters", where=origin, fix="shorten it")
     sentences += [
         _Sentence(origin, label, template, reading.replace(PLACEHOLDER, name))
@@ -201,13 +204,16 @@ def _check_sentences(sentences: list[_Sentence]) -> None:
         seen[normal] = origin
 
 
-def expand_sets(
-    prompts: PromptsParams, *, class_names: list[str], dataset: str
-) -> tuple[list[PromptSet], list[str]]:
-    """Expand all sets of the `prompts` section.
+class Expanded(NamedTuple):
+    """All sets of the `prompts` section: expanded, skipped for their dataset, or too large, by size."""
 
-    Returns:
-        The sets that apply, and the names of those skipped because they name another dataset.
+    sets: list[PromptSet]
+    skipped: list[str]
+    left_out: dict[str, int]
+
+
+def expand_sets(prompts: PromptsParams, *, class_names: list[str], dataset: str) -> Expanded:
+    """Expand all sets of the `prompts` section, the active one whatever its size.
 
     Raises:
         ConfigError: a set is wrong, or the active one is unknown or names another dataset.
@@ -219,17 +225,25 @@ def expand_sets(
             where=where,
             fix=suggestion(prompts.active, prompts.sets),
         )
-    expanded, skipped = [], []
+    expanded, skipped, left_out = list[PromptSet](), list[str](), dict[str, int]()
     for name, values in prompts.sets.items():
-        prompt_set = expand_set(name, values, class_names=class_names, dataset=dataset)
-        if prompt_set is not None:
-            expanded.append(prompt_set)
-        elif name != prompts.active:
-            skipped.append(name)
+        unasked, count = name != prompts.active, num_shared(values, len(class_names))
+        if unasked and count > prompts.max_sentences:  # what is wrong with its templates, one class shows
+            few = {key: value for key, value in values.items() if key != "class_names"}
+            prompt_set = expand_set(name, few, class_names=class_names[:1], dataset=dataset)
         else:
+            prompt_set = expand_set(name, values, class_names=class_names, dataset=dataset)
+            count = len(prompt_set.sentences) if prompt_set is not None else 0
+        if prompt_set is None and unasked:
+            skipped.append(name)
+        elif prompt_set is None:
             raise ConfigError(
                 f"the active set {name!r} was written for the dataset {values['dataset']!r}",
                 where=where,
                 fix=f"choose another set, or write one for {dataset}",
             )
-    return expanded, skipped
+        elif unasked and count > prompts.max_sentences:
+            left_out[name] = count
+        else:
+            expanded.append(prompt_set)
+    return Expanded(expanded, skipped, left_out)
