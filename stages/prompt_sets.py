@@ -13,6 +13,7 @@ from clipcifar.methods import zero_shot
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.store import inputs
 from clipcifar.store.predictions import write_set_predictions
+from clipcifar.store.prompt_set import left_out
 from stages import run
 
 
@@ -58,7 +59,7 @@ def main(
     for item in compare.against(said[active], others, test_labels):
         set_metrics[item.name]["vs_active"] = item.as_metrics()
     write_set_predictions(predictions, test_scores, images)
-    results.write_sets(metrics_path, details_path, set_metrics)
+    results.write_sets(metrics_path, details_path, set_metrics, left_out=left_out(texts_folder))
     for name, entry in set_metrics.items():
         parts = [f"{part} {entry[part]['accuracy']:.4f}" for part in ("train", "test") if part in entry]
         print(f"{name}: {', '.join(parts)}{notes[name]}")

@@ -143,8 +143,8 @@ def _settings(repository: Path, settings: Mapping[str, Any]) -> Found:
     if (repository / CLASSES).is_file():
         prompts = params.read(settings, "prompts", PromptsParams)
         classes = read_classes(repository / CLASSES)
-        sets, _ = expand_sets(prompts, **classes, folder=repository / class_files.FOLDER)
-        yield f"{len(sets)} prompt sets, {prompts.active} active"
+        expanded = expand_sets(prompts, **classes, folder=repository / class_files.FOLDER)
+        yield from expanded.told(prompts.active)
 
 
 def _stale(repository: Path, settings: Mapping[str, Any]) -> Found:

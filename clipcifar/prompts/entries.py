@@ -14,6 +14,7 @@ from clipcifar.core.errors import ConfigError
 from clipcifar.core.faults import LISTED, Faults
 from clipcifar.core.params import suggestion
 from clipcifar.prompts.templates import (
+    MAX_CHARACTERS,
     MAX_LENGTH,
     MAX_SENTENCES,
     PLACEHOLDER,
@@ -184,11 +185,12 @@ class Entries:
     ) -> None:
         """Add every reading, made from the template beside it, with every name, within bounds."""
         name_length = max(map(len, names))
-        if len(self._sentences) + len(readings) * len(names) > MAX_SENTENCES:
-            raise ConfigError(
-                f"more than {MAX_SENTENCES:,} sentences", where=origin, fix="use fewer alternatives"
-            )
-        if any(len(reading) + reading.count(PLACEHOLDER) * name_length > MAX_LENGTH for reading in readings):
+        count = len(self._sentences) + len(readings) * len(names)
+        longest = max((len(text) + text.count(PLACEHOLDER) * name_length for text in readings), default=0)
+        if count > MAX_SENTENCES or count * longest > MAX_CHARACTERS:
+            most = f"{MAX_SENTENCES:,} sentences, or {MAX_CHARACTERS:,} characters"
+            raise ConfigError(f"more than {most}", where=origin, fix="use fewer alternatives")
+        if longest > MAX_LENGTH:
             what = f"a sentence of over {MAX_LENGTH:,} characters"
             self._faults.add(ConfigError(what, where=origin, fix="shorten it"))
             return

@@ -10,7 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from clipcifar.core import class_files
 from clipcifar.core.errors import ConfigError
@@ -18,8 +18,8 @@ from clipcifar.core.faults import Faults
 from clipcifar.core.params import DATASETS, check_keys, suggestion
 from clipcifar.prompts.entries import Entries, Sentence, holds_mark, marked
 from clipcifar.prompts.params import PromptsParams
-from clipcifar.prompts.templates import normal_form
-from clipcifar.store.prompt_set import PromptSet
+from clipcifar.prompts.templates import normal_form, num_shared
+from clipcifar.store.prompt_set import PromptSet, words_of_left_out
 
 SET_NAME = re.compile(r"[A-Za-z0-9_-]+")  # a dot would be read as nesting by DVC
 _SAID = {"shared": ("templates",), "per_class": ("sentences", "sentences_file")}
@@ -171,16 +171,26 @@ def _counted(number: int) -> str:
     return f"{number:,} sentence" if number == 1 else f"{number:,} sentences"
 
 
+class Expanded(NamedTuple):
+    """All sets of the `prompts` section: expanded, skipped for their dataset, or too large, by size."""
+
+    sets: list[PromptSet]
+    skipped: list[str]
+    left_out: dict[str, int]
+
+    def told(self, active: str) -> list[str]:
+        """How many sets there are, and which are left out, in a line each."""
+        left_out = [words_of_left_out(self.left_out)] if self.left_out else []
+        return [f"{len(self.sets)} prompt sets, {active} active", *left_out]
+
+
 def expand_sets(
     prompts: PromptsParams, *, class_names: list[str], dataset: str, folder: Path = class_files.FOLDER
-) -> tuple[list[PromptSet], list[str]]:
-    """Expand all sets of the `prompts` section.
+) -> Expanded:
+    """Expand all sets of the `prompts` section, the active one whatever its size.
 
     Args:
         folder: that the files which sets name must lie in.
-
-    Returns:
-        The sets that apply, and the names of those skipped because they name another dataset.
 
     Raises:
         ConfigError: entries of sets are wrong, or the active set is unknown or names another dataset; all in
@@ -191,21 +201,31 @@ def expand_sets(
     if prompts.active not in prompts.sets:
         fix = suggestion(prompts.active, prompts.sets)
         faults.add(ConfigError(f"there is no prompt set {prompts.active!r}", where=where, fix=fix))
-    expanded, skipped = [], []
+    expanded, skipped, left_out = list[PromptSet](), list[str](), dict[str, int]()
     for name, values in prompts.sets.items():
+        unasked, names = name != prompts.active, class_names
+        count = num_shared(values, len(class_names))
+        if unasked and count > prompts.max_sentences:  # what is wrong with its templates, one class shows
+            values = {key: value for key, value in values.items() if key not in _NAMES}
+            names = class_names[:1]
+        prompt_set = None
         with faults.gathered():
             prompt_set = _expanded(
-                name, values, class_names=class_names, dataset=dataset, folder=folder, faults=faults
+                name, values, class_names=names, dataset=dataset, folder=folder, faults=faults
             )
-            if prompt_set is not None:
-                expanded.append(prompt_set)
-            elif name != prompts.active:
+            if prompt_set is None and unasked:
                 skipped.append(name)
-            else:
+            elif prompt_set is None:
                 raise ConfigError(
                     f"the active set {name!r} was written for the dataset {values['dataset']!r}",
                     where=where,
                     fix=f"choose another set, or write one for {dataset}",
                 )
+        if prompt_set is not None:
+            count = count if names is not class_names else len(prompt_set.sentences)
+            if unasked and count > prompts.max_sentences:
+                left_out[name] = count
+            else:
+                expanded.append(prompt_set)
     faults.raise_all("the prompt sets")
-    return expanded, skipped
+    return Expanded(expanded, skipped, left_out)

@@ -15,6 +15,7 @@ from clipcifar.render.charts import shortened
 from clipcifar.render.table import interval_text, seeds_text
 from clipcifar.report.facts import Facts
 from clipcifar.report.ranking import chosen_templates, gains_text, on_val_text, template_cells
+from clipcifar.store.prompt_set import words_of_left_out
 
 TEMPLATES_SHOWN = 12
 
@@ -70,7 +71,8 @@ def sets(facts: Facts) -> dict[str, Any]:
         x_label=f"points over {shortened(facts.active, 20)}, on test",
     )
     header = ["prompt set", "sentences", "train", "test", "95 % interval", "points", "p"]
-    return {"header": header, "rows": rows, "chart": chart}
+    left_out = words_of_left_out(facts.left_out) if facts.left_out else ""
+    return {"header": header, "rows": rows, "chart": chart, "left_out": left_out}
 
 
 def ranking(facts: Facts) -> dict[str, Any]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from clipcifar.core import class_files
 from clipcifar.core.errors import DataError
+from clipcifar.core.files import read_json
 
+LEFT_OUT = "(left out).json"  # beside the sets, and beside their embeddings; none can have this name
 OWN_SENTENCES = ""  # stands for the template of a set in which each class has its own sentences
 
 
@@ -70,3 +73,24 @@ def origin_in_project(set_name: str, origin: str) -> str:
     if origin.startswith(f"{class_files.FOLDER.as_posix()}/"):
         return origin
     return f"params.yaml: prompts.sets.{set_name}.{origin}"
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The files of the expanded sets that the `prompts` stage wrote into a folder."""
+    return sorted(path for path in folder.glob("*.json") if path.name != LEFT_OUT)
+
+
+def words_of_left_out(left_out: Mapping[str, int]) -> str:
+    """Which sets were left out, and how to have them, in one line."""
+    sets = ", ".join(f"{name} ({count:,} sentences)" for name, count in left_out.items())
+    return f"left out, more than prompts.max_sentences: {sets}; raise that, or make it prompts.active"
+
+
+def left_out(folder: Path) -> dict[str, int]:
+    """The sets that it left out because of their size, with their numbers of sentences.
+
+    Args:
+        folder: of the expanded sets, or of their embeddings.
+    """
+    path = folder / LEFT_OUT
+    return dict(read_json(path)) if path.is_file() else {}

@@ -171,13 +171,56 @@ def test_set_names_that_dvc_would_misread_are_refused(name: str) -> None:
 
 def test_a_set_for_another_dataset_is_skipped_and_an_error_only_if_active() -> None:
     sets = {"photo": _shared("a {classname}"), "own": _per_class({"cat": ["x"]}, dataset="digits")}
-    found, skipped = expand_sets(PromptsParams("photo", sets), class_names=["cat"], dataset="cifar10")
-    assert ([s.name for s in found], skipped) == (["photo"], ["own"])
+    found, skipped, left_out = expand_sets(
+        PromptsParams("photo", 50_000, sets), class_names=["cat"], dataset="cifar10"
+    )
+    assert ([s.name for s in found], skipped, left_out) == (["photo"], ["own"], {})
     with pytest.raises(ConfigError, match="'digits'"):
-        expand_sets(PromptsParams("own", sets), class_names=["cat"], dataset="cifar10")
+        expand_sets(PromptsParams("own", 50_000, sets), class_names=["cat"], dataset="cifar10")
     with pytest.raises(ConfigError) as caught:
-        expand_sets(PromptsParams("foto", sets), class_names=["cat"], dataset="cifar10")
+        expand_sets(PromptsParams("foto", 50_000, sets), class_names=["cat"], dataset="cifar10")
     assert "did you mean photo?" in str(caught.value)
+
+
+def _sizes(max_sentences: int, active: str, **sets: Any) -> tuple[list[str], list[str], dict[str, int]]:
+    prompts = PromptsParams(active, max_sentences, sets)
+    expanded = expand_sets(prompts, class_names=["cat", "dog", "eel"], dataset="d")
+    return [prompt_set.name for prompt_set in expanded.sets], expanded.skipped, expanded.left_out
+
+
+def test_a_set_of_more_sentences_than_wanted_is_left_out_and_counted_unless_it_is_active() -> None:
+    sets = {
+        "six": _shared("a [big|small] {classname}."),
+        "nine": _shared("a [big|small|odd] {classname}."),
+        "own": _per_class({"cat": ["[a|b|c|d|e]"], "dog": ["x"], "eel": ["y"]}, dataset="digits")
+        | {"dataset": "digits"},
+    }
+    assert _sizes(9, "six", **sets) == (["six", "nine"], ["own"], {})
+    assert _sizes(8, "six", **sets) == (["six"], ["own"], {"nine": 9})
+    assert _sizes(1, "nine", **sets) == (["nine"], ["own"], {"six": 6})
+
+
+def test_names_of_classes_and_own_sentences_count_too() -> None:
+    names = _shared("a {classname}.", class_names={"cat": ["cat", "kitten"]}, dataset="cifar10")
+    own = _per_class({"cat": ["[a|b|c] cat"], "dog": ["dog"], "eel": ["eel"]}, dataset="cifar10")
+    prompts = PromptsParams("photo", 3, {"photo": _shared("{classname}"), "names": names, "own": own})
+    expanded = expand_sets(prompts, class_names=["cat", "dog", "eel"], dataset="cifar10")
+    assert expanded.left_out == {"names": 4, "own": 5}
+
+
+def test_what_is_wrong_with_a_set_that_is_left_out_is_said_all_the_same() -> None:
+    with pytest.raises(ConfigError, match=r"sets.large.templates\[0\]"):
+        _sizes(1, "photo", photo=_shared("{classname}"), large=_shared("a [big|small] dog"))
+
+
+def test_a_set_that_is_left_out_is_never_built() -> None:
+    """A thousand classes times a hundred thousand readings, within the time of the readings."""
+    large = _shared("[a|b]" * 16 + " {classname}")
+    prompts = PromptsParams("photo", 50_000, {"photo": _shared("{classname}"), "large": large})
+    names = [f"class {i}" for i in range(1000)]
+    expanded = expand_sets(prompts, class_names=names, dataset="d")
+    assert expanded.left_out == {"large": 65_536_000}
+    assert [prompt_set.name for prompt_set in expanded.sets] == ["photo"]
 
 
 @settings(max_examples=20)
@@ -195,7 +238,7 @@ def test_permuting_the_classes_permutes_the_sentences(names: list[str]) -> None:
 
 def _shipped() -> dict[str, prompts.PromptSet]:
     section = params.read(params.load(ROOT / "params.yaml"), "prompts", PromptsParams)
-    found, _ = expand_sets(section, class_names=CIFAR, dataset="cifar10")
+    found, _, _ = expand_sets(section, class_names=CIFAR, dataset="cifar10")
     return {item.name: item for item in found}
 
 
@@ -301,22 +344,28 @@ def test_a_class_whose_name_is_blank_leaves_nothing_to_say_either() -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        _shared("[a|b]" * 16 + " {classname}", "[a|b]" * 16 + " the {classname}"),
+        _shared(*("[a|b]" * 16 + " {classname}" + "." * i for i in range(16))),
         _shared(
             "[a|b]" * 12 + " {classname}",
-            class_names={"cat": [f"cat {i}" for i in range(100)]},
+            class_names={"cat": [f"cat {i}" for i in range(300)]},
             dataset="cifar10",
         ),
-        _per_class({"cat": ["[a|b]" * 16, "[c|d]" * 16], "dog": ["x"]}),
+        _per_class({"cat": ["[a|b]" * 16 + str(i) for i in range(16)], "dog": ["x"]}),
         _per_class({"cat": ["x"], "dog": ["[a|b]" * 16] * 1000}),
     ],
 )
 def test_a_set_of_too_many_sentences_is_refused_before_it_is_built(values: Any) -> None:
     start = time.process_time()
     message = _refused(values)
-    assert "more than 100,000 sentences" in message
+    assert "more than 1,000,000 sentences, or 500,000,000 characters" in message
     assert "fewer alternatives" in message
     assert time.process_time() - start < 5
+
+
+def test_a_set_of_too_many_characters_is_refused_before_it_is_built() -> None:
+    """A tenth of the sentences that there may be."""
+    message = _refused(_shared("[a|b]" * 16 + " {classname}" + "." * 4_500))
+    assert "or 500,000,000 characters" in message
 
 
 LONG_NAME = "c" * 250

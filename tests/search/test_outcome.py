@@ -146,7 +146,7 @@ def test_the_chosen_classifier_has_a_name_and_members() -> None:
 
 SETTINGS: dict[str, Any] = {
     "model": {"name": "tiny", "pretrained": None, "path": "data/none", "seed": 0, "allow_pickle": False},
-    "prompts": {"active": "photo", "sets": {}},
+    "prompts": {"active": "photo", "max_sentences": 50_000, "sets": {}},
 }
 # How much of the next class the sentences of most of the pool's templates mean: of an average of
 # templates most of which are wrong val thinks little.
@@ -533,12 +533,14 @@ def test_a_split_of_another_dataset_is_refused(tmp_path: Path) -> None:
 
 def test_an_active_set_without_embeddings_is_named(tmp_path: Path) -> None:
     write_search(tmp_path)
-    assert "absent" in str(refused(tmp_path, {**SETTINGS, "prompts": {"active": "absent", "sets": {}}}))
+    assert "absent" in str(
+        refused(tmp_path, {**SETTINGS, "prompts": {"active": "absent", "max_sentences": 50_000, "sets": {}}})
+    )
 
 
 def test_another_active_set_is_another_reference_and_ranks_the_same(finished: Path, tmp_path: Path) -> None:
     write_search(tmp_path, kind=kind_of(finished))
-    run(tmp_path, {**SETTINGS, "prompts": {"active": "other", "sets": {}}})
+    run(tmp_path, {**SETTINGS, "prompts": {"active": "other", "max_sentences": 50_000, "sets": {}}})
     photo, other = read(finished, "ranking.json"), read(tmp_path, "ranking.json")
     assert (photo["active"], other["active"]) == ("photo", "other")
     assert photo["set"] == other["set"]
