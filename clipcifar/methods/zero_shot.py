@@ -138,8 +138,8 @@ def text_classifier(
         raise ConfigError(
             f"to this model two classes are the same: {'; '.join(pairs[:NAMED])}{more}",
             where=where,
-            fix="its tokenizer drops what tells their names or sentences apart: rename one of the two, or "
-            "say something else of it by class_names or sentences",
+            fix="what tells them apart is dropped by its tokenizer, or unknown to it: rename one of the two, "
+            "or say something else of it by class_names or sentences",
         )
     return weights
 
