@@ -22,7 +22,7 @@ from clipcifar.core.files import fault, fault_behind
 FOLDER = Path("data/sentences")
 MAX_CHARACTERS = 20_000_000  # of a file: 100,000 sentences of 200 characters
 KINDS = (".json", ".yaml", ".yml")
-_IN_A_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}\Z")  # DVC's, of whatever project
+_IN_A_CACHE = re.compile(r"/[0-9a-f]{2}/[0-9a-f]{30}\Z")  # as DVC files objects, in whatever project
 _CONTROL = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
