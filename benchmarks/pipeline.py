@@ -46,7 +46,7 @@ def stage_commands(folder: Path, *stages: str) -> float:
 def another_prompt_set() -> None:
     """New prompts to new zero-shot metrics, against clip-benchmark evaluating all images again."""
     folder = made()
-    path = ("prompts", "embed_texts", "zero_shot")
+    path = ("prompts", "embed_active", "zero_shot")
     new, known, peers = [], [], []
     for _ in range(3):
         edit(folder, prompts(new_templates(18)))
@@ -65,7 +65,7 @@ def another_prompt_set() -> None:
             theirs,
             unit="s",
             least=least,
-            note="18 templates, 10,000 test images; fresh processes of prompts, embed_texts, zero_shot; "
+            note="18 templates, 10,000 test images; fresh processes of prompts, embed_active, zero_shot; "
             "clip-benchmark ran 512 images, scaled linearly, without its start; random weights",
         )
     command("dvc", "repro", "--quiet", folder=folder)
@@ -76,7 +76,7 @@ def repro_with_empty_stages() -> None:
     folder = made()
     real = (folder / "dvc.yaml").read_text()
     described = yaml.safe_load(real)["stages"]
-    path = ("prompts", "embed_texts", "zero_shot")
+    path = ("prompts", "embed_active", "zero_shot")
     sets = [new_templates(18), new_templates(18)]
     repro = ("dvc", "repro", "--quiet", "--no-run-cache", "zero_shot")
     for templates in sets:
@@ -113,7 +113,7 @@ def repro_with_empty_stages() -> None:
         ratio=mine / bare,
         target="≤ 1.6× the DAG with empty stages",
         reached=mine / bare <= 1.6,
-        note="the other side: prompts, embed_texts and zero_shot replaced by cp of their own outputs",
+        note="the other side: prompts, embed_active and zero_shot replaced by cp of their own outputs",
     )
     command("dvc", "repro", "--quiet", folder=folder)
 

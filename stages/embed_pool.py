@@ -40,7 +40,9 @@ def main(
             "prompt_set": pool.NAME,
         },
     )
+    many = f" ({offered} of the {pool.size()} in the pool, with {len(classes['class_names']):,} classes)"
     fitting = f"{len(prompt_set.templates)} of {offered} templates fit the model"
+    fitting += many if offered < pool.size() else ""
     print(f"{fitting}; {len(prompt_set.sentences):,} sentences, {num_new:,} of them new")
 
 

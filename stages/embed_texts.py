@@ -5,44 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from clipcifar.backbone.params import EmbedParams
-from clipcifar.core import files, params
-from clipcifar.embeddings.sentences import SentenceEmbedder
-from clipcifar.store.embeddings import write_texts
-from clipcifar.store.fields import class_names_attribute
-from clipcifar.store.model import ModelDescription
+from clipcifar.core import files
+from clipcifar.embeddings.prompt_sets import embed_sets
+from clipcifar.store import prompt_set
 from stages import run
 
 
 def main(
     settings: dict[str, Any], prompts: Path, weights: Path, model_path: Path, texts_folder: Path
 ) -> None:
-    embed = params.read(settings, "embed", EmbedParams)
-    files.require_writable(texts_folder)
-    model = ModelDescription.read(model_path)
-    sets = {path.stem: files.read_json(path) for path in sorted(prompts.glob("*.json"))}
-    embedder = SentenceEmbedder(model, weights, embed.device, repository=Path())
-    origins = {
-        sentence: f"params.yaml: prompts.sets.{name}.{origin}"
-        for name, content in sets.items()
-        for sentence, origin in zip(content["sentences"], content["origins"], strict=True)
-    }
-    embeddings, num_new = embedder.embed(origins)
-    for name, content in sets.items():
-        write_texts(
-            texts_folder / f"{name}.h5",
-            embeddings=embedder.stacked(embeddings, content["sentences"]),
-            class_index=np.array(content["class_index"], dtype=np.int64),
-            sentences=content["sentences"],
-            attributes={
-                **embedder.attributes,
-                "class_names": class_names_attribute(content["class_names"]),
-                "prompt_set": name,
-            },
-        )
-    print(f"{len(origins):,} sentences in {len(sets)} sets, {num_new:,} of them new, on {embedder.kind}")
+    expanded, too_large = prompt_set.files_in(prompts), prompt_set.left_out(prompts)
+    print(embed_sets(expanded, texts_folder, settings=settings, weights=weights, model_path=model_path))
+    if too_large:
+        files.write_json(texts_folder / prompt_set.LEFT_OUT, too_large)  # for who scores the sets
+        print(prompt_set.words_of_left_out(too_large))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from clipcifar.datasets.registry import source_of
 from clipcifar.datasets.source import collect
 from clipcifar.datasets.twins import find
 from clipcifar.evaluation import metrics
+from clipcifar.store.classes import check_readings
 from clipcifar.store.dataset import counted, write_dataset
 from clipcifar.store.splits import SplitParams, write_splits
 from stages import run
@@ -26,6 +27,7 @@ def main(
     print(f"reading {dataset.name}", flush=True)
     collected = collect(source_of(dataset, raw), on_bad_image=dataset.on_bad_image)
     metrics.metric_keys(collected.class_names)  # refuses names that metrics could not tell apart
+    check_readings(collected.class_names, where=f"params.yaml: dataset.path: {dataset.path}")
     divided = divide(collected, dataset, split)
     twins = find(divided.train, divided.test, val=divided.rows.val).lines(collected.class_names)
     notes = [*divided.notes, *twins]

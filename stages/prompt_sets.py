@@ -13,6 +13,7 @@ from clipcifar.methods import zero_shot
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.store import inputs
 from clipcifar.store.predictions import write_set_predictions
+from clipcifar.store.prompt_set import left_out
 from stages import run
 
 
@@ -30,7 +31,7 @@ def main(
     val = inputs.val_of(images, splits_path)
     train_labels, test_labels = images.train.labels, images.test.labels
     set_metrics: dict[str, dict[str, Any]] = {}
-    test_scores = {}
+    test_scores, notes = {}, {}
     for path in sorted(texts_folder.glob("*.h5")):
         texts = inputs.matching_texts(path, images)
         weights = zero_shot.classifier(texts)
@@ -48,6 +49,7 @@ def main(
             temperature = fit_temperature(train[val], train_labels[val])
             entry["test"]["calibrated"] = metrics.calibrated(test, test_labels, temperature=temperature)
         test_scores[path.stem] = test
+        notes[path.stem] = zero_shot.repeated_note(texts.embeddings, texts.class_index)
     said = {name: scores.argmax(axis=1) for name, scores in test_scores.items()}
     if active not in said:
         raise DataError(
@@ -57,10 +59,10 @@ def main(
     for item in compare.against(said[active], others, test_labels, class_names=images.class_names):
         set_metrics[item.name]["vs_active"] = item.as_metrics()
     write_set_predictions(predictions, test_scores, images)
-    results.write_sets(metrics_path, details_path, set_metrics)
+    results.write_sets(metrics_path, details_path, set_metrics, left_out=left_out(texts_folder))
     for name, entry in set_metrics.items():
         parts = [f"{part} {entry[part]['accuracy']:.4f}" for part in ("train", "test") if part in entry]
-        print(f"{name}: {', '.join(parts)}")
+        print(f"{name}: {', '.join(parts)}{notes[name]}")
     if not len(train_labels):
         print("no train images to choose a set by: one that is chosen on test looks better there than it is")
 

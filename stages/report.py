@@ -12,6 +12,7 @@ from clipcifar.render import table
 from clipcifar.render.page_file import write_page
 from clipcifar.render.pictures import Pictures
 from clipcifar.report import facts, page
+from clipcifar.store.prompt_set import words_of_left_out
 from clipcifar.store.splits import SplitParams
 from stages import run
 
@@ -42,6 +43,7 @@ def main(
         images=run_facts.images_by_class(),
         dataset=run_facts.dataset.name,
         model=run_facts.model.label,
+        left_out=words_of_left_out(run_facts.left_out) if run_facts.left_out else "",
     )
     text = "".join(f"> {table.escape(line)}\n\n" for line in stale) + text
     files.write_atomically(tables_path, text.encode())

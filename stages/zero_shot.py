@@ -46,7 +46,8 @@ def main(
     )
     if not len(val):
         print("no val images: no temperature is fitted, confidences are at the model's own logit scale")
-    print(f"zero-shot, prompt set {active}: top-1 {written['accuracy']:.4f}")
+    note = zero_shot.repeated_note(texts.embeddings, texts.class_index)
+    print(f"zero-shot, prompt set {active}: top-1 {written['accuracy']:.4f}{note}")
 
 
 if __name__ == "__main__":

@@ -103,6 +103,7 @@ LITTLE_STAGES = [
     "prompts",
     "fetch_model",
     "embed_images",
+    "embed_active",
     "embed_texts",
     "embed_pool",
     "zero_shot",

@@ -22,7 +22,7 @@ def _try_arguments(parser: ArgumentParser) -> None:
 def _try(arguments: Namespace) -> str:
     from clipcifar.backbone.params import EmbedParams
     from clipcifar.cli.console import Console, answer, interact
-    from clipcifar.cli.sides import IMAGES, TEXTS
+    from clipcifar.cli.sides import IMAGES, texts_of
     from clipcifar.cli.trial import Bench
     from clipcifar.core import params
     from clipcifar.embeddings.sentences import SentenceEmbedder
@@ -32,11 +32,12 @@ def _try(arguments: Namespace) -> str:
 
     settings = params.load(PARAMS)
     active = params.read(settings, "prompts", PromptsParams).active
-    refuse_stale({IMAGES: IMAGES, f"{TEXTS}/{active}.h5": f"the active set {active}"})
+    texts_path = texts_of(active, Path())
+    refuse_stale({IMAGES: IMAGES, texts_path: f"the active set {active}"})
     images = inputs.requested_images(Path(IMAGES), settings)
     model = ModelDescription.read(Path("data/model.json"))
     check_described(images.attributes, model)
-    texts = inputs.matching_texts(Path(TEXTS, f"{active}.h5"), images)
+    texts = inputs.matching_texts(Path(texts_path), images)
     device = params.read(settings, "embed", EmbedParams).device
     embedder = SentenceEmbedder(model, Path("data/weights"), device, repository=Path())
     bench = Bench(images, texts, embedder.embed_rows)

@@ -21,6 +21,7 @@ from clipcifar.core.errors import ConfigError, DataError, made_by
 from clipcifar.evaluation import headline
 from clipcifar.evaluation.names import LEARNING, METHODS, TRAINED
 from clipcifar.render import table
+from clipcifar.store.prompt_set import words_of_left_out
 
 METRICS = ("metrics", "metrics/details")
 _NO_VAL = (
@@ -60,6 +61,8 @@ def _tables(folder: Path, *, per_class: bool, stale: Collection[str] = ()) -> st
             lines += ["", *table.per_class_table(metrics, shown=str, names=names)]
         if headline.has_no_val(metrics["zero_shot"]):
             lines += ["", _NO_VAL]
+        if left_out := headline.left_out(folder):
+            lines += ["", words_of_left_out(left_out)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             f"not metrics of this project: {error}", where=str(folder), fix="run `dvc repro`"

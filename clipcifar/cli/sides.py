@@ -15,15 +15,17 @@ from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.core.params import nearest, suggestion
 from clipcifar.evaluation.names import METHODS
 from clipcifar.methods import zero_shot
-from clipcifar.project import revisions
+from clipcifar.project import freshness, revisions
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.store.embeddings import check_same_space, read_images, read_texts
 from clipcifar.store.fields import class_names_of, rows_of
 from clipcifar.store.predictions import Predictions, inherited, read_predictions
+from clipcifar.store.prompt_set import left_out, words_of_left_out
 
 Kind = Literal["workspace", "method", "set", "rev"]
 WORKSPACE = "workspace"
 PREDICTIONS, IMAGES, TEXTS = "data/predictions", "data/embeddings/images.h5", "data/embeddings/texts"
+ACTIVE = "data/embeddings/active"  # the active set once more, by a stage that waits for no other set
 
 
 @dataclass(frozen=True)
@@ -75,19 +77,33 @@ def kind_of(name: str, repository: Path) -> tuple[Kind, str]:
 
 def _check_embedded(name: str, repository: Path) -> None:
     """Raise DataError where a name is that of a set in params.yaml whose embeddings are not here."""
-    path = repository / TEXTS / f"{name}.h5"
+    path = repository / texts_of(name, repository)
     with suppress(ConfigError):  # of params.yaml; nothing is said of it where a name is what is wrong
         settings = params.load(repository / "params.yaml")
         if name in params.read(settings, "prompts", PromptsParams).sets and not path.is_file():
             raise DataError(
                 f"the prompt set {name!r} is not embedded here",
                 where=str(path),
-                fix="run `dvc repro embed_texts`",
+                fix=_how_to_embed(name, repository),
             )
 
 
+def _how_to_embed(name: str, repository: Path) -> str:
+    too_large = left_out(repository / TEXTS)
+    return words_of_left_out({name: too_large[name]}) if name in too_large else "run `dvc repro embed_texts`"
+
+
 def _embedded_sets(repository: Path) -> list[str]:
-    return sorted(path.stem for path in (repository / TEXTS).glob("*.h5"))
+    return sorted({path.stem for folder in (TEXTS, ACTIVE) for path in (repository / folder).glob("*.h5")})
+
+
+def texts_of(name: str, repository: Path) -> str:
+    """The file of an embedded set; of the active one's two, whose stages run apart, one that is fresh."""
+    paths = [f"{folder}/{name}.h5" for folder in (TEXTS, ACTIVE)]
+    made = [path for path in paths if (repository / path).is_file()]
+    if len(made) < len(paths):
+        return made[0] if made else paths[0]
+    return next((path for path in paths if not freshness.stale_results(repository, {path: name})), paths[0])
 
 
 def load(name: str, *, repository: Path, method: str) -> Predictions:
@@ -108,7 +124,7 @@ def load(name: str, *, repository: Path, method: str) -> Predictions:
     if kind == "method":
         return read_predictions(repository / PREDICTIONS / f"{rest}.h5")
     if kind == "set":
-        return _of_prompt_set(repository / IMAGES, repository / TEXTS / f"{rest}.h5")
+        return _of_prompt_set(repository / IMAGES, repository / texts_of(rest, repository))
     try:
         return revisions.predictions_at(repository, rest, f"{PREDICTIONS}/{method}.h5")
     except ConfigError as error:
@@ -126,7 +142,7 @@ def files_of(name: str, *, repository: Path, method: str) -> dict[str, str]:
     if kind == "rev":
         return {}
     if kind == "set":
-        return {IMAGES: IMAGES, f"{TEXTS}/{rest}.h5": rest}
+        return {IMAGES: IMAGES, texts_of(rest, repository): rest}
     shown = rest if kind == "method" else method
     return {f"{PREDICTIONS}/{shown}.h5": shown}
 

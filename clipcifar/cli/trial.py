@@ -26,10 +26,15 @@ Embed = Callable[[list[str]], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Trial:
-    """One prompt, tried: its sentences per class and how it compares with the active set."""
+    """One prompt, tried: its sentences per class and how it compares with the active set.
+
+    Attributes:
+        note: what a person should know of the sentences, to follow a sentence; else nothing.
+    """
 
     sentences: dict[str, list[str]]
     comparison: Comparison
+    note: str = ""
 
 
 class Bench:
@@ -67,6 +72,8 @@ class Bench:
             expanded = expand_set("trial", values, class_names=class_names, dataset=self._dataset)
         except ConfigError as error:
             error.where = "the prompt"  # which is not in params.yaml
+            for name in ("prompts.sets.trial.", " set trial"):
+                error.what = error.what.replace(name, "")
             raise
         assert expanded is not None  # the set names no other dataset
         return _by_class(expanded.class_index, expanded.sentences, class_names)
@@ -95,11 +102,11 @@ class Bench:
         index = np.repeat(
             np.arange(len(self.class_names)), [len(sentences[name]) for name in self.class_names]
         )
-        weights = zero_shot.class_weights(self._embed(flat), index, class_names=self.class_names)
+        rows = self._embed(flat)
+        weights = zero_shot.text_classifier(rows, index, class_names=self.class_names, where="the prompt")
         predicted = (split.embeddings @ weights.T).argmax(axis=1)
-        return Trial(
-            sentences, compare(self._active(on), predicted, split.labels, class_names=self.class_names)
-        )
+        comparison = compare(self._active(on), predicted, split.labels, class_names=self.class_names)
+        return Trial(sentences, comparison, zero_shot.repeated_note(rows, index))
 
     def _active(self, on: SplitName) -> NDArray[np.int64]:
         """What the active set says of a split, found once."""

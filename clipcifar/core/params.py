@@ -40,6 +40,7 @@ DATASETS = (  # the rows of REGISTRY in datasets/registry.py
 MAX_SEED = 2**63 - 1  # what torch takes
 NO_PATH = "data/none"  # what a `path` key holds when no local file is used: DVC needs a path that exists
 
+NAMED = 20  # of many known names, so many are offered
 _NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false", dict: "a mapping"}
 
 T = TypeVar("T")
@@ -68,8 +69,10 @@ def suggestion(wrong: str, known: Iterable[str]) -> str:
     known = list(known)
     if not known:
         return "there is none yet: add it"
-    near = nearest(wrong, known)
-    return f"did you mean {near}?" if near else f"use one of: {', '.join(known)}"
+    if near := nearest(wrong, known):
+        return f"did you mean {near}?"
+    more = f" and {len(known) - NAMED:,} more" if len(known) > NAMED else ""
+    return f"use one of: {', '.join(known[:NAMED])}{more}"
 
 
 def check_keys(

@@ -70,7 +70,7 @@ def cut(text: str, columns: int) -> str:
 
     kept = ""
     for grapheme in iter_graphemes(text):
-        if width(kept + grapheme) >= columns:
+        if width(kept + grapheme + "…") > columns:
             break
         kept += grapheme
     return kept + "…"

@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 
 from clipcifar.backbone import device
 from clipcifar.backbone.params import EmbedParams
-from clipcifar.core import files, params
+from clipcifar.core import class_files, files, params
 from clipcifar.core.errors import ClipcifarError, ConfigError, DataError, EnvironmentFault
 from clipcifar.datasets.params import DatasetParams
 from clipcifar.doctor import cache_folder, files as doctor_files
@@ -144,8 +144,9 @@ def _settings(repository: Path, settings: Mapping[str, Any]) -> Found:
             yield error
     if (repository / CLASSES).is_file():
         prompts = params.read(settings, "prompts", PromptsParams)
-        sets, _ = expand_sets(prompts, **read_classes(repository / CLASSES))
-        yield f"{len(sets)} prompt sets, {prompts.active} active"
+        classes = read_classes(repository / CLASSES)
+        expanded = expand_sets(prompts, **classes, folder=repository / class_files.FOLDER)
+        yield from expanded.told(prompts.active)
 
 
 def _stale(repository: Path, settings: Mapping[str, Any]) -> Found:

@@ -36,7 +36,7 @@ RESULTS = ("data", "metrics", "plots", "report")
 NAMED = 5  # of many bad things, so many are named
 RAW, DATASET = Path("data/raw"), Path("data/dataset.h5")
 WEIGHTS, MODEL = Path("data/weights"), Path("data/model.json")
-IMAGES, TEXTS, POOL = (Path("data/embeddings", name) for name in ("images.h5", "texts", "pool.h5"))
+IMAGES = Path("data/embeddings/images.h5")
 SPLITS, HEADS, PREDICTIONS = Path("data/splits.h5"), Path("data/heads"), Path("data/predictions")
 
 
@@ -97,7 +97,7 @@ def embeddings(repository: Path, settings: Mapping[str, Any]) -> Found:
     if (repository / MODEL).is_file():
         check_described(images.attributes, ModelDescription.read(repository / MODEL))
     count = 0
-    for path in sorted([*(repository / TEXTS).glob("*.h5"), *(repository / POOL.parent).glob(POOL.name)]):
+    for path in sentences.text_files(repository):
         try:
             texts = read_texts(path)
             check_same_space(images, texts)
@@ -107,7 +107,7 @@ def embeddings(repository: Path, settings: Mapping[str, Any]) -> Found:
             yield error
     n = len(images.train.ids) + len(images.test.ids)
     yield f"{n:,} images, {count:,} sentences"
-    yield "; ".join(_place(repository, output) for output in (IMAGES, TEXTS, POOL))
+    yield "; ".join(_place(repository, output) for output in (IMAGES, *sentences.OUTPUTS))
 
 
 def _place(repository: Path, output: Path) -> str:

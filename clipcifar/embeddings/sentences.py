@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from clipcifar.backbone.device_kind import confirmed, device_kind
 from clipcifar.backbone.params import DeviceName
 from clipcifar.core.errors import DataError
+from clipcifar.core.faults import Faults
 from clipcifar.core.files import Attribute, cache_folder
 from clipcifar.core.progress import progress
 from clipcifar.embeddings import provenance
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 
 
 MEMO_FILE = "sentences.sqlite"
-OUTPUTS = (Path("data/embeddings/texts"), Path("data/embeddings/pool.h5"))  # what stages make of sentences
+# What stages make of sentences, the smallest first.
+OUTPUTS = tuple(Path("data/embeddings", name) for name in ("active", "texts", "pool.h5"))
 _OF_A_SET = ("class_names", "prompt_set")  # what a file of text embeddings says besides
 KEPT_AT_ONCE = 1024  # new sentences; a run that is killed loses no more
 # Text batches have a fixed size, on which a sentence's bytes depend: there is none to lower.
@@ -67,7 +69,8 @@ class SentenceEmbedder:
         self.kind = device_kind(device)
         # The memo outlives class lists and sets: its key leaves them out.
         self.attributes = provenance.embedding_attributes(model, [], self.kind)
-        self._memo = Memo(cache_folder() / MEMO_FILE, fingerprint_of(provenance.determining(self.attributes)))
+        memo, key = cache_folder() / MEMO_FILE, fingerprint_of(provenance.determining(self.attributes))
+        self._memo, self._too_long = Memo(memo, key), Memo(memo, f"{key}, too long")
         self._unread = iter(()) if repository is None else _text_files(repository)
         self._kept: dict[str, NDArray[np.float32]] = {}
         self._backbone: Backbone | None = None
@@ -104,16 +107,16 @@ class SentenceEmbedder:
         return np.stack(rows) if rows else np.zeros((0, 1), dtype=np.float32)
 
     def fitting(self, sentences: list[str]) -> list[str]:
-        """Those of the sentences that fit the model's context; what was embedded before does."""
-        known = self._known(sentences)
-        if len(known) == len(sentences):
-            return sentences
-        backbone = self.load()
-        return [
-            text
-            for text in sentences
-            if text in known or backbone.count_tokens(text) <= backbone.context_length
-        ]
+        """Those of the sentences that fit the model's context; the memo knows which do not, too."""
+        too_long = set(self._too_long.get(sentences))
+        left = [text for text in sentences if text not in too_long]
+        known = self._known(left)
+        if new := [text for text in left if text not in known]:
+            backbone = self.load()
+            longer = [text for text in new if backbone.count_tokens(text) > backbone.context_length]
+            self._too_long.put(dict.fromkeys(longer, np.zeros(0, dtype=np.float32)))
+            too_long.update(longer)
+        return [text for text in left if text not in too_long]
 
     def _known(self, sentences: list[str]) -> dict[str, NDArray[np.float32]]:
         """Those of the sentences that were embedded before, here or wherever DVC's files are from.
@@ -143,8 +146,11 @@ class SentenceEmbedder:
         backbone = self.load()
         from clipcifar.backbone.device import out_of_memory_explained
 
+        too_long = Faults()
         for sentence in sentences:
-            backbone.check_length(sentence, where=origins[sentence])
+            with too_long.gathered():
+                backbone.check_length(sentence, where=origins[sentence])
+        too_long.raise_all("the sentences")
         stored: dict[str, NDArray[np.float32]] = {}
         fresh: dict[str, NDArray[np.float32]] = {}
         with (
@@ -180,15 +186,19 @@ class SentenceEmbedder:
 
 def _text_files(repository: Path) -> Iterator[Path]:
     """Files of text embeddings: those of the workspace, then DVC's of an output that is not there."""
-    gone = []
+    yield from text_files(repository)
     for output in OUTPUTS:
-        here = repository / output
-        files = sorted(here.glob("*.h5")) if here.is_dir() else [here] if here.is_file() else []
-        yield from files
-        if not files:  # DVC deletes it before its stage runs
-            gone.append(output)
-    for output in gone:
-        yield from kept_objects(repository, output).values()
+        if not _files_of(repository / output):  # DVC deletes it before its stage runs
+            yield from kept_objects(repository, output).values()
+
+
+def text_files(repository: Path) -> list[Path]:
+    """The files of text embeddings that lie in a project."""
+    return [path for output in OUTPUTS for path in _files_of(repository / output)]
+
+
+def _files_of(output: Path) -> list[Path]:
+    return sorted(output.glob("*.h5")) if output.is_dir() else [output] if output.is_file() else []
 
 
 def _without_set(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:

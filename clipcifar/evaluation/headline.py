@@ -20,6 +20,7 @@ from clipcifar.core.files import read_json, write_json
 HEADLINE = ("accuracy", "accuracy_ci95", "balanced_accuracy", "ece", "nll", "n", "n_correct")
 N_VAL = "n_val"  # 0 stands where `calibrated` would be made up
 PROMPT_SETS = "prompt_sets"  # keyed by set, and of each the accuracy on test alone
+LEFT_OUT = "left out"  # of the prompt sets' details: those that are too large, by name their sentences
 _DRAWN = "dvc plots"  # its rows; with a blank, so that no prompt set has this name
 
 
@@ -61,7 +62,8 @@ def read(folder: Path, name: str) -> dict[str, Any]:
                 fix="run `dvc repro`",
             )
     details = _read_mapping(details_path)
-    details.pop(_DRAWN, None)
+    for key in (_DRAWN, LEFT_OUT):
+        details.pop(key, None)
     if name != PROMPT_SETS:
         return {**headline, **details}
     if set(headline) != {key for key, entry in details.items() if isinstance(entry, dict)}:
@@ -74,6 +76,16 @@ def read(folder: Path, name: str) -> dict[str, Any]:
 def has_no_val(numbers: Mapping[str, Any]) -> bool:
     """Whether a method's numbers, as `read` gives them, are of a dataset without val images."""
     return numbers.get(N_VAL) == 0
+
+
+def left_out(folder: Path) -> dict[str, int]:
+    """The prompt sets that are too large to be embedded unasked, by name how many sentences they have.
+
+    Args:
+        folder: of the metrics; nothing where the prompt sets were not scored yet.
+    """
+    path = folder / "details" / f"{PROMPT_SETS}.json"
+    return dict(_read_mapping(path).get(LEFT_OUT, {})) if path.is_file() else {}
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:

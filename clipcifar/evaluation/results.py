@@ -81,11 +81,18 @@ def write(
     return written
 
 
-def write_sets(metrics_path: Path, details_path: Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
+def write_sets(
+    metrics_path: Path,
+    details_path: Path,
+    entries: Mapping[str, Mapping[str, Any]],
+    *,
+    left_out: Mapping[str, int] | None = None,
+) -> None:
     """Write what was measured of the prompt sets; of each the accuracy on test is the headline.
 
     Args:
         entries: by set, `test` among other things, with an accuracy and its interval.
+        left_out: sets that were not embedded, by name their number of sentences.
     """
     numbers = metrics.rounded(dict(entries))
     accuracies = {name: entry["test"].pop("accuracy") for name, entry in numbers.items()}
@@ -93,7 +100,7 @@ def write_sets(metrics_path: Path, details_path: Path, entries: Mapping[str, Map
         metrics_path,
         details_path,
         headline={name: {"accuracy": accuracy} for name, accuracy in accuracies.items()},
-        details=numbers,
+        details={**numbers, headline.LEFT_OUT: left_out} if left_out else numbers,
         rows=[
             {"set": name, "accuracy": accuracies[name], **entry["test"]["accuracy_ci95"]}
             for name, entry in numbers.items()

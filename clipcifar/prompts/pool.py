@@ -36,6 +36,11 @@ TEMPLATES = (
 )
 
 
+def size() -> int:
+    """How many templates the pool has, alternatives expanded."""
+    return sum(len(expand_alternatives(template)) for template in TEMPLATES)
+
+
 def expand(class_names: list[str], *, dataset: str) -> PromptSet:
     """The pool's sentences for a dataset's C classes.
 

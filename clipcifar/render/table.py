@@ -162,6 +162,7 @@ def report(
     images: Mapping[str, int],
     dataset: str,
     model: str,
+    left_out: str = "",
 ) -> str:
     """The whole report as markdown.
 
@@ -172,6 +173,7 @@ def report(
         active: the active prompt set.
         images: test images by class, under the keys of `per_class`.
         dataset, model: one line each on what the numbers are of.
+        left_out: one on the prompt sets that are none of these, or nothing.
     """
     lines = [
         "# Methods",
@@ -190,6 +192,7 @@ def report(
         "",
         *prompt_sets_table(prompt_sets, active),
         "",
+        *([escape(left_out), ""] if left_out else []),
         f"Against {escape(active)}, image by image on test (exact McNemar, Holm-corrected over the sets):",
         "",
         *differences_table(differences),

@@ -34,6 +34,7 @@ class Facts:
         active: the active prompt set.
         metrics, predictions: by method.
         set_metrics, sets: by prompt set.
+        left_out: prompt sets that are too large, with their numbers of sentences.
         ranking: `data/ranking.json`.
         model: what was resolved.
         dataset: the prepared images; their test split is that of the predictions, row by row.
@@ -43,6 +44,7 @@ class Facts:
     metrics: Mapping[str, Any]
     predictions: Mapping[str, Predictions]
     set_metrics: Mapping[str, Any]
+    left_out: Mapping[str, int]
     sets: SetPredictions
     ranking: Mapping[str, Any]
     model: ModelDescription
@@ -100,6 +102,7 @@ def read(
         metrics={method: headline.read(metrics, method) for method in METHODS},
         predictions={method: read_predictions(predictions / f"{method}.h5") for method in METHODS},
         set_metrics=headline.read(metrics, headline.PROMPT_SETS),
+        left_out=headline.left_out(metrics),
         sets=read_set_predictions(predictions / "prompt_sets.h5"),
         ranking=read_ranking(ranking),
         model=ModelDescription.read(model),

@@ -23,6 +23,7 @@ from clipcifar.report.ranking import (
     tested_how,
     train_header,
 )
+from clipcifar.store.prompt_set import words_of_left_out
 
 TEMPLATES_SHOWN = 12
 
@@ -79,7 +80,8 @@ def sets(facts: Facts) -> dict[str, Any]:
         x_label=f"points over {shortened(facts.active, 20)}, on test",
     )
     header = ["prompt set", "sentences", "train", "test", "95 % interval", "balanced", "points", "p"]
-    return {"header": header, "rows": rows, "chart": chart}
+    left_out = words_of_left_out(facts.left_out) if facts.left_out else ""
+    return {"header": header, "rows": rows, "chart": chart, "left_out": left_out}
 
 
 def ranking(facts: Facts) -> dict[str, Any]:

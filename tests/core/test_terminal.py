@@ -72,6 +72,7 @@ def test_what_is_cut_fits_and_ends_between_two_letters(text: str, columns: int) 
 
 
 def test_hand_cases_of_cutting() -> None:
+    assert terminal.cut("\u0bcda", 1) == "…"  # a mark without a letter before it
     assert terminal.cut("automobile", 10) == "automobile"
     assert terminal.cut("automobile", 5) == "auto…"
     assert terminal.cut("卡车卡车", 8) == "卡车卡车"

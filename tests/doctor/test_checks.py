@@ -69,12 +69,12 @@ def test_where_embeddings_lie_and_how_big_they_are(at: Workspace) -> None:
 
     images = at.folder / "data/embeddings/images.h5"
     assert said()[0] == f"data/embeddings/images.h5 {images.stat().st_size / 1e6:.1f} MB, in DVC's cache too"
-    assert [place.rpartition(", ")[2] for place in said()] == ["in DVC's cache too"] * 3
+    assert [place.rpartition(", ")[2] for place in said()] == ["in DVC's cache too"] * 4
     md5 = dvc_project.md5(images)
     (dvc_project.cache_of(at.folder) / md5[:2] / md5[2:]).unlink()
     assert [place.rpartition(", ")[2] for place in said()] == [
         "not in DVC's cache",
-        *["in DVC's cache too"] * 2,
+        *["in DVC's cache too"] * 3,
     ]
 
 

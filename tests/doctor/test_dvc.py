@@ -81,7 +81,7 @@ def test_after_git_checkout_alone_nothing_is_called_damaged_and_nothing_deleted(
     at.commit("another template")
     at.command("git", "checkout", "--quiet", "HEAD~1")
     (error,) = [error for name, error in problems(at) if name == "outputs"]
-    names = ["data/prompts", "data/embeddings/texts", "data/predictions/zero_shot.h5"]
+    names = ["data/prompts", "data/embeddings/active", "data/predictions/zero_shot.h5"]
     assert error.what == f"{', '.join(names)} are of another run than dvc.lock records"
     assert error.fix == f"dvc checkout {' '.join(names)}"
     follow(at, error.fix)
@@ -92,7 +92,7 @@ def test_after_git_checkout_alone_nothing_is_called_damaged_and_nothing_deleted(
 @pytest.mark.parametrize("whole", [True, False], ids=["workspace whole", "workspace harmed too"])
 def test_damaged_objects_of_the_cache_are_mended_by_the_command(at: Workspace, whole: bool) -> None:
     """The workspace must not be restored from them, nor they be filled from a harmed workspace."""
-    names = ("data/embeddings/texts/photo.h5", "data/predictions/zero_shot.h5")
+    names = ("data/embeddings/texts/digits.h5", "data/predictions/zero_shot.h5")
     before = {name: at.read(name) for name in names}
     stored = [_member(at, names[0]), _object(at, names[1])]
     for name, file in zip(names, stored, strict=True):

@@ -72,7 +72,8 @@ def test_no_bit_flip_and_no_truncation_of_a_real_file_gives_wrong_data_or_a_cras
 # Each file, the stage that a user would run next, and an array of the file.
 CONSUMERS = {
     IMAGES: ("linear_probe", "train/embeddings"),
-    "data/embeddings/texts/photo.h5": ("zero_shot", "embeddings"),
+    "data/embeddings/active/photo.h5": ("zero_shot", "embeddings"),
+    "data/embeddings/texts/photo.h5": ("prompt_sets", "embeddings"),
     "data/embeddings/pool.h5": ("rank_prompts", "embeddings"),
     "data/dataset.h5": ("embed_images", "test/content"),
     "data/splits.h5": ("mlp_probe", "is_val"),
@@ -102,6 +103,7 @@ def test_a_flipped_bit_stops_the_stage_that_reads_the_file_and_names_it(
 
 KINDS = {
     IMAGES: "image embeddings",
+    "data/embeddings/active/photo.h5": "text embeddings",
     "data/embeddings/texts/photo.h5": "text embeddings",
     "data/embeddings/pool.h5": "text embeddings",
     "data/dataset.h5": "dataset",
@@ -145,9 +147,10 @@ def made_otherwise(little: Workspace, tiny_clip: Path, tmp_path_factory: pytest.
             change(other, tiny_clip)
             if change is fewer_images:
                 assert faults.run_here(other, "prepare").code == 0
-            stages = ["prompts", "fetch_model", "embed_images", "embed_texts", "embed_pool", "zero_shot"]
+            texts = ["embed_active", "embed_texts", "embed_pool"]
+            stages = ["prompts", "fetch_model", "embed_images", *texts, "zero_shot"]
             if change is another_class_list:
-                stages = ["prompts", "embed_texts", "embed_pool"]
+                stages = ["prompts", *texts]
             for stage in stages:
                 ended = faults.run_here(other, stage)
                 assert ended.code == 0, (stage, ended)
@@ -162,19 +165,19 @@ SWAPS: list[tuple[Callable[[Workspace, Path], None], str, str, str]] = [
     (another_model, IMAGES, "rank_prompts", "model"),
     (another_model, IMAGES, "linear_probe", "model"),
     (another_model, "data/embeddings/texts", "prompt_sets", "model"),
-    (another_model, "data/embeddings/texts", "projection", "model"),
+    (another_model, "data/embeddings/active", "projection", "model"),
     (another_model, "data/embeddings/pool.h5", "rank_prompts", "model"),
     (another_model, "data/weights", "embed_images", "sha256"),
     (another_model, "data/weights", "embed_pool", "sha256"),
     (another_model, "data/predictions/zero_shot.h5", "report", "model"),
     (other_preprocessing, IMAGES, "zero_shot", "preprocess"),
-    (other_preprocessing, "data/embeddings/texts", "projection", "preprocess"),
+    (other_preprocessing, "data/embeddings/active", "projection", "preprocess"),
     (other_preprocessing, "data/weights", "embed_images", "sha256"),
     (fewer_images, IMAGES, "zero_shot", "dataset_digest"),
     (fewer_images, IMAGES, "mlp_probe", "dataset_digest"),
     (fewer_images, "data/splits.h5", "linear_probe", "dataset_digest"),
     (fewer_images, "data/predictions/zero_shot.h5", "report", "dataset_digest"),
-    (another_class_list, "data/embeddings/texts", "zero_shot", "class_names"),
+    (another_class_list, "data/embeddings/active", "zero_shot", "class_names"),
     (another_class_list, "data/embeddings/pool.h5", "rank_prompts", "class_names"),
 ]
 

@@ -9,7 +9,7 @@ import pytest
 from tests.support.workspace import Workspace, outputs
 
 pytestmark = pytest.mark.pipeline
-EMBEDDING = {"embed_images", "embed_texts", "embed_pool"}
+EMBEDDING = {"embed_images", "embed_active", "embed_texts", "embed_pool"}
 
 
 def append(workspace: Workspace, module: str) -> None:

@@ -82,6 +82,7 @@ def test_another_active_set_embeds_nothing(workspace: Workspace) -> None:
     workspace.edit(lambda settings: settings["prompts"].update(active="digits"))
     workspace.repro()
     assert sorted(workspace.executed()) == [
+        "embed_active",
         "projection",
         "prompt_sets",
         "prompts",
@@ -126,6 +127,7 @@ def test_another_split_seed_embeds_nothing(workspace: Workspace) -> None:
         "prompts",
         "fetch_model",
         "embed_images",
+        "embed_active",
         "embed_texts",
         "embed_pool",
     }
@@ -192,7 +194,7 @@ def test_a_sweep_runs_what_zero_shot_needs_and_a_failed_run_is_told_as_failed(wo
     workspace.command(*run, "--name", "worded", "-S", override)
     done = workspace.command("dvc", "exp", "run", "--run-all")
     assert "Failed to reproduce experiment(s) 'set-2'" in done.stdout + done.stderr
-    ran = [*["prompts"] * 3, "embed_texts", *["zero_shot"] * 2]
+    ran = [*["prompts"] * 3, *["embed_active"] * 2, *["zero_shot"] * 2]
     assert sorted(workspace.executed()) == sorted(ran)
     assert params.read_bytes() == text
 

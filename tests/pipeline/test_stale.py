@@ -75,7 +75,7 @@ CASES = {
     "a template": Case(
         lambda s: s["prompts"]["sets"]["photo"].update(templates=["a scan of a {classname}."]),
         "zero_shot",
-        {"rank_prompts": "data/prompts", "projection": "data/embeddings/texts/photo.h5"},
+        {"rank_prompts": "data/prompts", "projection": "data/embeddings/active/photo.h5"},
         ("zero_shot", "linear_probe", "mlp_probe"),
     ),
     "a template of another set": Case(

@@ -172,7 +172,7 @@ def test_without_pulling_everything_only_what_is_stale_runs(team: Team) -> None:
     other = team.clone("other")
     write(other, "one picture of a {classname}.")
     team.run(other, lines)
-    assert set(other.executed()) == TEXT_SIDE - {"prompts", "embed_texts", "report"}
+    assert set(other.executed()) == TEXT_SIDE - {"prompts", "embed_active", "embed_texts", "report"}
     for each in (clone, other):
         each.edit(lambda settings: settings["embed"].update(batch_size=7))
         each.repro("--pull", "--allow-missing", "embed_images")
@@ -266,7 +266,7 @@ def test_with_one_cache_what_one_clone_has_run_another_does_not(team: Team) -> N
         write(clone, "one picture of a {classname}.")
         pull = "--pull" if clone is clones[0] else ""
         team.run(clone, [mask, f"dvc repro {pull} zero_shot"])
-    assert clones[0].executed() == ["prompts", "embed_texts", "zero_shot"]
+    assert clones[0].executed() == ["prompts", "embed_active", "zero_shot"]
     assert clones[1].executed() == []
     assert outputs(clones[1]) == outputs(clones[0])
     made = [path.stat().st_mode & 0o777 for path in (team.srv / "clipcifar").rglob("*") if path.is_file()]

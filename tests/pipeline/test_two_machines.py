@@ -19,7 +19,7 @@ from tests.support.once import made_once
 from tests.support.workspace import Workspace, outputs
 
 pytestmark = pytest.mark.pipeline
-EMBEDDING = ("embed_images", "embed_texts", "embed_pool")
+EMBEDDING = ("embed_images", "embed_active", "embed_texts", "embed_pool")
 IMAGES = "data/embeddings/images.h5"
 POOLED = "a cropped view of the {classname}."  # which the pool has too
 PROBED = "data/predictions/linear_probe.h5"
@@ -104,22 +104,24 @@ def test_a_clone_that_pulled_embeds_nothing_that_was_embedded_elsewhere(
     said = other.repro(*EMBEDDING).stdout
     assert set(other.executed()) >= set(EMBEDDING)
     assert "1,097 images were embedded before" in said
-    assert said.count(" 0 of them new") == 2
+    assert said.count(" 0 of them new") == 3
     assert not list(Path(other.environment["CLIPCIFAR_CACHE"]).rglob("*.shard"))
     assert outputs(other) == outputs(origin)
     shutil.rmtree(other.environment["CLIPCIFAR_CACHE"])
     edit_photo(other, "a snap of a {classname}.", POOLED)
     said = other.repro(*EMBEDDING).stdout
-    assert other.executed() == ["prompts", "embed_texts"]
-    assert "30 sentences in 2 sets, 10 of them new" in said
+    assert other.executed() == ["prompts", "embed_active", "embed_texts"]
+    assert "20 sentences in photo, 10 of them new" in said
+    assert "30 sentences in 2 sets, 0 of them new" in said
 
 
 def test_what_was_only_fetched_is_used(origin: Workspace, tmp_path: Path) -> None:
     other = clone(origin, tmp_path / "other", "fetch")
     edit_photo(other, "a snap of a {classname}.")
-    said = other.repro("embed_images", "embed_texts").stdout
-    assert other.executed() == ["prompts", "embed_texts"]
-    assert "20 sentences in 2 sets, 10 of them new" in said
+    said = other.repro("embed_images", "embed_active", "embed_texts").stdout
+    assert other.executed() == ["prompts", "embed_active", "embed_texts"]
+    assert "10 sentences in photo, 10 of them new" in said
+    assert "20 sentences in 2 sets, 0 of them new" in said
 
 
 def test_where_the_images_embeddings_alone_were_pulled_no_image_is_embedded(

@@ -48,7 +48,8 @@ def test_what_is_asked_has_the_values_of_params_yaml_in_its_paths() -> None:
     settings = params.load(ROOT / "params.yaml")
     settings["prompts"]["active"] = "wide"
     asked = lockfile.asked_stages(lockfile.reader(ROOT), lockfile.files_of(ROOT, "dvc.yaml"), settings)
-    assert asked["zero_shot"].deps["data/embeddings/texts/wide.h5"] == "prompts.active"
+    assert asked["embed_active"].deps["data/prompts/wide.json"] == "prompts.active"
+    assert asked["zero_shot"].deps["data/embeddings/active/wide.h5"] == "prompts.active"
     assert asked["zero_shot"].deps["data/splits.h5"] == ""
     assert asked["zero_shot"].params == ["model.name", "model.pretrained"]
     assert {"data/predictions/zero_shot.h5", "metrics/zero_shot.json"} <= set(asked["zero_shot"].outs)

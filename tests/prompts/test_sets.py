@@ -171,13 +171,56 @@ def test_set_names_that_dvc_would_misread_are_refused(name: str) -> None:
 
 def test_a_set_for_another_dataset_is_skipped_and_an_error_only_if_active() -> None:
     sets = {"photo": _shared("a {classname}"), "own": _per_class({"cat": ["x"]}, dataset="digits")}
-    found, skipped = expand_sets(PromptsParams("photo", sets), class_names=["cat"], dataset="cifar10")
-    assert ([s.name for s in found], skipped) == (["photo"], ["own"])
+    found, skipped, left_out = expand_sets(
+        PromptsParams("photo", sets), class_names=["cat"], dataset="cifar10"
+    )
+    assert ([s.name for s in found], skipped, left_out) == (["photo"], ["own"], {})
     with pytest.raises(ConfigError, match="'digits'"):
         expand_sets(PromptsParams("own", sets), class_names=["cat"], dataset="cifar10")
     with pytest.raises(ConfigError) as caught:
         expand_sets(PromptsParams("foto", sets), class_names=["cat"], dataset="cifar10")
     assert "did you mean photo?" in str(caught.value)
+
+
+def _sizes(max_sentences: int, active: str, **sets: Any) -> tuple[list[str], list[str], dict[str, int]]:
+    prompts = PromptsParams(active, sets, max_sentences)
+    expanded = expand_sets(prompts, class_names=["cat", "dog", "eel"], dataset="d")
+    return [prompt_set.name for prompt_set in expanded.sets], expanded.skipped, expanded.left_out
+
+
+def test_a_set_of_more_sentences_than_wanted_is_left_out_and_counted_unless_it_is_active() -> None:
+    sets = {
+        "six": _shared("a [big|small] {classname}."),
+        "nine": _shared("a [big|small|odd] {classname}."),
+        "own": _per_class({"cat": ["[a|b|c|d|e]"], "dog": ["x"], "eel": ["y"]}, dataset="digits")
+        | {"dataset": "digits"},
+    }
+    assert _sizes(9, "six", **sets) == (["six", "nine"], ["own"], {})
+    assert _sizes(8, "six", **sets) == (["six"], ["own"], {"nine": 9})
+    assert _sizes(1, "nine", **sets) == (["nine"], ["own"], {"six": 6})
+
+
+def test_names_of_classes_and_own_sentences_count_too() -> None:
+    names = _shared("a {classname}.", class_names={"cat": ["cat", "kitten"]}, dataset="cifar10")
+    own = _per_class({"cat": ["[a|b|c] cat"], "dog": ["dog"], "eel": ["eel"]}, dataset="cifar10")
+    prompts = PromptsParams("photo", {"photo": _shared("{classname}"), "names": names, "own": own}, 3)
+    expanded = expand_sets(prompts, class_names=["cat", "dog", "eel"], dataset="cifar10")
+    assert expanded.left_out == {"names": 4, "own": 5}
+
+
+def test_what_is_wrong_with_a_set_that_is_left_out_is_said_all_the_same() -> None:
+    with pytest.raises(ConfigError, match=r"sets.large.templates\[0\]"):
+        _sizes(1, "photo", photo=_shared("{classname}"), large=_shared("a [big|small] dog"))
+
+
+def test_a_set_that_is_left_out_is_never_built() -> None:
+    """A thousand classes times a hundred thousand readings, within the time of the readings."""
+    large = _shared("[a|b]" * 16 + " {classname}")
+    prompts = PromptsParams("photo", {"photo": _shared("{classname}"), "large": large})
+    names = [f"class {i}" for i in range(1000)]
+    expanded = expand_sets(prompts, class_names=names, dataset="d")
+    assert expanded.left_out == {"large": 65_536_000}
+    assert [prompt_set.name for prompt_set in expanded.sets] == ["photo"]
 
 
 @settings(max_examples=20)
@@ -195,7 +238,7 @@ def test_permuting_the_classes_permutes_the_sentences(names: list[str]) -> None:
 
 def _shipped() -> dict[str, prompts.PromptSet]:
     section = params.read(params.load(ROOT / "params.yaml"), "prompts", PromptsParams)
-    found, _ = expand_sets(section, class_names=CIFAR, dataset="cifar10")
+    found, _, _ = expand_sets(section, class_names=CIFAR, dataset="cifar10")
     return {item.name: item for item in found}
 
 
@@ -301,22 +344,28 @@ def test_a_class_whose_name_is_blank_leaves_nothing_to_say_either() -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        _shared("[a|b]" * 16 + " {classname}", "[a|b]" * 16 + " the {classname}"),
+        _shared(*("[a|b]" * 16 + " {classname}" + "." * i for i in range(16))),
         _shared(
             "[a|b]" * 12 + " {classname}",
-            class_names={"cat": [f"cat {i}" for i in range(100)]},
+            class_names={"cat": [f"cat {i}" for i in range(300)]},
             dataset="cifar10",
         ),
-        _per_class({"cat": ["[a|b]" * 16, "[c|d]" * 16], "dog": ["x"]}),
+        _per_class({"cat": ["[a|b]" * 16 + str(i) for i in range(16)], "dog": ["x"]}),
         _per_class({"cat": ["x"], "dog": ["[a|b]" * 16] * 1000}),
     ],
 )
 def test_a_set_of_too_many_sentences_is_refused_before_it_is_built(values: Any) -> None:
     start = time.process_time()
     message = _refused(values)
-    assert "more than 100,000 sentences" in message
+    assert "more than 1,000,000 sentences, or 500,000,000 characters" in message
     assert "fewer alternatives" in message
     assert time.process_time() - start < 5
+
+
+def test_a_set_of_too_many_characters_is_refused_before_it_is_built() -> None:
+    """A tenth of the sentences that there may be."""
+    message = _refused(_shared("[a|b]" * 16 + " {classname}" + "." * 4_500))
+    assert "or 500,000,000 characters" in message
 
 
 LONG_NAME = "c" * 250
@@ -361,10 +410,48 @@ def test_the_place_of_a_mistake_is_named_to_the_entry(values: Any, place: str) -
     assert f"where: params.yaml: prompts.sets.s.{place}\n" in _refused(values) + "\n"
 
 
-def test_one_sentence_for_two_classes_is_refused() -> None:
-    message = _refused(_per_class({"cat": ["a pet", "a cat"], "dog": ["a dog", "a  pet"]}))
-    assert "sentences.dog[1]" in message
-    assert "sentences.cat[0]" in message
+def test_a_sentence_of_two_classes_is_said_of_both_and_told() -> None:
+    expanded = _expand(_per_class({"cat": ["a pet", "a cat"], "dog": ["a dog", "a  pet"]}))
+    assert expanded.sentences == ["a pet", "a cat", "a dog", "a  pet"]
+    assert expanded.class_index == [0, 0, 1, 1]
+    assert prompts.notes(expanded, ["cat", "dog"]) == [
+        "s: 1 sentence is said of several classes, such as 'a pet' (cat, dog)"
+    ]
+
+
+def test_what_a_class_says_again_is_left_out_and_counted() -> None:
+    """As language models write; of spellings that differ in white space or normal form, the first stays."""
+    cats = ["a cat", "a caf\u00e9 cat", "a  cat", "a cafe\u0301 cat", "[a|the] cat"]
+    expanded = _expand(_per_class({"cat": cats, "dog": ["a dog"]}))
+    assert expanded.sentences == ["a cat", "a caf\u00e9 cat", "the cat", "a dog"]
+    assert (expanded.num_repeated, _expand(_per_class({"cat": ["a"], "dog": ["b"]})).num_repeated) == (3, 0)
+    assert prompts.notes(expanded, ["cat", "dog"]) == [
+        "s: 3 sentences left out, which its class says already"
+    ]
+
+
+def test_names_of_a_class_that_lead_two_templates_to_one_sentence_say_it_once() -> None:
+    values = _shared("a {classname}.", "a big {classname}.", class_names={"cat": ["cat", "big cat"]})
+    expanded = _expand({**values, "dataset": "cifar10"})
+    assert expanded.sentences[:3] == ["a cat.", "a big cat.", "a big big cat."]
+    assert (expanded.num_repeated, len(expanded.sentences)) == (1, 5)
+
+
+@pytest.mark.parametrize(
+    "names", [["hot_dog", "hot dog"], ["hot  dog", "hot dog"], ["hot dog ", "hot dog"], ["a\u200bb", "ab"]]
+)
+def test_classes_that_differ_in_nothing_that_is_read_are_named(names: list[str]) -> None:
+    message = _refused(_shared("a {classname}.", "the {classname}."), names)
+    assert f"two classes read alike: {names[0]!r} and {names[1]!r}" in message
+    assert "faults" not in message  # said once, not for every template
+    assert len(_expand(_shared("a {classname}."), ["hot-dog", "hot dog"]).sentences) == 2
+
+
+def test_classes_of_which_a_set_says_the_same_are_named_wherever_it_says_so() -> None:
+    message = _refused(_per_class({"cat": ["a pet", "mine"], "dog": ["mine", "a  pet"]}))
+    assert "the classes 'cat' and 'dog' have the same sentences, here and in params.yaml" in message
+    message = _refused(_shared("a {classname}.", class_names={"cat": ["dog"]}, dataset="cifar10"))
+    assert "two classes read alike: 'cat' and 'dog'" in message
 
 
 def test_sentences_are_kept_as_written_not_as_compared() -> None:

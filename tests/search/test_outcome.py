@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,7 @@ def test_by_balanced_accuracy_rows_and_bars_are_of_it() -> None:
 
 SETTINGS: dict[str, Any] = {
     "model": {"name": "tiny", "pretrained": None, "path": "data/none", "seed": 0, "allow_pickle": False},
-    "prompts": {"active": "photo", "sets": {}},
+    "prompts": {"active": "photo", "max_sentences": 50_000, "sets": {}},
     "search": {"by": "accuracy"},
 }
 # How much of the next class the sentences of most of the pool's templates mean: of an average of
@@ -565,12 +566,14 @@ def test_a_split_of_another_dataset_is_refused(tmp_path: Path) -> None:
 
 def test_an_active_set_without_embeddings_is_named(tmp_path: Path) -> None:
     write_search(tmp_path)
-    assert "absent" in str(refused(tmp_path, {**SETTINGS, "prompts": {"active": "absent", "sets": {}}}))
+    assert "absent" in str(
+        refused(tmp_path, {**SETTINGS, "prompts": {"active": "absent", "max_sentences": 50_000, "sets": {}}})
+    )
 
 
 def test_another_active_set_is_another_reference_and_ranks_the_same(finished: Path, tmp_path: Path) -> None:
     write_search(tmp_path, kind=kind_of(finished))
-    run(tmp_path, {**SETTINGS, "prompts": {"active": "other", "sets": {}}})
+    run(tmp_path, {**SETTINGS, "prompts": {"active": "other", "max_sentences": 50_000, "sets": {}}})
     photo, other = read(finished, "ranking.json"), read(tmp_path, "ranking.json")
     assert (photo["active"], other["active"]) == ("photo", "other")
     assert photo["set"] == other["set"]
@@ -750,3 +753,35 @@ def test_a_set_with_sentences_of_its_own_is_shown_class_by_class() -> None:
     lines = summary(told(set=values), top=1)
     at = lines.index("Chosen: the ensemble of 2 templates")
     assert lines[at + 1 : at + 4] == [*(f"  {text}" for text in shown), ""]
+
+
+def test_templates_that_say_the_same_of_two_classes_to_the_model_are_left_out_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the pool, whose wording is nobody's; where a whole set does so, the stage ends with both names."""
+    write_search(tmp_path)
+    texts = read_texts(tmp_path / "pool.h5")
+    rows, index = texts.embeddings.copy(), np.array(pool().template_index)
+    for template in range(5):  # as when a tokenizer lowers Turkey to turkey
+        cat, dog, _ = np.flatnonzero(index == template)
+        rows[dog] = rows[cat]
+    attributes = {key: texts.attributes[key] for key in SHARED_FIELDS if key in texts.attributes}
+    write = partial(
+        write_texts, class_index=texts.class_index, sentences=texts.sentences, attributes=attributes
+    )
+    write(tmp_path / "pool.h5", embeddings=rows)
+    run(tmp_path)
+    said = capsys.readouterr().out
+    assert " train images; 5 left out, which say the same of two classes to this model\n" in said
+    ranked = {row["template"] for row in read(tmp_path, "ranking.json")["candidates"]}
+    assert ranked == {"photo {classname}", "other {classname}", *pool().templates[5:]}
+    active = read_texts(tmp_path / "texts" / "photo.h5")
+    write_texts(
+        tmp_path / "texts" / "photo.h5",
+        embeddings=active.embeddings[[0, 0, 2]],
+        class_index=active.class_index,
+        sentences=active.sentences,
+        attributes={**attributes, "prompt_set": "photo"},
+    )
+    with pytest.raises(ConfigError, match="two classes are the same: 'cat' and 'dog'"):
+        run(tmp_path)

@@ -34,7 +34,7 @@ _TRAINING = {
 }
 SETTINGS: dict[str, Any] = {
     "model": {"name": "tiny", "pretrained": None, "path": "data/none", "seed": 0, "allow_pickle": False},
-    "prompts": {"active": "photo", "sets": {}},
+    "prompts": {"active": "photo", "max_sentences": 50_000, "sets": {}},
     "linear_probe": {"c_grid": [0.1, 10], "max_iter": 500},
     "mlp_probe": _TRAINING,
     "projection": _TRAINING,

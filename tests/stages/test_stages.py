@@ -81,6 +81,7 @@ HEAVY = {"torch", "open_clip", "sklearn", "scipy", "torchvision", "PIL", "pandas
         ("prompts", HEAVY | {"numpy", "h5py"}),
         ("zero_shot", HEAVY),
         ("prompt_sets", HEAVY - {"scipy"}),
+        ("embed_active", HEAVY),
         ("embed_texts", HEAVY),  # the text tower is imported when a sentence is new
         ("linear_probe", HEAVY - {"sklearn", "scipy"}),
         ("mlp_probe", HEAVY - {"torch"}),

@@ -7,7 +7,6 @@ import importlib
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from unittest import mock
 
 import yaml
 
+from clipcifar.embeddings.sentences import text_files
 from tests.support import stage_runs
 from tests.support.stage_runs import Ended
 from tests.support.waiting import PATIENCE_S
@@ -150,8 +150,8 @@ def forget_sentences(workspace: Workspace, *, outputs: bool = False) -> None:
         outputs: whether the files of embedded sentences go, too.
     """
     if outputs:
-        shutil.rmtree(workspace.folder / "data/embeddings/texts")
-        (workspace.folder / "data/embeddings/pool.h5").unlink()
+        for path in text_files(workspace.folder):
+            path.unlink()
     for memo in cache_of(workspace).glob("*.sqlite"):
         memo.unlink()
     (workspace.folder / "dvc.lock").unlink(missing_ok=True)

@@ -99,7 +99,7 @@ def write_run(folder: Path, *, class_names: list[str], copies: Mapping[Place, Pl
     test_mix.train_heads(folder)
     for method, active in (("zero_shot", "photo"), ("rank_prompts", "other")):
         zero_shot_stage.main(
-            {**SETTINGS, "prompts": {"active": active, "sets": {}}},
+            {**SETTINGS, "prompts": {"active": active, "max_sentences": 50_000, "sets": {}}},
             *(folder / name for name in ("images.h5", "texts", "splits.h5")),
             folder / "predictions" / f"{method}.h5",
             folder / f"{method}.json",

@@ -23,6 +23,7 @@ _COPIED = (
     "studies",
     "data/demo",
     "data/none",
+    "data/sentences",
     "dvc.yaml",
     "params.yaml",
     ".dvc/config",
@@ -40,7 +41,9 @@ if "-m" in arguments and arguments[arguments.index("-m") + 1].startswith(("stage
         file.write(arguments[arguments.index("-m") + 1] + "\\n")
 """
 # The stages that an edit of a prompt may run.
-TEXT_SIDE = {"prompts", "embed_texts", "zero_shot", "prompt_sets", "rank_prompts", "projection", "report"}
+TEXT_SIDE = {"prompts", "embed_active", "embed_texts", "report"} | {
+    *("zero_shot", "prompt_sets", "rank_prompts", "projection")
+}
 QUICK = {
     "dataset": {"name": "digits"},
     "model": {"name": "local-dir:data/demo/clip", "pretrained": None, "path": "data/demo/clip"},

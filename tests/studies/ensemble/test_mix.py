@@ -45,7 +45,7 @@ _TRAINING = {
 }
 SETTINGS: dict[str, Any] = {
     "model": {"name": "tiny", "pretrained": None, "path": "data/none", "seed": 0, "allow_pickle": False},
-    "prompts": {"active": "photo", "sets": {}},
+    "prompts": {"active": "photo", "max_sentences": 50_000, "sets": {}},
     "linear_probe": {"c_grid": [0.1, 1, 10], "max_iter": 500},
     "mlp_probe": _TRAINING,
     "projection": _TRAINING,
@@ -305,7 +305,7 @@ def test_heads_of_other_embeddings_are_refused(method: str, done: Path, tmp_path
 
 def test_heads_that_began_with_another_prompt_set_are_refused(done: Path) -> None:
     inputs = (done / "images.h5", done / "texts", done / "splits.h5", done / "heads")
-    other = {**SETTINGS, "prompts": {"active": "other", "sets": {}}}
+    other = {**SETTINGS, "prompts": {"active": "other", "max_sentences": 50_000, "sets": {}}}
     with pytest.raises(DataError, match="another prompt set"):
         stage.main(other, *inputs, done / "none", done / "none.html")
 

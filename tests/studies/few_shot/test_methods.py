@@ -44,7 +44,7 @@ SMALL: dict[str, Any] = {
 }
 SETTINGS: dict[str, Any] = {
     "model": {"name": "tiny", "pretrained": None, "path": "data/none", "seed": 0, "allow_pickle": False},
-    "prompts": {"active": "photo", "sets": {}},
+    "prompts": {"active": "photo", "max_sentences": 50_000, "sets": {}},
     "few_shot": SMALL,
 }
 FILES = ("choices.csv", "curves.csv", "metrics.json", "predictions.h5")

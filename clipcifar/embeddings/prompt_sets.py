@@ -1,0 +1,60 @@
+"""Expanded prompt sets to files of text embeddings: the active set alone, or all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clipcifar.backbone.params import EmbedParams
+from clipcifar.core import files, params
+from clipcifar.embeddings.sentences import SentenceEmbedder
+from clipcifar.store.embeddings import write_texts
+from clipcifar.store.fields import class_names_attribute
+from clipcifar.store.model import ModelDescription
+from clipcifar.store.prompt_set import origin_in_project
+
+
+def embed_sets(
+    expanded: Sequence[Path], folder: Path, *, settings: Mapping[str, Any], weights: Path, model_path: Path
+) -> str:
+    """Embed prompt sets, each sentence once however many of them hold it.
+
+    Args:
+        expanded: the sets, as the `prompts` stage wrote them.
+        folder: that gets a file of text embeddings for each, under the set's name.
+        settings: params.yaml.
+        weights, model_path: the model.
+
+    Returns:
+        How many sentences there were, and how many of them new, for a person.
+
+    Raises:
+        ClipcifarError: as `SentenceEmbedder.embed`, or nothing can be written into the folder.
+    """
+    device = params.read(settings, "embed", EmbedParams).device
+    files.require_writable(folder)
+    sets = {path.stem: files.read_json(path) for path in expanded}
+    embedder = SentenceEmbedder(ModelDescription.read(model_path), weights, device, repository=Path())
+    origins = {
+        sentence: origin_in_project(name, origin)
+        for name, content in sets.items()
+        for sentence, origin in zip(content["sentences"], content["origins"], strict=True)
+    }
+    embeddings, num_new = embedder.embed(origins)
+    for name, content in sets.items():
+        write_texts(
+            folder / f"{name}.h5",
+            embeddings=embedder.stacked(embeddings, content["sentences"]),
+            class_index=np.array(content["class_index"], dtype=np.int64),
+            sentences=content["sentences"],
+            attributes={
+                **embedder.attributes,
+                "class_names": class_names_attribute(content["class_names"]),
+                "prompt_set": name,
+            },
+        )
+    which = next(iter(sets)) if len(sets) == 1 else f"{len(sets)} sets"
+    return f"{len(origins):,} sentences in {which}, {num_new:,} of them new, on {embedder.kind}"
