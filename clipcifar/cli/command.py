@@ -103,7 +103,11 @@ def refuse_without_train(asks: str) -> None:
     """
     from clipcifar.store.inputs import check_split
 
-    if not stale_results({SPLITS: SPLITS}):
+    try:
+        stale = stale_results({SPLITS: SPLITS})
+    except ConfigError:  # what is wrong with params.yaml says whoever reads more of it
+        return
+    if not stale:
         check_split(Path(SPLITS), asks)
 
 
