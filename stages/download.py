@@ -18,6 +18,7 @@ def main(settings: dict[str, Any], raw: Path) -> None:
     entry = registered(dataset.name)
     _check_path(dataset, raw)
     files.require_writable(raw)
+    unlisted = 0
     if dataset.path == params.NO_PATH:
         downloads = files.cache_folder("downloads")
         archives = [(archive, download.fetch(archive, downloads=downloads)) for archive in entry.archives]
@@ -27,12 +28,16 @@ def main(settings: dict[str, Any], raw: Path) -> None:
         for archive, path in archives:
             download.check(path, archive)
         print(f"unpacking {dataset.name}", flush=True)
-        print(f"{photo_sets.lay_out(archives, entry.photographs, raw):,} photographs")
+        listed, unlisted = photo_sets.lay_out(archives, entry.photographs, raw)
+        print(
+            f"{listed:,} photographs" + (f", and {unlisted:,} that its lists do not name" if unlisted else "")
+        )
     elif dataset.path == params.NO_PATH:
         for archive, path in archives:
             files.copy_file(path, raw / archive.filename)
     urls = [archive.url for archive in entry.archives]
-    files.write_json(raw / "source.json", {"dataset": dataset.name, "archives": urls})
+    made = {"dataset": dataset.name, "archives": urls, "unlisted": unlisted}
+    files.write_json(raw / download.SOURCE_FILE, made)
 
 
 def _check_path(dataset: DatasetParams, raw: Path) -> None:

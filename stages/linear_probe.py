@@ -27,7 +27,7 @@ def main(
 ) -> None:
     probe_params = params.read(settings, "linear_probe", LinearProbeParams)
     images = inputs.requested_images(images_path, settings)
-    rows = inputs.train_val_of(images, splits_path)
+    rows = inputs.train_val_of(images, splits_path, learner="linear_probe")
     embeddings, labels = images.train.embeddings, images.train.labels
     with progress(total=len(probe_params.c_grid) + 1, unit="fits", what="linear probe") as bar:
         points = linear_probe.validation_curve(

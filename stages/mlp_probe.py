@@ -25,7 +25,7 @@ def main(
 ) -> None:
     training = params.read(settings, "mlp_probe", TrainingParams)
     images = inputs.requested_images(images_path, settings)
-    rows = inputs.train_val_of(images, splits_path)
+    rows = inputs.train_val_of(images, splits_path, learner="mlp_probe")
 
     def build(data: Labelled) -> MLPProbe:
         return MLPProbe(

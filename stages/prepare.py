@@ -1,21 +1,24 @@
-"""One dataset file, the train/val split and the class names."""
+"""One dataset file, the train/val split and the class names; everything that lay there is counted."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from clipcifar.core import files, params
-from clipcifar.datasets import download, imagefolder
-from clipcifar.datasets.params import DatasetParams, photograph_folder
+from clipcifar.core.errors import ConfigError
+from clipcifar.datasets.divide import divide
+from clipcifar.datasets.params import DatasetParams
 from clipcifar.datasets.plain_files import shortened
-from clipcifar.datasets.registry import located, registered
+from clipcifar.datasets.registry import source_of
+from clipcifar.datasets.source import collect
+from clipcifar.datasets.twins import find
 from clipcifar.evaluation import metrics
-from clipcifar.store import splits
-from clipcifar.store.dataset import PreparedSplit, write_dataset
-from clipcifar.store.splits import SplitParams, TrainVal
+from clipcifar.project import dvc_project
+from clipcifar.store.dataset import counted, write_dataset
+from clipcifar.store.splits import SplitParams, write_splits
 from stages import run
 
 
@@ -25,52 +28,37 @@ def main(
     dataset = params.read(settings, "dataset", DatasetParams)
     split = params.read(settings, "split", SplitParams)
     print(f"reading {dataset.name}", flush=True)
-    train, test, class_names = _load(dataset, raw)
-    splits.check_classes(train.labels, class_names=class_names, split="train")
-    metrics.metric_keys(class_names)  # refuses names that metrics could not tell apart
-    if dataset.max_per_class is not None:
-        limit = {"max_per_class": dataset.max_per_class, "seed": dataset.seed}
-        train = train.take(splits.seeded_subset(train.labels, train.ids, **limit))
-        test = test.take(splits.seeded_subset(test.labels, test.ids, **limit))
+    collected = collect(source_of(dataset, raw, caches=_caches), on_bad_image=dataset.on_bad_image)
+    metrics.metric_keys(collected.class_names)  # refuses names that metrics could not tell apart
+    divided = divide(collected, dataset, split)
+    twins = find(divided.train, divided.test, val=divided.rows.val).lines(collected.class_names)
+    notes = [*divided.notes, *twins]
     digest = write_dataset(
         dataset_path,
-        train,
-        test,
-        class_names=class_names,
+        divided.train,
+        divided.test,
+        class_names=collected.class_names,
         name=dataset.name,
         max_per_class=dataset.max_per_class or 0,
+        left_out=divided.left_out,
+        notes=[note for note in notes if not note.startswith(" ")],  # without the copies by name
     )
-    own_val = splits.own_val(train.ids)
-    if own_val.any():
-        rows = TrainVal(np.flatnonzero(~own_val), np.flatnonzero(own_val))
-    else:
-        rows = splits.stratified_split(
-            train.labels, train.ids, class_names=class_names, val_fraction=split.val_fraction, seed=split.seed
-        )
-    splits.write_splits(splits_path, train.ids, rows, attributes={"dataset_digest": digest})
-    files.write_json(classes_path, {"dataset": dataset.name, "class_names": class_names})
-    counts = f"{len(rows.train):,} train, {len(rows.val):,} val, {len(test.ids):,} test"
-    print(f"{dataset.name}: {counts} images of {len(class_names)} classes")
+    write_splits(splits_path, divided.train.ids, divided.rows, attributes={"dataset_digest": digest})
+    files.write_json(classes_path, {"dataset": dataset.name, "class_names": collected.class_names})
+    if unreadable := collected.unreadable:
+        print("\n    ".join([f"skipped {len(unreadable)} images:", *shortened(unreadable)]))
+    print("".join(f"{line}\n" for line in [*collected.named, *notes]), end="")
+    train, val = map(len, divided.rows)
+    counts = f"{train:,} train, {val:,} val, {len(divided.test.ids):,} test images"
+    classes = f"{counts} of {len(collected.class_names)} classes"
+    left_out = counted(divided.left_out)
+    print(f"{dataset.name}: {classes}; {f'left out: {left_out}' if left_out else 'nothing left out'}")
 
 
-def _load(dataset: DatasetParams, raw: Path) -> tuple[PreparedSplit, PreparedSplit, list[str]]:
-    entry = registered(dataset.name)
-    if entry.load is None:
-        folder = imagefolder.list_folder(photograph_folder(dataset, raw), on_bad_image=dataset.on_bad_image)
-        if folder.bad:
-            print("\n    ".join([f"skipped {len(folder.bad)} images:", *shortened(folder.bad)]))
-        train, test = (
-            PreparedSplit(np.array(part.digests, dtype="S64"), part.labels, part.ids)
-            for part in (folder.train, folder.test)
-        )
-        return train, test, folder.class_names
-    archive = None
-    for known in entry.archives:
-        archive = located(known, dataset, raw)
-        download.check(archive, known)
-    arrays = entry.load(archive)
-    train, test = (PreparedSplit(part.images, part.labels, part.ids) for part in (arrays.train, arrays.test))
-    return train, test, arrays.class_names
+def _caches() -> Sequence[Path]:
+    with suppress(ConfigError):  # of no DVC that can be asked: then every link out is an error
+        return [dvc_project.cache_of(Path())]
+    return []
 
 
 if __name__ == "__main__":

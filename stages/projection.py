@@ -32,7 +32,7 @@ def main(
     active = params.read(settings, "prompts", PromptsParams).active
     images = inputs.requested_images(images_path, settings)
     texts = inputs.matching_texts(texts_folder / f"{active}.h5", images)
-    rows = inputs.train_val_of(images, splits_path)
+    rows = inputs.train_val_of(images, splits_path, learner="projection")
     weights = zero_shot.classifier(texts)
 
     def build(data: Labelled) -> Projection:

@@ -28,10 +28,10 @@ def main(
 ) -> None:
     active = params.read(settings, "prompts", PromptsParams).active
     images = inputs.requested_images(images_path, settings)
-    val = inputs.train_val_of(images, splits_path).val
+    val = inputs.val_of(images, splits_path)
     train_labels, test_labels = images.train.labels, images.test.labels
     set_metrics: dict[str, dict[str, Any]] = {}
-    test_scores = {}
+    test_scores, notes = {}, {}
     for path in sorted(texts_folder.glob("*.h5")):
         texts = inputs.matching_texts(path, images)
         weights = zero_shot.classifier(texts)
@@ -39,19 +39,17 @@ def main(
             zero_shot.logits(split.embeddings, weights, logit_scale=images.logit_scale)
             for split in (images.train, images.test)
         )
-        temperature = fit_temperature(train[val], train_labels[val])
-        of_train, of_test = (
-            metrics.summarise(scores, labels, class_names=images.class_names)
-            for scores, labels in ((train, train_labels), (test, test_labels))
-        )
-        del of_test["per_class"]
-        calibrated = metrics.calibrated(test, test_labels, temperature=temperature)
-        set_metrics[path.stem] = {
-            "n_sentences": len(texts.sentences),
-            "train": {key: of_train[key] for key in ("accuracy", "accuracy_ci95", "n", "n_correct")},
-            "test": {**of_test, "calibrated": calibrated},
-        }
+        entry = set_metrics[path.stem] = {"n_sentences": len(texts.sentences)}
+        if len(train_labels):
+            of_train = metrics.summarise(train, train_labels, class_names=images.class_names)
+            entry["train"] = {key: of_train[key] for key in ("accuracy", "accuracy_ci95", "n", "n_correct")}
+        entry["test"] = metrics.summarise(test, test_labels, class_names=images.class_names)
+        del entry["test"]["per_class"]
+        if len(val):
+            temperature = fit_temperature(train[val], train_labels[val])
+            entry["test"]["calibrated"] = metrics.calibrated(test, test_labels, temperature=temperature)
         test_scores[path.stem] = test
+        notes[path.stem] = zero_shot.repeated_note(texts.embeddings, texts.class_index)
     said = {name: scores.argmax(axis=1) for name, scores in test_scores.items()}
     if active not in said:
         raise DataError(
@@ -63,7 +61,10 @@ def main(
     write_set_predictions(predictions, test_scores, images)
     results.write_sets(metrics_path, details_path, set_metrics, left_out=left_out(texts_folder))
     for name, entry in set_metrics.items():
-        print(f"{name}: train {entry['train']['accuracy']:.4f}, test {entry['test']['accuracy']:.4f}")
+        parts = [f"{part} {entry[part]['accuracy']:.4f}" for part in ("train", "test") if part in entry]
+        print(f"{name}: {', '.join(parts)}{notes[name]}")
+    if not len(train_labels):
+        print("no train images to choose a set by: one that is chosen on test looks better there than it is")
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ from typing import Any
 
 from clipcifar.core import files, params
 from clipcifar.prompts.params import PromptsParams
-from clipcifar.prompts.sets import expand_sets
+from clipcifar.prompts.sets import expand_sets, notes
 from clipcifar.store.classes import read_classes
-from clipcifar.store.prompt_set import LEFT_OUT, words_of_left_out
+from clipcifar.store.prompt_set import LEFT_OUT
 from stages import run
 
 
@@ -21,10 +21,10 @@ def main(settings: dict[str, Any], classes_path: Path, prompts_folder: Path) -> 
     for prompt_set in expanded.sets:
         content = {**asdict(prompt_set), "class_names": classes["class_names"]}
         files.write_json(prompts_folder / f"{prompt_set.name}.json", content)
-    print(f"{len(expanded.sets)} prompt sets, {prompts.active} active")
     if expanded.left_out:
         files.write_json(prompts_folder / LEFT_OUT, expanded.left_out)
-        print(words_of_left_out(expanded.left_out))
+    of_sets = [note for prompt_set in expanded.sets for note in notes(prompt_set, classes["class_names"])]
+    print("\n".join([*expanded.told(prompts.active), *of_sets]))
     if expanded.skipped:
         names = [f"{name} (for {prompts.sets[name]['dataset']})" for name in expanded.skipped]
         print(f"skipped, not for {classes['dataset']}: {', '.join(names)}")

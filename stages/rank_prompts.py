@@ -34,7 +34,7 @@ def main(
 ) -> None:
     active = params.read(settings, "prompts", PromptsParams).active
     images = inputs.requested_images(images_path, settings)
-    rows = inputs.train_val_of(images, splits_path)
+    rows = inputs.train_val_of(images, splits_path, learner="rank_prompts")
     texts = {path.stem: read_texts(path) for path in sorted(texts_folder.glob("*.h5"))}
     embedding_of: dict[str, Any] = {}
     for embedded in [*texts.values(), read_texts(pool_path)]:
@@ -43,15 +43,20 @@ def main(
     names, dataset = images.class_names, str(images.attributes["dataset"])
     sets = [PromptSet.from_json(read_json(prompts / f"{name}.json")) for name in texts]
     sets.append(pool.expand(names, dataset=dataset).only(embedding_of))
-    offered = candidates.collect(sets, num_classes=len(names))
+    keys = candidates.keys_of(embedding_of)
+    offered = candidates.collect(sets, num_classes=len(names), keys=keys)
+    sums = candidates.sums(offered, embedding_of)
+    telling = candidates.tell_apart(sums)
+    left_out = len(offered) - len(telling)
+    offered, sums = [offered[i] for i in telling], sums[telling]
     reference = classifier(texts.get(active) or read_texts(texts_folder / f"{active}.h5"))
     train = images.train.part(ranking.by_class(images.train.labels, rows.train))
     val = images.train.part(rows.val)
-    clashes = candidates.clashes(offered)
+    clashes = candidates.clashes(offered, keys)
     selection = ranking.select(
         train,
         val,
-        candidates.sums(offered, embedding_of),
+        sums,
         reference=reference,
         averaged=candidates.averageable(offered, clashes, class_names=names),
         clashes=clashes,
@@ -71,6 +76,8 @@ def main(
         plots_folder=plots_folder,
         extra_metrics=outcome.metrics(selection, judgement),
     )
+    if left_out:
+        print(f"{left_out:,} templates left out, which say the same of two classes to this model")
     print(f"{len(offered):,} templates ranked on {selection.singles.n:,} train images")
     print(f"on test: {data['verdict']}")
 

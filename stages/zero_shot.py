@@ -27,7 +27,7 @@ def main(
     active = params.read(settings, "prompts", PromptsParams).active
     images = inputs.requested_images(images_path, settings)
     texts = inputs.matching_texts(texts_folder / f"{active}.h5", images)
-    val = inputs.train_val_of(images, splits_path).val
+    val = inputs.val_of(images, splits_path)
     weights = zero_shot.classifier(texts)
     val_scores, test_scores = (
         zero_shot.logits(rows, weights, logit_scale=images.logit_scale)
@@ -37,14 +37,17 @@ def main(
         "zero_shot",
         test_scores,
         images,
-        temperature=fit_temperature(val_scores, images.train.labels[val]),
+        temperature=fit_temperature(val_scores, images.train.labels[val]) if len(val) else None,
         predictions_path=predictions,
         metrics_path=metrics,
         details_path=details,
         plots_folder=plots,
         extra_attributes={"texts_fingerprint": texts.attributes["fingerprint"]},
     )
-    print(f"zero-shot, prompt set {active}: top-1 {written['accuracy']:.4f}")
+    if not len(val):
+        print("no val images: no temperature is fitted, confidences are at the model's own logit scale")
+    note = zero_shot.repeated_note(texts.embeddings, texts.class_index)
+    print(f"zero-shot, prompt set {active}: top-1 {written['accuracy']:.4f}{note}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -12,10 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipcifar.core.errors import ClipcifarError, ConfigError, DataError
+from clipcifar.core.terminal import note
 from clipcifar.project.root import find_root
 
 if TYPE_CHECKING:
     from clipcifar.project.state import Stale
+
+SPLITS = "data/splits.h5"
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def in_project(*, required: bool = True) -> Iterator[None]:
 
             missing.explain(error, root)
         if root != here:
-            print(f"note: paths and commands are those of the project's folder, {root}", file=sys.stderr)
+            note(f"paths and commands are those of the project's folder, {root}")
         raise
     finally:
         with suppress(OSError):  # the command may have replaced the folder
@@ -88,6 +90,21 @@ def stale_results(results: Mapping[str, str]) -> list[Stale]:
     from clipcifar.project import freshness
 
     return freshness.stale_results(Path.cwd(), results)
+
+
+def refuse_without_train(asks: str) -> None:
+    """Refuse what no run can bring on a dataset of test images alone, instead of naming a stage that fails.
+
+    Args:
+        asks: as in "linear_probe needs".
+
+    Raises:
+        DataError: the dataset that params.yaml asks for was prepared, and has no train or no val image.
+    """
+    from clipcifar.store.inputs import check_split
+
+    if not stale_results({SPLITS: SPLITS}):
+        check_split(Path(SPLITS), asks)
 
 
 def refuse_stale(results: Mapping[str, str]) -> None:
@@ -107,4 +124,4 @@ def refuse_stale(results: Mapping[str, str]) -> None:
         refusal = DataError if all(reason.is_other_file for reason in wrong) else ConfigError
         raise refusal("; ".join(reason.what for reason in wrong), fix=f"run `{mending(wrong)}`")
     for reason in stale:
-        print(f"note: {reason}", file=sys.stderr)
+        note(str(reason))

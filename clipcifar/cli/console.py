@@ -27,7 +27,7 @@ def answer(trial: Trial, *, on: SplitName, active: str) -> str:
     overall = trial.comparison.overall
     accuracies = f"top-1 {overall.accuracy_b:.4f}, {active} {overall.accuracy_a:.4f}"
     said = verdict(trial.comparison, name_a=active, name_b="this prompt")
-    return f"{accuracies} ({overall.n:,} {on} images)\n{said}"
+    return f"{accuracies} ({overall.n:,} {on} images){trial.note}\n{said}"
 
 
 class Console:

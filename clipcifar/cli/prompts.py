@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
-from clipcifar.cli.command import Command, in_project, refuse_stale, stale_results
+from clipcifar.cli.command import Command, in_project, refuse_stale, refuse_without_train, stale_results
 
 PARAMS = Path("params.yaml")
 
@@ -41,6 +41,7 @@ def _try(arguments: Namespace) -> str:
     device = params.read(settings, "embed", EmbedParams).device
     embedder = SentenceEmbedder(model, Path("data/weights"), device, repository=Path())
     bench = Bench(images, texts, embedder.embed_rows)
+    bench.check(arguments.on)
     if arguments.prompts:
         trial = bench.run(bench.from_templates(arguments.prompts), on=arguments.on)
         return answer(trial, on=arguments.on, active=active)
@@ -79,6 +80,7 @@ def _search(arguments: Namespace) -> str:
     from clipcifar.report import ranking
     from clipcifar.store.classes import read_classes
 
+    refuse_without_train("a search ranks templates on")
     results = {"data/ranking.json": "the ranking"}
     if arguments.write is not None:
         refuse_stale(results)

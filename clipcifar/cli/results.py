@@ -8,15 +8,26 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Collection
 from pathlib import Path
 
-from clipcifar.cli.command import Command, add_folder, in_project, refuse_stale, stale_results
+from clipcifar.cli.command import (
+    Command,
+    add_folder,
+    in_project,
+    refuse_stale,
+    refuse_without_train,
+    stale_results,
+)
 from clipcifar.core import files
 from clipcifar.core.errors import ConfigError, DataError, made_by
 from clipcifar.evaluation import headline
-from clipcifar.evaluation.names import METHODS, TRAINED
+from clipcifar.evaluation.names import LEARNING, METHODS, TRAINED
 from clipcifar.render import table
 from clipcifar.store.prompt_set import words_of_left_out
 
 METRICS = ("metrics", "metrics/details")
+_NO_VAL = (
+    "The dataset has no val images: zero-shot's confidences are at the model's own logit scale, and the "
+    "methods that learn from train images or choose by val have no numbers."
+)
 
 
 def _show_arguments(parser: ArgumentParser) -> None:
@@ -30,18 +41,26 @@ def _show(arguments: Namespace) -> str:
     if arguments.metrics is not None:  # which need not be a project's
         return _tables(arguments.metrics, per_class=arguments.per_class)
     with in_project():
-        stale = stale_results({f"{folder}/{name}.json": name for name in METHODS for folder in METRICS})
+        shown = _measurable(Path("metrics"))
+        stale = stale_results({f"{folder}/{name}.json": name for name in shown for folder in METRICS})
         tables = _tables(Path("metrics"), per_class=arguments.per_class, stale=[item.name for item in stale])
         return "\n".join([tables, *([""] if stale else []), *map(str, stale)])
 
 
+def _measurable(folder: Path) -> list[str]:
+    """The methods that can have numbers; without val images, any others here are of another dataset."""
+    return ["zero_shot"] if headline.has_no_val(headline.read(folder, "zero_shot")) else [*METHODS]
+
+
 def _tables(folder: Path, *, per_class: bool, stale: Collection[str] = ()) -> str:
     names = {method: name + (" (stale)" if method in stale else "") for method, name in METHODS.items()}
-    metrics = {method: headline.read(folder, method) for method in METHODS}
+    metrics = {method: headline.read(folder, method) for method in _measurable(folder)}
     try:
         lines = table.methods_table(metrics, names=names)
         if per_class:
             lines += ["", *table.per_class_table(metrics, shown=str, names=names)]
+        if headline.has_no_val(metrics["zero_shot"]):
+            lines += ["", _NO_VAL]
         if left_out := headline.left_out(folder):
             lines += ["", words_of_left_out(left_out)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -71,13 +90,15 @@ def _compare(arguments: Namespace) -> str:
     from clipcifar.evaluation.compare import compare
 
     repository, names, method = Path.cwd(), (arguments.a, arguments.b), arguments.method
-    refuse_stale(
-        {
-            path: shown
-            for name in names
-            for path, shown in sides.files_of(name, repository=repository, method=method).items()
-        }
-    )
+    given = {
+        path: shown
+        for name in names
+        for path, shown in sides.files_of(name, repository=repository, method=method).items()
+    }
+    refuse_stale(given)
+    for path, shown in given.items():
+        if shown in LEARNING and not Path(path).exists():
+            refuse_without_train(f"{shown} needs")
     a, b = (sides.load(name, repository=repository, method=method) for name in names)
     notes = [note for name in names if (note := sides.note_of(name, repository=repository, method=method))]
     pair = sides.align(a, b)
@@ -119,6 +140,9 @@ MODELS = Command(_models, help="the backbones side by side, from the study `mode
 @in_project()
 def _verify(arguments: Namespace) -> str:
     from clipcifar.cli.sides import PREDICTIONS, TEXTS
+    from clipcifar.core import params
+    from clipcifar.datasets.params import DatasetParams
+    from clipcifar.store.model import ModelParams
     from clipcifar.verify import measured, references, text, verification
 
     refuse_stale(
@@ -129,8 +153,12 @@ def _verify(arguments: Namespace) -> str:
         }
         | {TEXTS: TEXTS}
     )
+    settings = params.load(Path("params.yaml"))
+    dataset = params.read(settings, "dataset", DatasetParams)
+    model = params.read(settings, "model", ModelParams)
+    # Asked before the files are read, which a dataset of test images alone has not all of.
+    published = references.of(dataset.name, model.name, model.pretrained or "", dataset.max_per_class or 0)
     run = measured.read(Path(PREDICTIONS), Path("metrics"), Path(TEXTS))
-    published = references.of(run.dataset, run.model, run.pretrained, run.max_per_class)
     outcome = verification.verify(run, published)
     print("\n".join(text.lines(outcome, num_classes=len(run.class_names))), flush=True)
     if not all(check.passed for check in outcome.checks):

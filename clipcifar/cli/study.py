@@ -6,7 +6,10 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from clipcifar.cli.command import Command, in_project
+from clipcifar.cli.command import Command, in_project, refuse_without_train
+from clipcifar.core.terminal import note
+
+ON_TEST_ALONE = ("models",)  # the others need what learns from train images, where not those themselves
 
 
 @in_project()
@@ -18,15 +21,16 @@ def _study(arguments: Namespace) -> str:
     if arguments.name is None:
         return "\n".join(overview_of_studies(Path.cwd()))
     study = find_study(Path.cwd(), arguments.name)
+    if study.name not in ON_TEST_ALONE:
+        refuse_without_train(f"the study {study.name} needs")
     if said := missing.advice(Path.cwd()):
-        print(
-            f"note: results of the last run are not here, and are made again; to have them instead, end this "
-            f"and {said}",
-            file=sys.stderr,
+        note(
+            "results of the last run are not here, and are made again; to have them instead, end this "
+            f"and {said}"
         )
     code = study.run()
     if code and study.is_hidden:
-        print(f"note: {study.name} stays hidden from DVC until a whole run has succeeded", file=sys.stderr)
+        note(f"{study.name} stays hidden from DVC until a whole run has succeeded")
     if code:
         sys.exit(code)
     return f"{study.name} has run: report/{study.name}.html. Commit studies/{study.name}, which records it."

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar.core.errors import ConfigError
+from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.core.params import suggestion
 from clipcifar.evaluation.compare import Comparison, compare
 from clipcifar.methods import zero_shot
@@ -26,10 +26,15 @@ Embed = Callable[[list[str]], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Trial:
-    """One prompt, tried: its sentences per class and how it compares with the active set."""
+    """One prompt, tried: its sentences per class and how it compares with the active set.
+
+    Attributes:
+        note: what a person should know of the sentences, to follow a sentence; else nothing.
+    """
 
     sentences: dict[str, list[str]]
     comparison: Comparison
+    note: str = ""
 
 
 class Bench:
@@ -67,9 +72,19 @@ class Bench:
             expanded = expand_set("trial", values, class_names=class_names, dataset=self._dataset)
         except ConfigError as error:
             error.where = "the prompt"  # which is not in params.yaml
+            for name in ("prompts.sets.trial.", " set trial"):
+                error.what = error.what.replace(name, "")
             raise
         assert expanded is not None  # the set names no other dataset
         return _by_class(expanded.class_index, expanded.sentences, class_names)
+
+    def check(self, on: SplitName) -> None:
+        """Raise DataError where a split has no images: a dataset may have those of test alone."""
+        if not len(getattr(self._images, on).ids):
+            raise DataError(
+                f"prompts are tried on {on} images, and this dataset has none: add {on}/<class>/…, or try on "
+                "the test images with `--on test`, in a session `:on test`, and know that it uses them up"
+            )
 
     def run(self, sentences: dict[str, list[str]], *, on: SplitName) -> Trial:
         """Score sentences on one official split and compare with the active set, image by image.
@@ -77,17 +92,21 @@ class Bench:
         Args:
             sentences: every class's sentences, as `from_templates` gives them.
             on: "train" to choose by, "test" to report.
+
+        Raises:
+            DataError: see `check`.
         """
+        self.check(on)
         split = getattr(self._images, on)
         flat = [sentence for name in self.class_names for sentence in sentences[name]]
         index = np.repeat(
             np.arange(len(self.class_names)), [len(sentences[name]) for name in self.class_names]
         )
-        weights = zero_shot.class_weights(self._embed(flat), index, class_names=self.class_names)
+        rows = self._embed(flat)
+        weights = zero_shot.text_classifier(rows, index, class_names=self.class_names, where="the prompt")
         predicted = (split.embeddings @ weights.T).argmax(axis=1)
-        return Trial(
-            sentences, compare(self._active(on), predicted, split.labels, class_names=self.class_names)
-        )
+        comparison = compare(self._active(on), predicted, split.labels, class_names=self.class_names)
+        return Trial(sentences, comparison, zero_shot.repeated_note(rows, index))
 
     def _active(self, on: SplitName) -> NDArray[np.int64]:
         """What the active set says of a split, found once."""

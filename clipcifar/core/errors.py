@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+from clipcifar.core.terminal import HarmlessStream, harmless
+
 
 class ClipcifarError(Exception):
     """Base of all expected failures; stages and the command line print it without a traceback.
@@ -73,10 +75,15 @@ def made_by(study: str) -> Iterator[None]:
 
 
 def print_anything() -> None:
-    """Let what a terminal's encoding lacks be printed as an escape, where it would end in a traceback."""
+    """Let an escape be printed for what a terminal's encoding lacks, and on stdout for what would steer it.
+
+    The one would end in a traceback, and names of classes and files are untrusted.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # else it is closed, or belongs to who calls us
             stream.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout = HarmlessStream(sys.stdout)
 
 
 def exit_with_message(error: ClipcifarError) -> NoReturn:
@@ -86,5 +93,5 @@ def exit_with_message(error: ClipcifarError) -> NoReturn:
     """
     if os.environ.get("CLIPCIFAR_TRACEBACK"):
         raise error
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {harmless(str(error))}", file=sys.stderr)
     sys.exit(error.exit_code)

@@ -73,6 +73,12 @@ def source_sha256(root: Path, *places: str) -> str:
 
 def fault(error: OSError, path: Path | str) -> EnvironmentFault:
     """An OSError in words: the system's own, and what helps. It says nothing about what a file holds."""
+    if error.errno == errno.ENOENT and os.path.islink(path):
+        return EnvironmentFault(
+            f"{path} is a link that leads nowhere: {os.readlink(path)}",
+            where=str(path),
+            fix="where DVC made it, run `dvc checkout`; else put the file where it leads, or remove the link",
+        )
     unanswered = "see that its disk or network mount answers, then run again; the file itself may be whole"
     is_refused = isinstance(error, PermissionError)
     whom = accounts.whom_to_ask(Path(path), cache=cache_folder()) if is_refused else ""

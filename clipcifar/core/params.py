@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from clipcifar.core import strict_yaml
 from clipcifar.core.errors import ConfigError
+from clipcifar.core.terminal import cut, one_line
 
 SECTIONS = (
     *("dataset", "split", "model", "embed", "prompts", "linear_probe", "mlp_probe", "projection"),
@@ -38,6 +39,8 @@ DATASETS = (  # the rows of REGISTRY in datasets/registry.py
 )
 MAX_SEED = 2**63 - 1  # what torch takes
 NO_PATH = "data/none"  # what a `path` key holds when no local file is used: DVC needs a path that exists
+
+NAMED = 20  # of many known names, so many are offered
 
 T = TypeVar("T")
 
@@ -65,8 +68,10 @@ def suggestion(wrong: str, known: Iterable[str]) -> str:
     known = list(known)
     if not known:
         return "there is none yet: add it"
-    near = nearest(wrong, known)
-    return f"did you mean {near}?" if near else f"use one of: {', '.join(known)}"
+    if near := nearest(wrong, known):
+        return f"did you mean {near}?"
+    more = f" and {len(known) - NAMED:,} more" if len(known) > NAMED else ""
+    return f"use one of: {', '.join(known[:NAMED])}{more}"
 
 
 def check_keys(
@@ -109,16 +114,23 @@ class Range:
 def read(settings: Mapping[str, Any], section: str, model: type[T]) -> T:
     """Read one section into the dataclass `model`, checking every key, type and bound.
 
+    A key whose field has a default came later than the first params.yaml of somebody: it may be absent,
+    and then means what the default says.
+
     Raises:
         ConfigError: names the key, what was found and what was expected.
     """
     values = settings.get(section)
     if not isinstance(values, dict):
         raise ConfigError(f"the section {section!r} is missing or is not a mapping", where="params.yaml")
-    fields = [field.name for field in dataclasses.fields(typing.cast(Any, model))]
-    check_keys(values, fields, where=f"params.yaml: {section}")
+    fields = dataclasses.fields(typing.cast(Any, model))
+    later = [field.name for field in fields if field.default is not dataclasses.MISSING]
+    required = [field.name for field in fields if field.name not in later]
+    check_keys(values, required, where=f"params.yaml: {section}", optional=later)
     hints = typing.get_type_hints(model, include_extras=True)
-    return model(**{name: _convert(values[name], hints[name], f"{section}.{name}") for name in fields})
+    return model(
+        **{name: _convert(value, hints[name], f"{section}.{name}") for name, value in values.items()}
+    )
 
 
 def _convert(value: Any, hint: Any, key: str) -> Any:
@@ -152,9 +164,7 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
 
 def _wrong(key: str, value: Any, expected: str) -> ConfigError:
     fix = f"write {NO_PATH} where there is none" if value is None and key.endswith(".path") else ""
-    shown = repr(value)
-    if len(shown) > 60:
-        shown = shown[:57] + "..."
+    shown = cut(one_line(repr(value)), 60)
     return ConfigError(
         f"{key} is {shown} ({type(value).__name__}), expected {expected}",
         where=f"params.yaml: {key}",

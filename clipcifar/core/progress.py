@@ -9,6 +9,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from clipcifar.core.terminal import one_line
+
 # One process draws. tqdm's own lock is between processes: a stage's os._exit leaves its semaphore behind,
 # of which Python complains wherever workers are not forked.
 tqdm.set_lock(threading.RLock())
@@ -24,7 +26,7 @@ def progress(*, total: int, initial: int = 0, unit: str, what: str) -> tqdm[Any]
         total=total,
         initial=initial,
         unit=f" {unit}",
-        desc=what,
+        desc=one_line(what),
         delay=0.0 if interactive else 2.0,
         mininterval=0.2 if interactive else 30.0,
         ncols=shutil.get_terminal_size().columns,  # tqdm's own guess is 0 on some pseudo-terminals

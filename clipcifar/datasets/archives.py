@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import stat
 import tarfile
 import zipfile
 import zlib
@@ -53,7 +54,7 @@ class Archive:
 
 
 def unpack(archive: Path, folder: Path, *, keep: Callable[[PurePosixPath], bool]) -> None:
-    """Unpack the plain files of a tar.gz or zip; links and devices are never made.
+    """Unpack the plain files of a tar.gz or zip; links and devices are never made, and none is left out.
 
     Args:
         archive: the file.
@@ -61,8 +62,8 @@ def unpack(archive: Path, folder: Path, *, keep: Callable[[PurePosixPath], bool]
         keep: which members, by their path in the archive.
 
     Raises:
-        DataError: it is damaged, would write outside of the folder or over a file, or unpacks to
-            more than `MAX_EXPANSION` times its size.
+        DataError: it is damaged, would write outside of the folder or over a file, holds a link or a
+            device, or unpacks to more than `MAX_EXPANSION` times its size.
         EnvironmentFault: the disk is full or cannot be written.
     """
     with explained(folder):
@@ -92,14 +93,22 @@ def _members(
             for entry in packed.infolist():
                 name = PurePosixPath(entry.filename)
                 if not entry.is_dir() and keep(name):
+                    _require_plain(name, plain=not stat.S_ISLNK(entry.external_attr >> 16))
                     yield name, packed.open(entry)
         return
     with tarfile.open(archive, "r:gz") as tar:
         for member in tar:
             name = PurePosixPath(member.name)
-            content = tar.extractfile(member) if member.isfile() and keep(name) else None
-            if content is not None:
+            if not member.isdir() and keep(name):
+                _require_plain(name, plain=member.isfile())
+                content = tar.extractfile(member)
+                assert content is not None  # it is a file
                 yield name, content
+
+
+def _require_plain(name: PurePosixPath, *, plain: bool) -> None:
+    if not plain:
+        raise DataError(f"{str(name)!r} in it is a link or a device")
 
 
 def _inside(name: PurePosixPath) -> PurePosixPath:

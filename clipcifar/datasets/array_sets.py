@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import fault_behind
 from clipcifar.datasets.archives import unpack
+from clipcifar.datasets.source import Sample, Source, Split
 
 DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 # The fixed division of scikit-learn's 1,797 digits: the stand-in model under data/demo was
@@ -41,6 +42,18 @@ class ArrayDataset:
     train: ImageArrays
     test: ImageArrays
     class_names: list[str]
+
+
+def stream(arrays: ArrayDataset, *, where: str) -> Source:
+    """A set in memory as a source of images; `where` is for messages."""
+    parts: tuple[tuple[Split, ImageArrays], ...] = (("train", arrays.train), ("test", arrays.test))
+    names = arrays.class_names
+    items = (
+        Sample(split, names[label], sample_id, image)
+        for split, part in parts
+        for image, label, sample_id in zip(part.images, part.labels.tolist(), part.ids, strict=True)
+    )
+    return Source(where, names, items, frozenset((split, name) for split, _ in parts for name in names))
 
 
 def _numbered(split: str, indices: NDArray[np.int64] | range) -> list[str]:

@@ -2,13 +2,18 @@
 
 Rules: EXIF rotation is applied; of an animation the first frame counts; transparency is laid on
 white; 16-bit levels are scaled to 8 bits, not clipped; float levels are taken as 0..1 when none is
-above 1, else as 0..255; palette, CMYK and the other colour spaces are converted by Pillow.
+above 1, else as 0..255; palette, CMYK and the other colour spaces are converted by Pillow. Of an image
+beyond `WHOLE_PIXELS` every square of 2 x 2 pixels, or more, becomes their mean: a model sees far fewer.
 """
 
 from __future__ import annotations
 
 import io
+import math
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,35 +22,47 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from clipcifar.core.errors import ClipcifarError, DataError, EnvironmentFault
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+SUFFIXES = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".pjpeg", ".pjp"),
+        *(".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"),
+    }
+)
 MAX_ASPECT = 100  # a sliver fitted to the model by its short side would fill the memory
-MAX_PIXELS = 100_000_000  # 300 MB decoded; the largest cameras stay below it
+WHOLE_PIXELS = 100_000_000  # 300 MB decoded
+_AT_ONCE = 25_000_000  # pixels; of larger images a process decodes one at a time
+_opening, _large = threading.Lock(), threading.Lock()
 
 
-def decode(content: bytes, name: str) -> NDArray[np.uint8]:
+def decode(content: bytes, name: str, *, max_megapixels: int | None = None) -> NDArray[np.uint8]:
     """Decode an image file.
 
     Args:
         content: the bytes of the file.
         name: its path, for messages.
+        max_megapixels: a file that claims more is refused unread; None for one that was let in before.
 
     Returns:
-        (H, W, 3) uint8, RGB.
+        (H, W, 3) uint8, RGB, of `WHOLE_PIXELS` pixels at most.
 
     Raises:
-        DataError: not an image of the known formats, truncated, or beyond `MAX_PIXELS` or `MAX_ASPECT`.
+        DataError: not an image of the known formats, truncated, or beyond `max_megapixels` or `MAX_ASPECT`.
         EnvironmentFault: memory ran out, which says nothing about the image.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns on odd metadata, which is not used
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            with _opened(content) as image:
                 width, height = image.size
-                if width * height > MAX_PIXELS:
-                    raise DataError(f"{width} x {height} pixels, more than {MAX_PIXELS:,}")
+                if max_megapixels is not None and width * height > max_megapixels * 1_000_000:
+                    raise DataError(
+                        f"{width} x {height} pixels, more than dataset.max_megapixels: {max_megapixels}",
+                        fix=f"raise dataset.max_megapixels to {math.ceil(width * height / 1e6)}",
+                    )
                 if max(width, height) > MAX_ASPECT * min(width, height):
                     raise DataError(f"{width} x {height} pixels, one side over {MAX_ASPECT} times the other")
-                return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+                with _large if width * height > _AT_ONCE else nullcontext():
+                    return _pixels(image)
     except UnidentifiedImageError as error:
         raise DataError("empty, or not an image of a known format", where=name) from error
     except ClipcifarError as error:
@@ -56,6 +73,30 @@ def decode(content: bytes, name: str) -> NDArray[np.uint8]:
         raise EnvironmentFault("out of memory while decoding", where=name, fix=fix) from error
     except Exception as error:  # Pillow's decoders raise many types on damaged input
         raise DataError(f"cannot be decoded: {error}", where=name) from error
+
+
+@contextmanager
+def _opened(content: bytes) -> Iterator[Image.Image]:
+    """The image, nothing of it decoded; its size is for the caller to judge, not for Pillow."""
+    with _opening:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+    with image:
+        yield image
+
+
+def _pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8, RGB; of very many pixels the means of squares."""
+    width, height = image.size
+    factor = math.ceil(math.sqrt(width * height / WHOLE_PIXELS))
+    if factor > 1:
+        image.draft(None, (width // factor, height // factor))  # a JPEG is never decoded whole
+    rgb = _to_rgb(ImageOps.exif_transpose(image))
+    factor = math.ceil(math.sqrt(rgb.width * rgb.height / WHOLE_PIXELS))
+    return np.asarray(rgb.reduce(factor) if factor > 1 else rgb)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -15,6 +15,7 @@ from clipcifar.datasets.archives import Archive
 
 RETRIES = 3
 TIMEOUT_S = 30.0  # to connect, and between two pieces of the answer
+SOURCE_FILE = "source.json"  # says in data/raw what was fetched
 
 
 def fetch(archive: Archive, *, downloads: Path, retries: int = RETRIES, timeout_s: float = TIMEOUT_S) -> Path:

@@ -1,200 +1,165 @@
-"""A folder of photographs as a dataset: `train/<class>/…`, `test/<class>/…`, and `val/<class>/…` if given.
+"""A folder of photographs as a source of images: `train/<class>/…`, `test/<class>/…`, or only `<class>/…`.
 
-The folder is listed, every file is decoded once to be sure that it can be, and what is kept is a
-manifest of ids, labels and digests. No pixel is held.
+The folder is listed, every file is decoded once to be sure that it can be, and what is handed on is
+ids, classes and digests. No pixel is held.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import unicodedata
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from clipcifar.core.errors import ClipcifarError, DataError, EnvironmentFault
+from clipcifar.core.errors import ClipcifarError, DataError
 from clipcifar.core.files import explained, fault_behind
 from clipcifar.core.progress import progress
-from clipcifar.datasets.decode import SUFFIXES, decode
-from clipcifar.datasets.plain_files import printable, shortened
+from clipcifar.datasets.decode import decode
+from clipcifar.datasets.folder_layout import Candidate, Layout, list_layout
+from clipcifar.datasets.plain_files import printable
+from clipcifar.datasets.source import LeftOut, Sample, Source, Split, Unusable
 
-MAX_BYTES = 1_000_000_000  # of a file; 100 million pixels of 16-bit colour take less uncompressed
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """The images of one official split of a folder.
-
-    Attributes:
-        labels: (N,) int64.
-        ids: N paths relative to the folder, with forward slashes; also the sample ids.
-        digests: N hex sha256 of the files.
-    """
-
-    labels: NDArray[np.int64]
-    ids: list[str]
-    digests: list[str]
+MAX_BYTES = 1_000_000_000  # of a file; 250 million pixels of 16-bit gray take less uncompressed
+_LAYOUTS = "dataset.path must hold train/<class>/… and test/<class>/… with image files, or only <class>/…"
 
 
-@dataclass(frozen=True)
-class ImageFolder:
-    """A listed folder; train holds the images of `val/` too, marked by their id."""
-
-    train: Manifest
-    test: Manifest
-    class_names: list[str]
-    bad: list[str]
+def no_caches() -> Sequence[Path]:
+    """Of a folder that DVC knows nothing of."""
+    return []
 
 
-def list_folder(root: Path, *, on_bad_image: Literal["error", "skip"]) -> ImageFolder:
-    """List and check a folder of photographs.
-
-    Symbolic links are not followed; only regular files with an image's suffix count.
+def image_folder(
+    root: Path,
+    *,
+    max_megapixels: int,
+    caches: Callable[[], Sequence[Path]] = no_caches,
+    ours: Collection[str] = (),
+) -> Source:
+    """List a folder of photographs.
 
     Args:
-        root: holds `train/` and `test/`, and `val/` if the user splits off val.
-        on_bad_image: "error" refuses the folder when a file is not an image, "skip" leaves it out.
+        root: the folder, in one of the layouts of `folder_layout`.
+        max_megapixels: a larger image cannot be used.
+        caches: the folders, besides the root, whose files links may lead to: DVC's caches. Asked if needed.
+        ours: names at the top that are no part of the data.
+
+    Returns:
+        A source that reads the files when it is iterated.
 
     Raises:
-        DataError: a split is missing or empty, the splits have other classes, or images are bad;
-            all bad files in one report.
-        EnvironmentFault: files or folders are there and cannot be read.
+        DataError: a split is missing or empty, the splits have other classes, or something lies there
+            that is not read.
+        EnvironmentFault: folders are there and cannot be read.
     """
+    if not root.is_dir():
+        raise DataError(f"no images in {root}", where=str(root), fix=_LAYOUTS)
     with explained(root):
-        candidates = {split: _list_split(root, split) for split in ("train", "val", "test")}
-    _check_classes(root, candidates)
-    paths = [path for split in candidates.values() for _, path in split]
-    checked = dict(zip(paths, _check_files(root, paths), strict=True))
-    problems = {path: check for path, check in checked.items() if isinstance(check, ClipcifarError)}
-    unread = [error for error in problems.values() if isinstance(error, EnvironmentFault)]
-    if unread:  # they may be whole: `skip` must not make the set smaller for a moment's trouble
-        raise EnvironmentFault(
-            f"{len(unread)} of {len(paths)} images cannot be read:\n    "
-            + "\n    ".join(shortened([error.what for error in unread])),
-            where=str(root),
-            fix=unread[0].fix,
-        )
-    bad = [f"{printable(path)}: {error.what}" for path, error in problems.items()]
-    if bad and on_bad_image == "error":
+        layout = list_layout(root, caches=caches)
+    _check_splits(root, layout)
+
+    def items() -> Iterator[Sample | LeftOut | Unusable]:
+        yield from (item for item in layout.left_out if item.name not in ours)
+        yield from _checked(root, layout.candidates, max_megapixels)
+
+    # A class whose name is not UTF-8 is told of by its files, which cannot be used.
+    classes = frozenset(place for place in layout.classes if _is_utf8(place[1]))
+    return Source(str(root), _class_names(root, classes), items(), classes)
+
+
+def _check_splits(root: Path, layout: Layout) -> None:
+    """Raise DataError unless the splits that there are can be worked with, and hold images."""
+    full = {candidate.split for candidate in layout.candidates}
+    if layout.flat and not full:
+        raise DataError(f"no images in {root}", where=str(root), fix=_LAYOUTS)
+    if layout.flat:
+        return
+    there = " and ".join(sorted(layout.splits))
+    missing = "test" if "test" not in layout.splits else "train" if layout.splits == {"val", "test"} else None
+    if missing:
         raise DataError(
-            f"{len(bad)} of {len(paths)} images cannot be used:\n    " + "\n    ".join(shortened(bad)),
-            where=str(root),
-            fix="mend or remove them, or set dataset.on_bad_image: skip",
+            f"no images in {root / missing}: there is only {there}",
+            where=str(root / missing),
+            fix="give every class a folder there; test alone is enough for zero-shot, and of a bare "
+            "<class>/… a share is drawn for each",
         )
-    usable = {
-        split: [(class_name, path) for class_name, path in files if isinstance(checked[path], str)]
-        for split, files in candidates.items()
-    }
-    class_names = _check_classes(root, usable)
-    manifests = []
-    for splits in (("train", "val"), ("test",)):
-        rows = [
-            (class_names.index(class_name), path, str(checked[path]))
-            for split in splits
-            for class_name, path in usable[split]
-        ]
-        labels, ids, digests = zip(*rows, strict=True)
-        manifests.append(Manifest(np.array(labels, dtype=np.int64), list(ids), list(digests)))
-    return ImageFolder(manifests[0], manifests[1], class_names, bad)
+    for split in sorted(layout.splits - full):
+        fix = "put images there, or remove it: val is then drawn from train" if split == "val" else _LAYOUTS
+        raise DataError(f"no images in {root / split}", where=str(root / split), fix=fix)
 
 
-def _check_classes(root: Path, files: Mapping[str, list[tuple[str, str]]]) -> list[str]:
-    """The class names, in label order; DataError unless every split has images of every class."""
-    class_names = sorted({class_name for class_name, _ in files["train"]})
-    odd = [name for name in class_names if any(unicodedata.category(letter) == "Cc" for letter in name)]
+def _class_names(root: Path, classes: Collection[tuple[Split, str]]) -> list[str]:
+    """The class names, in label order; DataError unless every split has a folder for every class."""
+    of_split: dict[Split, set[str]] = {}
+    for split, name in classes:
+        of_split.setdefault(split, set()).add(name)
+    first = next(split for split in ("undivided", "train", "test") if split in of_split)
+    names = of_split.pop(first)
+    odd = sorted(name for name in names if any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in name))
     if odd:
         raise DataError(
             f"the class name {odd[0]!r} holds a control character", where=str(root), fix="rename the folder"
         )
-    for split in ("train", "test"):
-        if not files[split]:
+    for split, others in sorted(of_split.items()):
+        if names != others:
             raise DataError(
-                f"no images in {root / split}",
-                where=str(root / split),
-                fix="dataset.path must hold train/<class>/… and test/<class>/… with image files; "
-                "symbolic links are not followed",
-            )
-    for split in ("val", "test"):
-        other = sorted({class_name for class_name, _ in files[split]} ^ set(class_names))
-        if files[split] and other:
-            raise DataError(
-                f"train and {split} have different classes: {', '.join(map(printable, other))}",
+                f"{first} and {split} have different classes: {_surplus(names, others, first, split)}",
                 where=str(root),
                 fix="give every split a folder with images for every class",
             )
-    return class_names
+    return sorted(names)
 
 
-def _list_split(root: Path, split: str) -> list[tuple[str, str]]:
-    """(class name, path relative to the root) of every candidate file, sorted."""
-    if (root / split).is_symlink():
-        raise DataError(
-            "a symbolic link, which is not followed",
-            where=str(root / split),
-            fix="put the folder itself here",
-        )
-    candidates = []
-    try:
-        classes = [
-            entry
-            for entry in os.scandir(root / split)
-            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
-        ]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    for class_entry in classes:
-        for folder, folders, names in os.walk(class_entry.path, followlinks=False, onerror=_refuse):
-            folders[:] = [
-                name for name in folders if not name.startswith(".")
-            ]  # .ipynb_checkpoints and the like
-            for name in names:
-                path = os.path.join(folder, name)
-                if name.startswith(".") or os.path.splitext(name)[1].lower() not in SUFFIXES:
-                    continue
-                if stat.S_ISREG(os.lstat(path).st_mode):
-                    candidates.append((class_entry.name, Path(path).relative_to(root).as_posix()))
-    return sorted(candidates)
+def _surplus(names: set[str], others: set[str], first: str, second: str) -> str:
+    """The classes that only one of two splits has; by number too where two may look alike."""
+    sides = [(first, sorted(names - others)), (second, sorted(others - names))]
+    both = all(surplus for _, surplus in sides)
+
+    def shown(name: str) -> str:
+        return f"{name!r}" if not both or ascii(name) == repr(name) else f"{name!r} ({name!a})"
+
+    return "; ".join(
+        f"only in {split}: {', '.join(map(shown, surplus))}" for split, surplus in sides if surplus
+    )
 
 
-def _refuse(error: OSError) -> None:
-    """A folder that cannot be read is an error; `os.walk` would leave its images out without a word."""
-    raise error
-
-
-def _check_files(root: Path, paths: list[str]) -> list[str | ClipcifarError]:
-    """The digest of every file, or what is wrong with it."""
-    results: list[str | ClipcifarError] = []
+def _checked(root: Path, candidates: list[Candidate], max_megapixels: int) -> Iterator[Sample | Unusable]:
+    """Every image with its digest, or with what is wrong with it."""
     with (
         warnings.catch_warnings(),  # the filters are the process's: the threads must not change them
         ThreadPoolExecutor() as pool,
-        progress(total=len(paths), unit="images", what="checking images") as bar,
+        progress(total=len(candidates), unit="images", what="checking images") as bar,
     ):
         warnings.simplefilter("ignore")
-        for result in pool.map(lambda path: _check_file(root, path), paths):
-            results.append(result)
+        for result in pool.map(lambda candidate: _check_file(root, candidate, max_megapixels), candidates):
+            yield result
             bar.update()
-    return results
 
 
-def _check_file(root: Path, path: str) -> str | ClipcifarError:
+def _check_file(root: Path, candidate: Candidate, max_megapixels: int) -> Sample | Unusable:
+    split, class_name, path = candidate
+    error: ClipcifarError
     try:
         path.encode()
-        if (size := os.lstat(root / path).st_size) > MAX_BYTES:
-            return DataError(f"{size:,} bytes, more than {MAX_BYTES:,}")
+        if (size := os.stat(root / path).st_size) > MAX_BYTES:
+            raise DataError(f"{size:,} bytes, more than {MAX_BYTES:,}")
         content = (root / path).read_bytes()
-        decode(content, path)
-        return hashlib.sha256(content).hexdigest()
+        decode(content, path, max_megapixels=max_megapixels)
+        return Sample(split, class_name, path, hashlib.sha256(content).hexdigest())
     except UnicodeEncodeError:
-        return DataError("its name is not UTF-8")
-    except OSError as error:
-        return fault_behind(error, printable(path)) or DataError(f"cannot be read: {error.strerror}")
-    except DataError as error:
-        return error
+        error = DataError("its name is not UTF-8")
+    except OSError as problem:
+        error = fault_behind(problem, printable(path)) or DataError(f"cannot be read: {problem.strerror}")
+    except DataError as problem:
+        error = problem
+    return Unusable(split, class_name, path, error)
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

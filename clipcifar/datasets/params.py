@@ -23,8 +23,10 @@ class DatasetParams:
         path: the folder of photographs, or an archive placed by hand (of several, the folder that
             holds them); `params.NO_PATH` for none.
         max_per_class: at most so many images per class and split, or None for all.
-        seed: of that choice.
+        seed: of that choice, and of a test split that is drawn.
         on_bad_image: what a photograph that cannot be decoded does.
+        test_fraction: of a folder without splits, the share of each class that becomes test.
+        max_megapixels: a photograph that claims more cannot be used.
     """
 
     name: str
@@ -32,6 +34,8 @@ class DatasetParams:
     max_per_class: Annotated[int | None, Range(1, 10**9)]
     seed: Annotated[int, Range(0, MAX_SEED)]
     on_bad_image: Literal["error", "skip"]
+    test_fraction: Annotated[float, Range(0.001, 0.9)] = 0.2
+    max_megapixels: Annotated[int, Range(1, 10_000)] = 250
 
 
 def photograph_folder(dataset: DatasetParams, raw: Path) -> Path:

@@ -20,7 +20,8 @@ from clipcifar.core.files import copy_file, explained
 from clipcifar.datasets.archives import Archive, unpack
 from clipcifar.store.splits import ranked
 
-UNPACKED = frozenset({".jpg", ".txt", ".json", ".mat"})  # photographs, and annotations that are read
+PHOTOGRAPHS = ".jpg"
+UNPACKED = frozenset({PHOTOGRAPHS, ".txt", ".json", ".mat"})  # photographs, and annotations that are read
 EUROSAT_SEED, EUROSAT_TEST = 0, 0.2  # of the split that the set itself lacks
 _SCRATCH = ".unpacking"
 
@@ -56,7 +57,7 @@ class Photo:
 
 def lay_out(
     archives: list[tuple[Archive, Path]], photographs: Callable[[Path], list[Photo]], target: Path
-) -> int:
+) -> tuple[int, int]:
     """Unpack a set's archives into `target`, as `<split>/<class>/<file>`.
 
     Args:
@@ -65,7 +66,7 @@ def lay_out(
         target: an empty folder.
 
     Returns:
-        The number of photographs.
+        The number of photographs, and how many more there were that its lists do not name.
 
     Raises:
         DataError: an archive is damaged or hostile, or is not the set that it should be.
@@ -85,6 +86,8 @@ def lay_out(
         try:
             photos = photographs(scratch)
             _move(photos, scratch, target)
+            left = scratch.rglob(f"*{PHOTOGRAPHS}")
+            unlisted = sum(not path.name.startswith(".") for path in left)
         except FileNotFoundError as error:
             raise DataError(f"it lacks {Path(error.filename or '').name}", where=where) from error
         except DataError as error:
@@ -94,7 +97,7 @@ def lay_out(
             raise DataError(f"the annotations cannot be read: {error}", where=where) from error
     with explained(scratch):
         shutil.rmtree(scratch)
-    return len(photos)
+    return len(photos), unlisted
 
 
 def _move(photos: list[Photo], scratch: Path, target: Path) -> None:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import explained
+from clipcifar.core.terminal import one_line
 
 MAX_REPORTED = 20
 
 
 def printable(name: str) -> str:
-    """A file name for a message: bytes that are not UTF-8 shown by their number."""
-    return name.encode("utf-8", "backslashreplace").decode()
+    """A file name for a message: bytes that are not UTF-8 and control characters shown by their number."""
+    return one_line(name)
 
 
 def shortened(lines: list[str]) -> list[str]:

@@ -7,17 +7,21 @@ pixel, which is also how a person's own folder comes in.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, repeat
 from pathlib import Path
 
 from clipcifar.core.errors import ConfigError
+from clipcifar.core.files import read_json
 from clipcifar.core.params import NO_PATH, suggestion
-from clipcifar.datasets import array_sets, photo_sets
+from clipcifar.datasets import array_sets, download, photo_sets
 from clipcifar.datasets.archives import Archive
 from clipcifar.datasets.array_sets import ArrayDataset
-from clipcifar.datasets.params import IMAGEFOLDER, DatasetParams
+from clipcifar.datasets.imagefolder import image_folder
+from clipcifar.datasets.params import IMAGEFOLDER, DatasetParams, photograph_folder
 from clipcifar.datasets.photo_sets import Photo
+from clipcifar.datasets.source import LeftOut, Source
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,9 @@ _FOUND = "found in several independent public sources, not checked at the origin
 def _known_to_torchvision(filename: str, home: str, md5: str, *, folder: str) -> Archive:
     return Archive(filename, home + filename, md5, "the source of torchvision 0.29", "md5", folder)
 
+
+_OURS = (download.SOURCE_FILE,)
+_UNLISTED = LeftOut("not named in the lists of the set", "")
 
 REGISTRY: dict[str, Dataset] = {
     "cifar10": Dataset(
@@ -141,3 +148,27 @@ def located(archive: Archive, dataset: DatasetParams, raw: Path) -> Path:
     if dataset.path == NO_PATH:
         return raw / archive.filename
     return path / archive.filename if path.is_dir() else path
+
+
+def source_of(dataset: DatasetParams, raw: Path, *, caches: Callable[[], Sequence[Path]]) -> Source:
+    """The images that params.yaml asks for, as a stream.
+
+    Args:
+        raw: what the `download` stage made.
+        caches: as `imagefolder.image_folder` asks for them.
+
+    Raises:
+        DataError: the archive is not the known one, or the folder is not laid out as one of images.
+    """
+    entry = registered(dataset.name)
+    if entry.load is None:
+        folder = image_folder(
+            photograph_folder(dataset, raw), max_megapixels=dataset.max_megapixels, caches=caches, ours=_OURS
+        )
+        unlisted = read_json(raw / download.SOURCE_FILE)["unlisted"] if entry.photographs else 0
+        return replace(folder, items=chain(repeat(_UNLISTED, unlisted), folder.items))
+    archive = None
+    for known in entry.archives:
+        archive = located(known, dataset, raw)
+        download.check(archive, known)
+    return array_sets.stream(entry.load(archive), where=str(archive or dataset.name))

@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 
 from clipcifar.backbone import device
 from clipcifar.backbone.params import EmbedParams
-from clipcifar.core import files, params
+from clipcifar.core import class_files, files, params
 from clipcifar.core.errors import ClipcifarError, ConfigError, DataError, EnvironmentFault
 from clipcifar.datasets.params import DatasetParams
 from clipcifar.doctor import cache_folder, files as doctor_files
@@ -28,6 +28,7 @@ from clipcifar.doctor.files import Found
 from clipcifar.methods.linear_probe import LinearProbeParams
 from clipcifar.methods.trained.training import TrainingParams
 from clipcifar.project import dvc_cache, dvc_project, freshness, missing
+from clipcifar.project.counted import has_dead_links
 from clipcifar.project.outputs import check_outputs
 from clipcifar.project.rewriting import spoiled_sections
 from clipcifar.project.root import find_root
@@ -38,7 +39,6 @@ from clipcifar.prompts.params import PromptsParams
 from clipcifar.prompts.sets import expand_sets
 from clipcifar.store.classes import read_classes
 from clipcifar.store.model import ModelParams
-from clipcifar.store.prompt_set import words_of_left_out
 from clipcifar.store.splits import SplitParams
 from clipcifar.studies.corruptions.params import CorruptionParams
 from clipcifar.studies.ensemble.params import EnsembleParams
@@ -142,10 +142,9 @@ def _settings(repository: Path, settings: Mapping[str, Any]) -> Found:
             yield error
     if (repository / CLASSES).is_file():
         prompts = params.read(settings, "prompts", PromptsParams)
-        expanded = expand_sets(prompts, **read_classes(repository / CLASSES))
-        yield f"{len(expanded.sets)} prompt sets, {prompts.active} active"
-        if expanded.left_out:
-            yield words_of_left_out(expanded.left_out)
+        classes = read_classes(repository / CLASSES)
+        expanded = expand_sets(prompts, **classes, folder=repository / class_files.FOLDER)
+        yield from expanded.told(prompts.active)
 
 
 def _stale(repository: Path, settings: Mapping[str, Any]) -> Found:
@@ -183,10 +182,11 @@ def _sources(repository: Path, settings: Mapping[str, Any]) -> Found:
     # Those of params.yaml once more: DVC names none of a study that it does not see.
     lost = [path for path in dict.fromkeys([*sources, *given]) if not path.exists()]
     added = {os.path.normpath(path): name for name, path in project.added.items()}
-    kept = [path for path in lost if os.path.normpath(path) in added]
+    kept = [path for path in dict.fromkeys([*sources, *given]) if os.path.normpath(path) in added]
+    kept = [path for path in kept if path in lost or has_dead_links(path)]
     for path in kept:
         yield DataError(
-            f"DVC keeps {path}, and it is not here",
+            f"DVC keeps {path}, and {'it is not here' if path in lost else 'links in it lead nowhere'}",
             where=str(repository),
             fix=f"dvc checkout {shlex.quote(added[os.path.normpath(path)])}",
         )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import shlex
 import sqlite3
-import sys
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.core.errors import DataError, EnvironmentFault
+from clipcifar.core.terminal import note
 
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS memo "
@@ -105,7 +105,7 @@ class Memo:
                 with suppress(OSError):
                     self._path.unlink(missing_ok=True)
             else:
-                print(f"note: embedding without the memo {self._path}: {error}", file=sys.stderr)
+                note(f"embedding without the memo {self._path}: {error}")
             return {}
         return known
 

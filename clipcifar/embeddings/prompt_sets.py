@@ -14,6 +14,7 @@ from clipcifar.embeddings.sentences import SentenceEmbedder
 from clipcifar.store.embeddings import write_texts
 from clipcifar.store.fields import class_names_attribute
 from clipcifar.store.model import ModelDescription
+from clipcifar.store.prompt_set import origin_in_project
 
 
 def embed_sets(
@@ -38,7 +39,7 @@ def embed_sets(
     sets = {path.stem: files.read_json(path) for path in expanded}
     embedder = SentenceEmbedder(ModelDescription.read(model_path), weights, device, repository=Path())
     origins = {
-        sentence: f"params.yaml: prompts.sets.{name}.{origin}"
+        sentence: origin_in_project(name, origin)
         for name, content in sets.items()
         for sentence, origin in zip(content["sentences"], content["origins"], strict=True)
     }

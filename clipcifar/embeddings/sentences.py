@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from clipcifar.backbone.device_kind import confirmed, device_kind
 from clipcifar.backbone.params import DeviceName
 from clipcifar.core.errors import DataError
+from clipcifar.core.faults import Faults
 from clipcifar.core.files import Attribute, cache_folder
 from clipcifar.core.progress import progress
 from clipcifar.embeddings import provenance
@@ -145,8 +146,11 @@ class SentenceEmbedder:
         backbone = self.load()
         from clipcifar.backbone.device import out_of_memory_explained
 
+        too_long = Faults()
         for sentence in sentences:
-            backbone.check_length(sentence, where=origins[sentence])
+            with too_long.gathered():
+                backbone.check_length(sentence, where=origins[sentence])
+        too_long.raise_all("the sentences")
         stored: dict[str, NDArray[np.float32]] = {}
         fresh: dict[str, NDArray[np.float32]] = {}
         with (

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from clipcifar.backbone.preprocess import Preprocess, fit
 from clipcifar.core.errors import ClipcifarError, DataError, EnvironmentFault
+from clipcifar.core.files import fault_behind
 from clipcifar.datasets.decode import decode
 from clipcifar.store.dataset import PreparedSplit
 
@@ -145,12 +146,15 @@ def read_photograph(path: Path, digest: str) -> NDArray[np.uint8]:
     """Decode an image file, (H, W, 3) uint8.
 
     Raises:
-        DataError: it cannot be read, changed since it was listed, or is not an image.
+        DataError: it is gone, changed since it was listed, or is not an image.
+        EnvironmentFault: it is there and cannot be read.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(path), fix=_LIST_AGAIN) from error
+        raise fault_behind(error, path) or DataError(
+            f"cannot be read: {error.strerror}", where=str(path), fix=_LIST_AGAIN
+        ) from error
     if hashlib.sha256(content).hexdigest() != digest:
         raise DataError("changed since it was listed", where=str(path), fix=_LIST_AGAIN)
     return decode(content, str(path))

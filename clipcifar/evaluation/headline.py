@@ -18,6 +18,7 @@ from clipcifar.core.errors import DataError
 from clipcifar.core.files import read_json, write_json
 
 HEADLINE = ("accuracy", "accuracy_ci95", "balanced_accuracy", "ece", "nll", "n", "n_correct")
+N_VAL = "n_val"  # 0 stands where `calibrated` would be made up
 PROMPT_SETS = "prompt_sets"  # keyed by set, and of each the accuracy on test alone
 LEFT_OUT = "left out"  # of the prompt sets' details: those that are too large, by name their sentences
 _DRAWN = "dvc plots"  # its rows; with a blank, so that no prompt set has this name
@@ -70,6 +71,11 @@ def read(folder: Path, name: str) -> dict[str, Any]:
             f"not of the same prompt sets as {path}", where=str(details_path), fix="run `dvc repro`"
         )
     return {prompt_set: {**entry, **details[prompt_set]} for prompt_set, entry in headline.items()}
+
+
+def has_no_val(numbers: Mapping[str, Any]) -> bool:
+    """Whether a method's numbers, as `read` gives them, are of a dataset without val images."""
+    return numbers.get(N_VAL) == 0
 
 
 def left_out(folder: Path) -> dict[str, int]:

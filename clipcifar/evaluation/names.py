@@ -9,4 +9,5 @@ METHODS = {
     "mlp_probe": "MLP probe",
     "projection": "projection heads",
 }
+LEARNING = tuple(name for name in METHODS if name != "zero_shot")  # from train images, and choosing by val
 TRAINED = ("linear_probe", "mlp_probe", "projection")  # those with a head in data/heads

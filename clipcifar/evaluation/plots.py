@@ -59,17 +59,20 @@ def write_confusion(
 
 
 def reliability_rows(
-    scores: NDArray[np.float32], labels: NDArray[np.int64], *, temperature: float
+    scores: NDArray[np.float32], labels: NDArray[np.int64], *, temperature: float | None
 ) -> list[dict[str, Any]]:
-    """The bins of the reliability diagram, as the method has it and after its temperature.
+    """The bins of the reliability diagram, as the method has it and after its temperature, if it has one.
 
     Args:
         scores: (N, C) float32 logits.
         labels: (N,) int64.
-        temperature: that val chose.
+        temperature: that val chose, if there is a val image.
     """
     rows = []
-    for kind, logits in (("raw", scores), ("after temperature", scores / np.float32(temperature))):
+    diagrams = {"raw": scores}
+    if temperature is not None:
+        diagrams["after temperature"] = scores / np.float32(temperature)
+    for kind, logits in diagrams.items():
         for confidence_bin in calibration.reliability(logits, labels):
             rows.append({"calibration": kind, **asdict(confidence_bin)})
     return rows

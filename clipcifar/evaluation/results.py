@@ -22,7 +22,7 @@ def write(
     scores: NDArray[np.float32],
     images: ImageEmbeddings,
     *,
-    temperature: float,
+    temperature: float | None,
     predictions_path: Path,
     metrics_path: Path,
     details_path: Path,
@@ -38,7 +38,7 @@ def write(
         method: its stage name.
         scores: (N, C) float32 logits of the N test images.
         images: the embeddings that the scores were computed from.
-        temperature: what val says the scores should be divided by.
+        temperature: what val says the scores should be divided by; None where there is no val image.
         metrics_path, details_path: of the headline, and of all other numbers.
         extra_metrics: what the method adds to the common metrics.
         extra_attributes: what else determined the scores.
@@ -49,14 +49,18 @@ def write(
     scores = scores.astype(np.float32)  # as stored, so that the metrics recompute from the file
     labels, class_names = images.test.labels, class_names_of(images.attributes)
     summary = metrics.summarise(scores, labels, class_names=class_names)
-    summary["calibrated"] = metrics.calibrated(scores, labels, temperature=temperature)
+    of_val: dict[str, Attribute] = {} if temperature is None else {"temperature": temperature}
+    if temperature is None:
+        summary[headline.N_VAL] = 0
+    else:
+        summary["calibrated"] = metrics.calibrated(scores, labels, temperature=temperature)
     hierarchy = hierarchy_of(str(images.attributes["dataset"]), class_names)
     if hierarchy is not None:
         summary["coarse"] = coarse_metrics(scores.argmax(axis=1), labels, hierarchy)
     summary["max_per_class"] = int(images.attributes["max_per_class"])
     per_class = summary.pop("per_class")
     written = metrics.rounded({**summary, **(extra_metrics or {}), "per_class": per_class})
-    attributes = {"method": method, "temperature": temperature, **(extra_attributes or {})}
+    attributes = {"method": method, **of_val, **(extra_attributes or {})}
     write_answers(predictions_path, {"scores": scores}, images, kind="predictions", attributes=attributes)
     rows = metrics.class_rows(scores, labels, class_names=class_names)
     plots.write_csv(plots_folder / "per_class.csv", rows)

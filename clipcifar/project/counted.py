@@ -23,6 +23,12 @@ def files_in(folder: Path, repository: Path) -> list[str]:
     return files
 
 
+def has_dead_links(path: Path) -> bool:
+    """Whether a file, or one in a folder, is a link that leads nowhere, as into a cache that was moved."""
+    inside = (os.path.join(at, name) for at, _, names in os.walk(path) for name in names)
+    return any(os.path.islink(file) and not os.path.exists(file) for file in (str(path), *inside))
+
+
 def _ignored(repository: Path) -> re.Pattern[str]:
     """The names in .dvcignore; where it holds other patterns, DVC counts fewer files than are named here."""
     path = repository / ".dvcignore"

@@ -129,7 +129,7 @@ def read(repository: Path) -> Project:
                 {
                     _target(stage, repository)
                     for stage in stages
-                    if any(dep.workspace_status() for dep in stage.deps)
+                    if any(_has_changed(dep) for dep in stage.deps)
                 },
                 [path for path in dict.fromkeys(needed) if not made & {path, *path.parents}],
                 {
@@ -144,6 +144,16 @@ def read(repository: Path) -> Project:
         raise
     except Exception as error:  # on some values in params.yaml DVC fails with an AssertionError
         raise dvc_faults.explained(error, repository) from error
+
+
+def _has_changed(dep: Any) -> bool:
+    """Whether a dependency is not what was recorded; a link into a cache that is gone DVC cannot read."""
+    try:
+        return bool(dep.workspace_status())
+    except FileNotFoundError as error:
+        if error.filename and os.path.islink(error.filename):
+            return True
+        raise
 
 
 def inside(repo: Any, repository: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+from clipcifar.core import terminal
 from clipcifar.core.errors import ClipcifarError
 from clipcifar.project import freshness
 from clipcifar.project.studies import some_studies
@@ -29,8 +30,12 @@ def overview_of_studies(repository: Path) -> list[str]:
             article, now = ("a", "shown to") if is_recorded else ("no", "hidden from")
             notes.append(f"note: {article} whole run of {study.name} is recorded, so it is {now} DVC again")
         rows.append((study.name, state, study.question))
-    wide = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    lines = [f"{name:<{wide[0]}}  {state:<{wide[1]}}  {question}" for name, state, question in rows]
+    shown = [[terminal.one_line(cell) for cell in row] for row in rows]
+    wide = [max(terminal.width(row[column]) for row in shown) for column in (0, 1)]
+    lines = [
+        f"{terminal.left(name, wide[0])}  {terminal.left(state, wide[1])}  {question}"
+        for name, state, question in shown
+    ]
     return [*lines, "", *notes, "Run one, or bring it up to date: clipcifar study NAME"]
 
 

@@ -21,6 +21,7 @@ from clipcifar.project.lockfile import Asked, File, Run
 
 CODE = ("clipcifar/", "stages/", "studies/")
 SETS = "prompts.sets"  # the files of a set carry its name, and depend on no other set
+SENTENCES = "data/sentences"  # files that some sets name, see `core/class_files.py`
 STUDY = "clipcifar study"
 NAMED = 3  # of many changes, so many are named
 
@@ -203,6 +204,8 @@ class State:
                 continue
             made = self.made(path)
             if made is None:
+                if path == SENTENCES and member and not self._names_a_file(member):
+                    continue
                 if self._source_changed(path, run.deps[path]):
                     yield path
                 continue
@@ -211,6 +214,11 @@ class State:
                 yield path
             if self._makers[made] != target:
                 yield from self.changed(self._makers[made], part)
+
+    def _names_a_file(self, prompt_set: str) -> bool:
+        """Whether a prompt set has sentences or names from a file; what is no set of this state may have."""
+        values = lockfile.value_of(self._settings, f"{SETS}.{prompt_set}")
+        return not isinstance(values, Mapping) or any(str(key).endswith("_file") for key in values)
 
     def _was_made_anew(self, path: str, before: str, member: str) -> bool:
         now = self.recorded(path)

@@ -7,142 +7,63 @@ hold alternatives: `a [good|bad] photo of [a|the] {classname}.` is four template
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from clipcifar.core import class_files
 from clipcifar.core.errors import ConfigError
+from clipcifar.core.faults import Faults
 from clipcifar.core.params import DATASETS, check_keys, suggestion
+from clipcifar.prompts.entries import Entries, Sentence, holds_mark, marked
 from clipcifar.prompts.params import PromptsParams
-from clipcifar.prompts.templates import (
-    MAX_CHARACTERS,
-    MAX_LENGTH,
-    MAX_SENTENCES,
-    PLACEHOLDER,
-    check_text,
-    expand,
-    normal_form,
-    num_shared,
-    spoken,
-)
-from clipcifar.store.prompt_set import OWN_SENTENCES, PromptSet
+from clipcifar.prompts.templates import normal_form, num_shared
+from clipcifar.store.prompt_set import PromptSet, words_of_left_out
 
-_MARKS = ("<start_of_text>", "<end_of_text>")  # to CLIP's tokenizer; what follows an end is lost
 SET_NAME = re.compile(r"[A-Za-z0-9_-]+")  # a dot would be read as nesting by DVC
+_SAID = {"shared": ("templates",), "per_class": ("sentences", "sentences_file")}
+_NAMES = ("class_names", "class_names_file")
 
 
-class _Sentence(NamedTuple):
-    """A sentence on its way into a set; `origin` is where params.yaml has it."""
-
-    origin: str
-    label: int
-    template: str
-    text: str
-
-
-def _require_list(value: object, where: str) -> list[Any]:
-    if not isinstance(value, list) or not value:
-        raise ConfigError("expected a list with at least one entry", where=where, fix='write ["…", "…"]')
-    return value
-
-
-def _check_class(name: str, class_names: list[str], where: str) -> None:
-    if name not in class_names:
-        raise ConfigError(f"unknown class {name!r}", where=where, fix=suggestion(name, class_names))
-
-
-def _shared_sentences(values: Mapping[str, Any], class_names: list[str], where: str) -> list[_Sentence]:
-    """The sentences of a set whose templates serve every class."""
-    names = {name: [spoken(name)] for name in class_names}
-    other_names = values.get("class_names", {})
-    if not isinstance(other_names, dict):
-        raise ConfigError("expected a mapping of class to names", where=f"{where}.class_names")
-    for name, own in other_names.items():
-        _check_class(name, class_names, f"{where}.class_names")
-        own_where = f"{where}.class_names.{name}"
-        names[name] = [
-            check_text(item, f"{own_where}[{i}]") for i, item in enumerate(_require_list(own, own_where))
-        ]
-    sentences: list[_Sentence] = []
-    for i, template in enumerate(_require_list(values["templates"], f"{where}.templates")):
-        origin = f"{where}.templates[{i}]"
-        readings = expand(template, origin)
-        if any(PLACEHOLDER not in reading for reading in readings):
-            raise ConfigError(
-                f"the template {template!r} does not name the class",
-                where=origin,
-                fix=f"write {PLACEHOLDER} where the class name belongs, outside optional alternatives",
-            )
-        for c, class_name in enumerate(class_names):
-            _add(sentences, origin, c, readings, names[class_name], templates=readings)
-    return sentences
-
-
-def _add(
-    sentences: list[_Sentence],
-    origin: str,
-    label: int,
-    readings: list[str],
-    names: list[str],
+def expand_set(
+    name: str,
+    values: object,
     *,
-    templates: list[str],
-) -> None:
-    """Add every reading, made from the template beside it, with every name, within bounds."""
-    name_length = max(len(name) for name in names)
-    count = len(sentences) + len(readings) * len(names)
-    longest = max(len(reading) + reading.count(PLACEHOLDER) * name_length for reading in readings)
-    if count > MAX_SENTENCES or count * longest > MAX_CHARACTERS:
-        most = f"{MAX_SENTENCES:,} sentences, or {MAX_CHARACTERS:,} characters"
-        raise ConfigError(f"more than {most}", where=origin, fix="use fewer alternatives")
-    if longest > MAX_LENGTH:
-        raise ConfigError(f"a sentence of over {MAX_LENGTH:,} characters", where=origin, fix="shorten it")
-    sentences += [
-        _Sentence(origin, label, template, reading.replace(PLACEHOLDER, name))
-        for reading, template in zip(readings, templates, strict=True)
-        for name in names
-    ]
-
-
-def _per_class_sentences(values: Mapping[str, Any], class_names: list[str], where: str) -> list[_Sentence]:
-    """The sentences of a set in which each class has its own."""
-    own_sentences = values["sentences"]
-    if not isinstance(own_sentences, dict):
-        raise ConfigError("expected a mapping of class to sentences", where=f"{where}.sentences")
-    for name in own_sentences:
-        _check_class(name, class_names, f"{where}.sentences")
-    sentences: list[_Sentence] = []
-    for c, class_name in enumerate(class_names):
-        if class_name not in own_sentences:
-            raise ConfigError(
-                f"the class {class_name!r} has no sentences",
-                where=f"{where}.sentences",
-                fix=f"add {class_name}:",
-            )
-        own = f"{where}.sentences.{class_name}"
-        for i, sentence in enumerate(_require_list(own_sentences[class_name], own)):
-            readings = expand(sentence, f"{own}[{i}]")
-            templates = [OWN_SENTENCES] * len(readings)
-            _add(sentences, f"{own}[{i}]", c, readings, [spoken(class_name)], templates=templates)
-    return sentences
-
-
-_KEYS = {"shared": ("templates", ("class_names", "dataset")), "per_class": ("sentences", ())}
-
-
-def expand_set(name: str, values: object, *, class_names: list[str], dataset: str) -> PromptSet | None:
+    class_names: list[str],
+    dataset: str,
+    folder: Path = class_files.FOLDER,
+) -> PromptSet | None:
     """Validate one set of params.yaml and expand it, sentences grouped by class.
+
+    What a class says twice, it says once; what several classes say, each of them says.
 
     Args:
         name: the set's name.
         values: its mapping as read from params.yaml.
         class_names: the dataset's C class names in label order.
         dataset: the dataset's registry name.
+        folder: that the files which a set names must lie in.
 
     Returns:
         The expanded set, or None when the set names another dataset.
 
     Raises:
-        ConfigError: naming the set and the index of the offending entry.
+        ConfigError: naming the set and the index of every offending entry.
     """
+    faults, expanded = Faults(), None
+    with faults.gathered():
+        expanded = _expanded(
+            name, values, class_names=class_names, dataset=dataset, folder=folder, faults=faults
+        )
+    faults.raise_all(f"the prompt set {name}")
+    return expanded
+
+
+def _expanded(
+    name: str, values: object, *, class_names: list[str], dataset: str, folder: Path, faults: Faults
+) -> PromptSet | None:
+    """As `expand_set`; what is wrong with single entries is gathered in `faults`."""
     where = f"params.yaml: prompts.sets.{name}"
     if not SET_NAME.fullmatch(name):
         raise ConfigError(
@@ -150,33 +71,15 @@ def expand_set(name: str, values: object, *, class_names: list[str], dataset: st
         )
     if not isinstance(values, dict):
         raise ConfigError("a prompt set is a mapping", where=where, fix="give it template_mode and sentences")
-    mode = values.get("template_mode")
-    if not isinstance(mode, str) or mode not in _KEYS:
-        raise ConfigError(f"template_mode is {mode!r}", where=where, fix="use shared or per_class")
-    key, optional = _KEYS[mode]
-    own_names = mode == "per_class" or "class_names" in values
-    if own_names and "dataset" not in values:
-        raise ConfigError(
-            "the key 'dataset' is missing: a set that speaks of classes is for one dataset",
-            where=where,
-            fix=f"add dataset: {dataset}",
-        )
-    required = ["template_mode", key] + (["dataset"] if own_names else [])
-    check_keys(values, required, where=where, optional=optional)
-    if "dataset" in values and values["dataset"] not in DATASETS:
-        raise ConfigError(
-            f"unknown dataset {values['dataset']!r}",
-            where=f"{where}.dataset",
-            fix=suggestion(str(values["dataset"]), DATASETS),
-        )
+    mode = _checked_mode(values, where, dataset)
     if values.get("dataset", dataset) != dataset:
         return None
-    if mode == "shared":
-        sentences = _shared_sentences(values, class_names, where)
-    else:
-        sentences = _per_class_sentences(values, class_names, where)
-    _check_sentences(sentences)
+    entries = Entries(class_names, where=where, faults=faults, folder=folder)
+    said = entries.shared(values) if mode == "shared" else entries.per_class(values)
+    sentences = _said_once(said, faults)
     sentences.sort(key=lambda item: item.label)  # stable: template order within a class
+    if mode == "per_class":
+        _check_distinct(sentences, class_names, faults)
     templates = list(dict.fromkeys(item.template for item in sentences))
     index = {template: i for i, template in enumerate(templates)}
     return PromptSet(
@@ -186,22 +89,86 @@ def expand_set(name: str, values: object, *, class_names: list[str], dataset: st
         template_index=[index[item.template] for item in sentences],
         templates=templates,
         origins=[item.origin.removeprefix(f"{where}.") for item in sentences],
+        num_repeated=len(said) - len(sentences),
     )
 
 
-def _check_sentences(sentences: list[_Sentence]) -> None:
-    """Raise ConfigError when a sentence is blank, occurs twice or holds one of the tokenizer's marks."""
-    seen: dict[str, str] = {}
-    for origin, _, _, sentence in sentences:
-        if not sentence.strip():
-            raise ConfigError("one of the alternatives is empty", where=origin, fix="write a sentence")
-        if any(mark in sentence.lower() for mark in _MARKS):
-            raise ConfigError(f"{sentence!r} holds a mark of the tokenizer", where=origin, fix="remove it")
-        normal = normal_form(sentence)
-        if normal in seen:
-            first = "twice here" if seen[normal] == origin else f"here and in {seen[normal]}"
-            raise ConfigError(f"the sentence {sentence!r} occurs {first}", where=origin, fix="keep one")
-        seen[normal] = origin
+def _checked_mode(values: Mapping[str, Any], where: str, dataset: str) -> str:
+    """The template_mode of a set; ConfigError unless its keys are those of this mode."""
+    mode = values.get("template_mode")
+    if not isinstance(mode, str) or mode not in _SAID:
+        raise ConfigError(f"template_mode is {mode!r}", where=where, fix="use shared or per_class")
+    for pair in (_SAID["per_class"], _NAMES):
+        if set(pair) <= values.keys():
+            raise ConfigError(f"both {pair[0]} and {pair[1]} are given", where=where, fix="keep one of them")
+    speaks_of_classes = mode == "per_class" or any(key in values for key in _NAMES)
+    if speaks_of_classes and "dataset" not in values:
+        raise ConfigError(
+            "the key 'dataset' is missing: a set that speaks of classes is for one dataset",
+            where=where,
+            fix=f"add dataset: {dataset}",
+        )
+    said = next((key for key in _SAID[mode] if key in values), _SAID[mode][0])
+    optional = (*_NAMES, "dataset") if mode == "shared" else ("dataset",)
+    check_keys(values, ["template_mode", said], where=where, optional=optional)
+    if "dataset" in values and values["dataset"] not in DATASETS:
+        raise ConfigError(
+            f"unknown dataset {values['dataset']!r}",
+            where=f"{where}.dataset",
+            fix=suggestion(str(values["dataset"]), DATASETS),
+        )
+    return mode
+
+
+def _said_once(sentences: Sequence[Sentence], faults: Faults) -> list[Sentence]:
+    """The sentences without those that a class has said before; what is no sentence is gathered."""
+    seen: dict[tuple[int, str], Sentence] = {}
+    for sentence in sentences:
+        if not sentence.text.strip():
+            what = "one of the alternatives is empty"
+            faults.add(ConfigError(what, where=sentence.origin, fix="write a sentence"))
+        elif holds_mark(sentence.text):
+            faults.add(marked(sentence.text, sentence.origin))
+        else:
+            seen.setdefault((sentence.label, normal_form(sentence.text)), sentence)
+    return list(seen.values())
+
+
+def _check_distinct(sentences: Sequence[Sentence], class_names: list[str], faults: Faults) -> None:
+    """Gather classes of which a set says the same, so that no image could be told apart by it."""
+    said: defaultdict[int, set[str]] = defaultdict(set)
+    first: dict[int, str] = {}  # where the first sentence of each class is from
+    for sentence in sentences:
+        said[sentence.label].add(class_files.reading(sentence.text))
+        first.setdefault(sentence.label, sentence.origin)
+    holders: dict[frozenset[str], int] = {}
+    for label, texts in said.items():
+        other = holders.setdefault(frozenset(texts), label)
+        if other != label:
+            pair = f"{class_names[other]!r} and {class_names[label]!r}"
+            what = f"the classes {pair} have the same sentences, here and in {first[other]}"
+            faults.add(ConfigError(what, where=first[label], fix="say something else of one of them"))
+
+
+def notes(prompt_set: PromptSet, class_names: list[str]) -> list[str]:
+    """What a person should know of an expanded set: what was left out, and what several classes say."""
+    said = []
+    if prompt_set.num_repeated:
+        said.append(f"{_counted(prompt_set.num_repeated)} left out, which its class says already")
+    holders: defaultdict[str, dict[int, None]] = defaultdict(dict)
+    for label, text in zip(prompt_set.class_index, prompt_set.sentences, strict=True):
+        holders[normal_form(text)][label] = None
+    shared = {text: labels for text, labels in holders.items() if len(labels) > 1}
+    if shared:
+        text, labels = next(iter(shared.items()))
+        names = ", ".join(class_names[label] for label in list(labels)[:3])
+        are = "is" if len(shared) == 1 else "are"
+        said.append(f"{_counted(len(shared))} {are} said of several classes, such as {text!r} ({names})")
+    return [f"{prompt_set.name}: {note}" for note in said]
+
+
+def _counted(number: int) -> str:
+    return f"{number:,} sentence" if number == 1 else f"{number:,} sentences"
 
 
 class Expanded(NamedTuple):
@@ -211,39 +178,54 @@ class Expanded(NamedTuple):
     skipped: list[str]
     left_out: dict[str, int]
 
+    def told(self, active: str) -> list[str]:
+        """How many sets there are, and which are left out, in a line each."""
+        left_out = [words_of_left_out(self.left_out)] if self.left_out else []
+        return [f"{len(self.sets)} prompt sets, {active} active", *left_out]
 
-def expand_sets(prompts: PromptsParams, *, class_names: list[str], dataset: str) -> Expanded:
+
+def expand_sets(
+    prompts: PromptsParams, *, class_names: list[str], dataset: str, folder: Path = class_files.FOLDER
+) -> Expanded:
     """Expand all sets of the `prompts` section, the active one whatever its size.
 
+    Args:
+        folder: that the files which sets name must lie in.
+
     Raises:
-        ConfigError: a set is wrong, or the active one is unknown or names another dataset.
+        ConfigError: entries of sets are wrong, or the active set is unknown or names another dataset; all in
+            one report.
     """
     where = "params.yaml: prompts.active"
+    faults = Faults()
     if prompts.active not in prompts.sets:
-        raise ConfigError(
-            f"there is no prompt set {prompts.active!r}",
-            where=where,
-            fix=suggestion(prompts.active, prompts.sets),
-        )
+        fix = suggestion(prompts.active, prompts.sets)
+        faults.add(ConfigError(f"there is no prompt set {prompts.active!r}", where=where, fix=fix))
     expanded, skipped, left_out = list[PromptSet](), list[str](), dict[str, int]()
     for name, values in prompts.sets.items():
-        unasked, count = name != prompts.active, num_shared(values, len(class_names))
+        unasked, names = name != prompts.active, class_names
+        count = num_shared(values, len(class_names))
         if unasked and count > prompts.max_sentences:  # what is wrong with its templates, one class shows
-            few = {key: value for key, value in values.items() if key != "class_names"}
-            prompt_set = expand_set(name, few, class_names=class_names[:1], dataset=dataset)
-        else:
-            prompt_set = expand_set(name, values, class_names=class_names, dataset=dataset)
-            count = len(prompt_set.sentences) if prompt_set is not None else 0
-        if prompt_set is None and unasked:
-            skipped.append(name)
-        elif prompt_set is None:
-            raise ConfigError(
-                f"the active set {name!r} was written for the dataset {values['dataset']!r}",
-                where=where,
-                fix=f"choose another set, or write one for {dataset}",
+            values = {key: value for key, value in values.items() if key not in _NAMES}
+            names = class_names[:1]
+        prompt_set = None
+        with faults.gathered():
+            prompt_set = _expanded(
+                name, values, class_names=names, dataset=dataset, folder=folder, faults=faults
             )
-        elif unasked and count > prompts.max_sentences:
-            left_out[name] = count
-        else:
-            expanded.append(prompt_set)
+            if prompt_set is None and unasked:
+                skipped.append(name)
+            elif prompt_set is None:
+                raise ConfigError(
+                    f"the active set {name!r} was written for the dataset {values['dataset']!r}",
+                    where=where,
+                    fix=f"choose another set, or write one for {dataset}",
+                )
+        if prompt_set is not None:
+            count = count if names is not class_names else len(prompt_set.sentences)
+            if unasked and count > prompts.max_sentences:
+                left_out[name] = count
+            else:
+                expanded.append(prompt_set)
+    faults.raise_all("the prompt sets")
     return Expanded(expanded, skipped, left_out)

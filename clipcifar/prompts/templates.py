@@ -8,6 +8,7 @@ import re
 import unicodedata
 from typing import Any
 
+from clipcifar.core.class_files import holds_control
 from clipcifar.core.errors import ConfigError
 
 PLACEHOLDER = "{classname}"
@@ -49,14 +50,14 @@ def num_shared(values: Any, num_classes: int) -> int:
 def check_text(text: object, where: str) -> str:
     """Raise ConfigError unless `text` is a template: some text, no control characters, known braces."""
     if not isinstance(text, str):
-        raise ConfigError(f"a sentence must be text, found {text!r}", where=where, fix="put it in quotes")
+        raise ConfigError(f"a sentence must be text, found {text!r:.80}", where=where, fix="put it in quotes")
     if len(text) > MAX_LENGTH:
         raise ConfigError(
             f"the text is longer than {MAX_LENGTH:,} characters", where=where, fix="shorten or divide it"
         )
     if not text.strip():
         raise ConfigError("the sentence is empty", where=where, fix="remove it or write one")
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+    if holds_control(text):
         raise ConfigError("the sentence holds a control character", where=where, fix="remove it")
     if re.search(r"[{}]", text.replace(PLACEHOLDER, "")):
         raise ConfigError(

@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from clipcifar.core.terminal import cut, harmless
 from clipcifar.evaluation.calibration import Bin
 from clipcifar.evaluation.words import Difference
 
@@ -61,8 +62,8 @@ _LONGEST = 52  # characters of a template in a chart
 
 
 def shortened(text: str, length: int = _LONGEST) -> str:
-    """Text cut to a length, with an ellipsis where something was cut."""
-    return text if len(text) <= length else text[: length - 1] + "…"
+    """Text cut to a width, that of a Latin letter being 1, with an ellipsis where something was cut."""
+    return cut(harmless(text), length)
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:
@@ -78,8 +79,7 @@ def _svg(figure: Figure, *, name: str, description: str) -> Markup:
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     text = _TAG.sub(_in_the_pages_colours, stream.getvalue())
     body = text[text.index("<svg") + len("<svg") :]
-    label = escape(description)
-    return Markup(f'<svg role="img" aria-label="{label}"{body}')  # noqa: S704  matplotlib escapes its text
+    return Markup(f'<svg role="img" aria-label="{escape(harmless(description))}"{body}')  # noqa: S704  matplotlib escapes its text
 
 
 def _in_the_pages_colours(tag: re.Match[str]) -> str:

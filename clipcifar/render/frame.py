@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from clipcifar.core.files import Attribute
+from clipcifar.core.terminal import harmless
 
 _HERE = "clipcifar.render"
+_RIGHT = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff"
+_FROM_THE_RIGHT = re.compile(f"[{_RIGHT}](?:[{_RIGHT}\\s\u200c-\u200f-]*[{_RIGHT}])?")
 
 
 def versions(attributes: Mapping[str, Attribute]) -> str:
     """The libraries that a file of ours was made with, for a page's provenance."""
     libraries = {key.removeprefix("version_"): attributes[key] for key in attributes if "version_" in key}
     return ", ".join(f"{name} {version}" for name, version in sorted(libraries.items()))
+
+
+def _finalize(value: Any) -> Any:
+    """A field as it is shown: no name in it turns the sentence around. Markup of ours is left alone.
+
+    Words written from the right are isolated, since a number that follows them would move before them.
+    """
+    return _FROM_THE_RIGHT.sub("\u2068\\g<0>\u2069", harmless(value)) if type(value) is str else value
 
 
 def render(template: str, *, package: str = _HERE, **fields: Any) -> str:
@@ -30,6 +42,7 @@ def render(template: str, *, package: str = _HERE, **fields: Any) -> str:
         loader=ChoiceLoader([PackageLoader(name, package_path="") for name in (package, _HERE)]),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_finalize,
         keep_trailing_newline=True,
     )
     return environment.get_template(template).render(**fields)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from markupsafe import escape
 
 from clipcifar.core.files import write_atomically
+from clipcifar.core.terminal import note
 from clipcifar.project.freshness import stale_inputs
 
 _MAIN = "<main>\n"
@@ -27,7 +27,7 @@ def write_page(path: Path, html: str, *, project: Path = Path()) -> list[str]:
     stale = [str(reason) for reason in stale_inputs(project, path)]
     write_atomically(project / path, marked(html, stale).encode())
     for line in stale:
-        print(f"note: {line}", file=sys.stderr)
+        note(line)
     return stale
 
 

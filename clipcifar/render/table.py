@@ -6,11 +6,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from clipcifar.core import terminal
 from clipcifar.evaluation.names import METHODS
 from clipcifar.evaluation.words import interval, p_text, points
 
 if TYPE_CHECKING:
     from clipcifar.evaluation.compare import NamedDifference
+
+
+_BORDER = re.compile(r"(?<!\\)\|")  # which no backslash protects
 
 
 def escape(text: str) -> str:
@@ -22,18 +26,22 @@ def escape(text: str) -> str:
 
 
 def markdown_table(header: list[str], rows: list[list[str]], *, text_columns: int = 1) -> list[str]:
-    """A markdown table whose columns line up in a terminal too; the first columns left, numbers right."""
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    """A markdown table whose columns line up in a terminal too; the first columns left, numbers right.
+
+    No cell, whatever names it holds, ends early, breaks the line or steers the terminal.
+    """
+    shown = [[_BORDER.sub(r"\\|", terminal.one_line(cell)) for cell in row] for row in (header, *rows)]
+    widths = [max(map(terminal.width, column)) for column in zip(*shown, strict=True)]
 
     def line(cells: list[str]) -> str:
         padded = [
-            cell.ljust(width) if i < text_columns else cell.rjust(width)
+            terminal.left(cell, width) if i < text_columns else terminal.right(cell, width)
             for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
         ]
         return "| " + " | ".join(padded) + " |"
 
     rule = ["-" * (width + 1) + ("-" if i < text_columns else ":") for i, width in enumerate(widths)]
-    return [line(header), "|" + "|".join(rule) + "|", *(line(row) for row in rows)]
+    return [line(shown[0]), "|" + "|".join(rule) + "|", *map(line, shown[1:])]
 
 
 def interval_text(metrics: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from clipcifar.render import frame
 from clipcifar.render.pictures import SIDE, Pictures
 from clipcifar.report import cards, confusion, sections, superclasses, verdicts
 from clipcifar.report.facts import Facts
+from clipcifar.store.dataset import counted
 
 SECTIONS = [
     ("verdicts", "Verdicts"),
@@ -84,6 +85,8 @@ def _provenance(facts: Facts, split: str) -> list[tuple[str, str]]:
         ("weights from", model.source + (f", revision {model.revision}" if model.revision else "")),
         ("weights sha256", model.weights_sha256),
         ("dataset", dataset.name + (f", at most {subset} images per class" if subset else "")),
+        ("left out", counted(dataset.left_out) or "nothing"),
+        *(("of the images", note) for note in dataset.notes),
         ("dataset digest", dataset.digest),
         ("split", split),
         ("embeddings", f"{attributes['images_fingerprint']} (fingerprint)"),

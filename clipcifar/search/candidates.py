@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.core.errors import DataError
+from clipcifar.methods.zero_shot import first_of_equal
 from clipcifar.prompts.templates import PLACEHOLDER, normal_form, spoken
 from clipcifar.store.prompt_set import OWN_SENTENCES, PromptSet
 
@@ -39,8 +41,28 @@ class Candidate:
         return self.sentences == [[self.template.replace(PLACEHOLDER, name)] for name in names]
 
 
-def collect(sets: Sequence[PromptSet], *, num_classes: int) -> list[Candidate]:
-    """The candidates of all sets, each once however many sets hold it, in order of appearance."""
+def keys_of(embedding_of: Mapping[str, NDArray[np.float32]]) -> dict[str, str]:
+    """One key for all sentences that are the same to the model, as where its tokenizer drops case.
+
+    Args:
+        embedding_of: each sentence's (D,) float32 unit vector.
+    """
+    texts, rows = list(embedding_of), list(embedding_of.values())
+    first = first_of_equal(rows, np.zeros(len(rows), dtype=np.int64))
+    return {text: normal_form(texts[i]) for text, i in zip(texts, first.tolist(), strict=True)}
+
+
+def collect(
+    sets: Sequence[PromptSet], *, num_classes: int, keys: Mapping[str, str] | None = None
+) -> list[Candidate]:
+    """The candidates of all sets, each once however many sets hold it, in order of appearance.
+
+    A template that says of some class nothing but what another of its set says already is left out.
+
+    Args:
+        keys: equal where sentences are the same to the model; by default where they are written alike.
+    """
+    key_of = partial(_key, keys or {})
     candidates: dict[tuple[tuple[str, ...], ...], Candidate] = {}
     for prompt_set in sets:
         sentences: list[list[list[str]]] = [[[] for _ in range(num_classes)] for _ in prompt_set.templates]
@@ -49,12 +71,21 @@ def collect(sets: Sequence[PromptSet], *, num_classes: int) -> list[Candidate]:
         ):
             sentences[template][label].append(sentence)
         for template_text, by_class in zip(prompt_set.templates, sentences, strict=True):
-            key = tuple(tuple(normal_form(text) for text in own) for own in by_class)
+            by_class = [
+                list({key_of(text): text for text in reversed(own)}.values())[::-1] for own in by_class
+            ]
+            key = tuple(tuple(map(key_of, own)) for own in by_class)
+            if not all(key):
+                continue
             if key in candidates:
                 candidates[key].sets.append(prompt_set.name)
             else:
                 candidates[key] = Candidate(template_text, [prompt_set.name], by_class)
     return list(candidates.values())
+
+
+def _key(keys: Mapping[str, str], text: str) -> str:
+    return keys.get(text) or normal_form(text)
 
 
 def sums(
@@ -86,16 +117,28 @@ def sums(
     return np.array(summed, dtype=np.float32)
 
 
-def clashes(candidates: Sequence[Candidate]) -> dict[int, set[int]]:
+def tell_apart(sums: NDArray[np.float32]) -> list[int]:
+    """Those of (T, C, D) float32 sums in which no two classes are the same to the model."""
+    num_candidates, num_classes, dim = sums.shape
+    rows = sums.reshape(-1, dim) / np.linalg.norm(sums.reshape(-1, dim), axis=1, keepdims=True)
+    first = first_of_equal(rows, np.repeat(np.arange(num_candidates), num_classes))
+    is_first = (first == np.arange(len(rows))).reshape(num_candidates, num_classes)
+    return np.flatnonzero(is_first.all(axis=1)).tolist()
+
+
+def clashes(candidates: Sequence[Candidate], keys: Mapping[str, str] | None = None) -> dict[int, set[int]]:
     """For each candidate that shares a sentence with others: those others.
 
-    Summed together they would use that sentence twice, which no prompt set may say.
+    Summed together they would use that sentence twice, where a prompt set counts it once.
+
+    Args:
+        keys: as `collect` has them.
     """
     holders: dict[str, set[int]] = {}
     for i, candidate in enumerate(candidates):
         for own in candidate.sentences:
             for text in own:
-                holders.setdefault(normal_form(text), set()).add(i)
+                holders.setdefault(_key(keys or {}, text), set()).add(i)
     clashing: dict[int, set[int]] = {}
     for together in holders.values():
         for i in together if len(together) > 1 else ():
@@ -106,12 +149,15 @@ def clashes(candidates: Sequence[Candidate]) -> dict[int, set[int]]:
 def averageable(
     candidates: Sequence[Candidate], clashing: Mapping[int, set[int]], *, class_names: Sequence[str]
 ) -> list[int]:
-    """The candidates that a plain average is made of: single templates, none clashing with one before."""
+    """The candidates that a plain average is made of: single templates, none clashing with one before.
+
+    Where there is no single template, the first candidate stands for the average.
+    """
     averaged: list[int] = []
     for i, candidate in enumerate(candidates):
         if candidate.is_plain(class_names) and not clashing.get(i, set()) & set(averaged):
             averaged.append(i)
-    return averaged
+    return averaged or [0]
 
 
 def as_set(chosen: Sequence[Candidate], *, class_names: list[str], dataset: str) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -57,14 +59,28 @@ class PreparedSplit:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Both official splits and the class names in label order; `digest` covers all of it."""
+    """Both official splits and the class names in label order; `digest` covers those.
+
+    Attributes:
+        max_per_class: 0 for all.
+        left_out: how many files or images of which kind were not used.
+        notes: what else there is to know about the images, a sentence each.
+    """
 
     train: PreparedSplit
     test: PreparedSplit
     class_names: list[str]
     name: str
-    max_per_class: int  # 0 for all
+    max_per_class: int
     digest: str
+    left_out: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def counted(kinds: Mapping[str, int]) -> str:
+    """How many of which kind in words, the most frequent kind first."""
+    ordered = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{n:,} {kind}" for kind, n in ordered)
 
 
 def digest_of(train: PreparedSplit, test: PreparedSplit, class_names: list[str]) -> str:
@@ -84,8 +100,10 @@ def write_dataset(
     class_names: list[str],
     name: str,
     max_per_class: int,
+    left_out: Mapping[str, int] | None = None,
+    notes: Sequence[str] = (),
 ) -> str:
-    """Write the prepared dataset and return its digest."""
+    """Write the prepared dataset, as `Prepared` describes it, and return its digest."""
     arrays: dict[str, NDArray[Any]] = {}
     for split_name, split in zip(SPLITS, (train, test), strict=True):
         arrays[f"{split_name}/content"] = split.content
@@ -96,6 +114,8 @@ def write_dataset(
         "max_per_class": max_per_class,
         "class_names": class_names_attribute(class_names),
         "dataset_digest": digest_of(train, test, class_names),
+        "left_out": canonical_json(left_out or {}),
+        "notes": canonical_json(list(notes)),
     }
     container.write(path, kind="dataset", arrays=arrays, attributes=attributes)
     return str(attributes["dataset_digest"])
@@ -135,4 +155,14 @@ def read_dataset(path: Path) -> Prepared:
             name=str(file.attributes["dataset"]),
             max_per_class=int(file.attributes["max_per_class"]),
             digest=str(file.attributes["dataset_digest"]),
+            left_out={str(kind): int(n) for kind, n in _said(file.attributes, "left_out", {}).items()},
+            notes=[str(note) for note in _said(file.attributes, "notes", [])],
         )
+
+
+def _said(attributes: Mapping[str, Attribute], name: str, nothing: Any) -> Any:
+    """An attribute that files of before it came do not have."""
+    said = json.loads(str(attributes.get(name, canonical_json(nothing))))
+    if not isinstance(said, type(nothing)):
+        raise DataError(f"{name} is no {type(nothing).__name__}")
+    return said

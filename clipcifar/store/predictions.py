@@ -18,6 +18,7 @@ from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.fields import INHERITED, check_ids, check_index, class_names_of
 
 _OPTIONAL = ("device", "precision")
+_FITTED = {"temperature"}  # on val, which a dataset may lack
 _PREFIX = "scores/"  # of a prompt set's name
 
 
@@ -133,12 +134,12 @@ def read_predictions(path: Path) -> Predictions:
         container.require(
             file.attributes,
             texts=(*INHERITED, "images_fingerprint"),
-            numbers=("max_per_class", "temperature"),
+            numbers=("max_per_class", *_FITTED.intersection(file.attributes)),
         )
         num_classes = len(class_names_of(file.attributes))
         check_scores(predictions.scores, predictions.ids, num_classes=num_classes)
         check_index(predictions.labels, num_classes, len(predictions.ids))
-        if not float(file.attributes["temperature"]) > 0:
+        if not float(file.attributes.get("temperature", 1)) > 0:
             raise DataError(f"the temperature is {file.attributes['temperature']}")
     return predictions
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from clipcifar.core import class_files
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import read_json
 
@@ -25,7 +26,9 @@ class PromptSet:
         template_index: (S,) the template that each sentence was made from.
         templates: the T templates, alternatives expanded; where each class has its own sentences,
             there is one, `OWN_SENTENCES`.
-        origins: (S,) the entry of the set that each sentence is from, as in "templates[0]".
+        origins: (S,) the entry of the set that each sentence is from, as in "templates[0]"; of a file, with
+            the file, as in "data/sentences/mine.json: cat[0]".
+        num_repeated: sentences that a class says again, and that are not among the S.
     """
 
     name: str
@@ -34,6 +37,7 @@ class PromptSet:
     template_index: list[int]
     templates: list[str]
     origins: list[str]
+    num_repeated: int = 0
 
     def only(self, sentences: Collection[str]) -> PromptSet:
         """The set without the templates of which any sentence is not among these."""
@@ -58,9 +62,17 @@ class PromptSet:
     def from_json(cls, content: Mapping[str, Any]) -> PromptSet:
         """The set that the `prompts` stage wrote; DataError when it is not one."""
         try:
-            return cls(**{field.name: content[field.name] for field in fields(cls)})
+            required = {field.name: content[field.name] for field in fields(cls) if field.default is MISSING}
         except KeyError as error:
             raise DataError(f"not a prompt set: {error} is missing", fix="run `dvc repro`") from error
+        return cls(**required, num_repeated=content.get("num_repeated", 0))
+
+
+def origin_in_project(set_name: str, origin: str) -> str:
+    """Where a sentence of a set is from, for messages: the file and the entry."""
+    if origin.startswith(f"{class_files.FOLDER.as_posix()}/"):
+        return origin
+    return f"params.yaml: prompts.sets.{set_name}.{origin}"
 
 
 def files_in(folder: Path) -> list[Path]:

@@ -29,6 +29,9 @@ class SplitParams:
     seed: Annotated[int, Range(0, MAX_SEED)]
 
 
+MAX_NAMED = 10  # classes in a message
+
+
 class TrainVal(NamedTuple):
     """Row indices into the official train split, both ascending, disjoint and covering it."""
 
@@ -42,6 +45,24 @@ def ranked(ids: list[str], rows: NDArray[np.int64], *, seed: int, purpose: str) 
     return rows[sorted(range(len(rows)), key=keys.__getitem__)]
 
 
+def seeded_share(
+    labels: NDArray[np.int64], ids: list[str], *, fraction: float, seed: int, purpose: str
+) -> NDArray[np.bool_]:
+    """(N,) bool: a share of every class, rounded, at least one sample and never all of them.
+
+    Args:
+        labels: (N,) int64.
+        ids: N unique sample ids.
+        purpose: another purpose gives another share for the same seed.
+    """
+    chosen = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        count = min(max(1, round(len(rows) * fraction)), len(rows) - 1)
+        chosen[ranked(ids, rows, seed=seed, purpose=purpose)[:count]] = True
+    return chosen
+
+
 def stratified_split(
     labels: NDArray[np.int64], ids: list[str], *, class_names: list[str], val_fraction: float, seed: int
 ) -> TrainVal:
@@ -51,29 +72,30 @@ def stratified_split(
         labels: (N,) int64.
         ids: N unique sample ids.
         class_names: C names, for messages.
-        val_fraction: share of each class that goes to val, rounded, at least one sample.
+        val_fraction: share of each class that goes to val, as `seeded_share` has it.
         seed: another seed gives another split.
 
     Raises:
-        DataError: a class has fewer than two samples, or one of the two parts would lack it.
+        DataError: classes have fewer than two samples.
     """
-    is_val = np.zeros(len(labels), dtype=bool)
-    for label, class_name in enumerate(class_names):
-        rows = np.flatnonzero(labels == label)
-        num_val = max(1, round(len(rows) * val_fraction))
-        if len(rows) - num_val < 1:
-            raise DataError(
-                f"the class {class_name!r} has {len(rows)} train images, too few for train and val",
-                where="split train",
-                fix="add images to the class, raise dataset.max_per_class or lower split.val_fraction",
-            )
-        is_val[ranked(ids, rows, seed=seed, purpose="val")[:num_val]] = True
+    check_counts(labels, class_names=class_names, parts=("train", "val"))
+    is_val = seeded_share(labels, ids, fraction=val_fraction, seed=seed, purpose="val")
     return TrainVal(np.flatnonzero(~is_val), np.flatnonzero(is_val))
 
 
-def own_val(ids: list[str]) -> NDArray[np.bool_]:
-    """(N,) bool: which samples are of a val split of the user's own, as their ids say."""
-    return np.array([sample_id.startswith("val/") for sample_id in ids], dtype=bool)
+def check_counts(labels: NDArray[np.int64], *, class_names: list[str], parts: tuple[str, ...]) -> None:
+    """Raise DataError unless every class has an image for each of the parts that are drawn from it."""
+    counts = np.bincount(labels, minlength=len(class_names)).tolist()
+    few = [f"{name!r} ({n})" for name, n in zip(class_names, counts, strict=True) if n < len(parts)]
+    if few:
+        raise DataError(
+            f"{len(few)} classes have too few images for {', '.join(parts[:-1])} and {parts[-1]}: "
+            + ", ".join(few[:MAX_NAMED])
+            + (", …" if len(few) > MAX_NAMED else ""),
+            where="split train",
+            fix="add images to them, take the classes out, or give each a folder with images of its own for "
+            "train, val and test",
+        )
 
 
 def seeded_subset(
@@ -81,16 +103,13 @@ def seeded_subset(
 ) -> NDArray[np.int64]:
     """At most `max_per_class` rows of every class, ascending; a larger subset holds the smaller.
 
-    A val split of the user's own (ids that begin with val/) counts apart.
-
     Args:
         labels: (N,) int64.
         ids: N unique sample ids.
     """
-    val = own_val(ids)
-    groups = [(labels == label) & part for label in np.unique(labels) for part in (val, ~val)]
     chosen = [
-        ranked(ids, np.flatnonzero(group), seed=seed, purpose="subset")[:max_per_class] for group in groups
+        ranked(ids, np.flatnonzero(labels == label), seed=seed, purpose="subset")[:max_per_class]
+        for label in np.unique(labels)
     ]
     return np.sort(np.concatenate(chosen)) if chosen else np.zeros(0, dtype=np.int64)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -18,7 +19,7 @@ from huggingface_hub.errors import (
 )
 
 from clipcifar.core import first_use
-from clipcifar.core.errors import ConfigError, EnvironmentFault
+from clipcifar.core.errors import ConfigError, DataError, EnvironmentFault
 from clipcifar.core.files import copy_file
 from clipcifar.store.model import WEIGHTS_FILE
 from clipcifar.weights.config import TEXT_CONFIG
@@ -27,6 +28,7 @@ T = TypeVar("T")
 TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.model")
 TRIES = 3
 TIMEOUT_S = 10.0  # to connect, and for the answer to begin
+_DIGEST = re.compile(r"[0-9a-f]{30,64}")  # DVC's cache has two of an md5's letters in its folder's name
 _PICKLED_FILE = "open_clip_pytorch_model.bin"
 _TEXT_CONFIG_FILE = "config.json"
 _FINAL = (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError, OfflineModeIsEnabled)
@@ -123,11 +125,38 @@ def fetch_tokenizer(architecture: Mapping[str, Any], folder: Path) -> None:
     except Exception as error:  # as in fetch
         raise _unreachable(repository, "the tokenizer", error) from error
     names = sorted(item.rfilename for item in info.siblings or [])
-    wanted = [name for name in names if any(PurePosixPath(name).match(kind) for kind in TOKENIZER_FILES)]
+    wanted = [name for name in names if _is_tokenizers(name)]
     paths = {name: fetch(repository, [name], info.sha) for name in wanted if "/" not in name}
     first_use.check_names(f"{repository}: which tokenizer files", list(paths))
     for name, path in paths.items():
         copy_file(path, folder / name)
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """The files of a tokenizer in a folder that somebody else may have made; they are taken as they are.
+
+    Links are followed, as DVC's and the hub's own are, to files that are named after their digest. A link to
+    any other file would carry that one, whatever it holds, to wherever the weights are pushed.
+
+    Raises:
+        DataError: a link leads nowhere, or to a file that is of no tokenizer.
+    """
+    named = sorted(path for path in folder.iterdir() if _is_tokenizers(path.name))
+    paths = [path for path in named if path.is_symlink() or path.is_file()]
+    for path in paths:
+        target = path.resolve()
+        is_known = _is_tokenizers(target.name) or _DIGEST.fullmatch(target.name)
+        if path.is_symlink() and not (target.is_file() and is_known):
+            raise DataError(
+                f"{path.name} is a link to {target}, which is no file of a tokenizer",
+                where=str(path),
+                fix="put the file itself there, or remove the link; where DVC made it, run `dvc checkout`",
+            )
+    return paths
+
+
+def _is_tokenizers(name: str) -> bool:
+    return any(PurePosixPath(name).match(kind) for kind in TOKENIZER_FILES)
 
 
 def with_text_config(architecture: Mapping[str, Any], folder: Path) -> dict[str, Any]:

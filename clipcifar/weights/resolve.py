@@ -93,9 +93,8 @@ def _from_folder(model: ModelParams, source: Path, folder: Path) -> Resolved:
             fix=f"name one of them {WEIGHTS_FILE}",
         )
     _place_weights(preferred[0], folder, model.allow_pickle)
-    for pattern in hub.TOKENIZER_FILES:
-        for file in source.glob(pattern):
-            copy_file(file, folder / file.name)
+    for file in hub.tokenizer_files(source):
+        copy_file(file, folder / file.name)
     return Resolved(str(source), "")
 
 
@@ -234,6 +233,7 @@ def _place_weights(source: Path, folder: Path, allow_pickle: bool) -> None:
 def _save(tensors: dict[str, torch.Tensor], target: Path) -> None:
     require_space(target.parent, sum(tensor.nbytes for tensor in tensors.values()))
     with explained(target):
+        target.unlink(missing_ok=True)  # through a link, some versions would write into DVC's cache
         try:
             safetensors.torch.save_file(tensors, target)
         except SafetensorError as error:  # also what it makes of a full disk

@@ -28,7 +28,7 @@ def main(
     active = params.read(settings, "prompts", PromptsParams).active
     images = inputs.requested_images(images_path, settings)
     texts = inputs.matching_texts(texts_folder / f"{active}.h5", images)
-    rows = inputs.train_val_of(images, splits_path)
+    rows = inputs.train_val_of(images, splits_path, learner="few_shot")
     with progress(total=draws.num_draws(asked), unit="draws", what="few-shot") as bar:
         study = draws.run(images, rows, classifier(texts), params=asked, on_draw=bar.update)
     results = findings.measure(study, images.test.labels, num_classes=len(images.class_names))

@@ -37,6 +37,7 @@ def main(
     active = params.read(settings, "prompts", PromptsParams).active
     images = inputs.requested_images(images_path, settings)
     texts = inputs.matching_texts(texts_folder / f"{active}.h5", images)
+    inputs.check_train(images, "label_errors learns from")
     dataset, said = same_images.read(images, dataset_path, predictions)
     temperatures = {name: float(of_method.attributes["temperature"]) for name, of_method in said.items()}
     train, names = images.train, images.class_names

@@ -44,7 +44,7 @@ def main(
     dataset = read_dataset(dataset_path)
     own = inputs.requested_images(images_path, settings)
     inputs.check_embedded(dataset, own, where=images_path)
-    rows = inputs.train_val_of(own, splits_path)
+    rows = inputs.train_val_if_any(own, splits_path)
     said = PromptSet.from_json(files.read_json(prompts / f"{active}.json"))
     backbones = {}
     for label, asked in others.items():  # all of them first: a typo in the last is told before any embeds

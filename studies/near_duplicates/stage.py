@@ -28,6 +28,7 @@ def main(
     asked = params.read(settings, "near_duplicates", NearDuplicatesParams)
     folder = photograph_folder(params.read(settings, "dataset", DatasetParams), raw)
     images = inputs.requested_images(images_path, settings)
+    inputs.check_train(images, "near_duplicates looks for twins among")
     dataset, said = same_images.read(images, dataset_path, predictions)
     train, test = images.train, images.test
     with progress(total=len(test.ids), unit="images", what="nearest train images") as bar:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from wcwidth import wcswidth
 
 from tests.support.command_line import record, run
 
@@ -31,6 +33,20 @@ def test_show_has_a_row_per_method_with_the_numbers_of_its_file(
     ]
 
 
+def test_show_of_a_dataset_without_val_images_has_zero_shot_and_says_why_no_more(
+    metrics: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What git kept of an earlier dataset beside it has other classes, and is not shown."""
+    path = metrics / "details" / "zero_shot.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "n_val": 0, "per_class": {"eel": 0.5}}))
+    (metrics / "mlp_probe.json").unlink()
+    assert run(monkeypatch, "show", "--metrics", str(metrics), "--per-class") == 0
+    _, _, row, _, _, _, of_class, _, said = capsys.readouterr().out.splitlines()
+    assert cells(row)[:3] == ["zero-shot", "0.7000", "0.6900–0.7200"]
+    assert cells(of_class) == ["eel", "0.5000"]
+    assert said.startswith("The dataset has no val images: zero-shot's confidences are at the model's own")
+
+
 def test_show_per_class_adds_the_classes_by_their_plain_names(
     metrics: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -42,6 +58,22 @@ def test_show_per_class_adds_the_classes_by_their_plain_names(
     assert cells(shown.splitlines()[-1]) == ["sea_lion*", *["0.2500"] * 5]
     assert cells(shown.splitlines()[-2]) == ["cat", "0.7000", "0.7500", "0.8000", "0.8500", "0.9000"]
     assert "sea_lion" not in without
+
+
+def test_show_lines_up_and_steers_nothing_whatever_the_classes_are_called(metrics: Path) -> None:
+    for path in (metrics / "details").iterdir():
+        details = json.loads(path.read_text())
+        details["per_class"] = {"卡车": 0.5, "cafe\u0301": 0.25, "a|\x1b[2J\u202eb": 1.0}
+        path.write_text(json.dumps(details))
+    script = "from clipcifar.cli.main import main; main()"
+    command = [sys.executable, "-c", script, "show", "--per-class", "--metrics", str(metrics)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line.split(" | ")[0] for line in shown[-3:]] == [
+        "| 卡车               ",
+        "| cafe\u0301               ",
+        r"| a\|\u001b[2J\u202eb",
+    ]
+    assert len({wcswidth(line) for line in shown[-5:]}) == 1
 
 
 @pytest.mark.parametrize("content", [None, "", "{", '{"accuracy": 0.5,\n<<<<<<< HEAD\n'])

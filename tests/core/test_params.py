@@ -320,3 +320,20 @@ def test_a_suggestion_is_the_nearest_name_or_all_of_them() -> None:
     assert params.suggestion("aeroplane", ["bird", "airplane"]) == "did you mean airplane?"
     assert params.suggestion("zzz", ["bird", "airplane"]) == "use one of: bird, airplane"
     assert "add it" in params.suggestion("zzz", [])
+
+
+def test_a_key_that_came_later_may_be_absent_and_is_checked_like_any_other_where_it_is_given() -> None:
+    @dataclass(frozen=True)
+    class Section:
+        old: int
+        new: Annotated[float, Range(0, 1)] = 0.5
+
+    assert params.read({"s": {"old": 1}}, "s", Section) == Section(1, 0.5)
+    assert params.read({"s": {"new": 1, "old": 1}}, "s", Section) == Section(1, 1.0)
+    for values, message in (
+        ({"old": 1, "new": 2}, "s.new is 2.0, expected 0 to 1"),
+        ({"old": 1, "news": 1}, "unknown key 'news'"),
+        ({"new": 1}, "the key 'old' is missing"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            params.read({"s": values}, "s", Section)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from clipcifar.core.errors import DataError, EnvironmentFault
 from clipcifar.datasets import decode as images
-from clipcifar.datasets.decode import MAX_PIXELS, SUFFIXES, decode
+from clipcifar.datasets.decode import SUFFIXES, decode
 
 
 def encoded(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
@@ -250,26 +250,73 @@ def png_claiming(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("size", [(20_000, 20_000), (10_001, 10_000), (2**31 - 1, 2**31 - 1)])
+@pytest.mark.parametrize("size", [(20_000, 20_000), (10_001, 25_000), (2**31 - 1, 2**31 - 1)])
 def test_a_bomb_is_refused_before_it_is_decoded(
     size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = png_claiming(*size)
     assert len(content) < 1100
     monkeypatch.setattr(images, "_to_rgb", lambda image: pytest.fail("it was decoded"))
-    with pytest.raises(DataError) as caught:
-        decode(content, "bomb.png")
+    with pytest.raises(DataError, match=r"pixels, more than dataset\.max_megapixels: 250") as caught:
+        decode(content, "bomb.png", max_megapixels=250)
     assert caught.value.where == "bomb.png"
+    assert caught.value.fix == f"raise dataset.max_megapixels to {-(-size[0] * size[1] // 1_000_000)}"
 
 
-def test_the_pixel_limit_is_named_and_is_the_last_size_that_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DataError, match=r"10001 x 10000 pixels, more than 100,000,000"):
-        decode(png_claiming(10_001, 10_000), "x")
-    assert MAX_PIXELS == 100_000_000
-    monkeypatch.setattr(images, "MAX_PIXELS", 12)
-    assert decode(encoded(Image.new("RGB", (4, 3))), "x").shape == (3, 4, 3)
-    with pytest.raises(DataError, match="13 x 1 pixels"):
-        decode(encoded(Image.new("RGB", (13, 1))), "x")
+def test_the_pixel_limit_is_the_last_size_that_passes_and_pillows_own_stays_as_it_was() -> None:
+    content = encoded(Image.new("RGB", (1_000, 1_000)))
+    assert decode(content, "x", max_megapixels=1).shape == (1_000, 1_000, 3)
+    with pytest.raises(DataError, match="1001 x 1000 pixels"):
+        decode(encoded(Image.new("RGB", (1_001, 1_000))), "x", max_megapixels=1)
+    limit = Image.MAX_IMAGE_PIXELS
+    with pytest.raises(DataError, match="cannot be decoded"):  # its pixels are missing
+        decode(png_claiming(14_000, 14_000), "x")
+    assert limit == Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize(
+    ("format", "mode"), [("PNG", "RGB"), ("PNG", "L"), ("PNG", "RGBA"), ("TIFF", "F"), ("PNG", "P")]
+)
+def test_an_image_of_very_many_pixels_becomes_the_means_of_squares(
+    format: str, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
+    image = Image.fromarray(levels).convert(mode)
+    whole = decode(encoded(image, format), "x").astype(float)
+    monkeypatch.setattr(images, "WHOLE_PIXELS", 150)
+    means = whole.reshape(10, 2, 15, 2, 3).mean(axis=(1, 3))
+    found = decode(encoded(image, format), "x")
+    assert found.shape == (10, 15, 3)
+    assert np.abs(found - means).max() <= 0.5
+    monkeypatch.setattr(images, "WHOLE_PIXELS", 149)  # thirds
+    assert decode(encoded(image, format), "x").shape == (7, 10, 3)
+
+
+def test_a_jpeg_of_very_many_pixels_is_never_decoded_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    across = np.repeat(np.arange(64, dtype=np.uint8)[None] * 3, 48, axis=0)
+    content = encoded(Image.fromarray(across), "JPEG", quality=95, exif=exif_of(orientation=6))
+    whole = decode(content, "x").astype(float)
+    assert whole.shape == (64, 48, 3)  # turned
+    monkeypatch.setattr(images, "WHOLE_PIXELS", 64 * 48 // 4)
+    sizes = []
+    real = images._to_rgb
+    monkeypatch.setattr(images, "_to_rgb", lambda image: sizes.append(image.size) or real(image))
+    found = decode(content, "x")
+    assert (found.shape, sizes) == ((32, 24, 3), [(24, 32)])
+    assert np.abs(found - whole.reshape(32, 2, 24, 2, 3).mean(axis=(1, 3))).max() <= 3
+
+
+def exif_of(*, orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif.tobytes()
+
+
+def test_a_hundred_megapixel_photograph_is_read_at_half_size() -> None:
+    content = encoded(Image.new("L", (11_648, 8_736), 77), "JPEG", quality=50)
+    found = decode(content, "x", max_megapixels=250)
+    assert found.shape == (4_368, 5_824, 3)
+    assert np.abs(found.astype(int) - 77).max() <= 1  # as quality 50 has it
 
 
 def test_memory_that_ran_out_is_not_blamed_on_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,8 +347,17 @@ def test_no_warning_of_pillow_leaks_and_the_filters_stay_as_they_were() -> None:
 
 
 def test_every_suffix_belongs_to_a_format_that_is_read() -> None:
-    registered = Image.registered_extensions()
+    registered = {**Image.registered_extensions(), **dict.fromkeys(OTHER_NAMES_OF_JPEG, "JPEG")}
     assert {registered[suffix] for suffix in SUFFIXES} == set(images.FORMATS)
+
+
+OTHER_NAMES_OF_JPEG = (".jfi", ".jif", ".pjpeg", ".pjp")
+
+
+def test_no_name_of_a_known_format_is_missing() -> None:
+    odd = {".pfm", ".mpo"}  # float levels of its own, and not called JPEG
+    known = {suffix for suffix, format in Image.registered_extensions().items() if format in images.FORMATS}
+    assert known - odd <= SUFFIXES
 
 
 def test_a_sliver_is_refused_before_it_is_decoded() -> None:

@@ -14,7 +14,8 @@ from PIL import Image
 
 from clipcifar.core.errors import DataError, EnvironmentFault
 from clipcifar.datasets import imagefolder, plain_files
-from clipcifar.datasets.imagefolder import ImageFolder, list_folder
+from clipcifar.datasets.imagefolder import image_folder
+from clipcifar.datasets.source import Collected, collect
 
 
 def add(root: Path, *paths: str) -> None:
@@ -34,8 +35,19 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def listed(root: Path) -> ImageFolder:
-    return list_folder(root, on_bad_image="error")
+def listed(root: Path, *, bad: Literal["error", "skip"] = "error", caches: tuple[Path, ...] = ()) -> Listed:
+    return Listed(collect(image_folder(root, max_megapixels=250, caches=lambda: caches), on_bad_image=bad))
+
+
+class Listed:
+    """What was collected, by name."""
+
+    def __init__(self, collected: Collected) -> None:
+        parts = collected.splits
+        self.class_names, self.bad = collected.class_names, collected.unreadable
+        self.left_out, self.named = dict(collected.left_out), collected.named
+        self.train, self.val, self.test = (parts.get(split) for split in ("train", "val", "test"))  # type: ignore[arg-type]
+        self.undivided = parts.get("undivided")
 
 
 def refused(root: Path, match: str) -> DataError:
@@ -54,17 +66,17 @@ def test_labels_ids_and_digests_are_those_of_the_files(root: Path) -> None:
     assert found.train.labels.tolist() == [0, 0, 1]
     assert found.test.labels.tolist() == [0, 1]
     assert found.train.labels.dtype == np.int64
-    for manifest in (found.train, found.test):
-        contents = [(root / path).read_bytes() for path in manifest.ids]
-        assert manifest.digests == [hashlib.sha256(content).hexdigest() for content in contents]
-    assert found.bad == []
+    for split in (found.train, found.test):
+        contents = [(root / path).read_bytes() for path in split.ids]
+        assert split.digests == [hashlib.sha256(content).hexdigest() for content in contents]
+    assert (found.bad, found.left_out) == ([], {})
 
 
-def test_a_val_folder_joins_train_and_is_marked_by_its_ids(root: Path) -> None:
+def test_a_val_folder_is_val(root: Path) -> None:
     add(root, "val/cat/1.png", "val/dog/9.png")
     found = listed(root)
-    assert found.train.ids[-2:] == ["val/cat/1.png", "val/dog/9.png"]
-    assert found.train.labels.tolist() == [0, 0, 1, 0, 1]
+    assert found.val.ids == ["val/cat/1.png", "val/dog/9.png"]
+    assert (found.train.labels.tolist(), found.val.labels.tolist()) == ([0, 0, 1], [0, 1])
     assert len(found.test.ids) == 2
 
 
@@ -124,23 +136,67 @@ def test_only_image_suffixes_count_in_any_case_and_hidden_files_do_not(root: Pat
         (root / "train" / "dog" / name).write_text("not an image")
     (root / "train" / "readme.png").write_text("not in a class")
     (root / "classes.png").write_text("not in a split")
-    assert listed(root).train.ids[2:] == ["train/dog/1.png", "train/dog/2.JPeG"]
+    found = listed(root)
+    assert found.train.ids[2:] == ["train/dog/1.png", "train/dog/2.JPeG"]
+    assert found.left_out == {
+        ".txt": 1,
+        ".part": 1,
+        "without a suffix": 1,
+        "hidden": 3,  # what Windows leaves among them
+        "outside of a class folder": 2,
+    }
 
 
-def test_symbolic_links_are_not_followed_out_of_the_root_or_round_in_circles(
-    root: Path, tmp_path: Path
-) -> None:
+def test_links_to_files_of_the_folder_and_of_dvcs_cache_are_read(root: Path, tmp_path: Path) -> None:
     before = listed(root)
+    cache = tmp_path / "cache/files/md5"
+    add(tmp_path, "cache/files/md5/ab/cdef")
+    (root / "train/cat/3.png").symlink_to(cache / "ab/cdef")
+    (root / "train/cat/4.png").symlink_to("1.png")
+    (root / "train/cat/5.png").symlink_to("3.png")  # of which link is one itself
+    (tmp_path / "alias").symlink_to(tmp_path / "cache")
+    after = listed(root, caches=(tmp_path / "alias/files/md5",))
+    assert after.train.ids[:5] == [f"train/cat/{i}.png" for i in range(1, 6)]
+    in_cache = hashlib.sha256((cache / "ab/cdef").read_bytes()).hexdigest()
+    assert after.train.digests[2:5] == [in_cache, before.train.digests[0], in_cache]
+    assert after.left_out == {}
+
+
+def test_caches_are_only_asked_where_a_link_leads_out(root: Path) -> None:
+    (root / "train/cat/4.png").symlink_to("1.png")
+    source = image_folder(root, max_megapixels=250, caches=lambda: pytest.fail("asked"))
+    assert len(collect(source, on_bad_image="error").splits["train"].ids) == 4
+
+
+def test_every_link_that_is_not_read_is_an_error_and_never_a_smaller_set(root: Path, tmp_path: Path) -> None:
     add(tmp_path / "outside", "secret.png", "bird/1.png")
-    (root / "train/cat/secret.png").symlink_to(tmp_path / "outside/secret.png")
-    (root / "train/cat/inside.png").symlink_to(root / "train/cat/1.png")
-    (root / "train/cat/dangling.png").symlink_to(tmp_path / "nowhere.png")
-    (root / "train/cat/more").symlink_to(tmp_path / "outside", target_is_directory=True)
-    (root / "train/cat/loop").symlink_to(root / "train", target_is_directory=True)
-    (root / "train/cat/self.png").symlink_to(root / "train/cat/self.png")
-    (root / "train/bird").symlink_to(tmp_path / "outside/bird", target_is_directory=True)
-    after = listed(root)
-    assert (after.class_names, after.train.ids) == (before.class_names, before.train.ids)
+    links = {
+        "train/cat/secret.png": (
+            tmp_path / "outside/secret.png",
+            f"leads out, to {tmp_path}/outside/secret.png",
+        ),
+        "train/cat/dangling.png": (tmp_path / "nowhere.png", "leads nowhere"),
+        "train/cat/more": (tmp_path / "outside", "to a folder"),
+        "train/cat/loop": (root / "train", "to a folder"),
+        "train/cat/self.png": (root / "train/cat/self.png", "leads nowhere"),
+        "train/bird": (tmp_path / "outside/bird", "to a folder"),
+    }
+    for link, (target, _) in links.items():
+        (root / link).symlink_to(target)
+    message = str(refused(root, "6 links or special files lie there that are not read"))
+    for link, (_, reason) in links.items():
+        assert any(f"{link}: a symbolic link" in line and reason in line for line in message.splitlines()), (
+            link
+        )
+    with pytest.raises(DataError, match="6 links"):
+        listed(root, bad="skip")
+    assert "secret.png" not in str(refused_with(root, tmp_path / "outside"))
+
+
+def refused_with(root: Path, *caches: Path) -> DataError:
+    with pytest.raises(DataError) as caught:
+        listed(root, caches=caches)
+    return caught.value
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
@@ -151,14 +207,15 @@ def test_a_split_that_is_a_symbolic_link_is_refused_not_left_out(
     if (root / split).exists():
         (root / split).rename(tmp_path / "moved")
     (root / split).symlink_to(tmp_path / "outside", target_is_directory=True)
-    assert refused(root, "symbolic link").where == str(root / split)
+    assert f"{split}: a symbolic link to a folder" in refused(root, "1 links").what
 
 
-def test_pipes_and_folders_named_like_images_are_left_alone(root: Path) -> None:
+def test_a_pipe_is_an_error_and_a_folder_named_like_an_image_is_a_folder(root: Path) -> None:
     before = listed(root)
-    os.mkfifo(root / "train/cat/pipe.png")  # reading it would wait for ever
     (root / "train/cat/folder.png").mkdir()
     assert listed(root).train.ids == before.train.ids
+    os.mkfifo(root / "train/cat/pipe.png")  # reading it would wait for ever
+    refused(root, r"train/cat/pipe\.png: not a file: a pipe")
 
 
 NOT_UTF8 = os.fsdecode(b"caf\xe9.png")
@@ -169,7 +226,7 @@ def test_a_name_that_is_not_utf8_is_a_bad_image_that_can_be_printed(root: Path) 
     message = str(refused(root, "1 of 6 images cannot be used"))
     assert r"train/cat/caf\udce9.png: its name is not UTF-8" in message
     message.encode()  # fit for any terminal
-    skipped = list_folder(root, on_bad_image="skip")
+    skipped = listed(root, bad="skip")
     assert len(skipped.train.ids) == 3
     assert skipped.bad == [r"train/cat/caf\udce9.png: its name is not UTF-8"]
 
@@ -177,21 +234,40 @@ def test_a_name_that_is_not_utf8_is_a_bad_image_that_can_be_printed(root: Path) 
 def test_a_class_whose_name_is_not_utf8_cannot_be_used_but_skipped(root: Path) -> None:
     add(root, f"train/{NOT_UTF8}/1.png", f"test/{NOT_UTF8}/1.png")
     refused(root, "2 of 7 images cannot be used")
-    skipped = list_folder(root, on_bad_image="skip")
+    skipped = listed(root, bad="skip")
     assert (skipped.class_names, len(skipped.bad)) == (["cat", "dog"], 2)
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
-@pytest.mark.parametrize("way", ["missing", "empty", "a file", "no images"])
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+@pytest.mark.parametrize("way", ["empty", "no images"])
 def test_a_split_without_images_is_named(split: str, way: str, root: Path, tmp_path: Path) -> None:
-    (root / split).rename(tmp_path / "moved")
-    if way == "a file":
-        (root / split).write_text("")
-    if way in ("empty", "no images"):
-        (root / split / "cat").mkdir(parents=True)
+    if (root / split).exists():
+        (root / split).rename(tmp_path / "moved")
+    (root / split / "cat").mkdir(parents=True)
     if way == "no images":
         (root / split / "cat" / "notes.txt").write_text("")
     assert refused(root, f"no images in .*{split}").where == str(root / split)
+
+
+@pytest.mark.parametrize("left", [["train"], ["train", "val"], ["val"]])
+def test_without_test_a_folder_is_refused_and_what_there_is_is_named(
+    left: list[str], root: Path, tmp_path: Path
+) -> None:
+    add(root, "val/cat/1.png", "val/dog/1.png")
+    for split in {"train", "val", "test"} - set(left):
+        (root / split).rename(tmp_path / split)
+    assert refused(root, f"no images in .*test: there is only {' and '.join(left)}").where == str(
+        root / "test"
+    )
+
+
+def test_test_alone_is_enough_but_not_with_val(root: Path, tmp_path: Path) -> None:
+    (root / "train").rename(tmp_path / "moved")
+    found = listed(root)
+    assert (found.train, found.val, found.class_names) == (None, None, ["cat", "dog"])
+    assert (found.test.ids, found.test.labels.tolist()) == (["test/cat/1.png", "test/dog/1.png"], [0, 1])
+    add(root, "val/cat/1.png", "val/dog/1.png")
+    refused(root, "no images in .*train: there is only test and val")
 
 
 def test_a_root_that_is_missing_or_a_file_is_named(tmp_path: Path) -> None:
@@ -202,7 +278,15 @@ def test_a_root_that_is_missing_or_a_file_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("split", ["val", "test"])
 @pytest.mark.parametrize(
-    ("extra", "named"), [("bird", "bird"), ("Cat", "Cat"), (None, "dog"), ("puppy", "dog, puppy")]
+    ("extra", "named"),
+    [
+        ("bird", "only in {split}: 'bird'"),
+        ("Cat", "only in {split}: 'Cat'"),
+        (None, "only in train: 'dog'"),
+        ("puppy", "only in train: 'dog'; only in {split}: 'puppy'"),
+        ("dog ", "only in train: 'dog'; only in {split}: 'dog '"),
+        ("d\u043eg", "only in train: 'dog'; only in {split}: 'd\u043eg' \\('d\\\\u043eg'\\)"),
+    ],
 )
 def test_splits_with_different_classes_are_refused_with_the_classes_named(
     split: str, extra: str | None, named: str, root: Path, tmp_path: Path
@@ -214,7 +298,8 @@ def test_splits_with_different_classes_are_refused_with_the_classes_named(
         (root / split / "dog").rename(tmp_path / "moved")
     if extra:
         add(root, f"{split}/{extra}/1.png")
-    assert refused(root, f"train and {split} have different classes: {named}\n").where == str(root)
+    message = f"train and {split} have different classes: {named.format(split=split)}\n"
+    assert refused(root, message).where == str(root)
 
 
 def test_all_bad_files_are_in_one_report_with_their_paths_and_reasons(root: Path) -> None:
@@ -243,30 +328,25 @@ def test_a_long_report_is_cut_and_says_so(root: Path) -> None:
 
 def test_skipped_images_are_left_out_and_counted(root: Path) -> None:
     (root / "train/cat/1.png").write_bytes(b"")
-    (root / "val").mkdir()
-    found = list_folder(root, on_bad_image="skip")
+    found = listed(root, bad="skip")
     assert found.train.ids == ["train/cat/2.png", "train/dog/1.png"]
     assert found.train.labels.tolist() == [0, 1]
     assert len(found.train.digests) == 2
     (report,) = found.bad
     assert report.startswith("train/cat/1.png: empty, or not an image")
+    assert found.left_out == {"not readable as an image": 1}
 
 
 @pytest.mark.parametrize(
-    ("bad", "message"),
-    [
-        (["test/cat/1.png", "test/dog/1.png"], "no images in .*test"),
-        (["test/dog/1.png"], "train and test have different classes: dog"),
-        (["train/dog/1.png"], "train and test have different classes: dog"),
-    ],
+    "bad", [["test/cat/1.png", "test/dog/1.png"], ["test/dog/1.png"], ["train/dog/1.png"]]
 )
-def test_skipping_does_not_empty_a_split_or_a_class_unnoticed(
-    bad: list[str], message: str, root: Path
-) -> None:
+def test_skipping_does_not_empty_a_split_or_a_class_unnoticed(bad: list[str], root: Path) -> None:
     for path in bad:
         (root / path).write_bytes(b"")
-    with pytest.raises(DataError, match=message):
-        list_folder(root, on_bad_image="skip")
+    with pytest.raises(DataError, match=f"{len(bad)} class folders hold no image") as caught:
+        listed(root, bad="skip")
+    for path in bad:
+        assert f"{path.removesuffix('/1.png')}: 1 not readable as an image" in caught.value.what
 
 
 def _denied(real: Callable[..., Any], where: Path) -> Callable[..., Any]:
@@ -303,7 +383,7 @@ def test_files_that_cannot_be_read_are_named_and_never_left_out(
     (root / "train/cat/1.png").write_bytes(b"no image")
     monkeypatch.setattr(Path, "read_bytes", read_bytes)
     with pytest.raises(EnvironmentFault, match="1 of 5 images cannot be read") as caught:
-        list_folder(root, on_bad_image=on_bad_image)
+        listed(root, bad=on_bad_image)
     assert "train/cat/2.png: Permission denied" in caught.value.what
     assert "1.png" not in caught.value.what
 
@@ -320,7 +400,7 @@ def test_checking_in_threads_leaves_the_warning_filters_as_they_were(root: Path)
 def test_a_warning_about_an_image_does_not_leak_from_the_threads(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(imagefolder, "decode", lambda content, name: warnings.warn("odd", stacklevel=1))
+    monkeypatch.setattr(imagefolder, "decode", lambda *_, **__: warnings.warn("odd", stacklevel=1))
     assert listed(root).bad == []
 
 
@@ -329,6 +409,112 @@ def test_hidden_folders_are_no_data(tmp_path: Path) -> None:
         for folder in ("cat", "dog", ".ipynb_checkpoints", "cat/.ipynb_checkpoints"):
             (tmp_path / split / folder).mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (8, 8)).save(tmp_path / split / folder / "a.png")
-    found = list_folder(tmp_path, on_bad_image="error")
+    found = listed(tmp_path)
     assert found.class_names == ["cat", "dog"]
     assert found.train.ids == ["train/cat/a.png", "train/dog/a.png"]
+
+
+def test_a_class_folder_without_an_image_that_is_read_is_an_error_that_names_it_and_what_it_holds(
+    root: Path,
+) -> None:
+    for split in ("train", "test"):
+        (root / split / "bird").mkdir()
+    for name in ("a.heic", "b.HEIC", "c.txt"):
+        (root / "train/bird" / name).write_bytes(b"x")
+    message = str(refused(root, "2 class folders hold no image that can be read"))
+    assert "train/bird: 2 .heic, 1 .txt\n" in message
+    assert "test/bird: empty\n" in message
+    with pytest.raises(DataError, match="2 class folders"):
+        listed(root, bad="skip")
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".JFIF", ".jfi", ".jif", ".pjpeg", ".pjp"])
+def test_every_name_of_a_jpeg_is_one(suffix: str, root: Path) -> None:
+    Image.new("RGB", (4, 4)).save(root / f"train/dog/2{suffix}", "JPEG")
+    found = listed(root)
+    assert f"train/dog/2{suffix}" in found.train.ids
+    assert found.left_out == {}
+
+
+def test_what_is_not_used_is_counted_by_kind_wherever_it_lies(root: Path) -> None:
+    add(root, "extra/x/1.png", "extra/2.png", "train/loose.png", "__MACOSX/train/cat/._1.png", ".git/x.png")
+    for name in ("labels.csv", "train/cat/b.heic", "test/dog/c.heic", "train/cat/film.mov", "extra/n.txt"):
+        (root / name).write_bytes(b"x")
+    (root / ("train/cat/odd." + "x" * 20)).write_bytes(b"x")
+    assert listed(root).left_out == {
+        "in no split (extra)": 2,
+        "outside of a class folder": 1,
+        "hidden": 2,
+        ".csv": 1,
+        ".heic": 2,
+        ".mov": 1,
+        ".txt": 1,
+        "of another kind": 1,
+    }
+
+
+@pytest.mark.parametrize("name", ["valid", "validation", "Val", "VALIDATION"])
+def test_val_may_have_any_of_its_usual_names(name: str, root: Path) -> None:
+    add(root, f"{name}/cat/1.png", f"{name}/dog/9.png")
+    assert listed(root).val.ids == [f"{name}/cat/1.png", f"{name}/dog/9.png"]
+
+
+def test_splits_may_be_written_large_but_not_twice(root: Path) -> None:
+    before = listed(root)
+    (root / "train").rename(root / "Training")
+    (root / "test").rename(root / "TEST")
+    after = listed(root)
+    assert after.train.ids == ["Training/" + name.removeprefix("train/") for name in before.train.ids]
+    assert after.test.ids == ["TEST/" + name.removeprefix("test/") for name in before.test.ids]
+    add(root, "train/cat/1.png")
+    refused(root, "Training and train would both be train")
+
+
+def test_class_names_are_composed_whoever_wrote_the_folders(tmp_path: Path) -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    add(tmp_path, f"train/{decomposed}/1.png", f"test/{composed}/1.png", "train/tea/1.png", "test/tea/1.png")
+    found = listed(tmp_path)
+    assert found.class_names == [composed, "tea"]
+    assert found.train.ids == [f"train/{decomposed}/1.png", "train/tea/1.png"]  # as the disk has them
+    assert found.test.labels.tolist() == [0, 1]
+
+
+def test_a_flat_folder_has_classes_and_no_splits(tmp_path: Path) -> None:
+    add(tmp_path, "cat/1.png", "cat/deep/2.png", "dog/1.png", "train/1.png", "overview.png")
+    found = listed(tmp_path)
+    assert found.class_names == ["cat", "dog", "train"]  # a train is also a thing
+    assert found.undivided.ids == ["cat/1.png", "cat/deep/2.png", "dog/1.png", "train/1.png"]
+    assert found.undivided.labels.tolist() == [0, 0, 1, 2]
+    assert (found.train, found.test, found.left_out) == (None, None, {"outside of a class folder": 1})
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path, "empty: empty")
+
+
+def test_splits_below_classes_or_below_another_folder_are_not_mixed(tmp_path: Path) -> None:
+    add(tmp_path / "a", *(f"{c}/{split}/1.png" for c in ("cat", "dog") for split in ("train", "test")))
+    assert "above the classes" in refused(tmp_path / "a", "cat holds test and train").fix
+    add(tmp_path / "b", *(f"archive/{name}" for name in SMALL))
+    assert (
+        refused(tmp_path / "b", "archive holds test and train").fix
+        == f"set dataset.path to {tmp_path}/b/archive"
+    )
+    add(tmp_path / "c", "train/1.png", "test/1.png")  # images, and no class
+    refused(tmp_path / "c", "no images in .*c/test")
+
+
+@pytest.mark.parametrize("name", ["dev", "holdout", "Val 2"])
+def test_a_folder_with_the_same_classes_is_a_split_and_not_left_out(name: str, root: Path) -> None:
+    add(root, f"{name}/cat/1.png")
+    assert refused(root, f"{name} holds the class cat, and its name is that of no split").where == str(
+        root / name
+    )
+
+
+def test_what_is_left_out_is_named_three_of_a_kind(root: Path) -> None:
+    for i in range(5):
+        (root / f"train/cat/{i}.heic").write_bytes(b"x")
+    (root / "test/dog/\u202etxt.mov").write_bytes(b"x")
+    assert listed(root).named == [
+        "left out, .heic: train/cat/0.heic, train/cat/1.heic, train/cat/2.heic and 2 more",
+        "left out, .mov: test/dog/\\u202etxt.mov",
+    ]

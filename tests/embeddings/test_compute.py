@@ -122,6 +122,21 @@ def test_what_dvc_keeps_is_found_and_no_model_is_loaded(
     ]  # no second copy of it
 
 
+def test_of_test_images_alone_those_are_embedded_and_train_is_empty(
+    project: Path, dataset: Prepared, model: tuple[ModelDescription, Path], encoded: list[int]
+) -> None:
+    obtain(project, dataset, model)
+    whole = read_images(project / OUTPUT)
+    none = dataset.train.take(np.zeros(0, dtype=np.int64))
+    digest = digest_of(none, dataset.test, dataset.class_names)
+    assert obtain(project, replace(dataset, train=none, digest=digest), model) == 3
+    alone = read_images(project / OUTPUT)
+    assert encoded == [9, 3]
+    assert (alone.train.embeddings.shape, alone.train.ids) == ((0, whole.train.embeddings.shape[1]), [])
+    assert alone.test.ids == whole.test.ids == ["test/0", "test/1", "test/2"]
+    np.testing.assert_allclose(alone.test.embeddings, whole.test.embeddings, atol=1e-6)
+
+
 def test_a_damaged_object_is_passed_over(
     project: Path, dataset: Prepared, model: tuple[ModelDescription, Path], encoded: list[int]
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from clipcifar.backbone import device_kind
 from clipcifar.backbone.towers import Backbone
 from clipcifar.core import files
-from clipcifar.core.errors import DataError, EnvironmentFault
+from clipcifar.core.errors import ConfigError, DataError, EnvironmentFault
 from clipcifar.embeddings import sentences as sentences_module
 from clipcifar.embeddings.sentences import OUTPUTS, SentenceEmbedder
 from clipcifar.store.embeddings import write_texts
@@ -180,3 +180,16 @@ def test_text_embeddings_of_the_project_are_known_where_the_memo_is_empty(
     for sentence in ("a toad", "a frog"):
         assert last.embed({sentence: "here"})[1] == 1
         assert asked == [OUTPUTS[0]]  # once
+
+
+def test_all_sentences_that_are_too_long_are_told_at_once_with_where_they_are_from(tiny_clip: Path) -> None:
+    long = {f"{'cat ' * 40}{i}": f"data/sentences/own.json: cat[{i}]" for i in range(12)}
+    embedder = SentenceEmbedder(_description(tiny_clip), tiny_clip, "cpu")
+    with pytest.raises(ConfigError) as caught:
+        embedder.embed({"a cat": "params.yaml: prompts.sets.photo.templates[0]", **long})
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "12 faults in the sentences:"
+    assert [line.split(": ")[0].strip() for line in lines[1:13]] == [f"cat[{i}]" for i in range(12)]
+    assert all(" tokens, the model reads 32; shorten the sentence" in line for line in lines[1:13])
+    assert lines[13] == "  where: data/sentences/own.json"
+    assert embedder.embed({"a cat": "here"})[1] == 1  # nothing was embedded before

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import gc
 import hashlib
 import multiprocessing
@@ -239,3 +240,23 @@ def test_workers_are_as_many_as_asked_for_or_as_there_are_cores(
     assert embed.worker_count == (asked or 7)
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert embed.worker_count == (asked or 1)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_photograph_that_cannot_be_read_now_is_not_called_bad(
+    workers: int, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.read_bytes
+
+    def read_bytes(path: Path) -> bytes:
+        if path.name == "4.png":
+            raise OSError(errno.EIO, "Input/output error")
+        return real(path)
+
+    source = folder_source(photos, workers)
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    batches = source.batches(ROWS)
+    next(batches)
+    with pytest.raises(EnvironmentFault, match="Input/output error") as caught:
+        next(batches)
+    assert caught.value.exit_code == 4

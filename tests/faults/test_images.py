@@ -13,10 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
+from clipcifar.backbone.preprocess import Preprocess, model_input
 from clipcifar.datasets import imagefolder
+from clipcifar.datasets.decode import decode
 from clipcifar.store.dataset import read_dataset
 from clipcifar.store.embeddings import read_images
 from stages import download, embed_images, fetch_model, prepare
@@ -150,6 +154,52 @@ def test_a_careless_reader_would_see_other_pixels(kind: str) -> None:
     assert careless.shape != pixels.shape or (careless != pixels).mean() > 0.1
 
 
+PREPROCESS = {
+    "size": 16,
+    "mean": (0, 0, 0),
+    "std": (1, 1, 1),
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+}
+
+
+def _as_open_clip(image: Image.Image) -> NDArray[np.float32]:
+    """(3, 16, 16) levels in 0..255 of an opened image by open_clip's own transform."""
+    transform = image_transform_v2(PreprocessCfg(**PREPROCESS), is_train=False)
+    return np.asarray(255 * transform(image))
+
+
+def _as_ours(content: bytes) -> NDArray[np.float32]:
+    """The same of a file by ours."""
+    images = torch.tensor(decode(content, "x")).permute(2, 0, 1)[None]
+    return (255 * model_input(images, Preprocess.from_config({**PREPROCESS, "fill_color": 0}))[0]).numpy()
+
+
+PLAIN = {
+    "RGB": _file(Image.fromarray(COLOUR)),
+    "L": ODD["L"][1],
+    "JPEG": _file(Image.fromarray(COLOUR), "JPEG"),
+}
+
+
+@pytest.mark.parametrize("kind", sorted({*ODD, *PLAIN}))
+def test_what_open_clip_reads_otherwise_is_what_the_readme_says(kind: str) -> None:
+    """Colour and gray agree; of other kinds open_clip agrees once it is given what our rule makes of them.
+
+    It lays nothing on white, resizes palettes, black-and-white and CMYK before they are RGB, clips 16-bit and
+    float levels, and does not rotate.
+    """
+    content = PLAIN[kind] if kind in PLAIN else ODD[kind][1]
+    with Image.open(io.BytesIO(content)) as image:
+        apart = np.abs(_as_ours(content) - _as_open_clip(image))
+    if kind in PLAIN:
+        assert apart.max() <= 2.01  # the parity that tests/backbone/test_preprocess.py holds
+    else:
+        assert (apart > 2.01).mean() > 0.4
+        same = np.abs(_as_ours(content) - _as_open_clip(Image.fromarray(ODD[kind][2])))
+        assert same.max() <= 2.01
+
+
 def _bad_files() -> dict[str, bytes]:
     photo = _file(Image.fromarray(COLOUR), "JPEG")
     return {
@@ -186,6 +236,68 @@ def test_skipped_files_are_counted_named_and_left_out(tmp_path: Path) -> None:
     assert all(f" {path}: " in ended.output for path in bad)
     found = read_dataset(tmp_path / "data/dataset.h5")
     assert sorted(found.train.ids + found.test.ids) == sorted(SOUND)
+    assert found.left_out == {"not readable as an image": len(bad)}
+
+
+def test_prepare_ends_in_one_line_that_counts_what_is_used_and_what_is_not(tmp_path: Path) -> None:
+    photos = _folder(tmp_path / "photos", SOUND)
+    counts = "imagefolder: 4 train, 2 val, 6 test images of 2 classes"
+    assert _prepare(tmp_path, photos).output.splitlines()[-1] == f"{counts}; nothing left out"
+    others = dict.fromkeys(("train/a/x.heic", "test/b/y.HEIC", "notes.txt", "train/.DS_Store"), b"x")
+    _folder(photos, others)
+    assert (
+        _prepare(tmp_path, photos).output.splitlines()[-1] == f"{counts}; left out: 2 .heic, 1 .txt, 1 hidden"
+    )
+    assert read_dataset(tmp_path / "data/dataset.h5").left_out == {".heic": 2, ".txt": 1, "hidden": 1}
+
+
+def test_what_lies_there_twice_is_said_by_name_and_counted_for_the_page(tmp_path: Path) -> None:
+    names = [*SOUND, "val/a/0.png", "val/b/0.png"]  # a val of its own, so that train is all of train
+    unlike = {name: _plain(COLOUR + np.uint8(i)) for i, name in enumerate(names)}
+    twice = {"train/b/twin.png": unlike["train/a/0.png"], "test/a/twin.png": unlike["train/a/1.png"]}
+    ended = _prepare(tmp_path, _folder(tmp_path / "photos", {**unlike, **twice}))
+    assert ended.code == 0
+    assert "train/a/0.png (a) is train/b/twin.png (b)" in ended.output
+    assert "train/a/1.png is test/a/twin.png" in ended.output
+    notes = read_dataset(tmp_path / "data/dataset.h5").notes
+    assert [note.split(":")[0] for note in notes] == [
+        "under two classes, 1 image",
+        "both in train and in test, 1 image",
+    ]
+
+
+def test_a_flat_folder_and_test_alone_are_prepared_and_it_is_said_aloud(tmp_path: Path) -> None:
+    flat = {
+        name.removeprefix("train/"): content for name, content in SOUND.items() if name.startswith("train")
+    }
+    ended = _prepare(tmp_path, _folder(tmp_path / "flat", flat), test_fraction=0.4)
+    assert "\nno train and test folders: 0.4 of each class was drawn for test" in ended.output
+    assert "2 train, 2 val, 2 test images of 2 classes" in ended.output
+    assert read_dataset(tmp_path / "data/dataset.h5").notes[0].startswith("no train and test folders")
+    alone = {name: content for name, content in SOUND.items() if name.startswith("test")}
+    ended = _prepare(tmp_path, _folder(tmp_path / "alone", alone))
+    assert "\nno train images: zero-shot" in ended.output
+    assert "0 train, 0 val, 6 test images of 2 classes" in ended.output
+
+
+def test_names_of_files_and_classes_neither_steer_the_terminal_nor_add_lines(tmp_path: Path) -> None:
+    names = ["train/a/\x1b]0;gone\x07.png", "train/b/\u202egnp.png", "test/a/x\nerror: none.png"]
+    photos = _folder(tmp_path / "photos", {**SOUND, **dict.fromkeys(names, b"")})
+    said = [r"train/a/\u001b]0;gone\u0007.png", r"train/b/\u202egnp.png", r"test/a/x\u000aerror: none.png"]
+    stage_runs.write_params(tmp_path, {"dataset": {"name": "imagefolder", "path": str(photos)}})
+    (tmp_path / "raw").mkdir()
+    ended = stage_runs.process("prepare", "raw", *(f"data/{name}" for name in "xyz"), folder=tmp_path)
+    assert ended.code == 3
+    assert [line.strip().partition(".png: ")[0] for line in ended.error.splitlines() if ".png: " in line] == [
+        name.removesuffix(".png") for name in said
+    ]
+    stage_runs.write_params(
+        tmp_path, {"dataset": {"name": "imagefolder", "path": str(photos), "on_bad_image": "skip"}}
+    )
+    ended = stage_runs.process("prepare", "raw", *(f"data/{name}" for name in "xyz"), folder=tmp_path)
+    assert ended.code == 0
+    assert all(f"    {name}: " in ended.output for name in said)
+    assert not {"\x1b", "\x07", "\u202e"} & {*ended.output, *ended.error}
 
 
 def test_a_long_list_of_skipped_files_is_cut(tmp_path: Path) -> None:
@@ -260,21 +372,20 @@ def test_what_dvc_would_wait_for_or_stumble_on_is_refused_by_the_stage_before_it
     assert not (tmp_path / "raw").exists()
 
 
-def test_links_are_not_followed_and_pipes_not_waited_for_by_the_stage_itself(tmp_path: Path) -> None:
+def test_links_out_and_pipes_are_refused_by_the_stage_itself(tmp_path: Path) -> None:
     """As a process of its own, with a limit on its time: nobody writes into the pipe."""
     photos = _folder(tmp_path / "photos", SOUND)
+    assert _prepare(tmp_path, photos).code == 0
+    before = read_dataset(tmp_path / "data/dataset.h5")
     outside = _folder(tmp_path / "outside", {"secret.png": _plain(COLOUR)})
     (photos / "train/a/out.png").symlink_to(outside / "secret.png")
-    (photos / "train/a/out").symlink_to(outside, target_is_directory=True)
-    (photos / "train/a/loop").symlink_to(photos / "train", target_is_directory=True)
     (photos / "train/c").symlink_to(outside, target_is_directory=True)
-    assert _prepare(tmp_path, photos).code == 0  # DVC can read all of these
-    before = read_dataset(tmp_path / "data/dataset.h5")
-    assert sorted(before.train.ids + before.test.ids) == sorted(SOUND)
-    assert before.class_names == ["a", "b"]
     os.mkfifo(photos / "train/a/pipe.png")
     paths = ("raw", "data/dataset.h5", "data/splits.h5", "data/classes.json")
-    assert stage_runs.process("prepare", *paths, folder=tmp_path).code == 0
+    ended = stage_runs.process("prepare", *paths, folder=tmp_path)
+    assert ended.code == 3
+    for entry in ("train/a/out.png", "train/c", "train/a/pipe.png"):
+        assert f"    {entry}: " in ended.error
     assert read_dataset(tmp_path / "data/dataset.h5").digest == before.digest
 
 

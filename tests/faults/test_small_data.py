@@ -71,6 +71,7 @@ STAGES: dict[str, tuple[Callable[..., None], tuple[str, ...], tuple[str, ...]]] 
     ),
 }
 METHODS = [name for name in STAGES if name != "prompt_sets"]
+LEARNING_NOTHING = ("zero_shot", "prompt_sets")
 _QUICK = {
     "hidden": 16,
     "max_epochs": 8,
@@ -152,31 +153,27 @@ def _photos(root: Path, counts: dict[str, int]) -> Path:
     ("counts", "changes", "expected"),
     [
         ({"train/a": 3, "train/b": 3}, {}, ["no images in", "where: ", "/test"]),
-        ({"test/a": 3, "test/b": 3}, {}, ["no images in", "/train"]),
-        ({"train/a": 3, "train/b": 0, "test/a": 1, "test/b": 1}, {}, ["train and test have different", "b"]),
-        ({"train/a": 3, "test/a": 1, "test/b": 1}, {}, ["train and test have different classes: b"]),
-        ({"train/a": 3, "train/b": 3, "test/a": 1}, {}, ["train and test have different classes: b"]),
+        ({"val/a": 3, "val/b": 3, "test/a": 3, "test/b": 3}, {}, ["no images in", "/train"]),
+        ({"train/a": 3, "train/b": 0, "test/a": 1, "test/b": 1}, {}, ["hold no image", "train/b: empty"]),
+        ({"train/a": 3, "test/a": 1, "test/b": 1}, {}, ["train and test", "only in test: 'b'"]),
+        ({"train/a": 3, "train/b": 3, "test/a": 1}, {}, ["train and test", "only in train: 'b'"]),
         (
             {"train/a": 3, "train/b": 3, "val/a": 1, "test/a": 1, "test/b": 1},
             {},
-            ["train and val have different classes: b"],
+            ["train and val have different classes: only in train: 'b'"],
         ),
-        ({"train/a": 3, "test/a": 1}, {}, ["a is the only class", "where: split train"]),
+        ({"train/a": 3, "test/a": 1}, {}, ["a is the only class", "where: split test"]),
         (
             {"train/a": 3, "train/b": 1, "test/a": 1, "test/b": 1},
             {},
-            ["the class 'b' has 1 train images, too few for train and val", "where: split train"],
+            ["1 classes have too few images for train and val: 'b' (1)", "where: split train", "add images"],
         ),
         (
             {"train/a": 3, "train/b": 3, "test/a": 1, "test/b": 1},
             {"dataset": {"max_per_class": 1}},
-            ["the class 'a' has 1 train images", "raise dataset.max_per_class"],
+            ["too few images for train and val: 'a' (1), 'b' (1)", "raise dataset.max_per_class"],
         ),
-        (
-            {"train/a": 2, "train/b": 9, "test/a": 1, "test/b": 1},
-            {"split": {"val_fraction": 0.9}},
-            ["the class 'a' has 2 train images", "lower split.val_fraction"],
-        ),
+        ({"a": 2, "b": 9}, {}, ["too few images for train, val and test: 'a' (2)", "add images"]),
     ],
 )
 def test_prepare_refuses_too_little_data_and_names_split_and_class(
@@ -226,23 +223,17 @@ def _no_test(folder: Path) -> None:
     write_images(folder / "images.h5", train=images.train, test=none, attributes=images.attributes)
 
 
+def _test_alone(folder: Path) -> None:
+    """As `prepare` leaves a folder that holds test/ and no more."""
+    images = read_images(folder / "images.h5")
+    none = Split(images.train.embeddings[:0], images.train.labels[:0], [])
+    write_images(folder / "images.h5", train=none, test=images.test, attributes=images.attributes)
+    rows = TrainVal(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+    splits.write_splits(folder / "splits.h5", [], rows, attributes={"dataset_digest": "1"})
+
+
 TOO_LITTLE: dict[str, tuple[Callable[[Path], object], str, str]] = {
-    "one class": (_one_class, "cat is the only class", "split train"),
-    "a class missing from train": (
-        lambda folder: _split_again(folder, lambda labels: labels == 1),
-        "no train images of dog",
-        "split train",
-    ),
-    "nothing to train on": (
-        lambda folder: _split_again(folder, lambda labels: labels >= 0),
-        "there are no train images",
-        "split train",
-    ),
-    "nothing to choose by": (
-        lambda folder: _split_again(folder, lambda labels: labels < 0),
-        "there are no val images",
-        "split val",
-    ),
+    "one class": (_one_class, "cat is the only class", "split test"),
     "nothing to report on": (_no_test, "there are no test images", "split test"),
 }
 
@@ -258,6 +249,51 @@ def test_every_method_refuses_too_little_data_and_names_split_and_class(stage: s
         assert what in ended.error, (name, ended.error)
         assert f"where: {where}" in ended.error, (name, ended.error)
         assert not (folder / stage).exists(), name
+
+
+NOTHING_TO_LEARN_FROM: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a class missing from train": (
+        lambda folder: _split_again(folder, lambda labels: labels == 1),
+        "no train images of dog\n",
+    ),
+    "val alone": (
+        lambda folder: _split_again(folder, lambda labels: labels >= 0),
+        "{stage} learns from train images, and this dataset has none: add train/<class>/",
+    ),
+    "nothing to choose by": (
+        lambda folder: _split_again(folder, lambda labels: labels < 0),
+        "{stage} chooses by val images, and this dataset has none: add val/<class>/",
+    ),
+    "test alone": (
+        _test_alone,
+        "{stage} learns from train images, and this dataset has none: add train/<class>/",
+    ),
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_learns_says_in_a_line_what_it_lacks_and_what_does_not_learn_gives_the_same_numbers(
+    stage: str, tmp_path: Path
+) -> None:
+    whole = write_run(tmp_path / "whole", _balanced(60), _balanced(30))
+    assert run(stage, whole).code == 0
+    for name, (spoil, what) in NOTHING_TO_LEARN_FROM.items():
+        folder = write_run(tmp_path / name, _balanced(60), _balanced(30))
+        spoil(folder)
+        ended = run(stage, folder)
+        if stage not in LEARNING_NOTHING:
+            assert ended.code == 3, (name, ended)
+            assert ended.error.startswith(f"error: {what.format(stage=stage)}"), (name, ended.error)
+            assert (ended.error.count("\n") == 1) == ("of dog" not in what), (name, ended.error)
+            assert not (folder / stage).exists(), name
+            continue
+        assert ended.code == 0, (name, ended)
+        headlines = {path.name for path in (whole / stage).glob("*.json")}
+        assert {file: (folder / stage / file).read_bytes() for file in headlines} == {
+            file: (whole / stage / file).read_bytes() for file in headlines
+        }, name
+        (details,) = (path.read_text() for path in (folder / stage / "details").iterdir())
+        assert ("calibrated" in details) == (name in ("a class missing from train", "val alone")), name
 
 
 # --- rare classes and wrong labels ---------------------------------------------------------------

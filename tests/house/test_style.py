@@ -124,6 +124,29 @@ def test_the_library_knows_neither_its_arguments_nor_the_current_directory() -> 
     assert offenders(LIBRARY, {"argparse"})  # negative control: the door does
 
 
+def prints_on_stderr(path: Path) -> list[int]:
+    """Lines that print more than a literal on standard error, where no stream makes names harmless."""
+    calls = [node for node in nodes(path) if isinstance(node, ast.Call)]
+    return [
+        call.lineno
+        for call in calls
+        if isinstance(call.func, ast.Name)
+        and call.func.id == "print"
+        and any(word.arg == "file" for word in call.keywords)
+        and not all(isinstance(argument, ast.Constant) for argument in call.args)
+    ]
+
+
+def test_what_is_said_on_standard_error_goes_through_one_door(tmp_path: Path) -> None:
+    """So that no name of a file or class in it steers the terminal (core/terminal.py)."""
+    assert {name(path) for path in SOURCES if prints_on_stderr(path)} == {
+        "clipcifar/core/errors.py",
+        "clipcifar/core/terminal.py",
+    }
+    (tmp_path / "a.py").write_text('print("x", file=f)\nprint(f"{x}", file=sys.stderr)\nprint(x)\n')
+    assert prints_on_stderr(tmp_path / "a.py") == [2]
+
+
 def test_only_two_modules_import_open_clip() -> None:
     assert set(offenders(SOURCES, {"open_clip"})) == {
         "clipcifar/backbone/towers.py",

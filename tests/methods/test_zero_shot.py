@@ -5,8 +5,11 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 
-from clipcifar.core.errors import DataError
+from clipcifar.core.errors import ConfigError, DataError
+from clipcifar.core.files import Attribute
 from clipcifar.methods import zero_shot
+from clipcifar.store.embeddings import TextEmbeddings
+from clipcifar.store.fields import class_names_attribute
 
 NAMES = ["cat", "dog", "eel"]
 
@@ -113,3 +116,60 @@ def test_the_scale_moves_confidence_and_no_prediction() -> None:
     cold, hot = (zero_shot.logits(images, weights, logit_scale=scale) for scale in (1.0, 100.0))
     np.testing.assert_array_equal(cold.argmax(axis=1), hot.argmax(axis=1))
     np.testing.assert_allclose(100 * cold, hot, rtol=1e-5)
+
+
+def by_hand(rows: NDArray[np.float32], groups: NDArray[np.int64]) -> list[int]:
+    """For each row the first of its group within the bound, by comparing all with all."""
+    distances = np.linalg.norm(rows[:, None].astype(np.float64) - rows[None], axis=2)
+    same = (distances <= zero_shot.EQUAL) & (groups[:, None] == groups[None])
+    return [int(np.flatnonzero(row)[0]) for row in same]
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 10_000), st.integers(1, 40), st.integers(1, 4))
+def test_equal_rows_are_those_that_comparing_all_with_all_finds(seed: int, n: int, num_groups: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows = _unit(rng, n)[rng.integers(0, n, n)]
+    groups = rng.integers(0, num_groups, n)
+    assert zero_shot.first_of_equal(rows, groups).tolist() == by_hand(rows, groups)
+    assert zero_shot.first_of_equal(list(rows), groups).tolist() == by_hand(rows, groups)
+    assert zero_shot.first_of_equal(rows[:0], groups[:0]).tolist() == []
+
+
+def test_last_bits_of_another_machine_are_not_told_apart_and_one_other_sentence_of_hundreds_is() -> None:
+    rng = np.random.default_rng(0)
+    row, other = _unit(rng, 2, dim=512)
+    noise = rng.normal(size=512).astype(np.float32)
+    noisy = row + 1e-6 * noise / np.linalg.norm(noise)
+    means = [(299 * row + own) / np.linalg.norm(299 * row + own) for own in (row, other)]
+    rows = np.stack([row, noisy, *means]).astype(np.float32)
+    assert zero_shot.first_of_equal(rows, np.zeros(4, np.int64)).tolist() == [0, 0, 0, 3]
+    assert np.dot(means[0], means[1]) > 1 - 2e-5  # a cosine would need seven digits to tell
+
+
+def test_a_sentence_that_becomes_the_tokens_of_another_of_its_class_counts_once() -> None:
+    a, b, c = np.eye(3, dtype=np.float32)
+    rows, index = np.stack([a, b, a, b, c]), np.array([0, 0, 0, 1, 1])
+    weights = zero_shot.text_classifier(rows, index, class_names=["cat", "dog"], where="here")
+    np.testing.assert_allclose(weights, np.sqrt([[0.5, 0.5, 0], [0, 0.5, 0.5]]), atol=1e-6)
+    assert zero_shot.repeated_note(rows, index) == (
+        "; 1 sentence becomes the same tokens as another of the class, and each counts once"
+    )
+    assert zero_shot.repeated_note(rows[1:], index[1:]) == ""
+    twice = zero_shot.class_weights(rows, index, class_names=["cat", "dog"])  # of images, not of sentences
+    np.testing.assert_allclose(twice[0], np.array([2, 1, 0]) / np.sqrt(5), atol=1e-6)
+
+
+def test_two_classes_with_one_row_are_an_error_that_names_both_and_the_set() -> None:
+    a, b, c = np.eye(3, dtype=np.float32)
+    names = ["Turkey", "eel", "turkey"]
+    attributes: dict[str, Attribute] = {"class_names": class_names_attribute(names), "prompt_set": "photo"}
+    rows, index = np.stack([a, b, c, b, a]), np.array([0, 0, 1, 2, 2])
+    with pytest.raises(ConfigError) as caught:
+        zero_shot.classifier(TextEmbeddings(rows, index, list("vwxyz"), attributes))
+    assert "two classes are the same: 'Turkey' and 'turkey'" in caught.value.what
+    assert caught.value.where == "prompt set photo"
+    assert "rename one of the two" in caught.value.fix
+    shared = np.array([0, 0, 1, 2, 2]), np.stack([a, b, c, b, c])  # one sentence of two classes is no fault
+    texts = TextEmbeddings(shared[1], shared[0], list("vwxyz"), attributes)
+    assert zero_shot.classifier(texts).shape == (3, 3)

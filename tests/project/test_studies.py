@@ -268,6 +268,18 @@ def test_without_a_name_every_study_is_listed_with_its_question(repository: Path
     assert overview_of_studies(repository)[1] == "single  stale    Is single enough?"
 
 
+def test_the_list_lines_up_whatever_the_studies_are_called(repository: Path) -> None:
+    for name in ("猫", "cafe\u0301-\x1b[1m"):
+        shutil.copytree(repository / "studies" / "single", repository / "studies" / name)
+    lines = overview_of_studies(repository)[:4]
+    assert lines == [
+        "cafe\u0301-\\u001b[1m  not run  Is single enough?",
+        "double          not run  Is double enough?",
+        "single          not run  Is single enough?",
+        "猫              not run  Is single enough?",
+    ]
+
+
 def test_an_unknown_name_is_told_the_nearest(repository: Path) -> None:
     for wrong, fix in (("singel", "did you mean single?"), ("../x", "use one of: double, single")):
         with pytest.raises(ConfigError, match="there is no study") as caught:

@@ -410,10 +410,48 @@ def test_the_place_of_a_mistake_is_named_to_the_entry(values: Any, place: str) -
     assert f"where: params.yaml: prompts.sets.s.{place}\n" in _refused(values) + "\n"
 
 
-def test_one_sentence_for_two_classes_is_refused() -> None:
-    message = _refused(_per_class({"cat": ["a pet", "a cat"], "dog": ["a dog", "a  pet"]}))
-    assert "sentences.dog[1]" in message
-    assert "sentences.cat[0]" in message
+def test_a_sentence_of_two_classes_is_said_of_both_and_told() -> None:
+    expanded = _expand(_per_class({"cat": ["a pet", "a cat"], "dog": ["a dog", "a  pet"]}))
+    assert expanded.sentences == ["a pet", "a cat", "a dog", "a  pet"]
+    assert expanded.class_index == [0, 0, 1, 1]
+    assert prompts.notes(expanded, ["cat", "dog"]) == [
+        "s: 1 sentence is said of several classes, such as 'a pet' (cat, dog)"
+    ]
+
+
+def test_what_a_class_says_again_is_left_out_and_counted() -> None:
+    """As language models write; of spellings that differ in white space or normal form, the first stays."""
+    cats = ["a cat", "a caf\u00e9 cat", "a  cat", "a cafe\u0301 cat", "[a|the] cat"]
+    expanded = _expand(_per_class({"cat": cats, "dog": ["a dog"]}))
+    assert expanded.sentences == ["a cat", "a caf\u00e9 cat", "the cat", "a dog"]
+    assert (expanded.num_repeated, _expand(_per_class({"cat": ["a"], "dog": ["b"]})).num_repeated) == (3, 0)
+    assert prompts.notes(expanded, ["cat", "dog"]) == [
+        "s: 3 sentences left out, which its class says already"
+    ]
+
+
+def test_names_of_a_class_that_lead_two_templates_to_one_sentence_say_it_once() -> None:
+    values = _shared("a {classname}.", "a big {classname}.", class_names={"cat": ["cat", "big cat"]})
+    expanded = _expand({**values, "dataset": "cifar10"})
+    assert expanded.sentences[:3] == ["a cat.", "a big cat.", "a big big cat."]
+    assert (expanded.num_repeated, len(expanded.sentences)) == (1, 5)
+
+
+@pytest.mark.parametrize(
+    "names", [["hot_dog", "hot dog"], ["hot  dog", "hot dog"], ["hot dog ", "hot dog"], ["a\u200bb", "ab"]]
+)
+def test_classes_that_differ_in_nothing_that_is_read_are_named(names: list[str]) -> None:
+    message = _refused(_shared("a {classname}.", "the {classname}."), names)
+    assert f"two classes read alike: {names[0]!r} and {names[1]!r}" in message
+    assert "faults" not in message  # said once, not for every template
+    assert len(_expand(_shared("a {classname}."), ["hot-dog", "hot dog"]).sentences) == 2
+
+
+def test_classes_of_which_a_set_says_the_same_are_named_wherever_it_says_so() -> None:
+    message = _refused(_per_class({"cat": ["a pet", "mine"], "dog": ["mine", "a  pet"]}))
+    assert "the classes 'cat' and 'dog' have the same sentences, here and in params.yaml" in message
+    message = _refused(_shared("a {classname}.", class_names={"cat": ["dog"]}, dataset="cifar10"))
+    assert "two classes read alike: 'cat' and 'dog'" in message
 
 
 def test_sentences_are_kept_as_written_not_as_compared() -> None:

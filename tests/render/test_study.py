@@ -92,3 +92,32 @@ def test_a_curve_goes_through_its_points() -> None:
     for text in ("none", "all", "zero-shot", "b&lt;"):
         assert f">{text}</text>" in drawn
     assert "zero-shot" not in charts.curves(series, **options)
+
+
+def test_names_do_not_turn_a_sentence_around() -> None:
+    html = _page("gnp\u202eexe called שלום עולם 22 %")
+    text = "gnp\\u202eexe called \u2068שלום עולם\u2069 22 %"  # the number stays behind the name
+    assert _Tags(html).text.count(text) == _Tags(_page("benign")).text.count("benign")
+    assert f'alt="{text}"' in html
+    assert "\u202e" not in html
+
+
+def test_labels_of_charts_are_cut_between_letters_and_take_their_width(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    family = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
+    names = ["卡车" * 10, "cafe\u0301" * 5, family * 10, "a\x1b\u202eb", "automobile" * 2]
+    drawn = charts.class_bars(names, {"zero-shot": [0.5] * len(names)}, name="c")
+    for label in (
+        "卡车" * 4 + "…",
+        "cafe\u0301" * 4 + "c…",
+        family * 8 + "…",
+        "a\\u001b\\u202eb",
+        "automobileautomob…",
+    ):
+        assert f">{label}</text>" in drawn
+    description = charts.intervals(
+        {"a": (1, 0, 2)}, name="d", description="of a\u202eb", x_label="x", zero=False
+    )
+    assert 'aria-label="of a\\u202eb"' in description
+    assert not recwarn  # of glyphs that matplotlib's own font lacks

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from markdown_it import MarkdownIt  # of rich, which DVC needs
+from wcwidth import wcswidth
 
 from clipcifar.cli import comparison
 from clipcifar.evaluation import compare, plots
@@ -224,6 +225,48 @@ def test_columns_line_up_and_numbers_end_at_the_right() -> None:
     for table_of in (table.methods_table, table.per_class_table):
         bars = [[i for i, c in enumerate(line.replace("\\|", "xx")) if c == "|"] for line in table_of(ALL)]
         assert all(positions == bars[0] for positions in bars)
+
+
+NAMES = [
+    "dog",
+    "卡车",
+    "猫",
+    "cafe\u0301",
+    "👨\u200d👩\u200d👧",
+    "❤\ufe0f",
+    "שלום",
+    "a\u200bb",
+    "a|b",
+    "a\x1b[2Jb",
+    "\u202egnp",
+]
+
+
+def test_columns_line_up_for_wide_combined_and_zero_width_names() -> None:
+    rows = [[name, "0.5"] for name in NAMES]
+    lines = table.markdown_table(["class", "accuracy"], rows)
+    assert lines[2:6] == [
+        "| dog         |      0.5 |",
+        "| 卡车        |      0.5 |",
+        "| 猫          |      0.5 |",
+        "| cafe\u0301        |      0.5 |",
+    ]
+    assert {wcswidth(line) for line in lines} == {26}
+    assert len({len(line) for line in lines}) > 1  # by characters they do not
+    right = table.markdown_table(["n", "class"], [["1", name] for name in NAMES])
+    assert {wcswidth(line) for line in right} == {19}
+    assert right[3] == "| 1 |        卡车 |"
+
+
+def test_a_name_ends_no_cell_and_steers_no_terminal() -> None:
+    lines = table.markdown_table(["class"], [[name] for name in NAMES])
+    assert [line.strip("| ") for line in lines[-3:]] == ["a\\|b", "a\\u001b[2Jb", "\\u202egnp"]
+    html = MarkdownIt("commonmark").enable("table").render("\n".join(lines))
+    assert html.count("<td>") == len(NAMES)
+    assert "<td>a|b</td>" in html
+    escaped = table.markdown_table(["class"], [[table.escape("a|b")]])
+    assert escaped[-1] == "| a\\|b  |"  # once, not twice
+    assert table.markdown_table(["a\nb"], []) == ["| a\\u000ab |", "|----------|"]
 
 
 def test_only_the_active_set_is_marked() -> None:

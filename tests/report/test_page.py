@@ -6,8 +6,10 @@ import base64
 import io
 import re
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -312,3 +314,19 @@ def test_very_many_sets_are_counted_not_named() -> None:
     found = compare.from_counts(1000, n_correct_a=500, only_a=5, only_b=5)
     same = [compare.NamedDifference(f"set{i}", found, 1.0) for i in range(60)]
     assert verdicts.of_sets(same, active="photo") == ["No difference shown between photo and 60 other sets."]
+
+
+def test_the_page_says_what_was_left_out_and_what_else_there_is_to_know_of_the_images(folder: Path) -> None:
+    known = finished_run.read(folder)
+
+    def text(**changes: Any) -> str:
+        told = replace(known, dataset=replace(known.dataset, **changes))
+        return " ".join(
+            " ".join(Tags(page.render(told, Pictures(told.dataset.test, folder), split="s")).text).split()
+        )
+
+    assert "left out nothing" in text()
+    said = text(left_out={".heic": 3, "hidden": 12}, notes=["all of it was drawn", HOSTILE])
+    assert "left out 12 hidden, 3 .heic" in said
+    assert "of the images all of it was drawn" in said
+    assert HOSTILE in said  # as text

@@ -15,7 +15,16 @@ from clipcifar.methods.zero_shot import class_weights
 from clipcifar.prompts import pool
 from clipcifar.prompts.sets import expand_set
 from clipcifar.prompts.templates import expand_alternatives, spoken
-from clipcifar.search.candidates import Candidate, as_set, averageable, clashes, collect, sums
+from clipcifar.search.candidates import (
+    Candidate,
+    as_set,
+    averageable,
+    clashes,
+    collect,
+    keys_of,
+    sums,
+    tell_apart,
+)
 from clipcifar.search.ranking import normalised
 from clipcifar.store.prompt_set import OWN_SENTENCES, PromptSet
 from tests.support.import_closure import ROOT
@@ -371,3 +380,74 @@ def test_of_the_pool_an_even_part_serves_very_many_classes() -> None:
     assert found.templates == whole[::10]
     assert len(found.sentences) == pool.MAX_SENTENCES
     assert len(pool.expand([f"class {i}" for i in range(100)], dataset="made").templates) == 300
+
+
+# --- sentences that are the same to the model ------------------------------------------------------
+
+
+def told_by_a_tokenizer_that_lowers(texts: list[str]) -> dict[str, NDArray[np.float32]]:
+    rows = embedded(sorted({text.lower() for text in texts}))
+    return {text: rows[text.lower()] for text in texts}
+
+
+def test_templates_that_are_the_same_to_the_model_are_one_candidate() -> None:
+    sets = [
+        expanded("small", {"template_mode": "shared", "templates": ["a photo of {classname}."]}),
+        expanded(
+            "large", {"template_mode": "shared", "templates": ["A Photo of {classname}.", "A {classname}!"]}
+        ),
+    ]
+    keys = keys_of(told_by_a_tokenizer_that_lowers([text for item in sets for text in item.sentences]))
+    merged = collect(sets, num_classes=3, keys=keys)
+    assert [(item.template, item.sets) for item in merged] == [
+        ("a photo of {classname}.", ["small", "large"]),
+        ("A {classname}!", ["large"]),
+    ]
+    assert len(collect(sets, num_classes=3)) == 3
+
+
+def test_a_candidate_counts_a_sentence_once_and_clashes_with_who_says_the_same_to_the_model() -> None:
+    own = {
+        **SCENES,
+        "sentences": {"cat": ["A photo of a CAT.", "a photo of a cat."], "sea_lion": ["x"], "eel": ["y"]},
+    }
+    sets = [expanded("photo", PHOTO), expanded("own", own)]
+    embedding_of = told_by_a_tokenizer_that_lowers([text for item in sets for text in item.sentences])
+    keys = keys_of(embedding_of)
+    photo, scenes = merged = collect(sets, num_classes=3, keys=keys)
+    assert scenes.sentences == [["A photo of a CAT."], ["x"], ["y"]]
+    np.testing.assert_allclose(sums(merged, embedding_of)[1, 0], embedding_of["a photo of a cat."])
+    assert clashes(merged, keys) == {0: {1}, 1: {0}}
+    assert clashes([photo, Candidate(OWN_SENTENCES, ["own"], [["A photo of a CAT."], ["x"], ["y"]])]) == {}
+
+
+def test_candidates_in_which_two_classes_are_the_same_are_left_out() -> None:
+    a, b, c = np.eye(3, dtype=np.float32)
+    assert tell_apart(np.stack([[a, b, c], [a, 2 * a, c], [a, b, a + b]])) == [0, 2]
+
+
+def test_sets_that_share_sentences_between_classes_can_be_searched() -> None:
+    """As long as the whole set tells classes apart; a template that adds nothing for a class is none."""
+    shared = {
+        **SCENES,
+        "sentences": {"cat": ["a pet.", "a cat."], "sea_lion": ["a pet."], "eel": ["an eel."]},
+    }
+    candidates = offered(shared=shared)
+    texts = [text for own in candidates[0].sentences for text in own]
+    assert tell_apart(sums(candidates, embedded(texts))) == [0]
+    again = expanded("again", chosen_set(candidates))
+    assert by_class(again) == candidates[0].sentences
+    repeats = {
+        "template_mode": "shared",
+        "dataset": DATASET,
+        "templates": ["a {classname} cat.", "a cat {classname}."],
+    }
+    found = expand_set("r", repeats, class_names=["cat", "eel"], dataset=DATASET)
+    assert found is not None
+    assert found.num_repeated == 1  # "a cat cat."
+    assert [item.template for item in collect([found], num_classes=2)] == ["a {classname} cat."]
+
+
+def test_where_no_single_template_is_offered_the_first_candidate_stands_for_the_average() -> None:
+    own = Candidate(OWN_SENTENCES, ["scenes"], [["a print."], ["a pet."]])
+    assert averageable([own], {}, class_names=["photo", "cat"]) == [0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 
 from clipcifar.core import files
-from clipcifar.core.errors import DataError
+from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.embeddings.sentences import SentenceEmbedder
 from clipcifar.evaluation import compare, headline
 from clipcifar.evaluation.verdict import verdict
@@ -671,3 +672,36 @@ def test_a_set_with_sentences_of_its_own_is_shown_class_by_class() -> None:
     lines = summary(told(set=values), top=1)
     at = lines.index("Chosen: the ensemble of 2 templates")
     assert lines[at + 1 : at + 4] == [*(f"  {text}" for text in shown), ""]
+
+
+def test_templates_that_say_the_same_of_two_classes_to_the_model_are_left_out_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the pool, whose wording is nobody's; where a whole set does so, the stage ends with both names."""
+    write_search(tmp_path)
+    texts = read_texts(tmp_path / "pool.h5")
+    rows, index = texts.embeddings.copy(), np.array(pool().template_index)
+    for template in range(5):  # as when a tokenizer lowers Turkey to turkey
+        cat, dog, _ = np.flatnonzero(index == template)
+        rows[dog] = rows[cat]
+    attributes = {key: texts.attributes[key] for key in SHARED_FIELDS if key in texts.attributes}
+    write = partial(
+        write_texts, class_index=texts.class_index, sentences=texts.sentences, attributes=attributes
+    )
+    write(tmp_path / "pool.h5", embeddings=rows)
+    run(tmp_path)
+    assert (
+        "5 templates left out, which say the same of two classes to this model\n" in capsys.readouterr().out
+    )
+    ranked = {row["template"] for row in read(tmp_path, "ranking.json")["candidates"]}
+    assert ranked == {"photo {classname}", "other {classname}", *pool().templates[5:]}
+    active = read_texts(tmp_path / "texts" / "photo.h5")
+    write_texts(
+        tmp_path / "texts" / "photo.h5",
+        embeddings=active.embeddings[[0, 0, 2]],
+        class_index=active.class_index,
+        sentences=active.sentences,
+        attributes={**attributes, "prompt_set": "photo"},
+    )
+    with pytest.raises(ConfigError, match="two classes are the same: 'cat' and 'dog'"):
+        run(tmp_path)

@@ -11,7 +11,8 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from clipcifar.core.errors import DataError
-from clipcifar.datasets.imagefolder import list_folder
+from clipcifar.datasets.imagefolder import image_folder
+from clipcifar.datasets.source import collect
 from clipcifar.store import container
 from clipcifar.store.dataset import Prepared, PreparedSplit, digest_of, read_dataset, write_dataset
 from clipcifar.store.fields import class_names_attribute
@@ -126,12 +127,8 @@ def test_the_name_of_the_dataset_and_the_layout_in_memory_are_not_part_of_the_di
 
 
 def folder_digest(root: Path) -> str:
-    folder = list_folder(root, on_bad_image="error")
-    train, test = (
-        PreparedSplit(np.array(part.digests, dtype="S64"), part.labels, part.ids)
-        for part in (folder.train, folder.test)
-    )
-    return digest_of(train, test, folder.class_names)
+    folder = collect(image_folder(root, max_megapixels=1), on_bad_image="error")
+    return digest_of(folder.splits["train"], folder.splits["test"], folder.class_names)
 
 
 def test_a_folder_may_move_but_not_change(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def write(folder: Path, scores: NDArray[Any] = SCORES, **changes: Any) -> dict[s
         "plots_folder": folder / "plots",
         "temperature": 2.0,
     }
-    return results.write("a_method", scores, changes.pop("images", IMAGES), **options, **changes)
+    return results.write("a_method", scores, changes.pop("images", IMAGES), **{**options, **changes})
 
 
 def recomputed(path: Path) -> dict[str, Any]:
@@ -181,6 +181,34 @@ def test_a_predictions_file_that_lacks_an_array_is_refused(name: str, tmp_path: 
     with pytest.raises(DataError, match=f"not predictions: .*{name}") as caught:
         read_predictions(tmp_path / "p.h5")
     assert (caught.value.exit_code, caught.value.where) == (3, str(tmp_path / "p.h5"))
+
+
+def test_without_val_images_there_is_no_temperature_and_no_number_that_would_need_one(tmp_path: Path) -> None:
+    with_val, without = (
+        write(tmp_path / "with", SCORES),
+        write(tmp_path / "without", SCORES, temperature=None),
+    )
+    assert without == {**{key: with_val[key] for key in with_val if key != "calibrated"}, "n_val": 0}
+    assert "temperature" not in read_predictions(tmp_path / "without" / "p.h5").attributes
+    kept = json.loads((tmp_path / "without" / "details" / "m.json").read_text())["dvc plots"]
+    both = json.loads((tmp_path / "with" / "details" / "m.json").read_text())["dvc plots"]
+    assert kept == [row for row in both if row["calibration"] == "raw"]
+    assert len(kept) < len(both)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, "2"])
+def test_a_temperature_that_is_none_is_refused(temperature: float | str, tmp_path: Path) -> None:
+    write(tmp_path, SCORES)
+    file = container.read(tmp_path / "p.h5", kind="predictions")
+    own = {key: value for key, value in file.attributes.items() if key not in container._DIGESTS}
+    container.write(
+        tmp_path / "p.h5",
+        kind="predictions",
+        arrays=file.arrays,
+        attributes={**own, "temperature": temperature},
+    )
+    with pytest.raises(DataError, match="temperature"):
+        read_predictions(tmp_path / "p.h5")
 
 
 def test_another_kind_of_file_is_not_read_as_predictions(tmp_path: Path) -> None:

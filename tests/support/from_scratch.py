@@ -23,6 +23,7 @@ def computed(folder: Path, params_text: bytes) -> dict[str, bytes]:
     """The bytes of every result for a params.yaml, by path, made by another process in a new `folder`."""
     shutil.copytree(ROOT / "data/demo", folder / "data/demo")
     shutil.copyfile(ROOT / "data/none", folder / "data/none")
+    shutil.copytree(ROOT / "data/sentences", folder / "data/sentences")
     (folder / "params.yaml").write_bytes(params_text)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "CLIPCIFAR_CACHE": str(folder / "empty")}
     done = subprocess.run(

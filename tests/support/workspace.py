@@ -23,6 +23,7 @@ _COPIED = (
     "studies",
     "data/demo",
     "data/none",
+    "data/sentences",
     "dvc.yaml",
     "params.yaml",
     ".dvc/config",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import pickle
 import struct
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -496,3 +498,105 @@ def test_weights_that_cannot_be_written_are_an_environment_fault(
     with pytest.raises(EnvironmentFault, match="No space left on device") as caught:
         resolve.fetch_model(_model("ViT-B-32"), tmp_path / "w")
     assert caught.value.where == str(tmp_path / "w" / WEIGHTS_FILE)
+
+
+def _store(folder: Path, store: Path, *, name: str) -> None:
+    """The files of a folder moved to a store and linked to, as DVC's cache and the hub's have them."""
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        content = path.read_bytes()
+        md5 = hashlib.md5(content).hexdigest()
+        names = {"DVC": f"files/md5/{md5[:2]}/{md5[2:]}", "hub": f"blobs/{files.file_sha256(path)}"}
+        target = store / names.get(name, path.name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+        path.unlink()
+        if name == "hard":
+            path.hardlink_to(target)
+        else:
+            path.symlink_to(os.path.relpath(target, path.parent) if name == "hub" else target)
+
+
+@pytest.mark.parametrize("kind", ["DVC", "hub", "hard", "another folder"])
+@pytest.mark.parametrize("of", ["local-dir", "path", "pickle"])
+def test_links_are_read_as_what_they_lead_to(kind: str, of: str, tiny_clip: Path, tmp_path: Path) -> None:
+    folder = _copy(tiny_clip, tmp_path / "f")
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "merges.txt").write_text("a b")
+    torch.save(safetensors.torch.load_file(folder / WEIGHTS_FILE), folder / "w.pt")
+    models = {
+        "local-dir": _local(folder),
+        "path": _model("ViT-B-32-quickgelu", "openai", str(folder / WEIGHTS_FILE)),
+        "pickle": _model("ViT-B-32-quickgelu", "openai", str(folder / "w.pt"), allow_pickle=True),
+    }
+
+    def fetched(name: str) -> dict[str, bytes]:
+        resolve.fetch_model(models[of], tmp_path / name)
+        made = [path for path in (tmp_path / name).rglob("*") if not path.is_dir()]
+        assert not [path for path in made if path.is_symlink() or path.stat().st_nlink > 1]
+        return {path.relative_to(tmp_path / name).as_posix(): path.read_bytes() for path in made}
+
+    plain = fetched("plain")
+    assert ("tokenizer.json" in plain) == ("merges.txt" in plain) == (of == "local-dir")
+    _store(folder, tmp_path / "store", name=kind)
+    assert fetched("linked") == plain
+    (tmp_path / "elsewhere").symlink_to(folder, target_is_directory=True)
+    models = {
+        name: replace(model, path=model.path.replace("/f", "/elsewhere")) for name, model in models.items()
+    }
+    models["local-dir"] = _local(tmp_path / "elsewhere")
+    assert fetched("through a linked folder") == plain
+
+
+@pytest.mark.parametrize("leads_to", ["secret", "nowhere", "folder"])
+def test_a_link_among_tokenizer_files_carries_no_other_file_along(
+    leads_to: str, tiny_clip: Path, tmp_path: Path
+) -> None:
+    folder = _copy(tiny_clip, tmp_path / "f")
+    (tmp_path / "secret").write_text("a key")
+    (tmp_path / "folder").mkdir()
+    (folder / "merges.txt").symlink_to(tmp_path / leads_to)
+    said = _refused(_local(folder), tmp_path / "w", DataError)
+    assert f"merges.txt is a link to {tmp_path / leads_to}, which is no file of a tokenizer" in said
+    assert not (tmp_path / "w" / "merges.txt").exists()
+
+
+def test_a_weights_file_that_is_a_dead_link_is_told_as_one(tiny_clip: Path, tmp_path: Path) -> None:
+    folder = _copy(tiny_clip, tmp_path / "f")
+    (folder / WEIGHTS_FILE).unlink()
+    (folder / WEIGHTS_FILE).symlink_to(tmp_path / "moved")
+    said = _refused(_local(folder), tmp_path / "w", EnvironmentFault)
+    assert f"{WEIGHTS_FILE} is a link that leads nowhere: {tmp_path / 'moved'}" in said
+    assert "dvc checkout" in said
+
+
+@pytest.mark.parametrize("link", ["symbolic", "hard"])
+@pytest.mark.parametrize("source", ["copied", "random", "pickle"])
+def test_weights_are_never_written_through_a_link_into_dvcs_cache(
+    source: str, link: str, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a stage is run by hand: before its own runs DVC removes the links."""
+    target, cache = tmp_path / "w", tmp_path / "cache"
+    cache.mkdir()
+    resolve.fetch_model(_local(tiny_clip), target)
+    for path in list(target.iterdir()):
+        path.rename(cache / path.name)
+        if link == "hard":
+            path.hardlink_to(cache / path.name)
+        else:
+            path.symlink_to(cache / path.name)
+    before = {path.name: path.read_bytes() for path in cache.iterdir()}
+
+    def written_through(tensors: Any, path: Path) -> None:  # as safetensors did before 0.8
+        path.write_bytes(safetensors.torch.save(tensors))
+
+    monkeypatch.setattr(safetensors.torch, "save_file", written_through)
+    if source == "pickle":
+        torch.save({"x": torch.ones(3)}, tmp_path / "w.pt")
+        resolve._place_weights(tmp_path / "w.pt", target, True)
+    elif source == "random":
+        resolve._save({"x": torch.ones(3)}, target / WEIGHTS_FILE)
+    else:
+        resolve.fetch_model(_local(tiny_clip), target)
+    assert {path.name: path.read_bytes() for path in cache.iterdir()} == before
+    assert not (target / WEIGHTS_FILE).is_symlink()
+    assert ((target / WEIGHTS_FILE).read_bytes() == before[WEIGHTS_FILE]) == (source == "copied")

@@ -20,7 +20,7 @@ from clipcifar.core.errors import DataError
 from clipcifar.core.params import NO_PATH
 from clipcifar.embeddings import compute, provenance
 from clipcifar.embeddings.sentences import SentenceEmbedder
-from clipcifar.methods.zero_shot import class_weights
+from clipcifar.methods.zero_shot import text_classifier
 from clipcifar.store.dataset import Prepared
 from clipcifar.store.embeddings import ImageEmbeddings, read_images
 from clipcifar.store.model import (
@@ -30,7 +30,7 @@ from clipcifar.store.model import (
     check_weights,
     config_sha256,
 )
-from clipcifar.store.prompt_set import PromptSet
+from clipcifar.store.prompt_set import PromptSet, origin_in_project
 from clipcifar.weights.config import at_home, rehome
 from clipcifar.weights.describe import describe
 from clipcifar.weights.resolve import fetch_model
@@ -118,7 +118,8 @@ def zero_shot_classifier(
         ConfigError: a sentence does not fit the model's context.
     """
     embedder = SentenceEmbedder(model, folder, device_name, repository=repository)
-    origins = [f"params.yaml: prompts.sets.{said.name}.{origin}" for origin in said.origins]
+    origins = [origin_in_project(said.name, origin) for origin in said.origins]
     embeddings, _ = embedder.embed(dict(zip(said.sentences, origins, strict=True)))
     index = np.array(said.class_index, dtype=np.int64)
-    return class_weights(embedder.stacked(embeddings, said.sentences), index, class_names=class_names)
+    rows, where = embedder.stacked(embeddings, said.sentences), f"prompt set {said.name}, model {model.model}"
+    return text_classifier(rows, index, class_names=class_names, where=where)

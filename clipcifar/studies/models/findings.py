@@ -20,10 +20,13 @@ from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.predictions import write_answers
 from clipcifar.studies.models import table
 from clipcifar.studies.models.params import OWN
-from clipcifar.studies.models.study import METHODS, Outcome
+from clipcifar.studies.models.study import Outcome
 
+NOTHING_TO_CHOOSE_BY = (
+    "there are no train images to choose by, and what is chosen on test looks better there than it is."
+)
 TITLES = {"zero_shot": "Zero-shot", "linear_probe": "Linear probe"}
-CHOSEN_ON = {"zero_shot": "the train images", "linear_probe": "val"}
+CHOSEN_ON = {"train": "the train images", "val": "val", "test": "the test images"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ def measure(
 ) -> Findings:
     """Compare the backbones on test, whose (N,) labels these are."""
     differences = {}
-    for method in METHODS:
+    for method in outcomes[OWN].predicted:
         others = {label: outcome.predicted[method] for label, outcome in outcomes.items() if label != OWN}
         differences[method] = compare.against(outcomes[OWN].predicted[method], others, labels)
     return Findings(outcomes, sizes, differences)
@@ -70,16 +73,21 @@ def verdicts(findings: Findings, speeds: Mapping[str, float]) -> list[str]:
         speeds: by label, images per second.
     """
     said, entries = [], as_metrics(findings)
-    for method, title in TITLES.items():
+    for method in findings.differences:
+        title, split = TITLES[method], table.chosen_on(entries, method=method)
         chosen = table.best(entries, method=method)
-        test = entries[chosen][method]["test"]["accuracy"]
-        said.append(f"{title}: on {CHOSEN_ON[method]} {chosen} is best; on test it has {100 * test:.1f} %.")
+        test = f"{100 * entries[chosen][method]['test']['accuracy']:.1f} %"
+        said.append(
+            f"{title}: {NOTHING_TO_CHOOSE_BY} On test {chosen} has the most, {test}."
+            if split == "test"
+            else f"{title}: on {CHOSEN_ON[split]} {chosen} is best; on test it has {test}."
+        )
         said += [
             sentence(f"{title}: {statement(item.paired, item.p_holm, name_a=OWN, name_b=item.name)}")
             for item in findings.differences[method]
         ]
         kept = ", ".join(table.undominated(entries, speeds, method=method))
-        said.append(f"{title}: no other is both faster here and better on {CHOSEN_ON[method]} than {kept}.")
+        said.append(f"{title}: no other is both faster here and better on {CHOSEN_ON[split]} than {kept}.")
     return said
 
 
@@ -97,7 +105,7 @@ def write(folder: Path, findings: Findings, timing: Mapping[str, Any], images: I
     answers = {
         f"{method}/{label}": outcome.predicted[method]
         for label, outcome in findings.outcomes.items()
-        for method in METHODS
+        for method in outcome.predicted
     }
     write_answers(folder / "predictions.h5", answers, images, kind="model predictions")
 
@@ -112,5 +120,6 @@ def rows_for_plots(entries: Mapping[str, Any]) -> list[dict[str, Any]]:
             **entry[method]["test"]["accuracy_ci95"],
         }
         for label, entry in entries.items()
-        for method in METHODS
+        for method in TITLES
+        if method in entry
     ]

@@ -10,7 +10,14 @@ from clipcifar.evaluation.compare import NamedDifference
 from clipcifar.render import charts, study
 from clipcifar.render.study import Chart, Section, Table
 from clipcifar.studies.models import table
-from clipcifar.studies.models.findings import CHOSEN_ON, TITLES, Findings, as_metrics, verdicts
+from clipcifar.studies.models.findings import (
+    CHOSEN_ON,
+    NOTHING_TO_CHOOSE_BY,
+    TITLES,
+    Findings,
+    as_metrics,
+    verdicts,
+)
 from clipcifar.studies.models.params import OWN
 
 _HEADERS = {"zero_shot": table.ACCURACY, "linear_probe": table.PROBE}
@@ -34,11 +41,14 @@ def render(
         attributes: of the own image embeddings.
     """
     entries = as_metrics(findings)
-    sections = [_accuracy(entries, findings.differences[method], method) for method in TITLES]
+    sections = [_accuracy(entries, items, method) for method, items in findings.differences.items()]
+    probed = (
+        ", and each linear probe chooses its own C on val" if "linear_probe" in findings.differences else ""
+    )
     return study.render(
         title="Backbones",
-        question=f"Which backbone should I use? All see the same images; zero-shot uses the set {active}, "
-        "and each linear probe chooses its own C on val.",
+        question=f"Which backbone should I use? All see the same images; zero-shot uses the set {active}"
+        f"{probed}.",
         verdicts=verdicts(findings, timing["images_per_s"]),
         sections=[*sections, _cost(entries, timing), _models(descriptions)],
         attributes=attributes,
@@ -47,7 +57,12 @@ def render(
 
 
 def _accuracy(entries: Mapping[str, Any], differences: list[NamedDifference], method: str) -> Section:
-    rows = table.accuracy_rows(entries, method=method)
+    rows, split = table.accuracy_rows(entries, method=method), table.chosen_on(entries, method=method)
+    paragraph = (
+        f"T{NOTHING_TO_CHOOSE_BY[1:]}"
+        if split == "test"
+        else f"Choose by the accuracy on {CHOSEN_ON[split]}; report the one on test."
+    )
     chart = charts.accuracies(
         {label: entries[label][method]["test"] for label, *_ in rows},
         name=f"models-{method}",
@@ -63,7 +78,7 @@ def _accuracy(entries: Mapping[str, Any], differences: list[NamedDifference], me
     return Section(
         method.replace("_", "-"),
         TITLES[method],
-        paragraphs=[f"Choose by the accuracy on {CHOSEN_ON[method]}; report the one on test."],
+        paragraphs=[paragraph],
         tables=[Table(f"{TITLES[method]} by backbone", _HEADERS[method], rows, note=_NOTE)],
         charts=[
             Chart("Accuracy", chart, "With 95 % intervals (Wilson)."),

@@ -27,15 +27,13 @@ from clipcifar.store.splits import TrainVal
 from clipcifar.studies.models.cache import zero_shot_classifier
 from clipcifar.studies.models.cost import images_per_second, size
 
-METHODS = ("zero_shot", "linear_probe")
-
 
 @dataclass(frozen=True)
 class Outcome:
     """One backbone.
 
     Attributes:
-        metrics: by method.
+        metrics: by method; the linear probe is not among them where there is nothing to learn from.
         predicted: by method, (N,) int64 classes of the N test images.
     """
 
@@ -46,17 +44,17 @@ class Outcome:
 def evaluate(
     images: ImageEmbeddings,
     classifier: NDArray[np.float32],
-    rows: TrainVal,
+    rows: TrainVal | None,
     *,
     probe: LinearProbeParams,
     on_fit: Callable[[], object] = lambda: None,
 ) -> Outcome:
-    """Score one backbone with both methods.
+    """Score one backbone with both methods, or with zero-shot alone.
 
     Args:
         images: its embeddings.
         classifier: (C, D) float32 unit rows, the zero-shot classifier.
-        rows: of train and val.
+        rows: of train and val; None where either has no image, and there is no linear probe then.
         probe: the grid to choose C from.
         on_fit: called after each fit, one more than the grid has points.
     """
@@ -65,6 +63,12 @@ def evaluate(
         zero_shot.logits(split.embeddings, classifier, logit_scale=scale)
         for split in (images.train, images.test)
     )
+    of_zero_shot: dict[str, Any] = {}
+    if len(train):
+        of_zero_shot["train"] = {"accuracy": metrics.accuracy(train, images.train.labels)}
+    of_zero_shot["test"] = _scored(test, images)
+    if rows is None:
+        return Outcome({"zero_shot": of_zero_shot}, {"zero_shot": test.argmax(axis=1)})
     points = linear_probe.validation_curve(
         *images.train.part(rows.train),
         *images.train.part(rows.val),
@@ -84,10 +88,7 @@ def evaluate(
     probed = fitted.scores(images.test.embeddings)
     return Outcome(
         {
-            "zero_shot": {
-                "train": {"accuracy": metrics.accuracy(train, images.train.labels)},
-                "test": _scored(test, images),
-            },
+            "zero_shot": of_zero_shot,
             "linear_probe": {
                 "val": {"accuracy": chosen.val_accuracy},
                 "test": _scored(probed, images),
@@ -114,7 +115,7 @@ class Study:
 
     Args:
         said: the prompt set of zero-shot.
-        rows: of train and val.
+        rows: of train and val, or None, as `evaluate` has them.
         probe: the grid of the linear probe.
         embed: how to embed.
         repository: the project's root.
@@ -126,7 +127,7 @@ class Study:
     def __init__(
         self,
         said: PromptSet,
-        rows: TrainVal,
+        rows: TrainVal | None,
         *,
         probe: LinearProbeParams,
         embed: EmbedParams,
@@ -155,7 +156,7 @@ class Study:
             device_name=embed.device,
             repository=self._repository,
         )
-        fits = len(self._probe.c_grid) + 1
+        fits = len(self._probe.c_grid) + 1 if self._rows else 0
         with progress(total=fits, unit="fits", what=f"linear probe, {label}") as bar:
             self.outcomes[label] = evaluate(
                 images, classifier, self._rows, probe=self._probe, on_fit=bar.update

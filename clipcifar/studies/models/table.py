@@ -14,9 +14,15 @@ COST = ["model", "images/s", "image tower, M", "whole, M", "file, MB", "input", 
 _CHOSEN_ON = {"zero_shot": "train", "linear_probe": "val"}
 
 
+def chosen_on(entries: Mapping[str, Any], *, method: str) -> str:
+    """The split whose accuracy one chooses by; "test" where there is no other, which only ranks then."""
+    split = _CHOSEN_ON[method]
+    return split if all(split in entry[method] for entry in entries.values()) else "test"
+
+
 def accuracy_rows(entries: Mapping[str, Any], *, method: str) -> list[list[str]]:
     """One row per backbone, the best on what one chooses by first."""
-    split = _CHOSEN_ON[method]
+    split = chosen_on(entries, method=method)
     ranked = sorted(entries.items(), key=lambda item: -item[1][method][split]["accuracy"])
     rows = []
     for label, entry in ranked:
@@ -24,7 +30,7 @@ def accuracy_rows(entries: Mapping[str, Any], *, method: str) -> list[list[str]]
         rows.append(
             [
                 label,
-                f"{entry[method][split]['accuracy']:.4f}",
+                f"{entry[method][split]['accuracy']:.4f}" if split != "test" else "–",
                 f"{entry[method]['test']['accuracy']:.4f}",
                 interval_text(entry[method]["test"]),
                 points(against["difference"], 2) if against else "–",
@@ -53,9 +59,14 @@ def cost_rows(entries: Mapping[str, Any], speeds: Mapping[str, float]) -> list[l
 
 def as_text(entries: Mapping[str, Any], timing: Mapping[str, Any]) -> str:
     """All tables as markdown that lines up in a terminal."""
+    methods = [("zero_shot", "zero-shot", ACCURACY), ("linear_probe", "linear probe", PROBE)]
+    measured = next(iter(entries.values()))
     tables = [
-        ("zero-shot", ACCURACY, accuracy_rows(entries, method="zero_shot")),
-        ("linear probe", PROBE, accuracy_rows(entries, method="linear_probe")),
+        *(
+            (title, header, accuracy_rows(entries, method=method))
+            for method, title, header in methods
+            if method in measured
+        ),
         (f"cost, on {timing['device']}", COST, cost_rows(entries, timing["images_per_s"])),
     ]
     parts = []
@@ -68,9 +79,10 @@ def as_text(entries: Mapping[str, Any], timing: Mapping[str, Any]) -> str:
 def undominated(entries: Mapping[str, Any], speeds: Mapping[str, float], *, method: str) -> list[str]:
     """The labels than which no other is both at least as fast and as accurate, and better in one.
 
-    Accuracy is that on what one chooses by, so that test plays no part.
+    Accuracy is that on what one chooses by, so that test plays no part where there is another split.
     """
-    score = {label: entry[method][_CHOSEN_ON[method]]["accuracy"] for label, entry in entries.items()}
+    split = chosen_on(entries, method=method)
+    score = {label: entry[method][split]["accuracy"] for label, entry in entries.items()}
 
     def beats(a: str, b: str) -> bool:
         both = score[a] >= score[b] and speeds[a] >= speeds[b]
@@ -81,4 +93,5 @@ def undominated(entries: Mapping[str, Any], speeds: Mapping[str, float], *, meth
 
 def best(entries: Mapping[str, Any], *, method: str) -> str:
     """The label of the best backbone on what one chooses by, the first of equals."""
-    return max(entries, key=lambda label: entries[label][method][_CHOSEN_ON[method]]["accuracy"])
+    split = chosen_on(entries, method=method)
+    return max(entries, key=lambda label: entries[label][method][split]["accuracy"])

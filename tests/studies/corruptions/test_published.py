@@ -146,11 +146,41 @@ def test_a_file_that_changed_since_its_first_use_is_refused(tmp_path: Path) -> N
     assert "when it was first used" in error.what
 
 
-def test_links_are_not_followed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_a_folder_of_links_is_read_whole(link: Callable[[Path, Path], None], tmp_path: Path) -> None:
+    """As DVC makes them of a folder that it keeps; the folder may be a link itself."""
+    folder, cache = write_folder(tmp_path / "c"), tmp_path / "cache"
+    plain = opened(folder)
+    cache.mkdir()
+    for number, path in enumerate(sorted(folder.iterdir())):
+        link(path, path.rename(cache / f"{number:030x}"))
+    (tmp_path / "linked").symlink_to(folder, target_is_directory=True)
+    for place in (folder, tmp_path / "linked"):
+        linked = opened(place)
+        assert linked.digests == plain.digests
+        assert set(linked.images) == set(NAMES)
+        assert all((linked.images[name] == pixels(name)).all() for name in NAMES)
+
+
+@pytest.mark.parametrize("leads_to", ["nowhere", "folder", "fog.npy"])
+def test_a_link_to_no_file_makes_no_smaller_study(leads_to: str, tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "c")
-    (folder / "fog.npy").rename(tmp_path / "elsewhere.npy")
-    (folder / "fog.npy").symlink_to(tmp_path / "elsewhere.npy")
-    assert "fog.npy" in refused(folder, ("fog",)).what
+    (folder / "fog.npy").unlink()
+    (tmp_path / "folder").mkdir()
+    (folder / "fog.npy").symlink_to(folder / leads_to if leads_to == "fog.npy" else tmp_path / leads_to)
+    error = refused(folder)  # all that are there: gaussian_noise would be left
+    assert (error.exit_code, error.where) == (3, str(folder / "fog.npy"))
+    assert leads_to in error.what
+
+
+def test_what_a_link_leads_to_is_checked_as_any_file(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "c")
+    (tmp_path / "secret").write_text("of no array")
+    (folder / "fog.npy").unlink()
+    (folder / "fog.npy").symlink_to(tmp_path / "secret")
+    error = refused(folder)
+    assert (error.exit_code, error.where) == (3, str(folder / "fog.npy"))
+    assert "not an array" in error.what
 
 
 def test_rows_are_the_numbers_of_the_ids_and_labels_must_agree_at_every_severity(tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.methods import linear_probe
 from clipcifar.methods.linear_probe import LinearProbeParams
 from clipcifar.store.dataset import read_dataset, write_dataset
+from clipcifar.store.embeddings import Split
 from clipcifar.store.model import ModelParams
 from clipcifar.studies.models import findings, page, table
 from clipcifar.studies.models.params import OWN, ModelsParams, listed, named
-from clipcifar.studies.models.study import METHODS, Outcome, Study, evaluate
+from clipcifar.studies.models.study import Outcome, Study, evaluate
 from clipcifar.weights import resolve
 from studies.models import stage
 from tests.stages.test_methods import rewrite
@@ -148,12 +149,49 @@ def test_the_chosen_probe_is_fitted_again_on_train_and_val_together() -> None:
 
 def test_test_labels_choose_nothing() -> None:
     found, permuted = _outcome(), _outcome(permute_test=True)
-    for method in METHODS:
+    for method in findings.TITLES:
         np.testing.assert_array_equal(found.predicted[method], permuted.predicted[method])
     assert found.metrics["linear_probe"]["selected"] == permuted.metrics["linear_probe"]["selected"]
     assert found.metrics["linear_probe"]["val"] == permuted.metrics["linear_probe"]["val"]
     assert found.metrics["zero_shot"]["train"] == permuted.metrics["zero_shot"]["train"]
     assert found.metrics["zero_shot"]["test"] != permuted.metrics["zero_shot"]["test"]
+
+
+def test_on_test_alone_zero_shot_is_all_and_nothing_is_chosen_on_test_without_a_word() -> None:
+    images, whole = synthetic.image_embeddings(), _outcome()
+    none = Split(images.train.embeddings[:0], images.train.labels[:0], [])
+    images = replace(images, train=none)
+    other = synthetic.unit(synthetic.prototypes() + 0.3 * synthetic.prototypes()[[1, 2, 0]])
+    outcomes = {
+        OWN: evaluate(images, synthetic.prototypes(), None, probe=PROBE),
+        "other": evaluate(images, other, None, probe=PROBE),
+    }
+    measured = findings.measure(outcomes, dict.fromkeys(outcomes, SIZE), images.test.labels)
+    found = findings.as_metrics(measured)
+    naive = (images.test.embeddings @ other.T).argmax(axis=1)
+    test = found["other"]["zero_shot"]["test"]
+    assert test["accuracy"] == pytest.approx((naive == images.test.labels).mean(), abs=1e-5)
+    assert found[OWN] == {
+        "zero_shot": {"test": findings.metrics.rounded(whole.metrics["zero_shot"])["test"]},
+        "size": SIZE,
+    }
+    timing = {**TIMING, "images_per_s": {OWN: 12.5, "other": 1.0}}
+    said = " ".join(findings.verdicts(measured, timing["images_per_s"]))
+    best = max(found, key=lambda label: found[label]["zero_shot"]["test"]["accuracy"])
+    accuracy = 100 * found[best]["zero_shot"]["test"]["accuracy"]
+    assert "there are no train images to choose by" in said
+    assert f"On test {best} has the most, {accuracy:.1f} %." in said
+    assert "robe" not in said
+    assert [row["method"] for row in findings.rows_for_plots(found)] == ["zero_shot", "zero_shot"]
+    text = table.as_text(found, timing)
+    rows = [line.split("|") for line in text.splitlines() if line.startswith(f"| {best} ")]
+    assert [row[2].strip() for row in rows[:1]] == ["–"]
+    assert "probe" not in text
+    html = page.render(
+        measured, timing, descriptions={OWN: "a", "other": "b"}, active="photo", attributes=images.attributes
+    )
+    assert "There are no train images to choose by" in html
+    assert "linear probe" not in html.lower()
 
 
 SIZE = {
@@ -314,7 +352,7 @@ def test_the_study_runs_by_itself_and_once(workspace: Workspace, tmp_path: Path,
     folder = workspace.folder / "data" / "studies" / "models"
     found = json.loads((folder / "metrics.json").read_text())
     assert list(found) == [OWN, "near", "random"]
-    for method in METHODS:  # the own model's numbers are those of the pipeline
+    for method in findings.TITLES:  # the own model's numbers are those of the pipeline
         own = json.loads(workspace.read(f"metrics/{method}.json"))
         assert found[OWN][method]["test"]["accuracy"] == own["accuracy"]
     assert found[OWN]["zero_shot"]["test"]["accuracy"] > found["random"]["zero_shot"]["test"]["accuracy"]

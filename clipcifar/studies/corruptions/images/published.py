@@ -79,7 +79,7 @@ def open_published(path: Path, names: tuple[str, ...] | None, *, num_images: int
 
     Raises:
         ConfigError: there is no corruption of a name.
-        DataError: a file is missing, is not what it should be, or has changed.
+        DataError: a file is missing, is not what it should be, or has changed; a link leads to no file.
     """
     for name in names or ():
         if name not in NAMES:
@@ -121,7 +121,13 @@ def _in_folder(folder: Path, names: tuple[str, ...]) -> dict[str, _Part]:
     parts = {}
     for name in (*names, _LABELS):
         path = folder / f"{name}.npy"
-        if path.is_file() and not path.is_symlink():
+        if path.is_symlink() and not path.is_file():  # left out, it would make the study smaller
+            raise DataError(
+                f"{path.name} is a link that leads to no file: {path.readlink()}",
+                where=str(path),
+                fix="put the file there, remove the link, or run `dvc checkout` where DVC made it",
+            )
+        if path.is_file():  # or a link to one, as DVC makes them; what it holds is checked all the same
             first_use.check(f"{NAME}/{path.name}", path)
             parts[name] = _Part(path, 0, path.stat().st_size, file_sha256(path), str(path))
     return parts

@@ -82,7 +82,10 @@ def prompt_classifier(
     """The zero-shot classifier of an expanded set whose sentences are embedded."""
     rows = np.stack([embeddings[sentence] for sentence in prompts.sentences])
     index = np.array(prompts.class_index, dtype=np.int64)
-    return text_classifier(zero_shot.class_weights(rows, index, class_names=images.class_names), images)
+    weights = zero_shot.text_classifier(
+        rows, index, class_names=images.class_names, where=f"prompt set {prompts.name}"
+    )
+    return text_classifier(weights, images)
 
 
 @made_by(STUDY)

@@ -50,9 +50,8 @@ def expand(
             try:
                 expanded = expand_set(name, values, class_names=class_names, dataset=dataset)
             except ConfigError as error:
-                error.where = error.where.replace(
-                    f"prompts.sets.{name}.templates", f"corruptions.naming.{name}", 1
-                )
+                key, own = f"prompts.sets.{name}.templates", f"corruptions.naming.{name}"
+                error.what, error.where = error.what.replace(key, own), error.where.replace(key, own, 1)
                 raise
             assert expanded is not None  # the set names no other dataset
             sets[name] = expanded

@@ -48,7 +48,7 @@ def read(dataset_path: Path, weights: Path, model_path: Path, images_path: Path,
     check_described(images.attributes, description)
     check_weights(description, weights)
     check_embedded(dataset, images, where=images_path)
-    return Inputs(dataset, images, train_val_of(images, splits_path))
+    return Inputs(dataset, images, train_val_of(images, splits_path, learner="finetune"))
 
 
 def read_head(path: Path, images: ImageEmbeddings, *, dropout: float) -> tuple[MLPProbe, str]:

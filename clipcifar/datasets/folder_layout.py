@@ -1,0 +1,240 @@
+"""What lies where in a folder of photographs: which file is an image of which split and class.
+
+Two layouts: `<split>/<class>/…` with train, val and test in any of their usual names, and the flat
+`<class>/…`, which is divided later. Whatever is neither is given back too, with its kind.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from clipcifar.core.errors import DataError
+from clipcifar.datasets.decode import SUFFIXES
+from clipcifar.datasets.plain_files import printable, shortened
+from clipcifar.datasets.source import SPLITS, LeftOut, Split
+
+_SPLIT_OF: dict[str, Split] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+# What systems leave behind, besides names that begin with a dot.
+_LITTER = frozenset({"__macosx", "@eadir", "thumbs.db", "desktop.ini"})
+_HIDDEN, _LOOSE = "hidden", "outside of a class folder"
+
+
+class Candidate(NamedTuple):
+    """A file that should be an image; its path relative to the root is also its id."""
+
+    split: Split
+    class_name: str
+    path: str
+
+
+@dataclass
+class Layout:
+    """A listed folder.
+
+    Attributes:
+        candidates: sorted, split by split.
+        left_out: everything else.
+        classes: the (split, class name) pairs that have a folder.
+        splits: those that have a folder; none where the layout is flat.
+    """
+
+    candidates: list[Candidate] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    classes: set[tuple[Split, str]] = field(default_factory=set)
+    splits: set[Split] = field(default_factory=set)
+
+    @property
+    def flat(self) -> bool:
+        """Whether no split is given, and one is to be drawn."""
+        return not self.splits
+
+
+class _File(NamedTuple):
+    parts: tuple[str, ...]  # relative to the root
+    path: str
+    is_link: bool
+
+
+def list_layout(root: Path, *, caches: Callable[[], Sequence[Path]]) -> Layout:
+    """List a folder of photographs; no file is opened.
+
+    Args:
+        root: the folder.
+        caches: asked where links lead out of the folder: the folders whose files they may lead to.
+
+    Raises:
+        DataError: links or special files lie there that are not read, or splits cannot be told apart.
+        OSError: a folder cannot be listed.
+    """
+    layout = Layout()
+    files, folders, odd = [], [], []
+    for entry in _walk(os.fspath(root), (), layout.left_out):
+        if isinstance(entry, tuple) and not isinstance(entry, _File):
+            folders.append(entry)
+        elif isinstance(entry, _File):
+            files.append(entry)
+        else:
+            odd.append(entry)
+    odd += _leading_out(root, files, caches)
+    if odd:
+        raise DataError(
+            f"{len(odd)} links or special files lie there that are not read:\n    "
+            + "\n    ".join(shortened(sorted(odd))),
+            where=str(root),
+            fix="put the files themselves there, or links to files of this folder or of DVC's cache",
+        )
+    splits = _splits(root, {parts[0] for parts in folders}, folders)
+    layout.splits = set(splits.values())
+    for parts in folders:
+        if layout.flat and len(parts) == 1:
+            layout.classes.add(("undivided", _class_name(parts[0])))
+        elif len(parts) == 2 and parts[0] in splits:
+            layout.classes.add((splits[parts[0]], _class_name(parts[1])))
+    if layout.flat:
+        _refuse_splits_inside(root, files)
+    else:
+        _refuse_unknown_splits(root, folders, splits, {name for _, name in layout.classes})
+    for file in files:
+        _place(file, splits, layout)
+    layout.candidates.sort(key=lambda candidate: (SPLITS.index(candidate.split), candidate.path))
+    return layout
+
+
+def _walk(
+    folder: str, parents: tuple[str, ...], left_out: list[LeftOut]
+) -> Iterator[_File | tuple[str, ...] | str]:
+    """Every file and (as its parts) folder, and a line for each entry that is neither."""
+    with os.scandir(folder) as entries:
+        listed = sorted(entries, key=lambda entry: entry.name)
+    for entry in listed:
+        parts = (*parents, entry.name)
+        if entry.name.startswith(".") or entry.name.lower() in _LITTER:
+            left_out.append(LeftOut(_HIDDEN, "/".join(parts)))
+        elif entry.is_dir(follow_symlinks=False):
+            yield parts
+            yield from _walk(entry.path, parts, left_out)
+        elif problem := _problem(entry):
+            yield f"{printable('/'.join(parts))}: {problem}"
+        else:
+            yield _File(parts, entry.path, entry.is_symlink())
+
+
+def _problem(entry: os.DirEntry[str]) -> str:
+    """Why an entry that is no folder is not read; nothing for a file and for a link to one."""
+    try:
+        mode = entry.stat().st_mode
+    except OSError as error:
+        if not entry.is_symlink():
+            raise
+        return f"a symbolic link that leads nowhere ({error.strerror})"
+    if stat.S_ISDIR(mode):
+        return "a symbolic link to a folder"
+    return "" if stat.S_ISREG(mode) else "not a file: a pipe, a socket or a device"
+
+
+def _leading_out(root: Path, files: list[_File], caches: Callable[[], Sequence[Path]]) -> list[str]:
+    """A line for every link to an image that is neither in the folder nor in one of DVC's caches."""
+    inside = os.path.realpath(root)
+    outward = [
+        (file, target)
+        for file in files
+        if file.is_link
+        and _suffix(file.parts[-1]) in SUFFIXES
+        and not Path(target := os.path.realpath(file.path)).is_relative_to(inside)
+    ]
+    allowed = [os.path.realpath(cache) for cache in caches()] if outward else []
+    return [
+        f"{printable('/'.join(file.parts))}: a symbolic link that leads out, to {printable(target)}"
+        for file, target in outward
+        if not any(Path(target).is_relative_to(cache) for cache in allowed)
+    ]
+
+
+def _splits(root: Path, top: set[str], folders: list[tuple[str, ...]]) -> dict[str, Split]:
+    """The split that each folder at the top stands for; none where the layout is flat.
+
+    A class may be called train: where no folder of a split's name holds folders, and another lies
+    beside it, all are classes.
+    """
+    named = {name: _SPLIT_OF[name.lower()] for name in sorted(top) if name.lower() in _SPLIT_OF}
+    if not named or (top - set(named) and not any(len(parts) > 1 and parts[0] in named for parts in folders)):
+        return {}
+    for split in dict.fromkeys(named.values()):
+        same = [name for name in named if named[name] == split]
+        if len(same) > 1:
+            raise DataError(
+                f"{' and '.join(same)} would both be {split}",
+                where=str(root),
+                fix="move the images of both into one of them",
+            )
+    return named
+
+
+def _refuse_splits_inside(root: Path, files: list[_File]) -> None:
+    """Raise DataError where the splits lie below the folders at the top, which would mix them."""
+    below: dict[str, set[str]] = {}
+    for file in files:
+        if len(file.parts) > 1 and _suffix(file.parts[-1]) in SUFFIXES:
+            below.setdefault(file.parts[0], set()).add(file.parts[1] if len(file.parts) > 2 else "")
+    for name, subfolders in sorted(below.items()):
+        if any(subfolders) and all(sub.lower() in _SPLIT_OF for sub in subfolders):
+            only = f"set dataset.path to {printable(str(root / name))}" if len(below) == 1 else ""
+            raise DataError(
+                f"{printable(name)} holds {' and '.join(sorted(subfolders))}",
+                where=str(root),
+                fix=only or "the splits go above the classes: train/<class>/… and test/<class>/…",
+            )
+
+
+def _refuse_unknown_splits(
+    root: Path, folders: list[tuple[str, ...]], splits: dict[str, Split], classes: set[str]
+) -> None:
+    """Raise DataError where a folder beside the splits holds classes too: none is left out."""
+    for parts in folders:
+        if len(parts) == 2 and parts[0] not in splits and _class_name(parts[1]) in classes:
+            name, class_name = map(printable, parts)
+            raise DataError(
+                f"{name} holds the class {class_name}, and its name is that of no split",
+                where=str(root / parts[0]),
+                fix="call it train, val or test, or move it elsewhere",
+            )
+
+
+def _place(file: _File, splits: dict[str, Split], layout: Layout) -> None:
+    name, suffix = "/".join(file.parts), _suffix(file.parts[-1])
+    depth = 1 if layout.flat else 2
+    split = "undivided" if layout.flat else splits.get(file.parts[0])
+    in_class = len(file.parts) > depth and split is not None
+    class_name = _class_name(file.parts[depth - 1]) if in_class else ""
+    if suffix not in SUFFIXES:
+        kind = suffix if len(suffix) <= 10 and suffix.isprintable() else "of another kind"
+        layout.left_out.append(LeftOut(kind or "without a suffix", name, split, class_name))
+    elif split is not None and in_class:
+        layout.candidates.append(Candidate(split, class_name, name))
+    elif len(file.parts) > 1 and split is None:
+        layout.left_out.append(LeftOut(f"in no split ({printable(file.parts[0])})", name))
+    else:
+        layout.left_out.append(LeftOut(_LOOSE, name))
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def _class_name(folder: str) -> str:
+    """Composed (NFC): macOS decomposes what others write in one piece."""
+    return unicodedata.normalize("NFC", folder)
