@@ -64,7 +64,7 @@ def zero_shot(n: int, folder: Path) -> dict[str, float]:
 
 def ranking(n: int, folder: Path) -> dict[str, float]:
     """300 templates on n rows."""
-    from clipcifar.search.ranking import tally
+    from clipcifar.search.counting import tally
 
     rows, labels = made(n)
     weights = unit_rows(np.random.default_rng(1).standard_normal((300, 10, 512), dtype=np.float32))

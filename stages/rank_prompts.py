@@ -12,7 +12,7 @@ from clipcifar.evaluation.plots import write_csv
 from clipcifar.methods.zero_shot import classifier
 from clipcifar.prompts import pool
 from clipcifar.prompts.params import PromptsParams
-from clipcifar.search import candidates, outcome, ranking
+from clipcifar.search import candidates, counting, outcome, ranking
 from clipcifar.store import inputs
 from clipcifar.store.embeddings import check_same_space, read_texts
 from clipcifar.store.prompt_set import PromptSet
@@ -33,6 +33,7 @@ def main(
     plots_folder: Path,
 ) -> None:
     active = params.read(settings, "prompts", PromptsParams).active
+    by = params.read(settings, "search", ranking.SearchParams).by
     images = inputs.requested_images(images_path, settings)
     rows = inputs.train_val_of(images, splits_path, learner="rank_prompts")
     texts = {path.stem: read_texts(path) for path in sorted(texts_folder.glob("*.h5"))}
@@ -50,16 +51,12 @@ def main(
     left_out = len(offered) - len(telling)
     offered, sums = [offered[i] for i in telling], sums[telling]
     reference = classifier(texts.get(active) or read_texts(texts_folder / f"{active}.h5"))
-    train = images.train.part(ranking.by_class(images.train.labels, rows.train))
+    train = images.train.part(counting.by_class(images.train.labels, rows.train))
     val = images.train.part(rows.val)
     clashes = candidates.clashes(offered, keys)
+    averaged = candidates.averageable(offered, clashes, class_names=names)
     selection = ranking.select(
-        train,
-        val,
-        sums,
-        reference=reference,
-        averaged=candidates.averageable(offered, clashes, class_names=names),
-        clashes=clashes,
+        train, val, sums, reference=reference, averaged=averaged, clashes=clashes, by=by
     )
     judgement = outcome.judge(selection, images, train, val, reference=reference)
     data = outcome.as_data(offered, selection, judgement, active=active, class_names=names, dataset=dataset)

@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from clipcifar.evaluation.compare import Comparison, Paired
+from clipcifar.evaluation.compare import LEVEL, Comparison, Paired, mcnemar_exact
 from clipcifar.evaluation.verdict import verdict
 from clipcifar.evaluation.words import interval, p_text, points
 from clipcifar.render.table import escape, markdown_table
+
+_NAMED = 6  # classes in a note
 
 
 def _row(name: str, paired: Paired, p_value: float) -> list[str]:
@@ -45,6 +47,9 @@ def as_table(
     a, b = shown(name_a), shown(name_b)
     header = ["", "images", "A", "B", "B - A (points)", "95 % interval", "only A right", "only B right", "p"]
     rows = [_row("all", comparison.overall, comparison.overall.p_value)]
+    if balanced := comparison.overall.balanced:
+        values = [f"{balanced.accuracy_a:.4f}", f"{balanced.accuracy_b:.4f}", points(balanced.difference, 2)]
+        rows.append(["balanced", "–", *values, interval(balanced), "–", "–", "–"])
     rows += [_row(shown(item.name), item.paired, item.p_holm) for item in comparison.per_class]
     lines = [
         f"A = {a}, B = {b}",
@@ -58,7 +63,12 @@ def as_table(
     lines += [
         "p: exact McNemar; of a class, Holm-corrected over the classes. The test decides: intervals are",
         "paired bootstrap and not corrected, so one may leave out 0 where no difference is shown.",
+        *(["balanced: the mean of the classes' accuracies, each class counting alike."] if balanced else []),
     ]
+    if small := [item for item in comparison.per_class if mcnemar_exact(item.paired.n, 0) >= LEVEL]:
+        named = ", ".join(f"{shown(item.name)} ({item.paired.n})" for item in small[:_NAMED])
+        more = f" and {len(small) - _NAMED} more" if len(small) > _NAMED else ""
+        lines.append(f"Too few images to show any difference, were all of them lost: {named}{more}.")
     if comparison.flows:
         flows = [[shown(f.label), shown(f.from_a), shown(f.to_b), str(f.n)] for f in comparison.flows]
         lines += ["", *markdown_table(["images of", "A says", "B says", "images"], flows, text_columns=3)]

@@ -76,7 +76,7 @@ def _search_arguments(parser: ArgumentParser) -> None:
 
 @in_project()
 def _search(arguments: Namespace) -> str:
-    from clipcifar.prompts.save import save_set
+    from clipcifar.prompts.save import compact, save_set
     from clipcifar.report import ranking
     from clipcifar.store.classes import read_classes
 
@@ -89,7 +89,9 @@ def _search(arguments: Namespace) -> str:
     lines = [*stale, *ranking.summary(ranked, top=arguments.top)]
     if arguments.write is not None:
         classes = read_classes(Path("data/classes.json"))
-        lines += ["", save_set(PARAMS, arguments.write, ranked["set"], **classes)]
+        lines += ["", save_set(PARAMS, arguments.write, compact(ranked["set"]), **classes)]
+        if doubt := ranking.doubt(ranked):
+            lines += [f"written, though {doubt}"]
     return "\n".join(lines)
 
 

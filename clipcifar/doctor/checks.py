@@ -37,6 +37,7 @@ from clipcifar.project.studies import check_studies
 from clipcifar.project.worktree import check_worktree
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.prompts.sets import expand_sets
+from clipcifar.search.ranking import SearchParams
 from clipcifar.store.classes import read_classes
 from clipcifar.store.model import ModelParams
 from clipcifar.store.splits import SplitParams
@@ -56,6 +57,7 @@ _SECTIONS: dict[str, Any] = {
     "split": SplitParams,
     "model": ModelParams,
     "prompts": PromptsParams,
+    "search": SearchParams,
     "embed": EmbedParams,
     "linear_probe": LinearProbeParams,
     "mlp_probe": TrainingParams,

@@ -8,17 +8,18 @@ binomial test of the discordant images against a fair coin.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr
 
 from clipcifar.core.errors import DataError
+from clipcifar.evaluation.balance import Balanced, ClassSums, Measure, balanced, class_sums, sign_flip
+from clipcifar.evaluation.flows import Flow, flows
 
 RESAMPLES = 10_000
 LEVEL = 0.05
-FLOWS_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Paired:
         low, high: 95 % paired bootstrap interval of the difference.
         only_a, only_b: discordant images, by who is right.
         p_value: exact McNemar, two-sided; 1 where nothing is discordant.
+        balanced: the difference in balanced accuracy; None where that is the same, or classes were not told.
     """
 
     n: int
@@ -43,6 +45,7 @@ class Paired:
     only_a: int
     only_b: int
     p_value: float
+    balanced: Balanced | None = None
 
 
 @dataclass(frozen=True)
@@ -59,22 +62,26 @@ class NamedDifference:
 
 
 @dataclass(frozen=True)
-class Flow:
-    """How many images of a class A and B call differently: `label` said as `from_a`, now `to_b`."""
-
-    label: str
-    from_a: str
-    to_b: str
-    n: int
-
-
-@dataclass(frozen=True)
 class Comparison:
     """All of it: overall, per class in label order, and the largest flows."""
 
     overall: Paired
     per_class: list[NamedDifference]
     flows: list[Flow]
+
+    @property
+    def class_sums(self) -> ClassSums:
+        """The per-class counts, of the classes that have images."""
+        classes = [item.paired for item in self.per_class]
+        rows = [
+            (item.n, item.accuracy_a * item.n, item.only_b - item.only_a, item.only_a + item.only_b)
+            for item in classes
+        ]
+        return ClassSums(*np.array(rows, dtype=np.float64).T)
+
+    def overall_by(self, measure: Measure) -> Paired:
+        """The whole difference in accuracy or in balanced accuracy."""
+        return in_measure(self.overall, self.class_sums, measure)
 
 
 def mcnemar_exact(only_a: int, only_b: int) -> float:
@@ -151,6 +158,38 @@ def from_counts(n: int, *, n_correct_a: int, only_a: int, only_b: int, seed: int
     )
 
 
+def in_measure(whole: Paired, sums: ClassSums, measure: Measure) -> Paired:
+    """A comparison in balanced accuracy, if that is asked for and another thing than the accuracy.
+
+    Args:
+        whole: in accuracy, its `balanced` among it.
+        sums: of the same images, (C,) each.
+    """
+    if measure == "accuracy" or whole.balanced is None:
+        return whole
+    same = {
+        key: getattr(whole.balanced, key) for key in ("accuracy_a", "accuracy_b", "difference", "low", "high")
+    }
+    return replace(whole, **same, p_value=sign_flip(sums))
+
+
+def paired_by_class(
+    correct_a: NDArray[np.bool_],
+    correct_b: NDArray[np.bool_],
+    labels: NDArray[np.int64],
+    *,
+    class_names: Sequence[str],
+) -> Paired:
+    """`paired`, with the difference in balanced accuracy where the classes differ in size.
+
+    Args:
+        correct_a, correct_b, labels: (N,) of the same images in the same order.
+        class_names: C names in label order.
+    """
+    sums = class_sums(correct_a, correct_b, labels, num_classes=len(class_names))
+    return replace(paired(correct_a, correct_b), balanced=balanced(sums, class_names))
+
+
 def as_metrics(delta: Paired) -> dict[str, float]:
     """The difference and its interval under the keys of the metrics files."""
     return {"difference": delta.difference, "low": delta.low, "high": delta.high}
@@ -174,14 +213,18 @@ def compare(
     present = [label for label in range(len(class_names)) if (labels == label).any()]
     by_class = [paired(correct_a[labels == label], correct_b[labels == label]) for label in present]
     return Comparison(
-        overall=paired(correct_a, correct_b),
+        overall=paired_by_class(correct_a, correct_b, labels, class_names=class_names),
         per_class=corrected(list(zip((class_names[label] for label in present), by_class, strict=True))),
-        flows=_flows(predicted_a, predicted_b, labels, class_names),
+        flows=flows(predicted_a, predicted_b, labels, class_names),
     )
 
 
 def against(
-    reference: NDArray[np.int64], others: Mapping[str, NDArray[np.int64]], labels: NDArray[np.int64]
+    reference: NDArray[np.int64],
+    others: Mapping[str, NDArray[np.int64]],
+    labels: NDArray[np.int64],
+    *,
+    class_names: Sequence[str],
 ) -> list[NamedDifference]:
     """Compare several sets of predicted classes with one, Holm-corrected over all of them.
 
@@ -189,27 +232,12 @@ def against(
         reference: (N,) int64 predicted classes.
         others: by name, (N,) int64 on the same images.
         labels: (N,) int64, the true classes.
+        class_names: C names in label order.
     """
     right = reference == labels
-    return corrected([(name, paired(right, predicted == labels)) for name, predicted in others.items()])
-
-
-def _flows(
-    predicted_a: NDArray[np.int64],
-    predicted_b: NDArray[np.int64],
-    labels: NDArray[np.int64],
-    class_names: list[str],
-) -> list[Flow]:
-    changed, num_classes = predicted_a != predicted_b, len(class_names)
-    codes = (labels[changed] * num_classes + predicted_a[changed]) * num_classes + predicted_b[changed]
-    kinds, counts = np.unique(codes, return_counts=True)
-    largest = np.argsort(-counts, kind="stable")[:FLOWS_SHOWN]
-    return [
-        Flow(
-            label=class_names[kinds[row] // num_classes**2],
-            from_a=class_names[kinds[row] // num_classes % num_classes],
-            to_b=class_names[kinds[row] % num_classes],
-            n=int(counts[row]),
-        )
-        for row in largest
-    ]
+    return corrected(
+        [
+            (name, paired_by_class(right, predicted == labels, labels, class_names=class_names))
+            for name, predicted in others.items()
+        ]
+    )

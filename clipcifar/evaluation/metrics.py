@@ -18,7 +18,7 @@ from clipcifar.core.errors import DataError
 from clipcifar.evaluation.calibration import expected_calibration_error, log_softmax
 
 DECIMALS = 5  # DVC shows five digits; more would be float noise in a diff
-_Z95 = 1.959963984540054  # the 97.5 % quantile of the normal distribution
+Z95 = 1.959963984540054  # the 97.5 % quantile of the normal distribution
 
 
 def wilson_interval(n_correct: int, n: int) -> tuple[float, float]:
@@ -29,9 +29,9 @@ def wilson_interval(n_correct: int, n: int) -> tuple[float, float]:
     """
     if not 0 <= n_correct <= n or n == 0:
         raise ValueError(f"expected 0 <= n_correct <= n and n > 0, got {n_correct} of {n}")
-    share, spread = n_correct / n, _Z95**2 / n
+    share, spread = n_correct / n, Z95**2 / n
     centre = (share + spread / 2) / (1 + spread)
-    half = _Z95 / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
+    half = Z95 / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
     return max(0.0, centre - half), min(1.0, centre + half)
 
 

@@ -13,6 +13,7 @@ from ruamel.yaml.error import YAMLError
 from clipcifar.core import params
 from clipcifar.core.errors import ConfigError
 from clipcifar.core.files import write_atomically
+from clipcifar.prompts.folding import fold
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.prompts.sets import expand_set
 
@@ -60,6 +61,11 @@ def overlay(settings: Any, changes: Mapping[str, Any]) -> None:
             overlay(settings[key], value)
         else:
             settings[key] = value
+
+
+def compact(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A prompt set of the same readings in fewer lines, alternatives in brackets."""
+    return {**values, "templates": fold(values["templates"])} if "templates" in values else dict(values)
 
 
 def save_set(

@@ -127,11 +127,12 @@ def prompt_sets_table(prompt_sets: Mapping[str, Mapping[str, Any]], active: str)
             f"{entry['train']['accuracy']:.4f}",
             f"{entry['accuracy']:.4f}",
             interval_text(entry["test"]),
+            f"{entry['test']['balanced_accuracy']:.4f}",
         ]
         for name, entry in ranked
     ]
     return markdown_table(
-        ["prompt set", "sentences", "train (choose by)", "test (report)", "95 % interval"], rows
+        ["prompt set", "sentences", "train (choose by)", "test (report)", "95 % interval", "balanced"], rows
     )
 
 

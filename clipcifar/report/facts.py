@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute
@@ -53,14 +54,19 @@ class Facts:
     def set_differences(self) -> list[NamedDifference]:
         """Every other prompt set against the active one, on test."""
         others = {name: said for name, said in self.sets.predicted.items() if name != self.active}
-        return compare.against(self.sets.predicted[self.active], others, self.sets.labels)
+        return self._against(self.sets.predicted[self.active], others)
 
     @cached_property
     def trained_differences(self) -> list[NamedDifference]:
         """Every trained method against zero-shot, on test."""
         said = {method: predictions.predicted for method, predictions in self.predictions.items()}
         others = {method: predicted for method, predicted in said.items() if method not in ZERO_SHOT}
-        return compare.against(said["zero_shot"], others, self.sets.labels)
+        return self._against(said["zero_shot"], others)
+
+    def _against(
+        self, reference: NDArray[np.int64], others: Mapping[str, NDArray[np.int64]]
+    ) -> list[NamedDifference]:
+        return compare.against(reference, others, self.sets.labels, class_names=self.dataset.class_names)
 
     def images_by_class(self) -> dict[str, int]:
         """The number of test images of every class that has any, by its key in the metrics."""

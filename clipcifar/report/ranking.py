@@ -11,7 +11,10 @@ from clipcifar.core.files import read_json
 from clipcifar.evaluation.words import p_text, points
 from clipcifar.render.table import markdown_table
 
-_KEYS = ("active", "kind", "chosen", "verdict", "n", "gain", "val_accuracy", "set", "best", "candidates")
+_KEYS = (
+    *("active", "kind", "chosen", "by", "verdict", "shown", "n", "gain", "val_accuracy", "set", "best"),
+    "candidates",
+)
 _MEMBERS_SHOWN = 12
 
 
@@ -21,6 +24,7 @@ def read(path: Path) -> dict[str, Any]:
     try:
         if missing := sorted(set(_KEYS) - set(ranking)):
             raise KeyError(", ".join(missing))
+        doubt(ranking)
         summary(ranking, top=len(ranking["candidates"]))  # whoever can tell it all has all
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
@@ -29,21 +33,43 @@ def read(path: Path) -> dict[str, Any]:
     return ranking
 
 
+def _is_balanced(ranking: Mapping[str, Any]) -> bool:
+    return bool(ranking["by"] == "balanced_accuracy")
+
+
+def tested_how(ranking: Mapping[str, Any]) -> str:
+    """What the p values of the single templates are."""
+    test = "at most, by Hoeffding's bound on flipped signs" if _is_balanced(ranking) else "exact McNemar"
+    return f"p: {test}, against {ranking['active']}, Holm-corrected over all of them."
+
+
+def train_header(ranking: Mapping[str, Any]) -> str:
+    """What the accuracies on train are called at the head of their column."""
+    return "train, balanced" if _is_balanced(ranking) else "train"
+
+
 def gains_text(ranking: Mapping[str, Any]) -> str:
     """What was gained on train and what is left of it on test."""
     gain, n = {name: 100 * share for name, share in ranking["gain"].items()}, ranking["n"]
     on_test = f"{gain['test']:+.2f} on the {n['test']:,} test images"
-    train = f"Gain over {ranking['active']}: {gain['train']:+.2f} points on the {n['train']:,} train images"
+    what = "Gain in balanced accuracy" if _is_balanced(ranking) else "Gain"
+    train = f"{what} over {ranking['active']}: {gain['train']:+.2f} points on the {n['train']:,} train images"
     if ranking["kind"] == "average":
         return f"{train}, which had no part in this choice, {on_test}."
     return f"{train} that chose it, {on_test}; optimism {gain['optimism']:+.2f}."
 
 
+def doubt(ranking: Mapping[str, Any]) -> str:
+    """Where the chosen prompts are not shown to be better than the active set; empty where on both."""
+    where = " and ".join(f"on {split}" for split in ("val", "test") if not ranking["shown"][split])
+    return f"no difference for the better was shown {where}" if where else ""
+
+
 def on_val_text(ranking: Mapping[str, Any]) -> str:
     """One sentence on what val weighed, the active set for comparison."""
-    on_val = ranking["val_accuracy"]
+    on_val, where = ranking["val_accuracy"], "Balanced accuracy on val" if _is_balanced(ranking) else "On val"
     return (
-        f"On val: the greedy ensemble {on_val['ensemble']:.4f}, the plain average {on_val['average']:.4f}, "
+        f"{where}: the greedy ensemble {on_val['ensemble']:.4f}, the plain average {on_val['average']:.4f}, "
         f"{ranking['active']} {on_val['active']:.4f}."
     )
 
@@ -77,7 +103,7 @@ def summary(ranking: Mapping[str, Any], *, top: int) -> list[str]:
         ranking: `data/ranking.json`.
         top: how many single templates to show.
     """
-    header = ["template", "sets", "train", f"points over {ranking['active']}", "p"]
+    header = ["template", "sets", train_header(ranking), f"points over {ranking['active']}", "p"]
     members = chosen_templates(ranking)
     more = [f"  … and {len(members) - _MEMBERS_SHOWN} more"] if len(members) > _MEMBERS_SHOWN else []
     return [
@@ -85,7 +111,7 @@ def summary(ranking: Mapping[str, Any], *, top: int) -> list[str]:
         "",
         *markdown_table(header, template_cells(ranking, top), text_columns=2),
         "",
-        f"p: exact McNemar against {ranking['active']}, Holm-corrected over all of them.",
+        tested_how(ranking),
         "",
         f"Chosen: {ranking['chosen']}",
         *(f"  {member}" for member in members[:_MEMBERS_SHOWN]),

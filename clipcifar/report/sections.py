@@ -14,7 +14,15 @@ from clipcifar.render import charts
 from clipcifar.render.charts import shortened
 from clipcifar.render.table import interval_text, seeds_text
 from clipcifar.report.facts import Facts
-from clipcifar.report.ranking import chosen_templates, gains_text, on_val_text, template_cells
+from clipcifar.report.ranking import (
+    chosen_templates,
+    doubt,
+    gains_text,
+    on_val_text,
+    template_cells,
+    tested_how,
+    train_header,
+)
 from clipcifar.store.prompt_set import words_of_left_out
 
 TEMPLATES_SHOWN = 12
@@ -59,6 +67,7 @@ def sets(facts: Facts) -> dict[str, Any]:
                 f"{metrics['train']['accuracy']:.4f}",
                 f"{metrics['accuracy']:.4f}",
                 interval_text(metrics["test"]),
+                f"{metrics['test']['balanced_accuracy']:.4f}",
                 points(against.paired.difference, 2) if against else "–",
                 p_text(against.p_holm) if against else "–",
             ]
@@ -70,7 +79,7 @@ def sets(facts: Facts) -> dict[str, Any]:
         description=f"Points of every prompt set over {facts.active} on test",
         x_label=f"points over {shortened(facts.active, 20)}, on test",
     )
-    header = ["prompt set", "sentences", "train", "test", "95 % interval", "points", "p"]
+    header = ["prompt set", "sentences", "train", "test", "95 % interval", "balanced", "points", "p"]
     left_out = words_of_left_out(facts.left_out) if facts.left_out else ""
     return {"header": header, "rows": rows, "chart": chart, "left_out": left_out}
 
@@ -82,7 +91,9 @@ def ranking(facts: Facts) -> dict[str, Any]:
         "summary": f"Chosen on train and val: {outcome['chosen']}. On test, asked once: {outcome['verdict']}",
         "on_val": on_val_text(outcome),
         "gains": gains_text(outcome),
-        "header": ["template", "sets", "train", "points", "p"],
+        "doubt": doubt(outcome),
+        "header": ["template", "sets", train_header(outcome), "points", "p"],
+        "test": tested_how(outcome),
         "rows": template_cells(outcome, TEMPLATES_SHOWN),
         "num_candidates": f"{len(outcome['candidates']):,}",
         "members": chosen_templates(outcome),

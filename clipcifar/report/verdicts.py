@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from clipcifar.evaluation.balance import Balanced
 from clipcifar.evaluation.compare import LEVEL, NamedDifference
 from clipcifar.evaluation.names import METHODS
-from clipcifar.evaluation.verdict import statement
+from clipcifar.evaluation.verdict import balanced_said, statement, tells_otherwise
 from clipcifar.report.ranking import gains_text
 
 MOST_NAMED = 6  # prompt sets named in one sentence
@@ -37,8 +38,21 @@ def of_sets(differences: Sequence[NamedDifference], *, active: str) -> list[str]
     others = [item.name for item in differences if item.p_holm >= LEVEL]
     if others:
         named = ", ".join(others) if len(others) <= MOST_NAMED else f"{len(others)} other sets"
-        sentences.append(f"No difference shown between {active} and {named}.")
+        said = [f"No difference shown between {active} and {named}"]
+        said += [
+            f"with {name} balanced accuracy {balanced_said(balanced)}"
+            for name, balanced in _unbalanced(differences)
+        ]
+        sentences.append("; ".join(said) + ".")
     return sentences
+
+
+def _unbalanced(differences: Sequence[NamedDifference]) -> list[tuple[str, Balanced]]:
+    """The sets without a shown difference whose balanced accuracy moves, the largest moves first."""
+    unshown = [item for item in differences if item.p_holm >= LEVEL]
+    told = [(item.name, tells_otherwise(item.paired)) for item in unshown]
+    moved = [(name, balanced) for name, balanced in told if balanced]
+    return sorted(moved, key=lambda item: -abs(item[1].difference))[:MOST_NAMED]
 
 
 def of_ranking(ranking: Mapping[str, Any]) -> str:

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcifar.evaluation.balance import ClassSums, balanced, sign_flip_bound
 from clipcifar.evaluation.calibration import fit_temperature
 from clipcifar.evaluation.compare import (
+    LEVEL,
     Comparison,
+    Paired,
     as_metrics,
     compare,
     from_counts,
     holm,
+    in_measure,
     mcnemar_exact_each,
 )
 from clipcifar.evaluation.verdict import verdict
 from clipcifar.methods import zero_shot
 from clipcifar.search.candidates import Candidate, as_set
-from clipcifar.search.ranking import Part, Selection, Tally, tally
+from clipcifar.search.counting import Tally, tally
+from clipcifar.search.ranking import Part, Selection
 from clipcifar.store.embeddings import ImageEmbeddings
 
 SHOWN = 30  # rows of the bar plot
@@ -29,7 +34,7 @@ SHOWN = 30  # rows of the bar plot
 
 @dataclass(frozen=True)
 class Gains:
-    """How many images more than the active set the chosen classifier gets right, as a share of each split."""
+    """How much more accurate than the active set the chosen classifier is on each split, by what chose it."""
 
     train: float
     val: float
@@ -53,9 +58,17 @@ def name_of(selection: Selection) -> str:
     return f"the ensemble of {num_members} templates" if num_members > 1 else "the best single template"
 
 
-def gain(counts: Tally, row: int = 0) -> float:
-    """The difference of one candidate from the reference, as a share of the images."""
-    return float(counts.only_candidate[row] - counts.only_reference[row]) / counts.n
+def _whole(counts: Tally, row: int = 0) -> tuple[Paired, ClassSums]:
+    """One candidate against the reference, in accuracy, and what that is the sum of."""
+    n, right, gained, changed = counts.class_sums
+    sums = ClassSums(n, right[:, row], gained[:, row], changed[:, row])
+    whole = from_counts(
+        counts.n,
+        n_correct_a=int(sums.right.sum()),
+        only_a=int(counts.only_reference[:, row].sum()),
+        only_b=int(counts.only_candidate[:, row].sum()),
+    )
+    return replace(whole, balanced=balanced(sums, [""] * len(n))), sums
 
 
 def candidate_rows(candidates: Sequence[Candidate], selection: Selection) -> list[dict[str, Any]]:
@@ -63,16 +76,22 @@ def candidate_rows(candidates: Sequence[Candidate], selection: Selection) -> lis
 
     Returns:
         Rows of template, sets, accuracy, difference from the active set (both in 0..1, on train),
-        and p_holm, exact McNemar corrected over all candidates.
+        and p_holm corrected over all candidates: of accuracy exact McNemar, of balanced accuracy what
+        `sign_flip_bound` says that it is at most.
     """
     singles = selection.singles
-    p_values = holm(mcnemar_exact_each(singles.only_reference, singles.only_candidate))
+    if selection.by == "accuracy":
+        alone = mcnemar_exact_each(singles.only_reference.sum(axis=0), singles.only_candidate.sum(axis=0))
+    else:
+        alone = sign_flip_bound(singles.class_sums).tolist()
+    p_values = holm(alone)
+    accuracies, differences = singles.scores(selection.by), singles.gains(selection.by)
     return [
         {
             "template": candidates[i].label,
             "sets": candidates[i].sets,
-            "accuracy": float(singles.hits[i] / singles.n),
-            "difference": gain(singles, i),
+            "accuracy": float(accuracies[i]),
+            "difference": float(differences[i]),
             "p_holm": p_values[i],
         }
         for i in selection.order.tolist()
@@ -84,10 +103,8 @@ def plot_rows(candidates: Sequence[Candidate], selection: Selection) -> list[dic
     singles, rows = selection.singles, []
     labels = [candidates[i].label for i in selection.order[:SHOWN].tolist()]
     for i in selection.order[:SHOWN].tolist():
-        only_a, only_b = int(singles.only_reference[i]), int(singles.only_candidate[i])
-        paired = from_counts(
-            singles.n, n_correct_a=int(singles.hits[i]) - only_b + only_a, only_a=only_a, only_b=only_b
-        )
+        whole, _ = _whole(singles, i)
+        paired = whole.balanced if selection.by == "balanced_accuracy" and whole.balanced else whole
         label, held_by = candidates[i].label, candidates[i].sets[0]
         rows.append(
             {
@@ -110,13 +127,26 @@ class Judgement:
         scores: (N, C) float32 logits of the N test images.
         temperature: fitted on val.
         comparison: with the active set, on test.
+        asked: the whole of that comparison, in what the search went by.
         gains: over the active set, split by split.
+        shown_on_val: whether it is shown to be better on val, which weighed it.
     """
 
     scores: NDArray[np.float32]
     temperature: float
     comparison: Comparison
+    asked: Paired
     gains: Gains
+    shown_on_val: bool
+
+    @property
+    def shown_on_test(self) -> bool:
+        """Whether it is shown to be better on test."""
+        return _is_better(self.asked)
+
+
+def _is_better(paired: Paired) -> bool:
+    return paired.p_value < LEVEL and paired.difference > 0
 
 
 def judge(
@@ -128,9 +158,8 @@ def judge(
         train, val: what the selection was made on.
         reference: (C, D) float32 unit rows, the classifier of the active set.
     """
-    on_train, on_val = (
-        gain(tally(*part, selection.weights[None], reference=reference)) for part in (train, val)
-    )
+    by = selection.by
+    on_train, on_val = (tally(*part, selection.weights[None], reference=reference) for part in (train, val))
     val_scores, test_scores, active_scores = (
         zero_shot.logits(embeddings, weights, logit_scale=images.logit_scale)
         for embeddings, weights in (
@@ -145,17 +174,20 @@ def judge(
         images.test.labels,
         class_names=images.class_names,
     )
-    gains = Gains(on_train, on_val, comparison.overall.difference)
-    return Judgement(test_scores, fit_temperature(val_scores, val[1]), comparison, gains)
+    asked = comparison.overall_by(by)
+    gains = Gains(float(on_train.gains(by)[0]), float(on_val.gains(by)[0]), asked.difference)
+    shown_on_val = _is_better(in_measure(*_whole(on_val), by))
+    temperature = fit_temperature(val_scores, val[1])
+    return Judgement(test_scores, temperature, comparison, asked, gains, shown_on_val)
 
 
 def metrics(selection: Selection, judgement: Judgement) -> dict[str, Any]:
     """What the search adds to the metrics of the classifier that it chose."""
-    overall, gains = judgement.comparison.overall, judgement.gains
+    asked, gains = judgement.asked, judgement.gains
     return {
         "selected": {"n_templates": len(selection.members), "n_candidates": len(selection.order)},
         "gain": gains.as_metrics(),
-        "vs_active": {**as_metrics(overall), "p_value": overall.p_value},
+        "vs_active": {**as_metrics(asked), "p_value": asked.p_value},
     }
 
 
@@ -181,7 +213,9 @@ def as_data(
         "active": active,
         "kind": selection.kind,
         "chosen": chosen,
-        "verdict": verdict(judgement.comparison, name_a=active, name_b=chosen),
+        "by": selection.by,
+        "verdict": verdict(judgement.comparison, name_a=active, name_b=chosen, by=selection.by),
+        "shown": {"val": judgement.shown_on_val, "test": judgement.shown_on_test},
         "n": {"train": selection.singles.n, "test": judgement.comparison.overall.n},
         "gain": gains.as_metrics(),
         "val_accuracy": selection.val_accuracy,

@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from clipcifar.core import params
+from clipcifar.prompts import pool
+from clipcifar.prompts.templates import expand_alternatives
 from tests.support import finished_run
 from tests.support.command_line import record, run
 from tests.support.workspace import ROOT
@@ -47,9 +49,40 @@ def test_search_shows_the_ranking_and_keeps_the_choice_with_the_files_comments(
     assert (project / "params.yaml").read_text() == after
 
 
+def test_an_average_of_hundreds_is_written_in_few_lines_and_a_doubt_is_said(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished_run.write(project / "data")
+    classes = {"dataset": "cifar10", "class_names": finished_run.NAMES}
+    (project / "data" / "classes.json").write_text(json.dumps(classes))
+    path = project / "data" / "ranking.json"
+    templates = [reading for template in pool.TEMPLATES for reading in expand_alternatives(template)]
+    ranked = json.loads(path.read_text())
+    for val, test, doubt in (
+        (False, False, "written, though no difference for the better was shown on val and on test"),
+        (True, False, "written, though no difference for the better was shown on test"),
+        (False, True, "written, though no difference for the better was shown on val"),
+        (True, True, None),
+    ):
+        chosen = {"template_mode": "shared", "templates": templates}
+        path.write_text(json.dumps({**ranked, "set": chosen, "shown": {"val": val, "test": test}}))
+        text = (ROOT / "params.yaml").read_text()
+        (project / "params.yaml").write_text(text)
+        record(project, "data/ranking.json")
+        assert run(monkeypatch, "search", "--write", "best") == 0
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert last == doubt if doubt else "saved in" in last
+        after = (project / "params.yaml").read_text()
+        assert len(after.splitlines()) - len(text.splitlines()) < 30
+        saved = params.load(project / "params.yaml")["prompts"]["sets"]["best"]["templates"]
+        assert sorted(r for line in saved for r in expand_alternatives(line)) == sorted(templates)
+
+
 WHOLE = {
     "active": "photo",
     "kind": "ensemble",
+    "by": "accuracy",
+    "shown": {"val": True, "test": True},
     "chosen": "one",
     "verdict": "none",
     "n": {"train": 4, "test": 4},

@@ -9,6 +9,7 @@ from scipy import stats
 from clipcifar.cli import comparison
 from clipcifar.core.errors import DataError
 from clipcifar.evaluation import compare
+from clipcifar.evaluation.flows import FLOWS_SHOWN
 from clipcifar.evaluation.verdict import verdict
 
 NAMES = ["cat", "dog", "eel"]
@@ -155,10 +156,10 @@ def test_the_largest_flows_come_first() -> None:
     assert [flow.n for flow in found.flows] == [2, 2, 1]
     many = _comparison(a=[0] * 30, b=[1, 2] * 15, labels=[0, 1, 2] * 10)
     assert len(many.flows) == 6
-    names = [f"class {i}" for i in range(compare.FLOWS_SHOWN + 2)]
+    names = [f"class {i}" for i in range(FLOWS_SHOWN + 2)]
     b = np.repeat(np.arange(len(names)), np.arange(len(names)) + 1)
     shown = compare.compare((b + 1) % len(names), b, np.zeros_like(b), class_names=names).flows
-    assert [flow.n for flow in shown] == list(range(len(names), len(names) - compare.FLOWS_SHOWN, -1))
+    assert [flow.n for flow in shown] == list(range(len(names), len(names) - FLOWS_SHOWN, -1))
 
 
 def test_a_class_without_images_is_left_out() -> None:
@@ -187,9 +188,9 @@ def test_verdicts_say_better_worse_nothing_shown_and_identical() -> None:
         return verdict(compare.compare(a, b, labels, class_names=NAMES), **names)
 
     assert said(labels, worse).startswith("scenes is worse than photo: -10.0 points [")
-    assert said(labels, worse).endswith("p < 0.0001; cat -30.0; no class is better.")
+    assert said(labels, worse).endswith("p < 0.0001; cat -30.0; no class is shown to be better.")
     assert said(worse, labels).startswith("scenes is better than photo: +10.0 points [")
-    assert said(worse, labels).endswith("no class is worse; cat +30.0.")
+    assert said(worse, labels).endswith("no class is shown to be worse; cat +30.0.")
     assert said(labels, slightly).startswith("no difference shown between scenes and photo: -0.3 points [")
     assert said(labels, labels) == "scenes and photo are right on exactly the same images."
 
@@ -203,7 +204,7 @@ def test_a_class_is_named_only_where_the_corrected_p_value_says_so() -> None:
     assert found.per_class[1].paired.p_value < compare.LEVEL < found.per_class[1].p_holm
     said = verdict(found, name_a="a", name_b="b")
     assert said.startswith("b is worse than a: -1.0 points")
-    assert said.endswith("no class is worse; no class is better.")
+    assert said.endswith("no class is shown to be worse; no class is shown to be better.")
 
 
 def test_without_a_flow_there_is_no_table_of_flows() -> None:

@@ -23,6 +23,7 @@ from stages import (
     prepare,
     projection,
     prompts,
+    rank_prompts,
 )
 from studies.corruptions import embed
 from studies.ensemble import stage as ensemble
@@ -259,6 +260,7 @@ READERS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "split": (prepare.main, ("raw", "d.h5", "s.h5", "c.json")),
     "model": (fetch_model.main, ("weights", "model.json")),
     "embed": (embed_images.main, ("raw", "d.h5", "weights", "model.json", "images.h5")),
+    "search": (rank_prompts.main, tuple(f"{i}.h5" for i in range(10))),
     "linear_probe": (
         linear_probe.main,
         ("i.h5", "s.h5", "head.h5", "p.h5", "m.json", "details/m.json", "plots"),
@@ -295,6 +297,7 @@ TYPES: dict[str, tuple[str, list[Any]]] = {
     "embed.precision": ("one of fp32, bf16, fp16", ["fp8", 32, None]),
     "embed.batch_size": ("", [0, -1, 1.5, "256", True, None]),
     "embed.workers": ("", [-1, 0.5, "4", False]),
+    "search.by": ("one of accuracy, balanced_accuracy", ["balanced", True, None, ["accuracy"]]),
     "linear_probe.c_grid": ("", [[], 1, "1", [1, "2"], [True], [0], [1e400], [None], {"a": 1}]),
     "few_shot.shots": ("", [[], 1, ["4"], [True], [0], [1.5], None]),
     "few_shot.max_iter": ("", [0, 1.5, "9", True, None]),

@@ -95,12 +95,12 @@ def test_the_report_ranks_sets_on_train_and_compares_them_on_test() -> None:
             "n_sentences": 10,
             "train": {"accuracy": train},
             "accuracy": test,
-            "test": {"accuracy_ci95": interval},
+            "test": {"accuracy_ci95": interval, "balanced_accuracy": 0.7},
         }
 
     sets = {"photo": entry(0.6, 0.9), "wide": entry(0.8, 0.5)}
     labels = np.zeros(40, dtype=np.int64)
-    differences = compare.against(labels, {"wide": labels + 1}, labels)
+    differences = compare.against(labels, {"wide": labels + 1}, labels, class_names=["cat", "dog"])
     text = table.report(ALL, sets, differences, active="photo", images=IMAGES, dataset="d", model="m")
     lines = text.splitlines()
     ranked = [line for line in lines if line.startswith(("| wide ", "| photo (active)"))]
@@ -188,7 +188,7 @@ def test_escaped_text_reads_back_and_is_one_line(text: str) -> None:
 def test_a_report_with_hostile_names_parses_to_the_tags_of_a_benign_one(name: str) -> None:
     def tags(name: str) -> list[tuple[str, str]]:
         found = {method: {**values, "per_class": {name: 0.5, "cat": 0.25}} for method, values in ALL.items()}
-        test = {"accuracy_ci95": {"low": 0.4, "high": 0.6}}
+        test = {"accuracy_ci95": {"low": 0.4, "high": 0.6}, "balanced_accuracy": 0.5}
         sets = {name: {"n_sentences": 1, "accuracy": 0.5, "train": {"accuracy": 0.5}, "test": test}}
         text = table.report(
             found, sets, [], active=name, images={name: 3, "cat": 4}, dataset=name, model=name
@@ -270,7 +270,7 @@ def test_a_name_ends_no_cell_and_steers_no_terminal() -> None:
 
 
 def test_only_the_active_set_is_marked() -> None:
-    test = {"accuracy_ci95": {"low": 0.4, "high": 0.6}}
+    test = {"accuracy_ci95": {"low": 0.4, "high": 0.6}, "balanced_accuracy": 0.5}
     sets = {
         name: {"n_sentences": 1, "accuracy": 0.5, "train": {"accuracy": 0.5}, "test": test}
         for name in ("a", "ab", "b")

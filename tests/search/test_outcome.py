@@ -18,15 +18,23 @@ from clipcifar.core import files
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.embeddings.sentences import SentenceEmbedder
 from clipcifar.evaluation import compare, headline
+from clipcifar.evaluation.balance import sign_flip_bound
 from clipcifar.evaluation.verdict import verdict
 from clipcifar.methods import zero_shot
 from clipcifar.prompts import pool as prompt_pool
 from clipcifar.prompts.sets import expand_set
 from clipcifar.report.ranking import chosen_templates, gains_text, summary
-from clipcifar.search import candidates, outcome as search, ranking
+from clipcifar.search import candidates, counting, outcome as search, ranking
 from clipcifar.search.candidates import Candidate
 from clipcifar.store import container, splits
-from clipcifar.store.embeddings import SHARED_FIELDS, read_images, read_texts, write_texts
+from clipcifar.store.embeddings import (
+    SHARED_FIELDS,
+    Split,
+    read_images,
+    read_texts,
+    write_images,
+    write_texts,
+)
 from clipcifar.store.model import WEIGHTS_FILE, ModelDescription, config_sha256
 from clipcifar.store.predictions import read_predictions
 from clipcifar.store.prompt_set import OWN_SENTENCES, PromptSet
@@ -75,7 +83,10 @@ def test_nothing_discordant_is_no_difference_and_no_doubt() -> None:
 def selected(**values: Any) -> ranking.Selection:
     """Three candidates on 100 images of which the reference gets 50 right; the second is the best."""
     whole = ranking.Selection(
-        singles=ranking.Tally(100, np.array([50, 62, 40]), np.array([1, 0, 15]), np.array([1, 12, 5])),
+        by="accuracy",
+        singles=counting.Tally(
+            np.array([100]), np.array([[50, 62, 40]]), np.array([[1, 0, 15]]), np.array([[1, 12, 5]])
+        ),
         order=np.array([1, 0, 2]),
         ensemble=[1, 2],
         averaged=[0, 2],
@@ -124,9 +135,7 @@ def test_the_bars_are_the_best_candidates_in_points_with_their_interval(
 
 
 def test_the_gain_of_one_of_several_candidates_is_a_share_of_the_images() -> None:
-    found = selected().singles
-    assert [search.gain(found, row) for row in range(3)] == pytest.approx([0, 0.12, -0.1])
-    assert search.gain(found) == 0
+    assert selected().singles.gains("accuracy").tolist() == pytest.approx([0, 0.12, -0.1])
 
 
 def test_optimism_is_what_train_promised_and_test_did_not_keep() -> None:
@@ -142,11 +151,35 @@ def test_the_chosen_classifier_has_a_name_and_members() -> None:
     assert selected(kind="average").members == [0, 2]
 
 
+def test_by_balanced_accuracy_rows_and_bars_are_of_it() -> None:
+    """Two classes of 90 and 10: the first gets 45 and 5 right, the second 58 and 4, as by hand."""
+    singles = counting.Tally(
+        images=np.array([90, 10]),
+        hits=np.array([[45, 58, 40], [5, 4, 0]]),
+        only_reference=np.array([[1, 0, 10], [0, 1, 5]]),
+        only_candidate=np.array([[1, 13, 5], [0, 0, 0]]),
+    )
+    chosen = selected(by="balanced_accuracy", singles=singles, order=np.array([1, 0, 2]))
+    rows = search.candidate_rows(OFFERED, chosen)
+    assert [row["accuracy"] for row in rows] == pytest.approx([(58 / 90 + 0.4) / 2, 0.5, 20 / 90])
+    assert [row["difference"] for row in rows] == pytest.approx([(13 / 90 - 0.1) / 2, 0, (-5 / 90 - 0.5) / 2])
+    alone = sign_flip_bound(singles.class_sums)
+    assert [row["p_holm"] for row in rows] == pytest.approx(
+        [compare.holm(alone.tolist())[i] for i in (1, 0, 2)]
+    )
+    bars = search.plot_rows(OFFERED, chosen)
+    assert [bar["points"] for bar in bars] == pytest.approx([100 * row["difference"] for row in rows])
+    assert all(bar["low"] < bar["points"] < bar["high"] for bar in bars)
+    plain = search.plot_rows(OFFERED, replace(chosen, by="accuracy"))
+    assert plain[0]["points"] == pytest.approx(12)
+
+
 # --- the stage -----------------------------------------------------------------------------------
 
 SETTINGS: dict[str, Any] = {
     "model": {"name": "tiny", "pretrained": None, "path": "data/none", "seed": 0, "allow_pickle": False},
     "prompts": {"active": "photo", "max_sentences": 50_000, "sets": {}},
+    "search": {"by": "accuracy"},
 }
 # How much of the next class the sentences of most of the pool's templates mean: of an average of
 # templates most of which are wrong val thinks little.
@@ -595,6 +628,8 @@ def told(**values: Any) -> dict[str, Any]:
         "verdict": "it is better, by a lot.",
         "n": {"train": 45_000, "test": 10_000},
         "kind": "ensemble",
+        "by": "accuracy",
+        "shown": {"val": True, "test": True},
         "val_accuracy": {"ensemble": 0.91, "average": 0.9, "active": 0.905},
         "gain": {"train": 0.0123, "val": 0.01, "test": -0.0045, "optimism": 0.0168},
         "set": {"template_mode": "shared", "templates": ["one {classname}.", "two {classname}."]},
@@ -639,6 +674,15 @@ def test_the_summary_ends_with_what_was_chosen_the_verdict_and_the_gains() -> No
     )
 
 
+def test_the_summary_says_by_what_the_search_went() -> None:
+    lines = summary(told(by="balanced_accuracy"), top=1)
+    assert any("| train, balanced |" in line for line in lines)
+    at_most = "p: at most, by Hoeffding's bound on flipped signs, against photo, "
+    assert at_most + "Holm-corrected over all of them." in lines
+    assert any(line.startswith("Balanced accuracy on val: the greedy ensemble 0.9100") for line in lines)
+    assert lines[-1].startswith("Gain in balanced accuracy over photo: +1.23 points")
+
+
 def test_no_luck_is_spoken_of_where_nothing_was_chosen_on_train() -> None:
     assert gains_text(told(kind="average")) == (
         "Gain over photo: +1.23 points on the 45,000 train images, which had no part in this choice, "
@@ -659,6 +703,43 @@ def test_a_long_list_of_members_is_cut_and_says_by_how_many(num_members: int, mo
     lines = summary(told(set={"template_mode": "shared", "templates": templates}), top=1)
     assert [line for line in lines if line.startswith("  <")] == [f"  {text}" for text in templates[:12]]
     assert [line for line in lines if "more" in line] == ([f"  … and {more} more"] if more else [])
+
+
+def uneven(folder: Path) -> None:
+    """Leave 5, 30 and 12 test images of the three classes."""
+    images = read_images(folder / "images.h5")
+    labels = images.test.labels
+    kept = np.sort(np.concatenate([np.flatnonzero(labels == c)[:n] for c, n in enumerate((5, 30, 12))]))
+    test = Split(images.test.embeddings[kept], labels[kept], [images.test.ids[row] for row in kept])
+    kept_fields = {*SHARED_FIELDS, "dataset", "dataset_digest", "max_per_class"}
+    attributes = {key: value for key, value in images.attributes.items() if key in kept_fields}
+    write_images(folder / "images.h5", train=images.train, test=test, attributes=attributes)
+
+
+def test_the_stage_asks_test_in_the_measure_that_params_yaml_names(tmp_path: Path) -> None:
+    write_search(tmp_path)
+    uneven(tmp_path)
+    gains = {}
+    for by in ("accuracy", "balanced_accuracy"):
+        run(tmp_path, {**SETTINGS, "search": {"by": by}})
+        data, naive = read(tmp_path, "ranking.json"), Naive(tmp_path)
+        embeddings, labels = naive.parts["test"]
+        active, chosen = (
+            (embeddings @ weights.T).argmax(axis=1) == labels
+            for weights in (naive.reference, naive.weights(data["set"]))
+        )
+        plain = float(chosen.mean() - active.mean())
+        fair = float(np.mean([chosen[labels == c].mean() - active[labels == c].mean() for c in range(3)]))
+        gains[by] = {"accuracy": plain, "balanced_accuracy": fair}[by]
+        assert data["by"] == by
+        assert data["gain"]["test"] == pytest.approx(gains[by])
+        assert numbers(tmp_path)["vs_active"]["difference"] == pytest.approx(gains[by], abs=1e-5)
+        assert (" in balanced accuracy: " in data["verdict"]) == (by == "balanced_accuracy")
+        shown = numbers(tmp_path)["vs_active"]
+        assert data["shown"]["test"] == (shown["p_value"] < compare.LEVEL and shown["difference"] > 0)
+    assert gains["accuracy"] != pytest.approx(gains["balanced_accuracy"], abs=0.001)
+    with pytest.raises(ConfigError, match=r"search\.by is 'macro'"):
+        run(tmp_path, {**SETTINGS, "search": {"by": "macro"}})
 
 
 def test_a_set_with_sentences_of_its_own_is_shown_class_by_class() -> None:

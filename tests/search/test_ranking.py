@@ -17,7 +17,7 @@ from scipy import stats
 
 from clipcifar.evaluation import compare
 from clipcifar.methods import zero_shot
-from clipcifar.search import ranking
+from clipcifar.search import counting, ranking
 from clipcifar.search.candidates import Candidate
 from clipcifar.search.outcome import candidate_rows
 from tests.support.synthetic import unit
@@ -42,8 +42,10 @@ def naive_tally(embeddings: Floats, labels: Labels, weights: Floats, reference: 
     ]
 
 
-def counted(found: ranking.Tally) -> list[list[int]]:
-    return [found.hits.tolist(), found.only_reference.tolist(), found.only_candidate.tolist()]
+def counted(found: counting.Tally) -> list[list[int]]:
+    return [
+        counts.sum(axis=0).tolist() for counts in (found.hits, found.only_reference, found.only_candidate)
+    ]
 
 
 def integers(
@@ -68,7 +70,7 @@ def test_the_tally_is_a_loop_over_templates_and_of_equal_scores_the_first_class_
     seed: int, num_classes: int
 ) -> None:
     embeddings, labels, weights, reference = integers(seed, num_classes=num_classes)
-    found = ranking.tally(embeddings, labels, weights, reference=reference)
+    found = counting.tally(embeddings, labels, weights, reference=reference)
     assert found.n == len(labels)
     assert counted(found) == naive_tally(embeddings, labels, weights, reference)
 
@@ -85,9 +87,9 @@ def test_a_tally_by_hand() -> None:
     embeddings = np.array([[1, 0], [0, 1], [0, 1], [1, 1]], dtype=np.float32)
     labels = np.array([0, 1, 0, 1])
     straight, swapped = np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32)[::-1]
-    found = ranking.tally(embeddings, labels, np.stack([straight, swapped]), reference=straight)
+    found = counting.tally(embeddings, labels, np.stack([straight, swapped]), reference=straight)
     assert counted(found) == [[2, 1], [0, 2], [0, 1]]
-    first_wins = ranking.tally(embeddings[3:], np.array([0]), straight[None], reference=swapped)
+    first_wins = counting.tally(embeddings[3:], np.array([0]), straight[None], reference=swapped)
     assert counted(first_wins) == [[1], [0], [0]]
 
 
@@ -97,20 +99,20 @@ def test_the_size_of_the_blocks_does_not_matter(
     rows: int, scores: int, num_classes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     embeddings, labels, weights, reference = integers(5, num_classes=num_classes, n=61, num_candidates=11)
-    whole = ranking.tally(embeddings, labels, weights, reference=reference)
-    monkeypatch.setattr(ranking, "_BLOCK_ROWS", rows)
-    monkeypatch.setattr(ranking, "_BLOCK_SCORES", scores)
-    assert counted(ranking.tally(embeddings, labels, weights, reference=reference)) == counted(whole)
+    whole = counting.tally(embeddings, labels, weights, reference=reference)
+    monkeypatch.setattr(counting, "_BLOCK_ROWS", rows)
+    monkeypatch.setattr(counting, "_BLOCK_SCORES", scores)
+    assert counted(counting.tally(embeddings, labels, weights, reference=reference)) == counted(whole)
 
 
 @pytest.mark.parametrize("absent", [0, 1, 2])
 def test_a_class_without_images_still_takes_images_from_the_others(absent: int) -> None:
     embeddings, labels, weights, reference = integers(8, num_classes=3)
     labels = np.where(labels == absent, (absent + 1) % 3, labels)
-    found = ranking.tally(embeddings, labels, weights, reference=reference)
+    found = counting.tally(embeddings, labels, weights, reference=reference)
     assert counted(found) == naive_tally(embeddings, labels, weights, reference)
     others = [c for c in range(3) if c != absent]
-    alone = ranking.tally(
+    alone = counting.tally(
         embeddings, np.searchsorted(others, labels), weights[:, others], reference=reference
     )
     assert found.hits.sum() < alone.hits.sum()
@@ -120,15 +122,15 @@ def _peak(num_candidates: int, n: int) -> int:
     embeddings, labels, weights, reference = integers(1, num_classes=5, n=n, num_candidates=num_candidates)
     tracemalloc.start()
     try:
-        ranking.tally(embeddings, labels, weights, reference=reference)
+        counting.tally(embeddings, labels, weights, reference=reference)
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
 
 
 def test_memory_grows_neither_with_the_templates_nor_with_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranking, "_BLOCK_ROWS", 256)
-    monkeypatch.setattr(ranking, "_BLOCK_SCORES", 256 * 5 * 10)  # ten templates at a time
+    monkeypatch.setattr(counting, "_BLOCK_ROWS", 256)
+    monkeypatch.setattr(counting, "_BLOCK_SCORES", 256 * 5 * 10)  # ten templates at a time
     _peak(20, 2_000)  # what is imported on first use
     small = _peak(20, 2_000)
     assert _peak(200, 2_000) < 1.5 * small
@@ -267,7 +269,7 @@ def halves(made: Problem, num_train: int) -> tuple[tuple[Floats, Labels], tuple[
 
 def test_test_is_no_argument_of_the_choice() -> None:
     found = list(inspect.signature(ranking.select).parameters)
-    assert found == ["train", "val", "sums", "reference", "averaged", "clashes"]
+    assert found == ["train", "val", "sums", "reference", "averaged", "clashes", "by"]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -282,7 +284,7 @@ def test_the_choice_is_the_naive_one(seed: int, monkeypatch: pytest.MonkeyPatch)
 
     singles = np.stack([made.classifier([i]) for i in range(12)])
     assert counted(found.singles) == naive_tally(*train, singles, reference)
-    assert found.order.tolist() == sorted(range(12), key=lambda i: (-found.singles.hits[i], i))
+    assert found.order.tolist() == sorted(range(12), key=lambda i: (-found.singles.hits[:, i].sum(), i))
     members, accuracies = naive_greedy(on_train, found.order[:5].tolist(), most=10)
     assert found.ensemble == members
     assert found.train_accuracy == pytest.approx(accuracies)
@@ -382,11 +384,13 @@ def test_the_order_of_the_candidates_does_not_matter(seed: int) -> None:
     train, val = halves(made, 5_000)
     reference = made.classifier([0])
     found = ranking.select(train, val, made.sums, reference=reference)
-    assert len(set(found.singles.hits.tolist())) == 6  # of equally good ones the first would win
+    assert (
+        len(set(found.singles.scores("accuracy").tolist())) == 6
+    )  # of equally good ones the first would win
     shuffle = np.random.default_rng(seed).permutation(6)
     other = ranking.select(train, val, made.sums[shuffle], reference=reference)
     for name in ("hits", "only_reference", "only_candidate"):
-        np.testing.assert_array_equal(getattr(other.singles, name), getattr(found.singles, name)[shuffle])
+        np.testing.assert_array_equal(getattr(other.singles, name), getattr(found.singles, name)[:, shuffle])
     np.testing.assert_array_equal(shuffle[other.order], found.order)
     assert shuffle[other.ensemble].tolist() == found.ensemble
     assert sorted(shuffle[other.members].tolist()) == sorted(found.members)
@@ -411,6 +415,96 @@ def test_normalised_rows_keep_their_direction_and_lose_their_length() -> None:
     found = ranking.normalised(np.array([[[3, 4], [0, -2]]], dtype=np.float32))
     np.testing.assert_allclose(found, [[[0.6, 0.8], [0, -1]]], rtol=1e-6)
     assert found.dtype == np.float32
+
+
+# --- by balanced accuracy ------------------------------------------------------------------------
+
+
+def balanced(embeddings: Floats, labels: Labels, weights: Floats) -> float:
+    """The mean over the classes that have images of the share that is right."""
+    correct = right(embeddings, labels, weights)
+    return float(np.mean([correct[labels == label].mean() for label in np.unique(labels)]))
+
+
+def uneven(seed: int) -> Problem:
+    """A tenth of the images of the first class, all of the second, two fifths of the third."""
+    made = problem(seed, n=400, num_candidates=10)
+    kept = np.random.default_rng(seed).random(400) < np.array([0.1, 1.0, 0.4])[made.labels]
+    return Problem(made.embeddings[kept], made.labels[kept], made.sentences)
+
+
+def test_by_balanced_accuracy_five_cats_outweigh_forty_dogs() -> None:
+    """By hand: the first calls all a dog, the second gets all cats and 30 of 40 dogs."""
+    embeddings = np.repeat(np.eye(3, dtype=np.float32), [5, 30, 10], axis=0)
+    labels = np.repeat([0, 1, 1], [5, 30, 10])
+    all_dogs = np.array([[-1, -1, -1], [1, 1, 1]], dtype=np.float32)
+    with_cats = np.array([[1, 0, 1], [0, 1, 0]], dtype=np.float32)
+    part, sums = (embeddings, labels), np.stack([all_dogs, with_cats])
+    plain, fair = (
+        ranking.select(part, part, sums, reference=all_dogs, averaged=[0], by=by)
+        for by in ("accuracy", "balanced_accuracy")
+    )
+    assert plain.singles.scores("accuracy").tolist() == pytest.approx([40 / 45, 35 / 45])
+    assert plain.singles.scores("balanced_accuracy").tolist() == pytest.approx([0.5, 0.875])
+    assert plain.singles.gains("balanced_accuracy").tolist() == pytest.approx([0, 0.375])
+    assert (plain.order.tolist(), plain.ensemble[0]) == ([0, 1], 0)
+    assert (fair.order.tolist(), fair.ensemble, fair.kind) == ([1, 0], [1], "ensemble")
+    assert fair.train_accuracy == [0.875]
+    assert fair.val_accuracy == {"ensemble": 0.875, "average": 0.5, "active": 0.5}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_choice_by_balanced_accuracy_is_the_naive_one(seed: int) -> None:
+    made = uneven(seed)
+    train, val = halves(made, len(made.labels) * 2 // 3)
+    reference = made.classifier([7])
+    found = ranking.select(train, val, made.sums, reference=reference, by="balanced_accuracy")
+
+    singles = [balanced(*train, made.classifier([i])) for i in range(10)]
+    assert found.singles.scores("balanced_accuracy").tolist() == pytest.approx(singles)
+    gains = [score - balanced(*train, reference) for score in singles]
+    assert found.singles.gains("balanced_accuracy").tolist() == pytest.approx(gains)
+    assert found.order.tolist() == sorted(range(10), key=lambda i: (-round(singles[i], 9), i))
+    members: list[int] = []
+    reached: list[float] = []
+    while len(members) < ranking.MAX_MEMBERS:
+        left = [i for i in found.order.tolist() if i not in members]
+        offers = {i: round(balanced(*train, made.classifier([*members, i])), 9) for i in left}
+        best = max(left, key=lambda i: offers[i])
+        if reached and offers[best] <= reached[-1]:
+            break
+        members.append(best)
+        reached.append(offers[best])
+    assert found.ensemble == members
+    assert found.train_accuracy == pytest.approx(reached)
+    on_val = [balanced(*val, made.classifier(chosen)) for chosen in (members, list(range(10)), [7])]
+    assert list(found.val_accuracy.values()) == pytest.approx(on_val)
+    assert found.kind == ("ensemble" if on_val[0] > on_val[1] + 1e-9 else "average")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_where_classes_are_equally_large_both_measures_choose_alike(seed: int) -> None:
+    made = problem(seed, n=600)
+    rows = np.concatenate([np.flatnonzero(made.labels == label)[:120] for label in range(3)])
+    train, val = ((made.embeddings[own], made.labels[own]) for own in (rows[::2], rows[1::2]))
+    plain, fair = (
+        ranking.select(train, val, made.sums, reference=made.classifier([0]), by=by)
+        for by in ("accuracy", "balanced_accuracy")
+    )
+    assert fair.order.tolist() == plain.order.tolist()
+    assert (fair.ensemble, fair.kind) == (plain.ensemble, plain.kind)
+    assert fair.train_accuracy == pytest.approx(plain.train_accuracy)
+
+
+def test_where_they_are_not_the_measures_choose_otherwise() -> None:
+    """Or the tests above would hold of a search that ignores what it is asked to go by."""
+    made = uneven(3)
+    part = (made.embeddings, made.labels)
+    plain, fair = (
+        ranking.select(part, part, made.sums, reference=made.classifier([0]), by=by)
+        for by in ("accuracy", "balanced_accuracy")
+    )
+    assert fair.order.tolist() != plain.order.tolist()
 
 
 # --- does it fool itself? ------------------------------------------------------------------------
@@ -474,7 +568,7 @@ def repetition(rng: np.random.Generator, *, better: int | None) -> dict[str, boo
     best = max(singles, key=lambda predicted: int((predicted == labels).sum()))
     offered = [Candidate(str(i), ["made"], []) for i in range(CANDIDATES)]
     ranked = candidate_rows(offered, selection)
-    counts = zip(selection.singles.only_reference, selection.singles.only_candidate, strict=True)
+    counts = zip(*counted(selection.singles)[1:], strict=True)
     return {
         "procedure": winner(asked),
         "on_train": winner(

@@ -87,7 +87,7 @@ def write(
             plots_folder=folder / "plots" / method,
             extra_metrics={"seeds": seeds} if method == "mlp_probe" else {},
         )
-    of_set = {"accuracy": 0.5, "accuracy_ci95": {"low": 0.4, "high": 0.6}}
+    of_set = {"accuracy": 0.5, "accuracy_ci95": {"low": 0.4, "high": 0.6}, "balanced_accuracy": 0.5}
     results.write_sets(
         folder / "metrics" / "prompt_sets.json",
         folder / "metrics" / "details" / "prompt_sets.json",
@@ -101,6 +101,8 @@ def write(
     ranking = {
         "active": sets[0],
         "kind": "ensemble",
+        "by": "accuracy",
+        "shown": {"val": False, "test": False},
         "chosen": "the ensemble of 2 templates",
         "verdict": f"no difference shown between the ensemble of 2 templates and {sets[0]}: +0.5 points.",
         "n": {"train": 40, "test": n},

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from clipcifar.core.files import Attribute, write_json
 from clipcifar.evaluation import compare, metrics
-from clipcifar.evaluation.compare import Paired, holm, paired
+from clipcifar.evaluation.compare import Paired, holm, paired_by_class
 from clipcifar.evaluation.names import METHODS
 from clipcifar.evaluation.plots import write_csv
 from clipcifar.evaluation.verdict import statement
@@ -65,7 +65,10 @@ def measure(
     ends = []
     for pair, scores in zip(pairs, scored, strict=True):
         right = scores.argmax(axis=1) == labels
-        ends += [paired(end.test.argmax(axis=1) == labels, right) for end in (pair.zero_shot, pair.trained)]
+        ends += [
+            paired_by_class(end.test.argmax(axis=1) == labels, right, labels, class_names=class_names)
+            for end in (pair.zero_shot, pair.trained)
+        ]
     p_values = holm([versus.p_value for versus in ends])
     judged = []
     for i, (pair, choice, scores) in enumerate(zip(pairs, choices, scored, strict=True)):

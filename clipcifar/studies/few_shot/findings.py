@@ -17,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.core.files import Attribute, write_json
+from clipcifar.evaluation.balance import class_sums, mean_of_classes
 from clipcifar.evaluation.compare import LEVEL, holm
 from clipcifar.evaluation.metrics import rounded, wilson_interval
 from clipcifar.evaluation.plots import write_csv
-from clipcifar.evaluation.words import p_said, with_interval
+from clipcifar.evaluation.verdict import APART
+from clipcifar.evaluation.words import p_said, points as signed, with_interval
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.predictions import write_answers
 from clipcifar.studies.few_shot.crossed import Crossed, Spread, crossed, spread
@@ -38,6 +40,7 @@ class Point:
         accuracy: on test, over draws.
         versus: zero-shot, this method minus it.
         p_holm: corrected over all points.
+        balanced_difference: the same in balanced accuracy, in [-1, 1].
     """
 
     shots: str
@@ -47,6 +50,7 @@ class Point:
     accuracy: Spread
     versus: Crossed
     p_holm: float
+    balanced_difference: float
 
     @property
     def outcome(self) -> str:
@@ -54,6 +58,12 @@ class Point:
         if self.p_holm >= LEVEL:
             return "no difference shown"
         return "better" if self.versus.difference > 0 else "worse"
+
+    @property
+    def loses_balance(self) -> bool:
+        """Whether balanced accuracy falls, and the accuracy is not shown to, nor falls likewise."""
+        gap = min(0.0, self.versus.difference) - self.balanced_difference
+        return self.outcome != "worse" and gap >= APART
 
 
 @dataclass(frozen=True)
@@ -78,17 +88,19 @@ class Findings:
 def measure(study: Study, labels: NDArray[np.int64], *, num_classes: int) -> Findings:
     """What all draws are worth on test, whose (N,) labels these are."""
     right = (study.zero_shot == labels).astype(np.float64)
-    keys, measured = [], []
+    keys, measured, gained = [], [], []
     for shots in study.shots:
         draws = study.of(shots)
         for method in METHODS:
             correct = np.stack([draw.outcomes[method].predicted == labels for draw in draws])
+            sums = class_sums(right, correct.mean(axis=0), labels, num_classes=num_classes)
+            gained.append(float(mean_of_classes(sums.gained, sums.n)))
             keys.append((label(shots), method, draws[0].n_train, draws[0].n_val))
             measured.append((spread(correct.mean(axis=1)), crossed(correct - right)))
     corrected = holm([versus.p_value for _, versus in measured])
     points = [
-        Point(*key, accuracy, versus, p)
-        for key, (accuracy, versus), p in zip(keys, measured, corrected, strict=True)
+        Point(*key, accuracy, versus, p, balanced)
+        for key, (accuracy, versus), p, balanced in zip(keys, measured, corrected, gained, strict=True)
     ]
     return Findings(points, int(right.sum()), len(labels), num_classes)
 
@@ -173,6 +185,9 @@ def _verdict(title: str, points: list[Point]) -> str:
         sure = f"{p_said(versus.p_holm)} after Holm's correction"
         head = f"{title}: beats zero-shot {_from(start)} ({by} there, {sure})"
     parts = [f"{outcome} at {', '.join(shots)}" for outcome, shots in by_outcome.items() if shots]
+    if fallen := [point for point in points if point.loses_balance]:
+        falls = ", ".join(f"{point.shots} ({signed(point.balanced_difference)} points)" for point in fallen)
+        parts.append(f"balanced accuracy falls at {falls}")
     return f"{head[0].upper()}{head[1:]}; {'; '.join(parts)}."
 
 

@@ -44,13 +44,18 @@ class Findings:
 
 
 def measure(
-    outcomes: Mapping[str, Outcome], sizes: Mapping[str, Mapping[str, int]], labels: NDArray[np.int64]
+    outcomes: Mapping[str, Outcome],
+    sizes: Mapping[str, Mapping[str, int]],
+    labels: NDArray[np.int64],
+    *,
+    class_names: list[str],
 ) -> Findings:
     """Compare the backbones on test, whose (N,) labels these are."""
     differences = {}
     for method in outcomes[OWN].predicted:
         others = {label: outcome.predicted[method] for label, outcome in outcomes.items() if label != OWN}
-        differences[method] = compare.against(outcomes[OWN].predicted[method], others, labels)
+        own = outcomes[OWN].predicted[method]
+        differences[method] = compare.against(own, others, labels, class_names=class_names)
     return Findings(outcomes, sizes, differences)
 
 

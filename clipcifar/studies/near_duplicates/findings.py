@@ -106,9 +106,12 @@ def measure(
         background=background,
         partners=len(dataset.train.labels) / len(np.unique(dataset.train.labels)),
         methods={name: without(said == labels, left_out) for name, said in predicted.items()},
-        gains=compare.against(zero_shot, others, labels),
+        gains=compare.against(zero_shot, others, labels, class_names=dataset.class_names),
         gains_rest=compare.against(
-            zero_shot[rest], {name: said[rest] for name, said in others.items()}, labels[rest]
+            zero_shot[rest],
+            {name: said[rest] for name, said in others.items()},
+            labels[rest],
+            class_names=dataset.class_names,
         ),
     )
 

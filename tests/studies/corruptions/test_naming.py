@@ -79,11 +79,12 @@ def test_each_is_judged_on_its_own_images_and_all_are_corrected_together() -> No
 
     active = {name: right(0.5) for name in ("fog", "snow", "frost")}
     better, same = right(0.6), active["snow"]
-    found = naming_prompts.against_active(active, {"fog": (4, better), "snow": (2, same)})
+    classes: dict[str, Any] = {"labels": np.zeros(300, int), "class_names": ["cat"]}
+    found = naming_prompts.against_active(active, {"fog": (4, better), "snow": (2, same)}, **classes)
     assert [(item.name, item.num_sentences) for item in found] == [("fog", 4), ("snow", 2)]
     assert found[0].corrupted == repeated.paired(active["fog"].corrupted, better.corrupted)
     assert found[0].clean == compare.paired(active["fog"].clean, better.clean)
     assert found[0].p_holm == pytest.approx(2 * found[0].corrupted.p_value)
     assert found[0].p_holm < 0.01
     assert found[1].p_holm == 1.0
-    assert naming_prompts.against_active(active, {}) == []
+    assert naming_prompts.against_active(active, {}, **classes) == []

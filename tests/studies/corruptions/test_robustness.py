@@ -78,7 +78,7 @@ def test_what_loses_nothing_drops_by_nothing_and_no_accuracy_is_no_division() ->
 def test_methods_are_compared_by_image_and_corrected_for_one_another() -> None:
     reference = answers()
     others = {"better": answers(seed=1, loss=0.1), "same": reference, "worse": answers(seed=2, ability=0.6)}
-    found = robustness.against(reference, others)
+    found = robustness.against(reference, others, np.zeros(80, int), class_names=["cat"])
     assert [item.name for item in found] == list(others)
     assert found[0].p_holm < 0.05 < found[1].p_holm == 1.0
     assert found[0].paired.difference > 0 > found[2].paired.difference

@@ -15,6 +15,7 @@ import pytest
 
 from clipcifar.core.errors import DataError
 from clipcifar.evaluation import compare
+from clipcifar.evaluation.balance import Balanced, Mover
 from clipcifar.methods import zero_shot
 from clipcifar.store import container
 from clipcifar.store.embeddings import ImageEmbeddings
@@ -102,7 +103,11 @@ def test_a_naming_set_is_compared_on_its_own_corruption(outcome: Findings) -> No
     (item,) = outcome.naming
     zero, other = outcome.answers["zero_shot"], outcome.answers["linear_probe"]
     assert (item.name, item.num_sentences) == ("darkness", 6)
-    assert item.corrupted == repeated.paired(zero.corrupted[1], other.corrupted[1])
+    assert replace(item.corrupted, balanced=None) == repeated.paired(zero.corrupted[1], other.corrupted[1])
+    same = [right.corrupted[1].mean(axis=0) for right in (zero, other)]
+    by_class = [[own[outcome.labels == label].mean() for label in range(3)] for own in same]
+    assert item.corrupted.balanced is not None
+    assert item.corrupted.balanced.difference == pytest.approx(np.mean(by_class[1]) - np.mean(by_class[0]))
     assert item.clean == compare.paired(zero.clean, other.clean)
 
 
@@ -172,8 +177,8 @@ def test_the_page_says_generated_and_names_cifar_10_c_only_to_deny_it(outcome: F
 
 def test_naming_verdicts_are_sorted_by_what_was_shown(outcome: Findings) -> None:
     (item,) = outcome.naming
-    gain = replace(item.corrupted, difference=0.05, low=0.02, high=0.08)
-    loss = replace(item.corrupted, difference=-0.2, low=-0.3, high=-0.1)
+    gain = replace(item.corrupted, difference=0.05, low=0.02, high=0.08, balanced=None)
+    loss = replace(item.corrupted, difference=-0.2, low=-0.3, high=-0.1, balanced=None)
     items = [
         replace(item, name="fog", corrupted=gain, p_holm=0.01),
         replace(item, name="zoom_blur", corrupted=replace(gain, difference=0.06), p_holm=0.049),
@@ -186,6 +191,12 @@ def test_naming_verdicts_are_sorted_by_what_was_shown(outcome: Findings) -> None
     assert neither.startswith(
         "No difference shown between prompts that name the corruption and photo under frost +5.0"
     )
+    hidden = Balanced(0.7, 0.6, -0.1, -0.2, 0.0, Mover("cat", 5, 0.6, 0.0))
+    (told,) = naming.verdicts([replace(items[0], corrupted=replace(gain, balanced=hidden))], "photo")
+    assert (
+        "fog +5.0 [+2.0, +8.0], where balanced accuracy falls from 0.700 to 0.600, -10.0 points "
+        "[-20.0, +0.0] (cat 0.60 → 0.00, 5 images)"
+    ) in told
     assert naming.verdicts([], "photo") == []
 
 

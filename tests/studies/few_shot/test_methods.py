@@ -222,7 +222,7 @@ def test_the_draw_of_all_images_is_the_linear_probe_on_train(done: Path) -> None
 
 def point(shots: str, difference: float, p_holm: float, method: str = "tip_adapter") -> Point:
     versus = Crossed(difference, difference - 0.01, difference + 0.01, p_holm / 2, 5)
-    return Point(shots, method, 10, 10, Spread(0.5, 0.1, 0.4, 0.6, 5), versus, p_holm)
+    return Point(shots, method, 10, 10, Spread(0.5, 0.1, 0.4, 0.6, 5), versus, p_holm, difference)
 
 
 @pytest.mark.parametrize(
@@ -279,6 +279,29 @@ def test_a_verdict_without_a_k_from_which_on_it_is_better() -> None:
         "Nearest class mean: beats zero-shot at some numbers of images per class, but not from one on; "
         "better at 1; no difference shown at 2."
     )
+
+
+def test_a_fall_of_balanced_accuracy_is_named_unless_the_accuracy_tells_of_it() -> None:
+    """Seen at 1 and 4; at 2 both fall alike, at 8 the accuracy is shown to be worse."""
+    points = [
+        replace(point("1", 0.1, 0.001), balanced_difference=-0.1),
+        point("2", -0.02, 0.4),
+        replace(point("4", 0.01, 0.4), balanced_difference=-0.03),
+        replace(point("8", -0.2, 0.001), balanced_difference=-0.4),
+    ]
+    every = [replace(item, method=method) for method in METHODS for item in points]
+    said = verdicts(findings.Findings(every, 50, 100, 10))[0]
+    assert said.endswith("; balanced accuracy falls at 1 (-10.0 points), 4 (-3.0 points).")
+
+
+def test_the_balanced_difference_is_that_of_the_classes_means() -> None:
+    labels = np.array([0, 0, 0, 0, 1])
+    zero_shot = np.array([0, 0, 1, 1, 1], np.int32)
+    outcome = Outcome(np.zeros(5, np.int32), Standing(1, 0), {})
+    study = Study([Draw(1, 0, 2, 2, dict.fromkeys(METHODS, outcome))], zero_shot)
+    found = measure(study, labels, num_classes=2).of("tip_adapter")[0]
+    assert found.versus.difference == pytest.approx(0.2)  # from 3 of 5 to 4
+    assert found.balanced_difference == pytest.approx(-0.25)  # from (2 / 4 + 1) / 2 to (1 + 0) / 2
 
 
 def test_scores_pair_draws_and_images_with_zero_shot() -> None:

@@ -166,7 +166,9 @@ def test_on_test_alone_zero_shot_is_all_and_nothing_is_chosen_on_test_without_a_
         OWN: evaluate(images, synthetic.prototypes(), None, probe=PROBE),
         "other": evaluate(images, other, None, probe=PROBE),
     }
-    measured = findings.measure(outcomes, dict.fromkeys(outcomes, SIZE), images.test.labels)
+    measured = findings.measure(
+        outcomes, dict.fromkeys(outcomes, SIZE), images.test.labels, class_names=images.class_names
+    )
     found = findings.as_metrics(measured)
     naive = (images.test.embeddings @ other.T).argmax(axis=1)
     test = found["other"]["zero_shot"]["test"]
@@ -209,7 +211,11 @@ def _metrics() -> dict[str, Any]:
     worse = {m: np.where(np.arange(90) < 40, (p + 1) % 3, p) for m, p in own.predicted.items()}
     other = Outcome({m: {**own.metrics[m]} for m in own.metrics}, worse)
     outcomes = {OWN: own, "same": own, "worse": other}
-    return findings.as_metrics(findings.measure(outcomes, dict.fromkeys(outcomes, SIZE), images.test.labels))
+    return findings.as_metrics(
+        findings.measure(
+            outcomes, dict.fromkeys(outcomes, SIZE), images.test.labels, class_names=images.class_names
+        )
+    )
 
 
 def test_differences_are_paired_with_the_own_model_and_corrected() -> None:
@@ -321,7 +327,9 @@ def test_the_page_shows_every_backbone_and_runs_nothing_of_its_names() -> None:
     images, own = synthetic.image_embeddings(), _outcome()
     outcomes = {OWN: own, "same": own, "worse": own}
     html = page.render(
-        findings.measure(outcomes, dict.fromkeys(outcomes, SIZE), images.test.labels),
+        findings.measure(
+            outcomes, dict.fromkeys(outcomes, SIZE), images.test.labels, class_names=images.class_names
+        ),
         TIMING,
         descriptions={OWN: "local-dir:<script>alert(1)</script>", "same": "a", "worse": "b"},
         active="photo",

@@ -41,7 +41,8 @@ class Findings:
         source: what the images are called: generated, or by the name of what was published.
         names: the K corruptions.
         severities: the S severities.
-        rows: (N,) the test rows that were looked at.
+        rows, labels: (N,) the test rows that were looked at, and their true classes.
+        class_names: C names in label order.
         predicted: by classifier, (K, S, N) predicted classes.
         answers: by classifier, whether it was right.
         examples: by corruption, (S, H, W, 3) uint8, one image at every severity.
@@ -53,6 +54,8 @@ class Findings:
     names: list[str]
     severities: list[int]
     rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    class_names: list[str]
     predicted: dict[str, NDArray[np.int64]]
     answers: dict[str, Answers]
     examples: dict[str, NDArray[np.uint8]]
@@ -68,7 +71,7 @@ class Findings:
     def versus(self) -> list[NamedDifference]:
         """Every other classifier minus the reference."""
         others = {name: answers for name, answers in self.answers.items() if name != REFERENCE}
-        return robustness.against(self.answers[REFERENCE], others)
+        return robustness.against(self.answers[REFERENCE], others, self.labels, class_names=self.class_names)
 
 
 def text_classifier(weights: NDArray[np.float32], images: ImageEmbeddings) -> Classifier:
@@ -144,10 +147,12 @@ def measure(
         names=list(examples),
         severities=severities,
         rows=rows,
+        labels=labels,
+        class_names=images.class_names,
         predicted=stacked,
         answers=answers,
         examples=examples,
-        naming=naming.against_active(active, rights),
+        naming=naming.against_active(active, rights, labels, class_names=images.class_names),
         attributes=attributes,
     )
 

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.core.params import suggestion
 from clipcifar.evaluation.compare import LEVEL, Paired, holm, paired as paired_once
+from clipcifar.evaluation.verdict import balanced_said, tells_otherwise
 from clipcifar.evaluation.words import with_interval
 from clipcifar.prompts.sets import expand_set
 from clipcifar.store.prompt_set import PromptSet
 from clipcifar.studies.corruptions.images.generated import CORRUPTIONS
 from clipcifar.studies.corruptions.images.published import NAMES
-from clipcifar.studies.corruptions.judge.repeated import paired
+from clipcifar.studies.corruptions.judge.repeated import paired_by_class
 
 KNOWN = tuple(dict.fromkeys((*CORRUPTIONS, *NAMES)))  # in the order to show them
 
@@ -101,9 +102,18 @@ class Right:
     corrupted: NDArray[np.bool_]
 
 
-def against_active(active: Mapping[str, Right], naming: Mapping[str, tuple[int, Right]]) -> list[Naming]:
-    """Compare every naming set, given with its number of sentences, with the active set."""
-    versus = {name: paired(active[name].corrupted, right.corrupted) for name, (_, right) in naming.items()}
+def against_active(
+    active: Mapping[str, Right],
+    naming: Mapping[str, tuple[int, Right]],
+    labels: NDArray[np.int64],
+    *,
+    class_names: list[str],
+) -> list[Naming]:
+    """Compare every naming set, given with its number of sentences, with the active set on the N images."""
+    versus = {
+        name: paired_by_class(active[name].corrupted, right.corrupted, labels, class_names=class_names)
+        for name, (_, right) in naming.items()
+    }
     corrected = holm([item.p_value for item in versus.values()])
     return [
         Naming(name, sentences, versus[name], p, paired_once(active[name].clean, right.clean))
@@ -129,6 +139,14 @@ def verdicts(comparisons: Sequence[Naming], active: str) -> list[str]:
     ):
         if items:
             ordered = sorted(items, key=lambda item: -abs(item.corrupted.difference))
-            told = "; ".join(f"{spoken(item.name)} {with_interval(item.corrupted)}" for item in ordered)
+            told = "; ".join(
+                f"{spoken(item.name)} {with_interval(item.corrupted)}{_otherwise(item.corrupted)}"
+                for item in ordered
+            )
             sentences.append(f"{said} {told} (points, 95 % interval; exact paired test by image, Holm).")
     return sentences
+
+
+def _otherwise(paired: Paired) -> str:
+    balanced = tells_otherwise(paired)
+    return f", where balanced accuracy {balanced_said(balanced)}" if balanced else ""

@@ -6,10 +6,14 @@ all its answers together. For one answer an image, everything here is what `comp
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.core.errors import DataError
+from clipcifar.evaluation.balance import balanced, class_sums
 from clipcifar.evaluation.compare import LEVEL, RESAMPLES, Paired
 
 _SMALLEST = 1e-12  # p below which the rounding of the transform is all that is left
@@ -93,3 +97,15 @@ def paired(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_], *, seed: 
         only_b=int((differences > 0).sum()),
         p_value=sign_flip_exact(differences),
     )
+
+
+def paired_by_class(
+    correct_a: NDArray[np.bool_],
+    correct_b: NDArray[np.bool_],
+    labels: NDArray[np.int64],
+    *,
+    class_names: Sequence[str],
+) -> Paired:
+    """`paired`, with the difference in balanced accuracy where the N images' classes differ in size."""
+    sums = class_sums(correct_a.mean(axis=0), correct_b.mean(axis=0), labels, num_classes=len(class_names))
+    return replace(paired(correct_a, correct_b), balanced=balanced(sums, class_names))

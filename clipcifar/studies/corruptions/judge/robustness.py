@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from clipcifar.evaluation.compare import NamedDifference, corrected
 from clipcifar.evaluation.metrics import wilson_interval
-from clipcifar.studies.corruptions.judge.repeated import bootstrap_means, interval, paired
+from clipcifar.studies.corruptions.judge.repeated import bootstrap_means, interval, paired_by_class
 
 CLEAN = "clean"
 
@@ -89,10 +89,19 @@ def _drop(clean: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.f
     return np.where(clean > 0, 1 - mean / np.where(clean > 0, clean, 1), 0.0)
 
 
-def against(reference: Answers, others: Mapping[str, Answers]) -> list[NamedDifference]:
+def against(
+    reference: Answers,
+    others: Mapping[str, Answers],
+    labels: NDArray[np.int64],
+    *,
+    class_names: Sequence[str],
+) -> list[NamedDifference]:
     """Every other classifier minus the reference in mean corruption accuracy, Holm over them."""
     return corrected(
-        [(name, paired(reference.repeated, answers.repeated)) for name, answers in others.items()]
+        [
+            (name, paired_by_class(reference.repeated, answers.repeated, labels, class_names=class_names))
+            for name, answers in others.items()
+        ]
     )
 
 

@@ -1,0 +1,151 @@
+"""The paired difference where every class counts alike, however many images it has.
+
+Accuracy on 5 cats and 40 dogs is nearly that on the dogs: all cats may be lost and it still rises. Balanced
+accuracy is the mean of the accuracies within the classes; where those are equally large it is the accuracy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar.evaluation.metrics import Z95
+
+Measure = Literal["accuracy", "balanced_accuracy"]
+FLIPS = 10_000
+_FLIPS_AT_ONCE = 1_000  # of all classes, 8 MB for a thousand
+
+
+class ClassSums(NamedTuple):
+    """What two classifiers do on the same images, summed over those of each class: (C,) each, or (C, T).
+
+    Attributes:
+        n: images; a class may have none.
+        right: those that A gets right.
+        gained: what B gets right more than A, negative where it is less.
+        changed: images that only one of the two gets right.
+    """
+
+    n: NDArray[Any]
+    right: NDArray[Any]
+    gained: NDArray[Any]
+    changed: NDArray[Any]
+
+    @property
+    def present(self) -> ClassSums:
+        """Those of the classes that have images."""
+        return ClassSums(*(values[self.n > 0] for values in self))
+
+
+@dataclass(frozen=True)
+class Mover:
+    """The class that moves a balanced accuracy most: its n images, and how A and B do on them."""
+
+    name: str
+    n: int
+    accuracy_a: float
+    accuracy_b: float
+
+
+@dataclass(frozen=True)
+class Balanced:
+    """B minus A in balanced accuracy.
+
+    Attributes:
+        accuracy_a, accuracy_b: in [0, 1].
+        low, high: 95 % interval, of other images of the same classes: normal, with half an image added to
+            each outcome of each class, so that a class of five is not taken for certain (Agresti and Min
+            2005, Statistics in Medicine 24, page 729). Wide where classes are small.
+        mover: of the classes that moved the way the whole did, the one that moved most.
+    """
+
+    accuracy_a: float
+    accuracy_b: float
+    difference: float
+    low: float
+    high: float
+    mover: Mover | None
+
+
+def class_sums(
+    right_a: NDArray[np.bool_] | NDArray[np.floating],
+    right_b: NDArray[np.bool_] | NDArray[np.floating],
+    labels: NDArray[np.int64],
+    *,
+    num_classes: int,
+) -> ClassSums:
+    """Sum (N,) answers about the same images by class: right or wrong, or shares of several answers."""
+    a, b = right_a.astype(np.float64), right_b.astype(np.float64)
+    summed = (
+        np.bincount(labels, weights=values, minlength=num_classes) for values in (a, b - a, (b - a) ** 2)
+    )
+    return ClassSums(np.bincount(labels, minlength=num_classes), *summed)
+
+
+def mean_of_classes(sums: NDArray[Any], n: NDArray[Any]) -> NDArray[np.float64]:
+    """Sums over the n images of each class, (C,) or (C, T), to the mean of the classes' means.
+
+    Rounded far beyond what is written: equal means of other fractions are equal numbers then.
+    """
+    shares = (sums[n > 0].T / n[n > 0]).T
+    return np.asarray(np.round(shares.mean(axis=0), 12))
+
+
+def balanced(sums: ClassSums, class_names: Sequence[str]) -> Balanced | None:
+    """The difference in balanced accuracy; None where that is the accuracy, as all classes are equally large.
+
+    Args:
+        sums: (C,) each.
+        class_names: C names in label order.
+    """
+    names = [name for name, n in zip(class_names, sums.n, strict=True) if n]
+    n, right, gained, changed = sums.present
+    if (n == n[0]).all():
+        return None
+    before, difference = float(mean_of_classes(right, n)), float(mean_of_classes(gained, n))
+    variance = (changed + 1 - gained**2 / (n + 2)) / (n + 2) ** 2
+    half = Z95 * math.sqrt(variance.sum()) / len(n)
+    low, high = max(-1.0, difference - half), min(1.0, difference + half)
+    moved = gained / n * np.sign(difference)
+    most, mover = int(moved.argmax()), None
+    if moved[most] > 0:
+        a, b = right[most] / n[most], (right[most] + gained[most]) / n[most]
+        mover = Mover(names[most], int(n[most]), float(a), float(b))
+    return Balanced(before, before + difference, difference, low, high, mover)
+
+
+def sign_flip(sums: ClassSums, *, seed: int = 0) -> float:
+    """Two-sided p value of the difference in balanced accuracy, by flipping signs.
+
+    Where A and B are alike, either could as well have been right on each of the images that only one gets
+    right. Flips of these are drawn, and p is how often the difference is as large as was found, itself
+    counted, so that it is never nought and holds its level however small a class is.
+
+    Args:
+        sums: (C,) each, of whole images.
+        seed: of the draws.
+    """
+    n, _, gained, changed = sums.present
+    n, gained, changed = (values[changed > 0] for values in (n, gained, changed))
+    counts = np.rint(changed).astype(np.int64)
+    observed, rng, as_large = abs((gained / n).sum()) - 1e-12, np.random.default_rng(seed), 0
+    for _ in range(FLIPS // _FLIPS_AT_ONCE):
+        flipped = 2 * rng.binomial(counts, 0.5, size=(_FLIPS_AT_ONCE, len(counts))) - counts
+        as_large += int((np.abs((flipped / n).sum(axis=1)) >= observed).sum())
+    return (1 + as_large) / (1 + FLIPS)
+
+
+def sign_flip_bound(sums: ClassSums) -> NDArray[np.float64]:
+    """The same p value for T comparisons at once, (C, T) sums, or rather what it is at most.
+
+    Hoeffding's bound: among hundreds of candidates, corrected, draws would not reach far enough.
+    """
+    n, _, gained, changed = sums.present
+    squares = (changed.T / n**2).T.sum(axis=0)
+    exponent = (gained.T / n).T.sum(axis=0) ** 2 / (2 * np.where(squares > 0, squares, 1))
+    return np.asarray(np.clip(2 * np.exp(-exponent), np.finfo(np.float64).tiny, 1.0))
