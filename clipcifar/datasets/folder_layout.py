@@ -7,6 +7,7 @@ Two layouts: `<split>/<class>/…` with train, val and test in any of their usua
 from __future__ import annotations
 
 import os
+import re
 import stat
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,8 @@ _SPLIT_OF: dict[str, Split] = {
 }
 # What systems leave behind, besides names that begin with a dot.
 _LITTER = frozenset({"__macosx", "@eadir", "thumbs.db", "desktop.ini"})
+# How DVC names a file in any of its caches, and the hub in its own: after a digest of what it holds.
+_FILED = re.compile(r"/([0-9a-f]{2}/[0-9a-f]{30}|blobs/([0-9a-f]{40}|[0-9a-f]{64}))\Z")
 _HIDDEN, _LOOSE = "hidden", "outside of a class folder"
 
 
@@ -147,7 +150,11 @@ def _problem(entry: os.DirEntry[str]) -> str:
 
 
 def _leading_out(root: Path, files: list[_File], caches: Callable[[], Sequence[Path]]) -> list[str]:
-    """A line for every link to an image that is neither in the folder nor in one of DVC's caches."""
+    """A line for every link to an image that is neither in the folder nor in a cache.
+
+    Photographs of another DVC repository lie in its cache, and what DVC 2 filed lies in a folder above ours:
+    such a file is known by its name, which nobody can give in a link who does not know what it holds.
+    """
     inside = os.path.realpath(root)
     outward = [
         (file, target)
@@ -155,6 +162,7 @@ def _leading_out(root: Path, files: list[_File], caches: Callable[[], Sequence[P
         if file.is_link
         and _suffix(file.parts[-1]) in SUFFIXES
         and not Path(target := os.path.realpath(file.path)).is_relative_to(inside)
+        and not _FILED.search(Path(target).as_posix())
     ]
     allowed = [os.path.realpath(cache) for cache in caches()] if outward else []
     return [

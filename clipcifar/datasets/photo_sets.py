@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -24,6 +24,7 @@ PHOTOGRAPHS = ".jpg"
 UNPACKED = frozenset({PHOTOGRAPHS, ".txt", ".json", ".mat"})  # photographs, and annotations that are read
 EUROSAT_SEED, EUROSAT_TEST = 0, 0.2  # of the split that the set itself lacks
 _SCRATCH = ".unpacking"
+_Split = Literal["train", "val", "test"]
 
 # Class names as github.com/openai/CLIP has them in data/prompts.md, where the archive's or
 # torchvision's are codes or differ.
@@ -51,7 +52,7 @@ class Photo:
     """One file of an unpacked set, the split it is officially of, and its class name."""
 
     path: Path
-    split: Literal["train", "val", "test"]
+    split: _Split
     class_name: str
 
 
@@ -63,7 +64,7 @@ def lay_out(
     Args:
         archives: each with the checked file that it is.
         photographs: lists the unpacked set.
-        target: an empty folder.
+        target: a folder; what an earlier set has left in it is removed.
 
     Returns:
         The number of photographs, and how many more there were that its lists do not name.
@@ -73,6 +74,12 @@ def lay_out(
         EnvironmentFault: the disk is full or cannot be written.
     """
     scratch = target / _SCRATCH
+    with explained(target):
+        for left in (scratch, *(target / split for split in get_args(_Split))):
+            if os.path.lexists(
+                left
+            ):  # of a run by hand; DVC removes it. Of links into its cache only they go
+                shutil.rmtree(left)
     for archive, path in archives:
         folder = scratch / archive.folder
         with explained(folder):
@@ -113,7 +120,7 @@ def _move(photos: list[Photo], scratch: Path, target: Path) -> None:
         os.replace(photo.path, moved)
 
 
-def _listed(dataset: Any, split: Literal["train", "val", "test"], names: list[str]) -> list[Photo]:
+def _listed(dataset: Any, split: _Split, names: list[str]) -> list[Photo]:
     """The files of a torchvision dataset that was made to load a path as itself."""
     samples = (dataset[row] for row in range(len(dataset)))
     return [Photo(Path(path), split, names[label]) for path, label in samples]

@@ -32,7 +32,8 @@ def scratch(repository: Path, settings: Mapping[str, Any]) -> Found:
         yield from _kept(files.cache_folder(part), what, cost)
     yield from _unfinished(files.cache_folder("models"))
     yield from _unknown(files.cache_folder())
-    folders = [*(repository / name for name in RESULTS), files.cache_folder()]
+    linked = (part for part in files.cache_folder().glob("*/") if part.is_symlink())  # to a larger disk
+    folders = [*(repository / name for name in RESULTS), files.cache_folder(), *linked]
     left = [path for folder in folders for path in folder.rglob(".*.tmp") if files.is_abandoned(path)]
     if left:
         yield f"files of killed writes: {len(left):,}, {megabytes(left)}; rm -f {_quoted(left)}"

@@ -13,7 +13,7 @@ from clipcifar.prompts.params import PromptsParams
 from clipcifar.render.page_file import write_page
 from clipcifar.store import heads, inputs
 from clipcifar.studies import same_images
-from clipcifar.studies.label_errors import findings, page
+from clipcifar.studies.label_errors import certain, findings, page
 from clipcifar.studies.label_errors.confident import disputes, plant, probabilities
 from clipcifar.studies.label_errors.out_of_sample import opinions
 from clipcifar.studies.label_errors.params import LabelErrorsParams
@@ -55,13 +55,16 @@ def main(
     )
     of_test = probabilities({name: of_method.scores for name, of_method in said.items()}, temperatures)
     planted = findings.of_planted(disputes(of_flipped, flipped), rows)
-    results = findings.measure(of_train, of_test, images, planted=planted, n_not_converged=failed)
+    copies = certain.find(dataset)
+    results = findings.measure(
+        of_train, of_test, images, planted=planted, copies=copies, n_not_converged=failed
+    )
     findings.write(out, results, class_names=names)
     notes = not_converged(failed, max_iter)
     about: dict[str, Any] = {"attributes": images.attributes, "notes": notes}
     html = page.render(results, dataset, folder=folder, shown=asked.shown, **about)
     write_page(page_path, html)
-    print("\n".join([*notes, *findings.verdicts(results)[:3]]))
+    print("\n".join([*notes, *findings.verdicts(results)[:4]]))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import json
 import stat
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -268,6 +268,65 @@ def test_archives_placed_by_hand_need_no_network(
         (by_hand / list(small.files)[-1]).unlink()
         with pytest.raises(ConfigError, match=f"{list(small.files)[-1]} is not a file"):
             prepared(settings(name, str(by_hand)), tmp_path / "c")
+
+
+def into_dvcs_cache(folder: Path, cache: Path, link: Callable[[Path, Path], None]) -> dict[Path, bytes]:
+    """Put the files of a folder into a cache as DVC does, and links in their places; what it then holds."""
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        digest = md5(path.read_bytes())
+        kept = cache / digest[:2] / digest[2:]
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        link(path, path.replace(kept))
+    return {path: path.read_bytes() for path in cache.rglob("*") if path.is_file()}
+
+
+@every_set
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_what_dvc_has_linked_is_read_and_never_written_through(
+    link: Callable[[Path, Path], None],
+    name: str,
+    installed: Any,
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The archives placed by hand, in a folder that is a link itself, and what was unpacked of them."""
+    monkeypatch.chdir(tmp_path)
+    small = installed(name)
+    by_hand = tmp_path / "by hand"
+    by_hand.mkdir()
+    for file, content in small.files.items():
+        (by_hand / file).write_bytes(content)
+    plain = prepared(settings(name, str(by_hand)), tmp_path / "a")
+    kept = into_dvcs_cache(by_hand, tmp_path / "cache", link)
+    (tmp_path / "linked").symlink_to(by_hand, target_is_directory=True)
+    given = settings(name, str(tmp_path / "linked"))
+    assert prepared(given, tmp_path / "b").digest == plain.digest
+    kept |= into_dvcs_cache(tmp_path / "b/raw", tmp_path / "cache", link)
+    photographs = [path for path in (tmp_path / "b/raw").rglob("*.jpg") if path.is_file()]
+    assert len(photographs) == len(plain.train.ids) + len(plain.test.ids)
+    assert all(path.is_symlink() or path.stat().st_nlink > 1 for path in photographs)
+    paths = ("d.h5", "s.h5", "c.json")
+    prepare_stage.main(given, tmp_path / "b/raw", *(tmp_path / "b" / path for path in paths))
+    assert read_dataset(tmp_path / "b/d.h5").digest == plain.digest
+    assert prepared(given, tmp_path / "b").digest == plain.digest  # the stages by hand, over links
+    assert not [path for path in (tmp_path / "b/raw").rglob("*") if path.is_symlink()]
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert server.requests == []
+
+
+def test_a_set_laid_out_by_hand_over_another_leaves_nothing_of_that_one(
+    installed: Any, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    installed("pets")
+    installed("dtd")
+    alone = prepared(settings("dtd"), tmp_path / "alone")
+    prepared(settings("pets"), tmp_path / "both")
+    (tmp_path / "both/raw/.unpacking/dtd").mkdir(parents=True)
+    (tmp_path / "both/raw/.unpacking/dtd/of a killed run").write_text("")
+    assert prepared(settings("dtd"), tmp_path / "both").digest == alone.digest
+    assert not (tmp_path / "both/raw/.unpacking").exists()
 
 
 @every_set

@@ -141,3 +141,21 @@ def test_a_write_that_was_killed_is_told_from_one_that_goes_on(
     assert line.startswith("files of killed writes: 1, 0.2 MB; rm -f ")
     follow(line)
     assert (living.exists(), killed.exists()) == (True, False)
+
+
+@pytest.mark.parametrize("place", ["extraction", "."])
+def test_a_cache_that_is_a_link_to_another_disk_is_told_like_any(
+    place: str, cache: Path, tmp_path: Path, dead: int
+) -> None:
+    for part, name in PARTS.items():
+        fill(files.cache_folder(part) / name)
+    fill(cache / "extraction" / "0a" / f".000000000-000000010.shard.{dead}.ab.tmp")
+    before = said(tmp_path)
+    assert any(line.startswith("files of killed writes: 1, 0.2 MB") for line in before)
+    moved = cache if place == "." else cache / place
+    moved.symlink_to(moved.rename(tmp_path / "disk"), target_is_directory=True)
+    assert said(tmp_path) == before
+    for line in before:
+        if "files of killed writes" in line:
+            follow(line)
+    assert not list((tmp_path / "disk").rglob("*.tmp"))

@@ -124,6 +124,18 @@ def test_the_library_knows_neither_its_arguments_nor_the_current_directory() -> 
     assert offenders(LIBRARY, {"argparse"})  # negative control: the door does
 
 
+NETWORK = {"requests", "pooch", "huggingface_hub", "urllib", "urllib3", "httpx", "aiohttp", "ftplib", "http"}
+PORTS = {"socket", "socketserver", "ssl", "asyncio", "xmlrpc", "http.server", "multiprocessing.managers"}
+
+
+def test_two_modules_ask_the_network_and_none_listens() -> None:
+    assert offenders(SOURCES, NETWORK | PORTS).keys() == {
+        "clipcifar/datasets/download.py",
+        "clipcifar/weights/hub.py",
+    }
+    assert offenders(SOURCES, PORTS) == {}
+
+
 def prints_on_stderr(path: Path) -> list[int]:
     """Lines that print more than a literal on standard error, where no stream makes names harmless."""
     calls = [node for node in nodes(path) if isinstance(node, ast.Call)]

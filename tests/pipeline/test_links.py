@@ -117,14 +117,23 @@ def test_links_into_a_cache_that_moved_or_lost_an_object_are_mended_by_the_docto
     assert workspace.executed()[-1] == "zero_shot"
     assert problems(workspace) == []
     assert outputs(workspace) == before
+    (workspace.folder / "photos").mkdir()
+    (workspace.folder / "photos" / "a.txt").write_text("a photo")
+    workspace.command("dvc", "add", "--quiet", "photos")
+    workspace.edit(lambda settings: settings["dataset"].update(path="photos"))
+    assert problems(workspace) == []
     moved = Workspace(tmp_path / "moved")
     workspace.folder.rename(moved.folder)
     assert not (moved.folder / "data" / "splits.h5").exists()
-    ((name, error),) = problems(moved)
+    (_, of_photos), (name, error) = problems(moved)
+    assert of_photos.what == f"DVC keeps {moved.folder / 'photos'}, and links in it lead nowhere"
+    assert of_photos.fix == "dvc checkout photos.dvc"
     assert name == "outputs"
     assert error.fix.endswith(" && dvc checkout")
-    follow(moved, error.fix)
+    for command in (of_photos.fix, error.fix):
+        follow(moved, command)
     assert problems(moved) == []
+    assert (moved.folder / "photos" / "a.txt").read_text() == "a photo"
     assert outputs(moved) == before
     assert set(kinds(moved.folder / "data")) == {"symlink"}
 
@@ -160,6 +169,7 @@ def of_photographs(folder: Path, photos: Path, *, cache_type: str, cache: Path) 
     workspace.command("dvc", "config", "cache.type", cache_type)
     workspace.command("dvc", "config", "--local", "cache.dir", str(cache))
     workspace.command("dvc", "add", "--quiet", "photos")
+    workspace.command("dvc", "checkout", "--relink", "photos.dvc")  # of a mixed type `dvc add` makes copies
     workspace.commit("photographs")
     return workspace
 
@@ -203,7 +213,7 @@ def test_photographs_that_dvc_keeps_are_all_read(cache_type: str, photos: Path, 
     workspace.command("dvc", "push", "--quiet")
     clone = Workspace(tmp_path / "clone")
     workspace.command("git", "clone", "--quiet", str(workspace.folder), str(clone.folder))
-    clone.command("dvc", "pull", "--quiet", "zero_shot", "embed_images", "photos.dvc")
+    clone.command("dvc", "pull", "--quiet", "--with-deps", "zero_shot")
     assert kinds(clone.folder / "photos") == {kind: 184}
     clone.repro("zero_shot")
     assert clone.executed() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -136,3 +137,31 @@ def test_dvc_knows_a_source_beside_the_project_by_the_path_that_was_given(tmp_pa
     (project / "dvc.yaml").write_text("stages: {look: {cmd: look, deps: [../photos]}}")
     assert not dvc_project.differs_from(project, "../photos", dvc_project.digest_of(photos, project))
     assert dvc_project.differs_from(project, "../photos", "0" * 32 + ".dir")
+
+
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_a_linked_file_counts_as_what_it_leads_to(
+    link: Callable[[Path, Path], None], project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As DVC, which really is asked here, counts it; a link to a folder is not followed by either."""
+    Repo.init(str(project), no_scm=True).close()
+    (project / "dvc.yaml").write_text("stages: {look: {cmd: look, deps: [code, alone]}}")
+    (project / "dvc.lock").unlink()
+    (project / "alone").write_text("3")
+    before = {name: recorded(project / name) for name in ("code", "alone")}
+    objects = tmp_path / "objects"
+    objects.mkdir()
+    for number, name in enumerate(("code/a.py", "code/deep/b.py", "alone")):
+        link(project / name, (project / name).rename(objects / str(number)))
+    (project / "code" / "folder").symlink_to(objects, target_is_directory=True)
+    for name, file in before.items():
+        assert recorded(project / name) == file
+        assert not sources.changed(project, name, file)
+        assert not dvc_project.differs_from(project, name, file.digest)
+    monkeypatch.setattr(sources, "SMALL", 1)  # DVC, which goes by sizes and times, notices it too
+    assert not sources.changed(project, "code", before["code"])
+    (objects / "1").write_text("9")  # as long as before
+    os.utime(objects / "1", (LATER, LATER))
+    assert sources.changed(project, "code", before["code"])
+    assert not sources.changed(project, "alone", before["alone"])
+    assert dvc_project.digest_of(project / "code", project) != before["code"].digest

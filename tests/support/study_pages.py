@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,8 +74,14 @@ def write(folder: Path, *, class_names: list[str]) -> None:
     finetune_report.main(SETTINGS, given["images"], predictions / "mlp_probe.h5", *out["finetune"])
 
 
-def write_run(folder: Path, *, class_names: list[str]) -> None:
-    """What the default pipeline leaves: dataset, embeddings, splits, heads, predictions of all methods."""
+Place = tuple[int, int]  # of an image: 0 for train or 1 for test, and its row
+
+
+def write_run(folder: Path, *, class_names: list[str], copies: Mapping[Place, Place] | None = None) -> None:
+    """What the default pipeline leaves: dataset, embeddings, splits, heads, predictions of all methods.
+
+    The pixels of an image in `copies` are those of the other one; embeddings and labels are not.
+    """
     write_embeddings(folder, class_names=class_names)  # for its labels and ids
     images, rng = read_images(folder / "images.h5"), np.random.default_rng(0)
     parts = [
@@ -83,6 +90,8 @@ def write_run(folder: Path, *, class_names: list[str]) -> None:
         )
         for split in (images.train, images.test)
     ]
+    for (part, row), (other, source) in (copies or {}).items():
+        parts[part].content[row] = parts[other].content[source]
     digest = write_dataset(
         folder / "dataset.h5", *parts, class_names=class_names, name="made", max_per_class=0
     )

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.core import files
+from clipcifar.datasets.twins import Twins
 from clipcifar.evaluation import plots
 from clipcifar.evaluation.metrics import rounded
 from clipcifar.store.embeddings import ImageEmbeddings, Split
+from clipcifar.studies.label_errors import certain
 from clipcifar.studies.label_errors.confident import Dispute, confident_class, confident_joint, disputes
 
 Probabilities = Mapping[str, NDArray[np.float64]]  # by method, (N, C)
@@ -64,10 +66,11 @@ class Planted:
 
 @dataclass(frozen=True)
 class Findings:
-    """Both splits by name, what became of the planted errors, and fits that did not converge."""
+    """Both splits by name, the planted errors, copies of images, and fits that did not converge."""
 
     splits: Mapping[str, SplitFindings]
     planted: Planted
+    copies: Twins
     n_not_converged: int
 
 
@@ -77,6 +80,7 @@ def measure(
     images: ImageEmbeddings,
     *,
     planted: Planted,
+    copies: Twins,
     n_not_converged: int,
 ) -> Findings:
     """Rank the labels of both splits and estimate how many are wrong.
@@ -84,6 +88,7 @@ def measure(
     Args:
         of_train, of_test: by method, (N, C) float64, made without the labels of their rows.
         planted: of labels that were flipped on purpose.
+        copies: images that are there more than once.
         n_not_converged: fits that did not.
     """
     num_classes = len(images.class_names)
@@ -91,7 +96,7 @@ def measure(
         "train": of_split(of_train, images.train, num_classes=num_classes),
         "test": of_split(of_test, images.test, num_classes=num_classes),
     }
-    return Findings(splits, planted, n_not_converged)
+    return Findings(splits, planted, copies, n_not_converged)
 
 
 def of_split(probabilities: Probabilities, split: Split, *, num_classes: int) -> SplitFindings:
@@ -120,7 +125,7 @@ def of_planted(ranked: Sequence[Dispute], flipped: NDArray[np.int64]) -> Planted
 
 
 def as_metrics(findings: Findings) -> dict[str, Any]:
-    """By split the counts and shares, what became of the planted errors, and fits that did not converge."""
+    """Counts and shares by split, labels that contradict, the planted errors, fits that did not converge."""
     planted = findings.planted
     of_splits = {
         name: {
@@ -136,6 +141,7 @@ def as_metrics(findings: Findings) -> dict[str, Any]:
     }
     return {
         **of_splits,
+        "two_classes": certain.as_metrics(findings.copies),
         "planted": {
             "n": planted.n,
             "disputed": planted.disputed / planted.n,
@@ -188,7 +194,7 @@ def class_rows(splits: Mapping[str, SplitFindings], *, class_names: list[str]) -
 
 def verdicts(findings: Findings) -> list[str]:
     """What was found, a sentence each."""
-    sentences, planted = [], findings.planted
+    sentences, planted = [certain.sentence(findings.copies)], findings.planted
     for name, split in findings.splits.items():
         n, methods = len(split.labels), len(split.methods)
         asked = "both methods" if methods == 2 else f"all {methods} methods"
@@ -207,8 +213,10 @@ def verdicts(findings: Findings) -> list[str]:
 
 
 def write(folder: Path, findings: Findings, *, class_names: list[str]) -> None:
-    """Write metrics.json, per_class.csv and, where any label is disputed, ranking.csv."""
+    """Write metrics.json, per_class.csv and, where they have rows, ranking.csv and two_classes.csv."""
     files.write_json(folder / "metrics.json", rounded(as_metrics(findings)))
     plots.write_csv(folder / "per_class.csv", class_rows(findings.splits, class_names=class_names))
     if ranking := rows(findings.splits, class_names=class_names):
         plots.write_csv(folder / "ranking.csv", ranking)
+    if contradicting := certain.rows(findings.copies, class_names=class_names):
+        plots.write_csv(folder / "two_classes.csv", contradicting)

@@ -10,6 +10,7 @@ from clipcifar.render import study
 from clipcifar.render.pictures import Card, Pictures
 from clipcifar.render.study import Gallery, Matrix, Section, Table
 from clipcifar.store.dataset import Prepared
+from clipcifar.studies.label_errors import certain
 from clipcifar.studies.label_errors.findings import Findings, SplitFindings, class_rows, verdicts
 
 MOST_CLASSES = 20  # that get a matrix
@@ -43,6 +44,8 @@ def render(
         _section(name, findings.splits[name], Pictures(part, folder), dataset.class_names, shown=shown)
         for name, part in (("train", dataset.train), ("test", dataset.test))
     ]
+    if findings.copies.of_two_classes:
+        sections.insert(0, certain.section(findings.copies, dataset, folder=folder, shown=shown))
     return study.render(
         title="Label errors",
         question=QUESTION,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ from clipcifar.evaluation.names import METHODS
 from clipcifar.evaluation.words import with_interval
 from clipcifar.render.pictures import Pictures
 from clipcifar.store.dataset import Prepared
+from clipcifar.studies.near_duplicates import within as of_one_split
 from clipcifar.studies.near_duplicates.nearest import Without, without
-from clipcifar.studies.near_duplicates.pictures import correlations
+from clipcifar.studies.near_duplicates.pictures import MOST_CORRELATED, SAME_PICTURE, correlations
+from clipcifar.studies.near_duplicates.within import Within
 
 THRESHOLDS = np.append(np.round(np.arange(0.80, 1.0, 0.01), 2), [0.995, 0.999])  # of the curve
-SAME_PICTURE = 0.9  # correlation of small grey copies
 LOOK_ALIKES = 0.1  # train images that a test image may find above the threshold by chance
-MOST_CORRELATED = 2_000  # pairs whose pictures are compared, the closest first
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Findings:
         partners: train images of a class, the mean.
         methods: accuracy with and without the images that have a twin.
         gains, gains_rest: every other method against zero-shot on all test images, and on the rest.
+        within: the twins within train, and within test.
     """
 
     threshold: float
@@ -54,6 +55,7 @@ class Findings:
     methods: dict[str, Without]
     gains: list[NamedDifference]
     gains_rest: list[NamedDifference]
+    within: Sequence[Within]
 
     @property
     def by_chance(self) -> float:
@@ -67,6 +69,7 @@ def measure(
     background: NDArray[np.float32],
     predicted: Mapping[str, NDArray[np.int64]],
     dataset: Prepared,
+    within: Sequence[Within],
     *,
     folder: Path,
     threshold: float,
@@ -78,6 +81,7 @@ def measure(
         background: (B,) cosines of random pairs of one class.
         predicted: by method, zero_shot among them, (M,) int64.
         dataset: the prepared images.
+        within: the twins within either split.
         folder: where its files are, if it is of files.
         threshold: the cosine from which a pair counts.
 
@@ -113,6 +117,7 @@ def measure(
             labels[rest],
             class_names=dataset.class_names,
         ),
+        within=within,
     )
 
 
@@ -166,6 +171,7 @@ def as_metrics(findings: Findings) -> dict[str, Any]:
             "nearest_median": float(np.median(findings.cosines)),
             "random_pairs_median": float(np.median(findings.background)),
         },
+        **{split.name: of_one_split.as_metrics(split) for split in findings.within},
         "without": {
             name: {
                 "accuracy": item.rest,
@@ -194,6 +200,7 @@ def verdicts(findings: Findings) -> list[str]:
     if findings.by_chance >= LOOK_ALIKES:
         chance += ": with this model the threshold does not tell twins from look-alikes; raise it"
     sentences.append(chance + ".")
+    sentences += map(of_one_split.sentence, findings.within)
     if pairs:
         same = sum(value >= SAME_PICTURE for value in findings.correlation)
         other = int((~findings.same_label[findings.order]).sum())
@@ -215,8 +222,10 @@ def verdicts(findings: Findings) -> list[str]:
 
 
 def write(folder: Path, findings: Findings, dataset: Prepared) -> None:
-    """Write metrics.json, curve.csv and, where there is any, pairs.csv."""
+    """Write metrics.json, curve.csv and, where there are any pairs, pairs.csv and within.csv."""
     files.write_json(folder / "metrics.json", metrics.rounded(as_metrics(findings)))
     plots.write_csv(folder / "curve.csv", curve_rows(findings))
     if pairs := pair_rows(findings, dataset):
         plots.write_csv(folder / "pairs.csv", pairs)
+    if pairs := of_one_split.rows(findings.within, dataset):
+        plots.write_csv(folder / "within.csv", pairs)

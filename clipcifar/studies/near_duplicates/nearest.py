@@ -1,4 +1,4 @@
-"""Test images whose twin is among the train images, by cosine similarity of embeddings."""
+"""Images with a twin, among the train images or in their own split, by cosine similarity of embeddings."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from clipcifar.evaluation.compare import LEVEL, RESAMPLES
 
 QUERY_BLOCK, KEY_BLOCK = 1024, 8192  # a block of similarities is 32 MB
+OWN_BLOCK = 2048  # of a split with itself: 16 MB
 BACKGROUND_PAIRS = 200_000
 
 
@@ -56,14 +57,47 @@ def nearest(
     for start in range(0, len(queries), QUERY_BLOCK):
         block = slice(start, start + QUERY_BLOCK)
         for first in range(0, len(keys), KEY_BLOCK):
-            cosines = queries[block] @ keys[first : first + KEY_BLOCK].T
-            winner = cosines.argmax(axis=1)
-            value = np.take_along_axis(cosines, winner[:, None], axis=1)[:, 0]
-            better = value > best[block]
-            rows[block][better] = first + winner[better]
-            best[block][better] = value[better]
+            _keep_better(rows[block], best[block], queries[block] @ keys[first : first + KEY_BLOCK].T, first)
         on_rows(len(best[block]))
     return rows, best
+
+
+def nearest_other(
+    embeddings: NDArray[np.float32], *, on_rows: Callable[[int], object] = lambda count: None
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The most similar other row of every row, in blocks, each of which serves its rows and its columns.
+
+    Args:
+        embeddings: (N, D) float32 unit rows.
+        on_rows: called with how many rows have been compared with all that follow, since the last call.
+
+    Returns:
+        (N,) int64 rows, the first of equals, and (N,) float32 cosines, -inf where there is no other row.
+    """
+    rows = np.zeros(len(embeddings), dtype=np.int64)
+    best = np.full(len(embeddings), -np.inf, dtype=np.float32)
+    for start in range(0, len(embeddings), OWN_BLOCK):
+        block = slice(start, start + OWN_BLOCK)
+        for first in range(start, len(embeddings), OWN_BLOCK):
+            other = slice(first, first + OWN_BLOCK)
+            cosines = embeddings[block] @ embeddings[other].T
+            if first == start:
+                np.fill_diagonal(cosines, -np.inf)
+            else:
+                _keep_better(rows[other], best[other], cosines.T, start)
+            _keep_better(rows[block], best[block], cosines, first)
+        on_rows(len(best[block]))
+    return rows, best
+
+
+def _keep_better(
+    rows: NDArray[np.int64], best: NDArray[np.float32], cosines: NDArray[np.float32], first: int
+) -> None:
+    """Take what is better in (M, N) cosines, of keys from `first` on, into `rows` and `best`, in place."""
+    value = cosines.max(axis=1)
+    better = value > best
+    rows[better] = first + cosines[better].argmax(axis=1)  # of the few that have a better key here
+    best[better] = value[better]
 
 
 def background(

@@ -14,7 +14,9 @@ from clipcifar.render import charts, study
 from clipcifar.render.pictures import Card, Pictures
 from clipcifar.render.study import Chart, Gallery, Section, Table
 from clipcifar.store.dataset import Prepared
-from clipcifar.studies.near_duplicates.findings import MOST_CORRELATED, Findings, curve_rows, verdicts
+from clipcifar.studies.near_duplicates import within as of_one_split
+from clipcifar.studies.near_duplicates.findings import Findings, curve_rows, verdicts
+from clipcifar.studies.near_duplicates.pictures import MOST_CORRELATED
 
 QUESTION = (
     "Which test images have a twin among the train images, and how accurate is each method without them? "
@@ -55,6 +57,9 @@ def render(
                 galleries=_galleries(findings, dataset, folder, shown),
             )
         )
+    for split in findings.within:
+        if len(split.pairs):
+            sections.append(of_one_split.section(split, dataset, folder=folder, shown=shown))
     return study.render(
         title="Near-duplicates",
         question=QUESTION,

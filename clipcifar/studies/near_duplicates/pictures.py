@@ -10,6 +10,8 @@ from PIL import Image
 
 from clipcifar.render.pictures import Pictures
 
+SAME_PICTURE = 0.9  # correlation of small grey copies
+MOST_CORRELATED = 2_000  # pairs whose pictures are compared, the closest first
 SIDE = 16  # pixels: small shifts and noise of compression do not count
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from clipcifar.core.errors import DataError
+from clipcifar.datasets.twins import Twins
 from clipcifar.evaluation.names import METHODS
 from clipcifar.store.predictions import read_predictions
 from clipcifar.studies.label_errors import confident, findings, out_of_sample
@@ -208,7 +209,7 @@ def test_planted_errors_are_the_share_asked_for_and_seeded() -> None:
 def test_no_dispute_leaves_no_ranking(tmp_path: Path) -> None:
     split = findings.SplitFindings(["x"] * 5, LABELS, ["a"], [], np.diag([3.0, 2.0]))
     planted = findings.Planted(1, 1, 0)
-    found = findings.Findings({"train": split}, planted, n_not_converged=0)
+    found = findings.Findings({"train": split}, planted, Twins([]), n_not_converged=0)
     findings.write(tmp_path, found, class_names=["cat", "dog"])
     assert not (tmp_path / "ranking.csv").exists()
     written = json.loads((tmp_path / "metrics.json").read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +21,9 @@ from clipcifar.studies.near_duplicates import (
     nearest as near_duplicates,
     page,
     pictures as picture_correlation,
+    within,
 )
-from clipcifar.studies.near_duplicates.nearest import background, nearest, without
+from clipcifar.studies.near_duplicates.nearest import background, nearest, nearest_other, without
 from tests.support import synthetic
 from tests.support.workspace import Workspace
 
@@ -43,15 +45,34 @@ def test_the_nearest_is_that_of_the_whole_product(monkeypatch: pytest.MonkeyPatc
         assert cosines == pytest.approx(whole.max(axis=1), abs=1e-6)
 
 
+def test_the_nearest_other_is_that_of_the_whole_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = synthetic.unit(np.random.default_rng(0).standard_normal((53, 8)))
+    rows[40] = rows[3]
+    rows[52] = rows[3]  # three equal rows: the first other one
+    whole = rows @ rows.T
+    np.fill_diagonal(whole, -np.inf)
+    for block in (2048, 7, 53, 1):
+        monkeypatch.setattr(near_duplicates, "OWN_BLOCK", block)
+        counted: list[int] = []
+        twins, cosines = nearest_other(rows, on_rows=counted.append)
+        assert sum(counted) == 53
+        assert twins[[3, 40, 52]].tolist() == [40, 3, 3]
+        assert (twins == whole.argmax(axis=1)).all()
+        assert cosines == pytest.approx(whole.max(axis=1), abs=1e-6)
+    assert nearest_other(rows[:1])[1].tolist() == [-np.inf]  # there is no other
+
+
 def test_memory_does_not_grow_with_the_product(monkeypatch: pytest.MonkeyPatch) -> None:
     import tracemalloc
 
     monkeypatch.setattr(near_duplicates, "QUERY_BLOCK", 16)
     monkeypatch.setattr(near_duplicates, "KEY_BLOCK", 64)
+    monkeypatch.setattr(near_duplicates, "OWN_BLOCK", 64)
     rng = np.random.default_rng(0)
     queries, keys = (synthetic.unit(rng.standard_normal((n, 4))) for n in (500, 4000))
     tracemalloc.start()
     nearest(queries, keys)
+    nearest_other(keys)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 200_000 < 500 * 4000 * 4
@@ -160,7 +181,9 @@ def _found(threshold: float = 0.95) -> tuple[findings.Findings, Prepared]:
     predicted = {name: np.arange(10) % 2 for name in METHODS}
     predicted["zero_shot"] = np.array([0, 1, 0, 1, 1, 0, 1, 0, 0, 1])  # right on the twins and two more
     random = np.linspace(0, 0.9, 100).astype(np.float32)
-    found = findings.measure(twins, cosines, random, predicted, dataset, folder=Path(), threshold=threshold)
+    found = findings.measure(
+        twins, cosines, random, predicted, dataset, [], folder=Path(), threshold=threshold
+    )
     return found, dataset
 
 
@@ -191,7 +214,7 @@ def test_a_pair_at_the_very_threshold_counts_everywhere() -> None:
     cosines = np.array([0.75, 0.75, 0.74, 0.76] + [0.5] * 6, dtype=np.float32)
     random = np.array([0.75, 0.75, 0.76, 0.7], dtype=np.float32)
     found = findings.measure(
-        np.arange(10), cosines, random, predicted, dataset, folder=Path(), threshold=0.75
+        np.arange(10), cosines, random, predicted, dataset, [], folder=Path(), threshold=0.75
     )
     assert found.order.tolist() == [3, 0, 1]
     assert found.by_chance == pytest.approx(10 * 3 / 4)
@@ -238,6 +261,72 @@ def test_no_twin_at_all_and_nothing_else_at_all(tmp_path: Path) -> None:
         _found(0.4)
 
 
+def _in_train(dataset: Prepared, threshold: float = 0.95) -> within.Within:
+    """Of 20 train images 0 and 4 are one file, 1 and 2 look alike, 5 is next to 1; others are far."""
+    twins, cosines = np.arange(20)[::-1].copy(), np.full(20, 0.5, dtype=np.float32)
+    for image, twin, cosine in ((0, 4, 1.0), (4, 0, 1.0), (1, 2, 0.97), (2, 1, 0.97), (5, 1, 0.96)):
+        twins[image], cosines[image] = twin, cosine
+    return within.measure("train", dataset.train, twins, cosines, folder=Path(), threshold=threshold)
+
+
+def test_pairs_within_a_split_are_counted_once_ranked_written_and_shown(tmp_path: Path) -> None:
+    dataset = _prepared()
+    dataset.train.content[4] = dataset.train.content[0]
+    own = _in_train(dataset)
+    assert own.pairs.tolist() == [[0, 4], [1, 2], [1, 5]]
+    assert within.as_metrics(own) == {
+        "n": 20,
+        "n_duplicates": 5,
+        "duplicates": 0.25,
+        "n_pairs": 3,
+        "n_identical": 1,
+        "n_other_label": 1,  # 1 is a dog, 2 a cat
+        "same_label": pytest.approx(2 / 3),
+        "same_picture": pytest.approx(1 / 3),
+    }
+    both = replace(_found()[0], within=[own])
+    assert findings.as_metrics(both)["train"]["n_pairs"] == 3
+    said = (
+        "Within train: 5 of 20 images have such a twin there; of 3 pairs 1 are the same byte for byte, and "
+        "1 have different labels."
+    )
+    assert said in findings.verdicts(both)
+    findings.write(tmp_path, both, dataset)
+    rows = list(csv.DictReader((tmp_path / "within.csv").read_text().splitlines()))
+    assert [(row["image"], row["twin"], row["identical"]) for row in rows] == [
+        ("train/0", "train/4", "1"),
+        ("train/1", "train/2", "0"),
+        ("train/1", "train/5", "0"),
+    ]
+    assert (rows[1]["label"], rows[1]["twin_label"], rows[1]["cosine"]) == ("dog", "cat", "0.97")
+    html = page.render(both, dataset, folder=Path(), shown=2, attributes=synthetic.ATTRIBUTES)
+    section = html[html.index('<h2 id="within-train">') : html.index('<h2 id="provenance">')]
+    assert section.count("<img ") == 2 * 2 + 2 * 1  # the closest two, and the one with different labels
+
+
+def test_a_split_without_twins_has_no_section(tmp_path: Path) -> None:
+    dataset = _prepared()
+    own = _in_train(dataset, threshold=1.01)
+    assert within.as_metrics(own) == {
+        **{"n": 20, "n_duplicates": 0, "duplicates": 0.0, "n_pairs": 0, "n_identical": 0, "n_other_label": 0}
+    }
+    none = replace(_found()[0], within=[own])
+    findings.write(tmp_path, none, dataset)
+    assert not (tmp_path / "within.csv").exists()
+    html = page.render(none, dataset, folder=Path(), shown=2, attributes=synthetic.ATTRIBUTES)
+    assert "within-train" not in html
+
+
+def test_copies_of_files_are_identical_by_their_digests() -> None:
+    digests = np.array([b"a" * 64, b"b" * 64, b"a" * 64], dtype="S64")
+    part = PreparedSplit(digests, np.array([0, 0, 1]), ["x/gone0", "x/gone1", "x/gone2"])
+    twins, cosines = np.array([2, 0, 0]), np.array([1.0, 0.99, 1.0], dtype=np.float32)
+    own = within.measure("test", part, twins, cosines, folder=Path("nowhere"), threshold=0.9)
+    assert own.pairs.tolist() == [[0, 2], [0, 1]]
+    assert own.identical.tolist() == [True, False]
+    assert own.same_label.tolist() == [False, True]
+
+
 @pytest.mark.pipeline
 @pytest.mark.nightly  # two studies by day: few_shot and finetune
 def test_the_study_runs_aside_and_its_share_recomputes(workspace: Workspace) -> None:
@@ -251,6 +340,9 @@ def test_the_study_runs_aside_and_its_share_recomputes(workspace: Workspace) -> 
     images = read_images(folder / "data/embeddings/images.h5")
     best = (images.test.embeddings @ images.train.embeddings.T).max(axis=1)
     assert written["n_duplicates"] == int((best >= 0.99).sum()) > 0
+    for name, own in (("train", images.train.embeddings), ("test", images.test.embeddings)):
+        others = own @ own.T - 3 * np.eye(len(own), dtype=np.float32)
+        assert written[name]["n_duplicates"] == int((others.max(axis=1) >= 0.99).sum()) > 0
     probe = read_predictions(folder / "data/predictions/linear_probe.h5")
     right = (probe.predicted == probe.labels)[best < 0.99]
     assert written["without"]["linear_probe"]["n_correct"] == int(right.sum())
