@@ -44,16 +44,10 @@ def main(
     names, dataset = images.class_names, str(images.attributes["dataset"])
     sets = [PromptSet.from_json(read_json(prompts / f"{name}.json")) for name in texts]
     sets.append(pool.expand(names, dataset=dataset).only(embedding_of))
-    keys = candidates.keys_of(embedding_of)
-    offered = candidates.collect(sets, num_classes=len(names), keys=keys)
-    sums = candidates.sums(offered, embedding_of)
-    telling = candidates.tell_apart(sums)
-    left_out = len(offered) - len(telling)
-    offered, sums = [offered[i] for i in telling], sums[telling]
+    offered, sums, clashes, note = candidates.offer(sets, embedding_of, num_classes=len(names))
     reference = classifier(texts.get(active) or read_texts(texts_folder / f"{active}.h5"))
     train = images.train.part(counting.by_class(images.train.labels, rows.train))
     val = images.train.part(rows.val)
-    clashes = candidates.clashes(offered, keys)
     averaged = candidates.averageable(offered, clashes, class_names=names)
     selection = ranking.select(
         train, val, sums, reference=reference, averaged=averaged, clashes=clashes, by=by
@@ -73,9 +67,7 @@ def main(
         plots_folder=plots_folder,
         extra_metrics=outcome.metrics(selection, judgement),
     )
-    if left_out:
-        print(f"{left_out:,} templates left out, which say the same of two classes to this model")
-    print(f"{len(offered):,} templates ranked on {selection.singles.n:,} train images")
+    print(f"{len(offered):,} templates ranked on {selection.singles.n:,} train images{note}")
     print(f"on test: {data['verdict']}")
 
 

@@ -161,11 +161,8 @@ def _built(events: Iterable[Any]) -> Any:
             keys.pop()
         if not isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)):
             continue
-        target = stack[-1]
-        if isinstance(event, yaml.ScalarEvent):
-            value = _scalar(event)
-        else:
-            value = {} if isinstance(event, yaml.MappingStartEvent) else []
+        target, kind = stack[-1], dict if isinstance(event, yaml.MappingStartEvent) else list
+        value: Any = _scalar(event) if isinstance(event, yaml.ScalarEvent) else kind()
         if isinstance(target, list):
             target.append(value)
         elif keys[-1] is not None:

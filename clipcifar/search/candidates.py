@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,6 +124,37 @@ def tell_apart(sums: NDArray[np.float32]) -> list[int]:
     first = first_of_equal(rows, np.repeat(np.arange(num_candidates), num_classes))
     is_first = (first == np.arange(len(rows))).reshape(num_candidates, num_classes)
     return np.flatnonzero(is_first.all(axis=1)).tolist()
+
+
+class Offered(NamedTuple):
+    """What there is to choose among.
+
+    Attributes:
+        candidates, sums, clashes: T candidates with their (T, C, D) float32 sums, and who clashes with whom.
+        note: to follow a sentence, how many more tell no classes apart; else nothing.
+    """
+
+    candidates: list[Candidate]
+    sums: NDArray[np.float32]
+    clashes: dict[int, set[int]]
+    note: str
+
+
+def offer(
+    sets: Sequence[PromptSet], embedding_of: Mapping[str, NDArray[np.float32]], *, num_classes: int
+) -> Offered:
+    """All that there is to choose among, for a model to which sentences may be the same.
+
+    Args:
+        embedding_of: each sentence's (D,) float32 unit vector.
+    """
+    keys = keys_of(embedding_of)
+    every = collect(sets, num_classes=num_classes, keys=keys)
+    of_every = sums(every, embedding_of)
+    telling = tell_apart(of_every)
+    candidates, left_out = [every[i] for i in telling], len(every) - len(telling)
+    note = f"; {left_out:,} left out, which say the same of two classes to this model" if left_out else ""
+    return Offered(candidates, of_every[telling], clashes(candidates, keys), note)
 
 
 def clashes(candidates: Sequence[Candidate], keys: Mapping[str, str] | None = None) -> dict[int, set[int]]:

@@ -124,7 +124,9 @@ def test_what_a_language_model_wrote_is_told_in_one_report(tmp_path: Path) -> No
     write(tmp_path, "own.json", content)
     sets = {"own": OWN, "photo": {"template_mode": "shared", "templates": ["a photo.", "a {classnam}."]}}
     with pytest.raises(ConfigError) as caught:
-        expand_sets(PromptsParams("phot", sets), class_names=NAMES, dataset="imagefolder", folder=tmp_path)
+        expand_sets(
+            PromptsParams("phot", 1000, sets), class_names=NAMES, dataset="imagefolder", folder=tmp_path
+        )
     lines = [line.strip() for line in str(caught.value).splitlines()]
     file = "data/sentences/own.json: "
     beginnings = [

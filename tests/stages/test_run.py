@@ -186,7 +186,7 @@ def test_the_prompts_stage_writes_a_file_per_set_with_all_its_sentences(
 ) -> None:
     assert run(monkeypatch, prompts.main, "classes.json", "prompts") == 0
     section = params.read(params.load(folder / "params.yaml"), "prompts", PromptsParams)
-    expected, _, _ = expand_sets(section, class_names=CIFAR, dataset="cifar10")
+    expected = expand_sets(section, class_names=CIFAR, dataset="cifar10").sets
     assert {path.stem for path in (folder / "prompts").iterdir()} == {item.name for item in expected}
     for item in expected:
         written = json.loads((folder / "prompts" / f"{item.name}.json").read_text())
