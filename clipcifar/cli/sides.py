@@ -98,12 +98,16 @@ def _embedded_sets(repository: Path) -> list[str]:
 
 
 def texts_of(name: str, repository: Path) -> str:
-    """The file of an embedded set; of the active one's two, whose stages run apart, one that is fresh."""
+    """The file of an embedded set; of the active one's two, whose stages run apart, one that is fresh.
+
+    Where none is, one that `dvc pull` or `dvc checkout` brings: that is less than to run a stage.
+    """
     paths = [f"{folder}/{name}.h5" for folder in (TEXTS, ACTIVE)]
     made = [path for path in paths if (repository / path).is_file()]
     if len(made) < len(paths):
         return made[0] if made else paths[0]
-    return next((path for path in paths if not freshness.stale_results(repository, {path: name})), paths[0])
+    stale = {path: freshness.stale_results(repository, {path: name}) for path in paths}
+    return min(paths, key=lambda path: [not reason.is_other_file for reason in stale[path]])
 
 
 def load(name: str, *, repository: Path, method: str) -> Predictions:

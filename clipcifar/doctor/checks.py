@@ -144,9 +144,8 @@ def _settings(repository: Path, settings: Mapping[str, Any]) -> Found:
             yield error
     if (repository / CLASSES).is_file():
         prompts = params.read(settings, "prompts", PromptsParams)
-        classes = read_classes(repository / CLASSES)
-        expanded = expand_sets(prompts, **classes, folder=repository / class_files.FOLDER)
-        yield from expanded.told(prompts.active)
+        classes, folder = read_classes(repository / CLASSES), repository / class_files.FOLDER
+        yield from expand_sets(prompts, **classes, folder=folder).told(prompts.active)
 
 
 def _stale(repository: Path, settings: Mapping[str, Any]) -> Found:

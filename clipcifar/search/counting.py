@@ -66,10 +66,9 @@ def tally(
 ) -> Tally:
     """Count what each of T classifiers gets right, alone and against a reference.
 
-    One matrix product does all classifiers of a block at once. Images are taken class by class, so
-    that "right" is a comparison of one row of scores with the largest of the others; of equal
-    scores the first class wins, as everywhere. Beside a copy of the embeddings, which rows `by_class`
-    spare, and the counts, memory depends on neither N nor T.
+    One matrix product does all classifiers of a block on a block of images of whatever classes, so that a
+    thousand classes of a few images cost no more than ten of many. Beside a copy of the embeddings, which
+    rows `by_class` spare, and the counts, memory depends on neither N nor T.
 
     Args:
         embeddings: (N, D) float32 unit rows.
@@ -77,16 +76,12 @@ def tally(
         weights: (T, C, D) float32, each classifier's unit rows.
         reference: (C, D) float32 unit rows.
     """
+    embeddings, labels = in_order(embeddings, labels)
+    known = np.concatenate([right[0] for _, _, right in blocks_of(embeddings, labels, reference[None])])
     counts = np.zeros((3, weights.shape[1], len(weights)), dtype=np.int64)
-    for part, label, block, right in blocks_of(
-        images_by_class(embeddings, labels, weights.shape[1]), weights
-    ):
-        known = _right((reference @ block.T)[:, None], label)[0]
-        counts[:, label, part] += (
-            right.sum(axis=1),
-            (known & ~right).sum(axis=1),
-            (right & ~known).sum(axis=1),
-        )
+    for part, rows, right in blocks_of(embeddings, labels, weights):
+        for count, told in zip(counts, (right, known[rows] & ~right, right & ~known[rows]), strict=True):
+            add_by_class(count[:, part], labels[rows], told)
     return Tally(np.bincount(labels, minlength=weights.shape[1]), *counts)
 
 
@@ -95,37 +90,45 @@ def by_class(labels: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.i
     return rows[np.argsort(labels[rows], kind="stable")]
 
 
-def images_by_class(
-    embeddings: NDArray[np.float32], labels: NDArray[np.int64], num_classes: int
-) -> list[NDArray[np.float32]]:
-    """The (n, D) embeddings of each class, in label order."""
+def in_order(
+    embeddings: NDArray[np.float32], labels: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The same images in the order of their labels."""
     if (labels[1:] < labels[:-1]).any():
         order = by_class(labels, np.arange(len(labels)))
         embeddings, labels = embeddings[order], labels[order]
-    return np.split(embeddings, np.searchsorted(labels, range(1, num_classes)))
+    return embeddings, labels
 
 
 def blocks_of(
-    images: list[NDArray[np.float32]], weights: NDArray[np.float32]
-) -> Iterator[tuple[slice, int, NDArray[np.float32], NDArray[np.bool_]]]:
-    """Block by block: some of the T classifiers, a class, (n, D) images of it, (T', n) who is right."""
+    embeddings: NDArray[np.float32], labels: NDArray[np.int64], weights: NDArray[np.float32]
+) -> Iterator[tuple[slice, slice, NDArray[np.bool_]]]:
+    """Block by block: some of the T classifiers, n of the N images, (T', n) who is right."""
     num_candidates, num_classes, dim = weights.shape
-    step = max(1, _BLOCK_SCORES // (num_classes * _BLOCK_ROWS))
+    step = max(1, _BLOCK_SCORES // (num_classes * min(_BLOCK_ROWS, max(1, len(labels)))))
     for first in range(0, num_candidates, step):
         part = weights[first : first + step]
         flat = np.ascontiguousarray(part.transpose(1, 0, 2)).reshape(-1, dim)
-        for label, own in enumerate(images):
-            for start in range(0, len(own), _BLOCK_ROWS):
-                block = own[start : start + _BLOCK_ROWS]
-                scores = (flat @ block.T).reshape(num_classes, len(part), -1)
-                yield slice(first, first + step), label, block, _right(scores, label)
+        for start in range(0, len(labels), _BLOCK_ROWS):
+            rows = slice(start, start + _BLOCK_ROWS)
+            scores = (flat @ embeddings[rows].T).reshape(num_classes, len(part), -1)
+            yield slice(first, first + step), rows, _right(scores, labels[rows])
 
 
-def _right(scores: NDArray[np.float32], label: int) -> NDArray[np.bool_]:
-    """(C, T, n) scores of images of one class -> (T, n), whether that class comes first."""
-    own, right = scores[label], np.ones(scores.shape[1:], dtype=bool)
-    if label:
-        right &= own > scores[:label].max(axis=0)
-    if label + 1 < len(scores):
-        right &= own >= scores[label + 1 :].max(axis=0)
-    return right
+def _right(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(C, T, n) scores, which are overwritten, and (n,) labels -> (T, n), whether that class comes first."""
+    images = np.arange(len(labels))
+    own = scores[labels, :, images].T
+    scores[labels, :, images] = -np.inf
+    others = scores.max(axis=0)
+    right = own > others
+    drawn, image = np.nonzero(own == others)  # of equal scores the first class wins
+    earlier = np.arange(len(scores))[:, None] < labels[image]
+    right[drawn, image] = ~((scores[:, drawn, image] == own[drawn, image]) & earlier).any(axis=0)
+    return np.asarray(right)
+
+
+def add_by_class(counts: NDArray[np.int64], labels: NDArray[np.int64], told: NDArray[np.bool_]) -> None:
+    """Add to (C, T) counts, class by class, what is told of n images in label order: (n,) and (T, n)."""
+    starts = np.flatnonzero(np.diff(labels, prepend=-1))
+    counts[labels[starts]] += np.add.reduceat(told, starts, axis=1, dtype=np.int64).T

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.evaluation.balance import Measure
-from clipcifar.search.counting import Tally, blocks_of, images_by_class, scores_of, tally
+from clipcifar.search.counting import Tally, add_by_class, blocks_of, in_order, scores_of, tally
 
 SHORTLIST = 20  # best single candidates that an ensemble is made of
 MAX_MEMBERS = 8
@@ -91,12 +91,12 @@ def greedy_ensemble(
     members: list[int] = []
     accuracies: list[float] = []
     total = np.zeros_like(sums[0])
-    images, left = images_by_class(embeddings, labels, sums.shape[1]), list(shortlist)
-    counts = np.array([len(own) for own in images])
+    embeddings, labels = in_order(embeddings, labels)
+    counts, left = np.bincount(labels, minlength=sums.shape[1]), list(shortlist)
     while left and len(members) < MAX_MEMBERS:
-        hits = np.zeros((len(images), len(left)), dtype=np.int64)
-        for part, label, _, right in blocks_of(images, normalised(total + sums[left])):
-            hits[label, part] += right.sum(axis=1)
+        hits = np.zeros((len(counts), len(left)), dtype=np.int64)
+        for part, rows, right in blocks_of(embeddings, labels, normalised(total + sums[left])):
+            add_by_class(hits[:, part], labels[rows], right)
         scores = scores_of(hits, counts, by)
         best = int(scores.argmax())
         accuracy = float(scores[best])

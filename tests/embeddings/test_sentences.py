@@ -109,7 +109,7 @@ def test_sentences_over_the_context_do_not_fit_and_known_ones_need_no_tower(
     embedder.embed(dict.fromkeys(SENTENCES, "here"))
     again = SentenceEmbedder(_description(tiny_clip), tiny_clip, "cpu")
     monkeypatch.setattr(SentenceEmbedder, "load", lambda self: pytest.fail("the tower was loaded"))
-    assert again.fitting(SENTENCES) == SENTENCES
+    assert again.fitting([*SENTENCES, long]) == SENTENCES
 
 
 def test_what_was_embedded_before_a_run_ended_is_known_to_the_next(
@@ -155,13 +155,14 @@ def test_text_embeddings_of_the_project_are_known_where_the_memo_is_empty(
     tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the set, the classes and the weights' path; not those of other code, nor a damaged file's."""
-    texts, pool = (tmp_path / output for output in OUTPUTS)
+    active, texts, pool = (tmp_path / output for output in OUTPUTS)
     embedder = SentenceEmbedder(_description(tiny_clip), tiny_clip, "cpu")
     _write(texts / "a.h5", embedder, ["a cat"], model="local-dir:/elsewhere")
     _write(texts / "b.h5", embedder, ["an eel"], source_sha256="0" * 64)
     _write(texts / "c.h5", embedder, ["a newt"])
     (texts / "c.h5").write_bytes((texts / "c.h5").read_bytes()[:-9])
     _write(pool, embedder, ["a dog"])
+    _write(active / "b.h5", embedder, ["a bee"])
     monkeypatch.setenv("CLIPCIFAR_CACHE", str(tmp_path / "empty"))
     asked: list[Path] = []
     monkeypatch.setattr(sentences_module, "kept_objects", lambda _, output: asked.append(output) or {})
@@ -179,7 +180,7 @@ def test_text_embeddings_of_the_project_are_known_where_the_memo_is_empty(
     last = SentenceEmbedder(_description(tiny_clip), tiny_clip, "cpu", repository=tmp_path)
     for sentence in ("a toad", "a frog"):
         assert last.embed({sentence: "here"})[1] == 1
-        assert asked == [OUTPUTS[0]]  # once
+        assert asked == [OUTPUTS[1]]  # once
 
 
 def test_all_sentences_that_are_too_long_are_told_at_once_with_where_they_are_from(tiny_clip: Path) -> None:

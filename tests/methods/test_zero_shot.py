@@ -173,3 +173,17 @@ def test_two_classes_with_one_row_are_an_error_that_names_both_and_the_set() -> 
     shared = np.array([0, 0, 1, 2, 2]), np.stack([a, b, c, b, c])  # one sentence of two classes is no fault
     texts = TextEmbeddings(shared[1], shared[0], list("vwxyz"), attributes)
     assert zero_shot.classifier(texts).shape == (3, 3)
+
+
+@pytest.mark.parametrize(("num_classes", "num_sentences"), [(1, 1), (3, 20), (7, 3000), (500, 1500)])
+def test_class_weights_are_the_bytes_of_adding_row_by_row(num_classes: int, num_sentences: int) -> None:
+    """In whatever order the sentences come."""
+    rng = np.random.default_rng(num_classes)
+    rows = rng.standard_normal((num_sentences, 33)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    labels = rng.permutation(np.arange(num_sentences) % num_classes)
+    sums = np.zeros((num_classes, 33))
+    np.add.at(sums, labels, rows)
+    expected = (sums / np.linalg.norm(sums, axis=1)[:, None]).astype(np.float32)
+    names = [str(label) for label in range(num_classes)]
+    assert zero_shot.class_weights(rows, labels, class_names=names).tobytes() == expected.tobytes()

@@ -184,7 +184,7 @@ def test_the_same_photographs_and_weights_under_another_path_are_found_by_conten
     said = other.repro("embed_images", "embed_texts").stdout
     assert set(other.executed()) >= {"prepare", "fetch_model", "embed_images", "embed_texts"}
     assert "18 images were embedded before" in said
-    assert "2 sentences in 1 sets, 0 of them new" in said
+    assert "2 sentences in photo, 0 of them new" in said
     assert str(tmp_path / "other").encode() in other.read(IMAGES)  # as params.yaml here calls the model
 
 
@@ -308,7 +308,7 @@ def test_after_git_pull_alone_nothing_older_is_used_and_what_is_named_mends_it(
         use_remote(workspace, remote)
     other.command("dvc", "pull")
     edit_photo(ana, "a scan of a {classname}.")
-    ana.repro("zero_shot")
+    ana.repro("zero_shot", "embed_texts")
     ana.commit("a scan")
     ana.command("dvc", "push")
     other.command("git", "pull", "--quiet", str(ana.folder))
