@@ -172,7 +172,7 @@ def tokenizer_files(folder: Path) -> list[Path]:
 
 
 def _is_tokenizers(name: str) -> bool:
-    return any(PurePosixPath(name).match(kind) for kind in TOKENIZER_FILES)
+    return not name.endswith(".py") and any(PurePosixPath(name).match(kind) for kind in TOKENIZER_FILES)
 
 
 def with_text_config(architecture: Mapping[str, Any], folder: Path) -> dict[str, Any]:
