@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from clipcifar.core import strict_yaml
 from clipcifar.core.errors import ConfigError
 from clipcifar.core.faults import Faults
 from clipcifar.core.files import fault, fault_behind
@@ -49,7 +48,9 @@ def read(name: object, *, where: str, folder: Path = FOLDER) -> tuple[str, Any]:
         inside = inside.relative_to(PurePosixPath(FOLDER))
     if inside.is_absolute() or ".." in inside.parts or "\\" in name or holds_control(name):
         raise ConfigError(
-            f"{name!r} does not lie in {FOLDER}/", where=where, fix=f"put the file into {FOLDER}/, name it so"
+            f"{name!r} does not lie in {FOLDER}/",
+            where=where,
+            fix="put the file there, and give its path in that folder",
         )
     if inside.suffix.lower() not in KINDS:
         raise ConfigError(
@@ -73,6 +74,8 @@ def read(name: object, *, where: str, folder: Path = FOLDER) -> tuple[str, Any]:
         raise _absent(shown, where, folder)
     if inside.suffix.lower() == ".json":
         return shown, _from_json(path)
+    from clipcifar.core import strict_yaml  # not for everybody who asks what a class reads like
+
     return shown, strict_yaml.load_lists(path, max_characters=MAX_CHARACTERS)
 
 
