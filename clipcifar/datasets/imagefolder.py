@@ -10,6 +10,7 @@ import hashlib
 import os
 import unicodedata
 import warnings
+from collections import Counter
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +22,7 @@ from clipcifar.datasets.decode import decode
 from clipcifar.datasets.folder_layout import Candidate, Layout, list_layout
 from clipcifar.datasets.plain_files import printable
 from clipcifar.datasets.source import LeftOut, Sample, Source, Split, Unusable
+from clipcifar.store.dataset import counted
 
 MAX_BYTES = 1_000_000_000  # of a file; 250 million pixels of 16-bit gray take less uncompressed
 _LAYOUTS = "dataset.path must hold train/<class>/… and test/<class>/… with image files, or only <class>/…"
@@ -60,10 +62,10 @@ def image_folder(root: Path, *, max_megapixels: int, ours: Collection[str] = ())
 def _check_splits(root: Path, layout: Layout) -> None:
     """Raise DataError unless the splits that there are can be worked with, and hold images."""
     full = {candidate.split for candidate in layout.candidates}
-    if layout.flat and not full:
-        raise DataError(f"no images in {root}", where=str(root), fix=_LAYOUTS)
+    if layout.flat and not layout.classes:
+        raise DataError(f"no images in {root}{_besides(layout, None)}", where=str(root), fix=_LAYOUTS)
     if layout.flat:
-        return
+        return  # of classes without an image each is told, when all is counted
     there = " and ".join(sorted(layout.splits))
     missing = "test" if "test" not in layout.splits else "train" if layout.splits == {"val", "test"} else None
     if missing:
@@ -75,7 +77,14 @@ def _check_splits(root: Path, layout: Layout) -> None:
         )
     for split in sorted(layout.splits - full):
         fix = "put images there, or remove it: val is then drawn from train" if split == "val" else _LAYOUTS
-        raise DataError(f"no images in {root / split}", where=str(root / split), fix=fix)
+        what = f"no images in {root / split}{_besides(layout, split)}"
+        raise DataError(what, where=str(root / split), fix=fix)
+
+
+def _besides(layout: Layout, split: Split | None) -> str:
+    """What a split holds that is no image of a class, by kind, for the end of a message."""
+    kinds = Counter(item.kind for item in layout.left_out if item.split == split)
+    return f", which has {counted(kinds)}" if kinds else ""
 
 
 def _class_names(root: Path, classes: Collection[tuple[Split, str]]) -> list[str]:

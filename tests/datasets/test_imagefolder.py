@@ -288,6 +288,22 @@ def test_splits_with_different_classes_are_refused_with_the_classes_named(
     assert refused(root, message).where == str(root)
 
 
+def test_where_no_image_is_what_lies_there_is_counted(root: Path, tmp_path: Path) -> None:
+    phone = tmp_path / "phone"
+    for name in ("cat/1.heic", "cat/2.heic", "dog/1.HEIC", "empty/x"):
+        (phone / name).parent.mkdir(parents=True, exist_ok=True)
+        (phone / name).write_bytes(b"x")
+    (phone / "empty/x").unlink()
+    message = str(refused(phone, "3 class folders hold no image that can be read"))
+    assert "\n    cat: 2 .heic\n    dog: 1 .heic\n    empty: empty\n" in message
+    loose = tmp_path / "loose"
+    add(loose, "1.png", "2.png")
+    refused(loose, "no images in .*loose, which has 2 outside of a class folder\n")
+    for path in (root / "test").rglob("*.png"):
+        path.rename(path.with_suffix(".heic"))
+    refused(root, "no images in .*test, which has 2 .heic\n")
+
+
 def test_all_bad_files_are_in_one_report_with_their_paths_and_reasons(root: Path) -> None:
     whole = (root / "train/cat/1.png").read_bytes()
     bad = {
