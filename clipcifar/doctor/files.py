@@ -14,7 +14,7 @@ from clipcifar.datasets import download, registry
 from clipcifar.datasets.params import DatasetParams, photograph_folder
 from clipcifar.embeddings import memo, sentences
 from clipcifar.evaluation.names import METHODS
-from clipcifar.project import missing
+from clipcifar.project import freshness, missing
 from clipcifar.project.dvc_cache import kept_objects
 from clipcifar.store import (
     heads,
@@ -88,7 +88,7 @@ def weights(repository: Path, settings: Mapping[str, Any]) -> Found:
 
 
 def embeddings(repository: Path, settings: Mapping[str, Any]) -> Found:
-    """Every embeddings file, and that all belong together."""
+    """Every embeddings file, and that all belong together; stale ones need not."""
     if not (repository / IMAGES).is_file():
         yield _not_made(repository, IMAGES)
         return
@@ -96,18 +96,31 @@ def embeddings(repository: Path, settings: Mapping[str, Any]) -> Found:
     check_requested(images.attributes, params.read(settings, "model", ModelParams))
     if (repository / MODEL).is_file():
         check_described(images.attributes, ModelDescription.read(repository / MODEL))
-    count = 0
+    count, is_stale = 0, _staleness(repository)
     for path in sentences.text_files(repository):
         try:
             texts = read_texts(path)
-            check_same_space(images, texts)
+            if not is_stale(IMAGES) and not is_stale(path.relative_to(repository)):
+                check_same_space(images, texts)
             count += len(texts.sentences)
         except ClipcifarError as error:
             error.where = error.where or str(path)
             yield error
     n = len(images.train.ids) + len(images.test.ids)
     yield f"{n:,} images, {count:,} sentences"
-    yield "; ".join(_place(repository, output) for output in (IMAGES, *sentences.OUTPUTS))
+    outputs = (output for output in (IMAGES, *sentences.OUTPUTS) if (repository / output).exists())
+    yield "; ".join(_place(repository, output) for output in outputs)
+
+
+def _staleness(repository: Path) -> Callable[[Path], bool]:
+    """Whether a file is of what lay here before: it need not fit the files that were made since."""
+    state = freshness.here(repository)
+
+    def is_stale(path: Path) -> bool:
+        reason = state.stale(path.as_posix())
+        return reason is not None and bool(reason.changed) and not reason.is_of_other_code
+
+    return is_stale
 
 
 def _place(repository: Path, output: Path) -> str:
@@ -139,7 +152,8 @@ def predictions(repository: Path, settings: Mapping[str, Any]) -> Found:
             yield error
     if (repository / SPLITS).is_file() and (repository / IMAGES).is_file():
         images = read_images(repository / IMAGES)
-        splits.read_splits(repository / SPLITS, images.train.ids, dataset_digest=images.dataset_digest)
+        if not _staleness(repository)(IMAGES):
+            splits.read_splits(repository / SPLITS, images.train.ids, dataset_digest=images.dataset_digest)
         made.append(SPLITS)
     yield (
         f"{len(made)} files of splits, heads and predictions"

@@ -23,6 +23,7 @@ from clipcifar.doctor import checks as doctor, files as doctor_files
 from clipcifar.project import dvc_project
 from clipcifar.store import container
 from clipcifar.store.dataset import PreparedSplit, write_dataset
+from tests.support.backbones import shifted
 from tests.support.command_line import make_project
 from tests.support.harmed import flip, follow, problems
 from tests.support.workspace import ROOT, Workspace
@@ -133,6 +134,24 @@ def test_files_of_another_model_are_told_from_the_runs_own(at: Workspace) -> Non
     at.edit(lambda settings: settings["model"].update(pretrained="openai"))
     asked = [error.what for name, error in problems(at) if name == "embeddings"]
     assert "params.yaml asks for 'openai'" in asked[0]
+
+
+def test_what_is_stale_need_not_fit_what_was_made_since(at: Workspace) -> None:
+    """As after `dvc repro zero_shot`: the next run makes them anew, and nothing is damaged."""
+    at.edit(lambda settings: settings["dataset"].update(max_per_class=5))
+    at.repro("prepare")  # splits of other images than the embeddings are of
+    assert problems(at) == []
+    shifted(at.folder / "data/demo/clip", at.folder / "data/demo/other", seed=1)
+    other = {"name": "local-dir:data/demo/other", "path": "data/demo/other"}
+    at.edit(lambda settings: settings["model"].update(other))
+    at.repro("embed_images")  # by another model than the sentences are of
+    assert problems(at) == []
+    pool = at.folder / "data/embeddings/pool.h5"
+    flip(pool)
+    assert [error.exit_code for name, error in problems(at) if name == "embeddings"] == [3]
+    pool.unlink()
+    *_, places = doctor_files.embeddings(at.folder, at.settings())
+    assert "pool.h5" not in str(places)
 
 
 def test_a_damaged_memo_row_is_counted(at: Workspace) -> None:
