@@ -12,6 +12,10 @@ from clipcifar.evaluation.words import interval, p_text, points
 from clipcifar.render.table import escape, markdown_table
 
 _NAMED = 6  # classes in a note
+_BALANCED = (
+    "balanced: the mean of the classes' accuracies, each class counting alike; its interval is normal, and",
+    "takes no class for certain: it is wide where classes are small, even where nothing differs.",
+)
 
 
 def _row(name: str, paired: Paired, p_value: float) -> list[str]:
@@ -63,7 +67,7 @@ def as_table(
     lines += [
         "p: exact McNemar; of a class, Holm-corrected over the classes. The test decides: intervals are",
         "paired bootstrap and not corrected, so one may leave out 0 where no difference is shown.",
-        *(["balanced: the mean of the classes' accuracies, each class counting alike."] if balanced else []),
+        *(_BALANCED if balanced else []),
     ]
     if small := [item for item in comparison.per_class if mcnemar_exact(item.paired.n, 0) >= LEVEL]:
         named = ", ".join(f"{shown(item.name)} ({item.paired.n})" for item in small[:_NAMED])

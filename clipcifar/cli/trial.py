@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcifar.core.class_files import reading
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.core.params import suggestion
 from clipcifar.evaluation.compare import Comparison, compare
@@ -61,9 +62,17 @@ class Bench:
     def with_class_sentences(
         self, base: Mapping[str, list[str]], class_name: str, sentences: list[str]
     ) -> dict[str, list[str]]:
-        """Sentences of all classes with those of one replaced; ConfigError for an unknown class."""
+        """Sentences of all classes with those of one replaced; ConfigError for an unknown class.
+
+        The class is written as it is, or as prompts say it, with spaces for underscores.
+        """
         if class_name not in self.class_names:
-            raise ConfigError(f"unknown class {class_name!r}", fix=suggestion(class_name, self.class_names))
+            alike = [name for name in self.class_names if reading(name) == reading(class_name)]
+            if not alike:
+                raise ConfigError(
+                    f"unknown class {class_name!r}", fix=suggestion(class_name, self.class_names)
+                )
+            class_name = alike[0]
         own = {"template_mode": "per_class", "dataset": self._dataset, "sentences": {class_name: sentences}}
         return {**base, **self._expand(own, [class_name])}
 

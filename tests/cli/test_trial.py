@@ -82,6 +82,11 @@ def test_one_classes_sentences_replace_its_own_alone(bench: Bench) -> None:
         bench.with_class_sentences(bench.active_sentences, "cta", ["x"])
 
 
+def test_a_class_may_be_written_as_prompts_say_it(bench: Bench) -> None:
+    bench.class_names = ["hot", "my_hot_dog"]
+    assert bench.with_class_sentences({}, "my hot dog", ["a dog"]) == {"my_hot_dog": ["a dog"]}
+
+
 def test_several_templates_are_averaged_as_a_set_would_be(bench: Bench) -> None:
     sentences = bench.from_templates(["a {classname}", "a blurry {classname}", "the {classname}"])
     flat = [sentence for name in NAMES for sentence in sentences[name]]

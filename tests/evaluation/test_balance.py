@@ -98,6 +98,7 @@ def test_the_table_of_a_comparison_has_a_row_in_which_classes_count_alike() -> N
     assert row[1:5] == ["–", "0.7583", "0.6583", "-10.00"]
     assert "each class counting alike" in text
     assert "Too few images to show any difference, were all of them lost: cat (5)." in text
+    assert "each class counting alike; its interval is normal" in text  # all others are bootstrap
     sizes = [10, 10, 10]
     even = np.repeat([0, 1, 2], sizes)
     table = comparison.as_table(compared(even, even, even), name_a="x", name_b="y")
