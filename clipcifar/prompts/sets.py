@@ -67,7 +67,9 @@ def _expanded(
     where = f"params.yaml: prompts.sets.{name}"
     if not SET_NAME.fullmatch(name):
         raise ConfigError(
-            f"the set name {name!r} may hold only letters, digits, _ and -", where=where, fix="rename it"
+            f"the set name {name!r} may hold only ASCII letters, digits, _ and -",
+            where=where,
+            fix="rename it",
         )
     if not isinstance(values, dict):
         raise ConfigError("a prompt set is a mapping", where=where, fix="give it template_mode and sentences")

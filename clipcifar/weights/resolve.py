@@ -92,7 +92,13 @@ def _weights_in(source: Path, allow_pickle: bool) -> Path:
                 where=str(source),
                 fix="set model.allow_pickle: true to read it without executing code, or convert it",
             )
-        what = "safetensors files" if safe or not files else "pickles"
+        if not files:
+            raise ConfigError(
+                f"{source} holds a config and no weights",
+                where=str(source),
+                fix=f"put them beside it, as {WEIGHTS_FILE}",
+            )
+        what = "safetensors files" if safe else "pickles"
         raise ConfigError(
             f"{source} holds {len(files)} {what}",
             where=str(source),

@@ -130,12 +130,19 @@ def test_files_are_read_as_strictly_as_params_yaml(folder: Path, name: str, text
     assert name in error.where
 
 
+def test_a_sentence_that_yaml_takes_for_a_mapping_is_told_to_go_in_quotes(folder: Path) -> None:
+    (folder / "f.yaml").write_text("cat:\n  - a cat: on a mat\n")
+    assert "one with a colon goes in quotes" in refused(folder, "f.yaml").fix
+
+
 @pytest.mark.parametrize("name", ["f.json", "f.yaml"])
 def test_what_is_not_utf8_or_too_large_is_refused(
     folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / name).write_bytes(b'{"cat": ["caf\xe9"]}')
-    assert "cannot read" in refused(folder, name).what
+    error = refused(folder, name)
+    assert "cannot read" in error.what
+    assert "UTF-8" in error.fix
     monkeypatch.setattr(class_files, "MAX_CHARACTERS", 10)
     (folder / name).write_text('{"cat": ["a cat"]}')
     assert "is larger than 10 characters" in refused(folder, name).what

@@ -74,6 +74,11 @@ def test_what_a_folder_lacks_is_named(tiny_clip: Path, tmp_path: Path) -> None:
     resolve.fetch_model(_local(folder), target)  # the usual name wins
     (folder / WEIGHTS_FILE).rename(folder / "third.safetensors")
     assert "2 safetensors files" in _refused(_local(folder), target)
+    for file in folder.glob("*.safetensors"):
+        file.unlink()
+    refused = _refused(_local(folder), target)
+    assert "holds a config and no weights" in refused
+    assert f"put them beside it, as {WEIGHTS_FILE}" in refused
     (folder / CONFIG_FILE).write_text("{}")
     assert "not an open_clip config" in _refused(_local(folder), target, DataError)
     (folder / CONFIG_FILE).unlink()
