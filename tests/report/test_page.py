@@ -88,6 +88,10 @@ def test_every_section_of_the_contents_is_there_once(html: str) -> None:
     assert re.findall(r'<a href="#([^"]+)"', html) == ids
 
 
+def test_what_kind_the_intervals_of_the_verdicts_are_is_said_of_both_accuracies(html: str) -> None:
+    assert "paired bootstrap, of balanced accuracy normal and wide where classes are small" in html
+
+
 def test_no_script_and_nothing_from_elsewhere(html: str) -> None:
     parsed = Tags(html)
     assert not [tag for tag, _ in parsed.found if tag in ("script", "iframe", "object", "form", "base")]
