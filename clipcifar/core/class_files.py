@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from clipcifar.core import strict_yaml
 from clipcifar.core.errors import ConfigError
 from clipcifar.core.faults import Faults
 from clipcifar.core.files import fault, fault_behind
@@ -73,6 +72,8 @@ def read(name: object, *, where: str, folder: Path = FOLDER) -> tuple[str, Any]:
         raise _absent(shown, where, folder)
     if inside.suffix.lower() == ".json":
         return shown, _from_json(path)
+    from clipcifar.core import strict_yaml  # with yaml, which who asks for a name's reading does not need
+
     return shown, strict_yaml.load_lists(path, max_characters=MAX_CHARACTERS)
 
 
