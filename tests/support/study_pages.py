@@ -109,7 +109,7 @@ def write_run(folder: Path, *, class_names: list[str], copies: Mapping[Place, Pl
 
 
 def _models(folder: Path, images: ImageEmbeddings) -> str:
-    rows = train_val_of(images, folder / "splits.h5")
+    rows = train_val_of(images, folder / "splits.h5", learner="models")
     outcomes, rng = {}, np.random.default_rng(0)
     for label, shift in ((OWN, 0.0), ("a-backbone-with-a-long-label-1", 0.2), ("worse", 2.0)):
         weights = zero_shot.classifier(read_texts(folder / "texts" / "photo.h5"))
