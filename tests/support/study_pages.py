@@ -118,7 +118,9 @@ def _models(folder: Path, images: ImageEmbeddings) -> str:
     size = dict.fromkeys(
         ("n_parameters", "n_image_parameters", "n_bytes", "input_height", "input_width", "dimension"), 10**8
     )
-    found = of_models.measure(outcomes, dict.fromkeys(outcomes, size), images.test.labels)
+    found = of_models.measure(
+        outcomes, dict.fromkeys(outcomes, size), images.test.labels, class_names=images.class_names
+    )
     speeds = dict(zip(outcomes, (12.5, 1234.0, 3.0), strict=True))
     return models_page.render(
         found,
