@@ -7,7 +7,6 @@ Two layouts: `<split>/<class>/…` with train, val and test in any of their usua
 from __future__ import annotations
 
 import os
-import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clipcifar.core.errors import DataError
+from clipcifar.core.links import is_filed
 from clipcifar.datasets.decode import SUFFIXES
 from clipcifar.datasets.plain_files import printable, shortened, unreadable
 from clipcifar.datasets.source import SPLITS, LeftOut, Split
@@ -30,8 +30,6 @@ _SPLIT_OF: dict[str, Split] = {
 }
 # What systems leave behind, besides names that begin with a dot.
 _LITTER = frozenset({"__macosx", "@eadir", "thumbs.db", "desktop.ini"})
-# How DVC names a file in any of its caches, and the hub in its own: after a digest of what it holds.
-_FILED = re.compile(r"/([0-9a-f]{2}/[0-9a-f]{30}|blobs/([0-9a-f]{40}|[0-9a-f]{64}))\Z")
 _HIDDEN, _LOOSE = "hidden", "outside of a class folder"
 
 
@@ -136,22 +134,18 @@ def _to_a_folder(entry: os.DirEntry[str]) -> str:
 
 
 def _leading_out(root: Path, files: list[_File]) -> list[str]:
-    """A line for every link to an image that is neither in the folder nor in a cache.
-
-    The cache may be that of another DVC repository or of DVC 2, anywhere. A file of a cache is known by its
-    name, which nobody can give in a link who does not know what it holds.
-    """
+    """A line for every link to an image that is neither in the folder nor in a cache."""
     inside = os.path.realpath(root)
     outward = [
         (file, target)
         for file in files
         if file.is_link
         and _suffix(file.parts[-1]) in SUFFIXES
-        and not Path(target := os.path.realpath(file.path)).is_relative_to(inside)
-        and not _FILED.search(Path(target).as_posix())
+        and not (target := Path(os.path.realpath(file.path))).is_relative_to(inside)
+        and not is_filed(target)
     ]
     return [
-        f"{printable('/'.join(file.parts))}: a symbolic link that leads out, to {printable(target)}"
+        f"{printable('/'.join(file.parts))}: a symbolic link that leads out, to {printable(str(target))}"
         for file, target in outward
     ]
 
