@@ -171,16 +171,18 @@ def _splits(root: Path, top: set[str], folders: list[tuple[str, ...]]) -> dict[s
 
 
 def _refuse_splits_inside(root: Path, files: list[_File]) -> None:
-    """Raise DataError where the splits lie below the folders at the top, which would mix them."""
+    """Raise DataError where splits, or all classes, lie below a folder at the top, which would mix them."""
     below: dict[str, set[str]] = {}
     for file in files:
         if len(file.parts) > 1 and _suffix(file.parts[-1]) in SUFFIXES:
             below.setdefault(file.parts[0], set()).add(file.parts[1] if len(file.parts) > 2 else "")
     for name, subfolders in sorted(below.items()):
-        if any(subfolders) and all(sub.lower() in _SPLIT_OF for sub in subfolders):
+        holds_splits = any(subfolders) and all(sub.lower() in _SPLIT_OF for sub in subfolders)
+        holds_all = len(below) == 1 and len(subfolders) > 1 and "" not in subfolders
+        if holds_splits or holds_all:
             only = f"set dataset.path to {printable(str(root / name))}" if len(below) == 1 else ""
             raise DataError(
-                f"{printable(name)} holds {' and '.join(sorted(subfolders))}",
+                f"{printable(name)} holds {printable(' and '.join(shortened(sorted(subfolders))))}",
                 where=str(root),
                 fix=only or "the splits go above the classes: train/<class>/… and test/<class>/…",
             )

@@ -161,24 +161,23 @@ def _refuse_empty_classes(
     source: Source, samples: Mapping[Split, list[Sample]], left_out: list[LeftOut]
 ) -> None:
     full = {(split, sample.class_name) for split, part in samples.items() for sample in part}
-    empty = sorted(source.classes - full)
-    if not empty:
+    if not (empty := source.classes - full):
         return
-    holds = {place: Counter[str]() for place in empty}
-    for item in left_out:
-        if (place := (item.split, item.class_name)) in holds:
-            holds[place][item.kind] += 1
-    lines = [
-        f"{_place(split, class_name)}: {counted(holds[split, class_name])}"
-        if holds[split, class_name]
-        else f"{_place(split, class_name)}: empty"
-        for split, class_name in empty
-    ]
     raise DataError(
-        f"{len(empty)} class folders hold no image that can be read:\n    " + "\n    ".join(shortened(lines)),
+        f"{len(empty)} class folders hold no image that can be read:\n    "
+        + "\n    ".join(shortened(held(empty, left_out))),
         where=source.where,
         fix="put images there (JPEG, PNG, WEBP, BMP, GIF, TIFF or PPM), or remove the folder",
     )
+
+
+def held(places: Iterable[tuple[Split, str]], left_out: Iterable[LeftOut]) -> list[str]:
+    """A line for each class folder without an image: what lies in it instead, by kind."""
+    kinds = {place: Counter[str]() for place in sorted(places)}
+    for item in left_out:
+        if item.split is not None and (place := (item.split, item.class_name)) in kinds:
+            kinds[place][item.kind] += 1
+    return [f"{_place(*place)}: {counted(of_place) or 'empty'}" for place, of_place in kinds.items()]
 
 
 def _place(split: Split, class_name: str) -> str:
