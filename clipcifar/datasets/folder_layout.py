@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 from clipcifar.core.errors import DataError
 from clipcifar.core.links import is_filed
+from clipcifar.core.terminal import one_line
 from clipcifar.datasets.decode import SUFFIXES
-from clipcifar.datasets.plain_files import printable, shortened, unreadable
+from clipcifar.datasets.plain_files import shortened, unreadable
 from clipcifar.datasets.source import SPLITS, LeftOut, Split
 
 _SPLIT_OF: dict[str, Split] = {
@@ -124,7 +125,7 @@ def _walk(
             yield parts
             yield from _walk(entry.path, parts, left_out)
         elif problem := unreadable(entry) or _to_a_folder(entry):
-            yield f"{printable('/'.join(parts))}: {problem}"
+            yield f"{one_line('/'.join(parts))}: {problem}"
         else:
             yield _File(parts, entry.path, entry.is_symlink())
 
@@ -145,7 +146,7 @@ def _leading_out(root: Path, files: list[_File]) -> list[str]:
         and not is_filed(target)
     ]
     return [
-        f"{printable('/'.join(file.parts))}: a symbolic link that leads out, to {printable(str(target))}"
+        f"{one_line('/'.join(file.parts))}: a symbolic link that leads out, to {one_line(str(target))}"
         for file, target in outward
     ]
 
@@ -180,9 +181,9 @@ def _refuse_splits_inside(root: Path, files: list[_File]) -> None:
         holds_splits = any(subfolders) and all(sub.lower() in _SPLIT_OF for sub in subfolders)
         holds_all = len(below) == 1 and len(subfolders) > 1 and "" not in subfolders
         if holds_splits or holds_all:
-            only = f"set dataset.path to {printable(str(root / name))}" if len(below) == 1 else ""
+            only = f"set dataset.path to {one_line(str(root / name))}" if len(below) == 1 else ""
             raise DataError(
-                f"{printable(name)} holds {printable(' and '.join(shortened(sorted(subfolders))))}",
+                f"{one_line(name)} holds {one_line(' and '.join(shortened(sorted(subfolders))))}",
                 where=str(root),
                 fix=only or "the splits go above the classes: train/<class>/… and test/<class>/…",
             )
@@ -194,7 +195,7 @@ def _refuse_unknown_splits(
     """Raise DataError where a folder beside the splits holds classes too: none is left out."""
     for parts in folders:
         if len(parts) == 2 and parts[0] not in splits and _class_name(parts[1]) in classes:
-            name, class_name = map(printable, parts)
+            name, class_name = map(one_line, parts)
             raise DataError(
                 f"{name} holds the class {class_name}, and its name is that of no split",
                 where=str(root / parts[0]),
@@ -214,7 +215,7 @@ def _place(file: _File, splits: dict[str, Split], layout: Layout) -> None:
     elif split is not None and in_class:
         layout.candidates.append(Candidate(split, class_name, name))
     elif len(file.parts) > 1 and split is None:
-        layout.left_out.append(LeftOut(f"in no split ({printable(file.parts[0])})", name))
+        layout.left_out.append(LeftOut(f"in no split ({one_line(file.parts[0])})", name))
     else:
         layout.left_out.append(LeftOut(_LOOSE, name))
 

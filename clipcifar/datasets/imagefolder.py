@@ -18,9 +18,10 @@ from pathlib import Path
 from clipcifar.core.errors import ClipcifarError, DataError
 from clipcifar.core.files import explained, fault_behind
 from clipcifar.core.progress import progress
+from clipcifar.core.terminal import one_line
 from clipcifar.datasets.decode import decode
 from clipcifar.datasets.folder_layout import Candidate, Layout, list_layout
-from clipcifar.datasets.plain_files import printable, shortened
+from clipcifar.datasets.plain_files import shortened
 from clipcifar.datasets.source import LeftOut, Sample, Source, Split, Unusable, held
 from clipcifar.store.dataset import counted
 
@@ -148,7 +149,7 @@ def _check_file(root: Path, candidate: Candidate, max_megapixels: int) -> Sample
     except UnicodeEncodeError:
         error = DataError("its name is not UTF-8")
     except OSError as problem:
-        error = fault_behind(problem, printable(path)) or DataError(f"cannot be read: {problem.strerror}")
+        error = fault_behind(problem, one_line(path)) or DataError(f"cannot be read: {problem.strerror}")
     except DataError as problem:
         error = problem
     return Unusable(split, class_name, path, error)

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.core.errors import ClipcifarError, DataError, EnvironmentFault
-from clipcifar.datasets.plain_files import printable, shortened
+from clipcifar.core.terminal import one_line
+from clipcifar.datasets.plain_files import shortened
 from clipcifar.store.dataset import PreparedSplit, counted
 
 Split = Literal["train", "val", "test", "undivided"]
@@ -108,7 +109,7 @@ def collect(source: Source, *, on_bad_image: Literal["error", "skip"]) -> Collec
             unusable.append(item)
     total = sum(map(len, samples.values())) + len(unusable)
     _refuse_unread(unusable, total, source.where)
-    unreadable = [f"{printable(item.sample_id)}: {item.error.what}" for item in unusable]
+    unreadable = [f"{one_line(item.sample_id)}: {item.error.what}" for item in unusable]
     if unreadable and on_bad_image == "error":
         raise DataError(
             f"{len(unreadable)} of {total} images cannot be used:\n    "
@@ -134,7 +135,7 @@ def _named(left_out: list[LeftOut]) -> list[str]:
         if item.name:
             names.setdefault(item.kind, []).append(item.name)
     return [
-        f"left out, {kind}: {printable(', '.join(of_kind[:NAMED]))}"
+        f"left out, {kind}: {one_line(', '.join(of_kind[:NAMED]))}"
         + (f" and {len(of_kind) - NAMED:,} more" if len(of_kind) > NAMED else "")
         for kind, of_kind in sorted(names.items())
     ]
@@ -181,7 +182,7 @@ def held(places: Iterable[tuple[Split, str]], left_out: Iterable[LeftOut]) -> li
 
 
 def _place(split: Split, class_name: str) -> str:
-    return printable(class_name if split == "undivided" else f"{split}/{class_name}")
+    return one_line(class_name if split == "undivided" else f"{split}/{class_name}")
 
 
 def _prepared(samples: list[Sample], class_names: list[str]) -> PreparedSplit:
