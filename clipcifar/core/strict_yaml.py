@@ -224,7 +224,8 @@ def _text(path: Path, max_characters: int) -> str:
 
 
 def _unreadable(path: Path, error: Exception) -> ConfigError:
-    return ConfigError(f"cannot read {path}: {error}", where=str(path))
+    fix = "save it in UTF-8" if isinstance(error, UnicodeError) else ""
+    return ConfigError(f"cannot read {path}: {error}", where=str(path), fix=fix)
 
 
 @contextmanager
