@@ -48,7 +48,9 @@ def read(name: object, *, where: str, folder: Path = FOLDER) -> tuple[str, Any]:
         inside = inside.relative_to(PurePosixPath(FOLDER))
     if inside.is_absolute() or ".." in inside.parts or "\\" in name or holds_control(name):
         raise ConfigError(
-            f"{name!r} does not lie in {FOLDER}/", where=where, fix=f"put the file into {FOLDER}/, name it so"
+            f"{name!r} does not lie in {FOLDER}/",
+            where=where,
+            fix="put the file there, and give its path in that folder",
         )
     if inside.suffix.lower() not in KINDS:
         raise ConfigError(

@@ -66,7 +66,7 @@ def _check_splits(root: Path, layout: Layout) -> None:
     if layout.flat and not full:
         raise _no_images(root, layout, layout.classes)
     if layout.flat:
-        return
+        return  # of classes without an image each is told, when all is counted
     there = " and ".join(sorted(layout.splits))
     missing = "test" if "test" not in layout.splits else "train" if layout.splits == {"val", "test"} else None
     if missing:

@@ -50,9 +50,11 @@ def interval_text(metrics: Mapping[str, Any]) -> str:
 
 
 def seeds_text(metrics: Mapping[str, Any]) -> str:
-    """Mean and standard deviation over seeds, empty for a method without."""
-    seeds = metrics.get("seeds")
-    return f"{seeds['accuracy_mean']:.4f} ± {seeds['accuracy_std']:.4f} ({seeds['n']})" if seeds else ""
+    """Mean and standard deviation over seeds, empty for a method without; a single seed has no deviation."""
+    if not (seeds := metrics.get("seeds")):
+        return ""
+    spread = f" ± {seeds['accuracy_std']:.4f}" if seeds["n"] > 1 else ""
+    return f"{seeds['accuracy_mean']:.4f}{spread} ({seeds['n']})"
 
 
 def _images(metrics: Mapping[str, Any]) -> str:
@@ -102,13 +104,19 @@ def per_class_table(
         images: test images by class, where they are known.
         shown: how a class is written; `escape` for markdown, `str` for a terminal.
         names: what the methods are called.
+
+    Methods may be of other classes than the first, where the dataset changed and not all ran since; what one
+    has no images of is a dash.
     """
-    classes = next(iter(metrics.values()))["per_class"]
+    classes = dict.fromkeys(name for entry in metrics.values() for name in entry["per_class"])
     rows = [
         [
             shown(name),
             *([str(images[name])] if images else []),
-            *(f"{entry['per_class'][name]:.4f}" for entry in metrics.values()),
+            *(
+                f"{entry['per_class'][name]:.4f}" if name in entry["per_class"] else "–"
+                for entry in metrics.values()
+            ),
         ]
         for name in classes
     ]

@@ -57,6 +57,21 @@ def test_the_reported_accuracy_is_one_models_and_the_mean_stands_beside_it() -> 
     assert cells[3] == "0.7100 ± 0.0200 (3)"
 
 
+def test_a_single_seed_has_no_deviation() -> None:
+    assert table.seeds_text({"seeds": {**SEEDS, "n": 1, "accuracy_std": 0.0}}) == "0.7100 (1)"
+
+
+def test_methods_of_other_classes_stand_beside_each_other() -> None:
+    """As after other photographs and `dvc repro zero_shot`: the other methods are of the earlier ones."""
+    earlier = {**ALL["linear_probe"], "per_class": {"cat": 0.25, "eel": 0.5}}
+    _, _, *rows = table.per_class_table({"zero_shot": ALL["zero_shot"], "linear_probe": earlier}, shown=str)
+    assert [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows] == [
+        ["cat", "0.6000", "0.2500"],
+        [r"<b>dog\|", "0.5000", "–"],
+        ["eel", "–", "0.5000"],
+    ]
+
+
 def test_a_subset_is_said_beside_the_number() -> None:
     lines = table.methods_table(ALL)
     assert "40 (at most 5 per class)" in next(line for line in lines if "linear" in line)
