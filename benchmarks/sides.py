@@ -213,7 +213,7 @@ def preprocess_ours(n: str) -> dict[str, float]:
     from clipcifar.backbone.preprocess import Preprocess, model_input
 
     device.keep_freed_memory(torch.device("cpu"))
-    config = Preprocess((224, 224), OPENAI_DATASET_MEAN, OPENAI_DATASET_STD, "bicubic", "shortest", 0)
+    config = Preprocess((224, 224), OPENAI_DATASET_MEAN, OPENAI_DATASET_STD, "bicubic", "shortest", (0, 0, 0))
     batches = torch.from_numpy(photographs(int(n))).permute(0, 3, 1, 2).split(64)
     model_input(batches[0], config)
     start = time.perf_counter()

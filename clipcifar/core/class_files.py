@@ -17,11 +17,11 @@ from typing import Any
 from clipcifar.core.errors import ConfigError
 from clipcifar.core.faults import Faults
 from clipcifar.core.files import fault, fault_behind
+from clipcifar.core.links import is_filed
 
 FOLDER = Path("data/sentences")
 MAX_CHARACTERS = 20_000_000  # of a file: 100,000 sentences of 200 characters
 KINDS = (".json", ".yaml", ".yml")
-_IN_A_CACHE = re.compile(r"/[0-9a-f]{2}/[0-9a-f]{30}\Z")  # as DVC files objects, in whatever project
 _CONTROL = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -37,8 +37,8 @@ def read(name: object, *, where: str, folder: Path = FOLDER) -> tuple[str, Any]:
         The file's path in the project, for messages, and what it holds.
 
     Raises:
-        ConfigError: it is no such file, is a link that leads neither into the folder nor into a cache of
-            DVC's, is too large, is not JSON or YAML, or gives a key twice.
+        ConfigError: it is no such file, is a link that leads neither into the folder nor into a cache,
+            is too large, is not JSON or YAML, or gives a key twice.
         EnvironmentFault: it is there and cannot be read.
     """
     if not isinstance(name, str) or not name:
@@ -61,7 +61,7 @@ def read(name: object, *, where: str, folder: Path = FOLDER) -> tuple[str, Any]:
     path, shown = folder / inside, (FOLDER / inside).as_posix()
     try:
         lies_at = path.resolve()
-        is_inside = lies_at.is_relative_to(folder.resolve()) or _IN_A_CACHE.search(lies_at.as_posix())
+        is_inside = lies_at.is_relative_to(folder.resolve()) or is_filed(lies_at)
         is_file = path.is_file()
     except (OSError, RuntimeError) as error:  # a link that leads to itself; a name that is too long
         unreadable = fault(error, path) if isinstance(error, PermissionError) else None
@@ -74,7 +74,7 @@ def read(name: object, *, where: str, folder: Path = FOLDER) -> tuple[str, Any]:
         raise _absent(shown, where, folder)
     if inside.suffix.lower() == ".json":
         return shown, _from_json(path)
-    from clipcifar.core import strict_yaml  # not for everybody who asks what a class reads like
+    from clipcifar.core import strict_yaml  # with yaml, which who asks for a name's reading does not need
 
     return shown, strict_yaml.load_lists(path, max_characters=MAX_CHARACTERS)
 

@@ -176,8 +176,7 @@ def _built(events: Iterable[Any]) -> Any:
             keys[-1] = value
         if isinstance(event, yaml.CollectionStartEvent):
             if len(stack) > DEEPEST:
-                deep = "write a class and its list of sentences; one with a colon goes in quotes"
-                _refuse(event, "lists and mappings nest too deep", deep)
+                _refuse(event, "lists and mappings nest too deep", "write a class and its list of sentences")
             stack.append(value)
             keys.append(None)
     return root[0] if root else None
@@ -225,7 +224,7 @@ def _text(path: Path, max_characters: int) -> str:
 
 
 def _unreadable(path: Path, error: Exception) -> ConfigError:
-    fix = "save it in UTF-8" if isinstance(error, UnicodeDecodeError) else ""
+    fix = "save it in UTF-8" if isinstance(error, UnicodeError) else ""
     return ConfigError(f"cannot read {path}: {error}", where=str(path), fix=fix)
 
 

@@ -14,6 +14,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ SUFFIXES = frozenset(
 )
 MAX_ASPECT = 100  # a sliver fitted to the model by its short side would fill the memory
 WHOLE_PIXELS = 100_000_000  # 300 MB decoded
+_STRIP = 256  # rows, of what is left of a very large image, that are converted at once
 _AT_ONCE = 25_000_000  # pixels; of larger images a process decodes one at a time
 _opening, _large = threading.Lock(), threading.Lock()
 
@@ -94,12 +96,18 @@ def _pixels(image: Image.Image) -> NDArray[np.uint8]:
     factor = math.ceil(math.sqrt(width * height / WHOLE_PIXELS))
     if factor > 1:
         image.draft(None, (width // factor, height // factor))  # a JPEG is never decoded whole
-    rgb = _to_rgb(ImageOps.exif_transpose(image))
-    factor = math.ceil(math.sqrt(rgb.width * rgb.height / WHOLE_PIXELS))
-    return np.asarray(rgb.reduce(factor) if factor > 1 else rgb)
+    ImageOps.exif_transpose(image, in_place=True)
+    brightest = image.getextrema()[1] if image.mode == "F" else None
+    factor = math.ceil(math.sqrt(image.width * image.height / WHOLE_PIXELS))
+    if factor == 1:
+        return np.asarray(_to_rgb(image, brightest))
+    strips = range(0, image.height, _STRIP * factor)  # levels of some modes take 8 bytes, and several times
+    parts = (image.crop((0, top, image.width, min(top + _STRIP * factor, image.height))) for top in strips)
+    return np.concatenate([np.asarray(_to_rgb(part, brightest).reduce(factor)) for part in parts])
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, brightest: Any = None) -> Image.Image:
+    """The image or a strip of it as RGB; of float levels, the brightest of the whole image says the scale."""
     if image.mode.startswith("I"):  # 16-bit, sometimes opened as 32-bit integers
         levels = np.asarray(image).astype(np.float64)
         return _from_levels(levels / 257)
@@ -107,7 +115,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         levels = np.asarray(image, dtype=np.float64)
         if not np.isfinite(levels).all():
             raise DataError("holds NaN or infinite levels")
-        return _from_levels(levels * 255 if levels.max() <= 1 else levels)
+        return _from_levels(levels * 255 if brightest <= 1 else levels)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")

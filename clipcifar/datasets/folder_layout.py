@@ -7,7 +7,6 @@ Two layouts: `<split>/<class>/…` with train, val and test in any of their usua
 from __future__ import annotations
 
 import os
-import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,8 +14,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clipcifar.core.errors import DataError
+from clipcifar.core.links import is_filed
+from clipcifar.core.terminal import one_line
 from clipcifar.datasets.decode import SUFFIXES
-from clipcifar.datasets.plain_files import printable, shortened, unreadable
+from clipcifar.datasets.plain_files import shortened, unreadable
 from clipcifar.datasets.source import SPLITS, LeftOut, Split
 
 _SPLIT_OF: dict[str, Split] = {
@@ -30,8 +31,6 @@ _SPLIT_OF: dict[str, Split] = {
 }
 # What systems leave behind, besides names that begin with a dot.
 _LITTER = frozenset({"__macosx", "@eadir", "thumbs.db", "desktop.ini"})
-# How DVC names a file in any of its caches, and the hub in its own: after a digest of what it holds.
-_FILED = re.compile(r"/([0-9a-f]{2}/[0-9a-f]{30}|blobs/([0-9a-f]{40}|[0-9a-f]{64}))\Z")
 _HIDDEN, _LOOSE = "hidden", "outside of a class folder"
 
 
@@ -126,7 +125,7 @@ def _walk(
             yield parts
             yield from _walk(entry.path, parts, left_out)
         elif problem := unreadable(entry) or _to_a_folder(entry):
-            yield f"{printable('/'.join(parts))}: {problem}"
+            yield f"{one_line('/'.join(parts))}: {problem}"
         else:
             yield _File(parts, entry.path, entry.is_symlink())
 
@@ -136,22 +135,18 @@ def _to_a_folder(entry: os.DirEntry[str]) -> str:
 
 
 def _leading_out(root: Path, files: list[_File]) -> list[str]:
-    """A line for every link to an image that is neither in the folder nor in a cache.
-
-    The cache may be that of another DVC repository or of DVC 2, anywhere. A file of a cache is known by its
-    name, which nobody can give in a link who does not know what it holds.
-    """
+    """A line for every link to an image that is neither in the folder nor in a cache."""
     inside = os.path.realpath(root)
     outward = [
         (file, target)
         for file in files
         if file.is_link
         and _suffix(file.parts[-1]) in SUFFIXES
-        and not Path(target := os.path.realpath(file.path)).is_relative_to(inside)
-        and not _FILED.search(Path(target).as_posix())
+        and not (target := Path(os.path.realpath(file.path))).is_relative_to(inside)
+        and not is_filed(target)
     ]
     return [
-        f"{printable('/'.join(file.parts))}: a symbolic link that leads out, to {printable(target)}"
+        f"{one_line('/'.join(file.parts))}: a symbolic link that leads out, to {one_line(str(target))}"
         for file, target in outward
     ]
 
@@ -177,16 +172,18 @@ def _splits(root: Path, top: set[str], folders: list[tuple[str, ...]]) -> dict[s
 
 
 def _refuse_splits_inside(root: Path, files: list[_File]) -> None:
-    """Raise DataError where the splits lie below the folders at the top, which would mix them."""
+    """Raise DataError where splits, or all classes, lie below a folder at the top, which would mix them."""
     below: dict[str, set[str]] = {}
     for file in files:
         if len(file.parts) > 1 and _suffix(file.parts[-1]) in SUFFIXES:
             below.setdefault(file.parts[0], set()).add(file.parts[1] if len(file.parts) > 2 else "")
     for name, subfolders in sorted(below.items()):
-        if any(subfolders) and all(sub.lower() in _SPLIT_OF for sub in subfolders):
-            only = f"set dataset.path to {printable(str(root / name))}" if len(below) == 1 else ""
+        holds_splits = any(subfolders) and all(sub.lower() in _SPLIT_OF for sub in subfolders)
+        holds_all = len(below) == 1 and len(subfolders) > 1 and "" not in subfolders
+        if holds_splits or holds_all:
+            only = f"set dataset.path to {one_line(str(root / name))}" if len(below) == 1 else ""
             raise DataError(
-                f"{printable(name)} holds {' and '.join(sorted(subfolders))}",
+                f"{one_line(name)} holds {one_line(' and '.join(shortened(sorted(subfolders))))}",
                 where=str(root),
                 fix=only or "the splits go above the classes: train/<class>/… and test/<class>/…",
             )
@@ -198,7 +195,7 @@ def _refuse_unknown_splits(
     """Raise DataError where a folder beside the splits holds classes too: none is left out."""
     for parts in folders:
         if len(parts) == 2 and parts[0] not in splits and _class_name(parts[1]) in classes:
-            name, class_name = map(printable, parts)
+            name, class_name = map(one_line, parts)
             raise DataError(
                 f"{name} holds the class {class_name}, and its name is that of no split",
                 where=str(root / parts[0]),
@@ -218,7 +215,7 @@ def _place(file: _File, splits: dict[str, Split], layout: Layout) -> None:
     elif split is not None and in_class:
         layout.candidates.append(Candidate(split, class_name, name))
     elif len(file.parts) > 1 and split is None:
-        layout.left_out.append(LeftOut(f"in no split ({printable(file.parts[0])})", name))
+        layout.left_out.append(LeftOut(f"in no split ({one_line(file.parts[0])})", name))
     else:
         layout.left_out.append(LeftOut(_LOOSE, name))
 

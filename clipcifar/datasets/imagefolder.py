@@ -18,10 +18,11 @@ from pathlib import Path
 from clipcifar.core.errors import ClipcifarError, DataError
 from clipcifar.core.files import explained, fault_behind
 from clipcifar.core.progress import progress
+from clipcifar.core.terminal import one_line
 from clipcifar.datasets.decode import decode
 from clipcifar.datasets.folder_layout import Candidate, Layout, list_layout
-from clipcifar.datasets.plain_files import printable
-from clipcifar.datasets.source import LeftOut, Sample, Source, Split, Unusable
+from clipcifar.datasets.plain_files import shortened
+from clipcifar.datasets.source import LeftOut, Sample, Source, Split, Unusable, held
 from clipcifar.store.dataset import counted
 
 MAX_BYTES = 1_000_000_000  # of a file; 250 million pixels of 16-bit gray take less uncompressed
@@ -62,8 +63,8 @@ def image_folder(root: Path, *, max_megapixels: int, ours: Collection[str] = ())
 def _check_splits(root: Path, layout: Layout) -> None:
     """Raise DataError unless the splits that there are can be worked with, and hold images."""
     full = {candidate.split for candidate in layout.candidates}
-    if layout.flat and not layout.classes:
-        raise DataError(f"no images in {root}{_besides(layout, None)}", where=str(root), fix=_LAYOUTS)
+    if layout.flat and not full:
+        raise _no_images(root, layout, layout.classes)
     if layout.flat:
         return  # of classes without an image each is told, when all is counted
     there = " and ".join(sorted(layout.splits))
@@ -76,15 +77,15 @@ def _check_splits(root: Path, layout: Layout) -> None:
             "<class>/… a share is drawn for each",
         )
     for split in sorted(layout.splits - full):
-        fix = "put images there, or remove it: val is then drawn from train" if split == "val" else _LAYOUTS
-        what = f"no images in {root / split}{_besides(layout, split)}"
-        raise DataError(what, where=str(root / split), fix=fix)
+        raise _no_images(root / split, layout, {place for place in layout.classes if place[0] == split})
 
 
-def _besides(layout: Layout, split: Split | None) -> str:
-    """What a split holds that is no image of a class, by kind, for the end of a message."""
-    kinds = Counter(item.kind for item in layout.left_out if item.split == split)
-    return f", which has {counted(kinds)}" if kinds else ""
+def _no_images(folder: Path, layout: Layout, places: Collection[tuple[Split, str]]) -> DataError:
+    """What to say of a folder, and of the classes in it, without a single image in a class."""
+    kinds = Counter(item.kind for item in layout.left_out)
+    lines = held(places, layout.left_out) or ([f"it holds {counted(kinds)}"] if kinds else [])
+    fix = "put images there, or remove it: val is then drawn from train" if folder.name == "val" else _LAYOUTS
+    return DataError("\n    ".join([f"no images in {folder}", *shortened(lines)]), where=str(folder), fix=fix)
 
 
 def _class_names(root: Path, classes: Collection[tuple[Split, str]]) -> list[str]:
@@ -148,7 +149,7 @@ def _check_file(root: Path, candidate: Candidate, max_megapixels: int) -> Sample
     except UnicodeEncodeError:
         error = DataError("its name is not UTF-8")
     except OSError as problem:
-        error = fault_behind(problem, printable(path)) or DataError(f"cannot be read: {problem.strerror}")
+        error = fault_behind(problem, one_line(path)) or DataError(f"cannot be read: {problem.strerror}")
     except DataError as problem:
         error = problem
     return Unusable(split, class_name, path, error)

@@ -13,11 +13,6 @@ from clipcifar.core.terminal import one_line
 MAX_REPORTED = 20
 
 
-def printable(name: str) -> str:
-    """A file name for a message: bytes that are not UTF-8 and control characters shown by their number."""
-    return one_line(name)
-
-
 def shortened(lines: list[str]) -> list[str]:
     """The first `MAX_REPORTED` lines, and how many more there are."""
     more = len(lines) - MAX_REPORTED
@@ -41,7 +36,7 @@ def check_hashable(root: Path) -> None:
             with os.scandir(folders.pop()) as entries:
                 for entry in entries:
                     if problem := _unhashable(entry):
-                        odd.append(f"{printable(os.path.relpath(entry.path, root))}: {problem}")
+                        odd.append(f"{one_line(os.path.relpath(entry.path, root))}: {problem}")
                     elif entry.is_dir(follow_symlinks=False):
                         folders.append(entry.path)
     if odd:

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.core.errors import ClipcifarError, DataError, EnvironmentFault
-from clipcifar.datasets.plain_files import printable, shortened
+from clipcifar.core.terminal import one_line
+from clipcifar.datasets.plain_files import shortened
 from clipcifar.store.dataset import PreparedSplit, counted
 
 Split = Literal["train", "val", "test", "undivided"]
@@ -108,7 +109,7 @@ def collect(source: Source, *, on_bad_image: Literal["error", "skip"]) -> Collec
             unusable.append(item)
     total = sum(map(len, samples.values())) + len(unusable)
     _refuse_unread(unusable, total, source.where)
-    unreadable = [f"{printable(item.sample_id)}: {item.error.what}" for item in unusable]
+    unreadable = [f"{one_line(item.sample_id)}: {item.error.what}" for item in unusable]
     if unreadable and on_bad_image == "error":
         raise DataError(
             f"{len(unreadable)} of {total} images cannot be used:\n    "
@@ -134,7 +135,7 @@ def _named(left_out: list[LeftOut]) -> list[str]:
         if item.name:
             names.setdefault(item.kind, []).append(item.name)
     return [
-        f"left out, {kind}: {printable(', '.join(of_kind[:NAMED]))}"
+        f"left out, {kind}: {one_line(', '.join(of_kind[:NAMED]))}"
         + (f" and {len(of_kind) - NAMED:,} more" if len(of_kind) > NAMED else "")
         for kind, of_kind in sorted(names.items())
     ]
@@ -161,28 +162,27 @@ def _refuse_empty_classes(
     source: Source, samples: Mapping[Split, list[Sample]], left_out: list[LeftOut]
 ) -> None:
     full = {(split, sample.class_name) for split, part in samples.items() for sample in part}
-    empty = sorted(source.classes - full)
-    if not empty:
+    if not (empty := source.classes - full):
         return
-    holds = {place: Counter[str]() for place in empty}
-    for item in left_out:
-        if (place := (item.split, item.class_name)) in holds:
-            holds[place][item.kind] += 1
-    lines = [
-        f"{_place(split, class_name)}: {counted(holds[split, class_name])}"
-        if holds[split, class_name]
-        else f"{_place(split, class_name)}: empty"
-        for split, class_name in empty
-    ]
     raise DataError(
-        f"{len(empty)} class folders hold no image that can be read:\n    " + "\n    ".join(shortened(lines)),
+        f"{len(empty)} class folders hold no image that can be read:\n    "
+        + "\n    ".join(shortened(held(empty, left_out))),
         where=source.where,
         fix="put images there (JPEG, PNG, WEBP, BMP, GIF, TIFF or PPM), or remove the folder",
     )
 
 
+def held(places: Iterable[tuple[Split, str]], left_out: Iterable[LeftOut]) -> list[str]:
+    """A line for each class folder without an image: what lies in it instead, by kind."""
+    kinds = {place: Counter[str]() for place in sorted(places)}
+    for item in left_out:
+        if item.split is not None and (place := (item.split, item.class_name)) in kinds:
+            kinds[place][item.kind] += 1
+    return [f"{_place(*place)}: {counted(of_place) or 'empty'}" for place, of_place in kinds.items()]
+
+
 def _place(split: Split, class_name: str) -> str:
-    return printable(class_name if split == "undivided" else f"{split}/{class_name}")
+    return one_line(class_name if split == "undivided" else f"{split}/{class_name}")
 
 
 def _prepared(samples: list[Sample], class_names: list[str]) -> PreparedSplit:

@@ -162,7 +162,10 @@ def read_dataset(path: Path) -> Prepared:
 
 def _said(attributes: Mapping[str, Attribute], name: str, nothing: Any) -> Any:
     """An attribute that files of before it came do not have."""
-    said = json.loads(str(attributes.get(name, canonical_json(nothing))))
+    try:
+        said = json.loads(str(attributes.get(name, canonical_json(nothing))))
+    except RecursionError as error:
+        raise DataError(f"{name} cannot be read: {error}") from error
     if not isinstance(said, type(nothing)):
         raise DataError(f"{name} is no {type(nothing).__name__}")
     return said

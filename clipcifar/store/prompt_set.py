@@ -91,6 +91,14 @@ def left_out(folder: Path) -> dict[str, int]:
 
     Args:
         folder: of the expanded sets, or of their embeddings.
+
+    Raises:
+        DataError: the file that says so says something else.
     """
     path = folder / LEFT_OUT
-    return dict(read_json(path)) if path.is_file() else {}
+    sizes = read_json(path) if path.is_file() else {}
+    if not isinstance(sizes, dict) or not all(type(size) is int for size in sizes.values()):
+        raise DataError(
+            "not numbers of sentences by prompt set", where=str(path), fix="run `dvc repro prompts`"
+        )
+    return sizes

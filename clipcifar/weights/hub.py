@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -20,6 +19,7 @@ from huggingface_hub.errors import (
 
 from clipcifar.core import first_use
 from clipcifar.core.errors import ConfigError, DataError, EnvironmentFault
+from clipcifar.core.links import is_filed
 from clipcifar.store.model import CONFIG_FILE, WEIGHTS_FILE
 from clipcifar.weights.config import TEXT_CONFIG, copy_without_code
 
@@ -30,7 +30,6 @@ MORE_TOKENIZER_FILES = ("config.json", "added_tokens.json")
 TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.model")
 TRIES = 3
 TIMEOUT_S = 10.0  # to connect, and for the answer to begin
-_DIGEST = re.compile(r"[0-9a-f]{30,64}")  # DVC's cache has two of an md5's letters in its folder's name
 _TEXT_CONFIG_FILE = "config.json"
 _FINAL = (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError, OfflineModeIsEnabled)
 
@@ -161,7 +160,7 @@ def tokenizer_files(folder: Path) -> list[Path]:
     paths = [path for path in named if path.is_symlink() or path.is_file()]
     for path in paths:
         target = path.resolve()
-        is_known = _is_tokenizers(target.name) or _DIGEST.fullmatch(target.name)
+        is_known = _is_tokenizers(target.name) or is_filed(target)
         if path.is_symlink() and not (target.is_file() and is_known):
             raise DataError(
                 f"{path.name} is a link to {target}, which is no file of a tokenizer",

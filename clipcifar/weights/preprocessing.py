@@ -12,7 +12,7 @@ from clipcifar.backbone.preprocess import Preprocess
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.core.files import canonical_json
 from clipcifar.core.params import check_keys, suggestion
-from clipcifar.store.model import HF_HUB, LOCAL_DIR, ModelParams, known_as
+from clipcifar.store.model import CONFIG_FILE, HF_HUB, LOCAL_DIR, ModelParams, known_as
 from clipcifar.weights.registry import tags_of
 
 KEYS = ("mean", "std", "interpolation", "resize_mode")
@@ -36,6 +36,7 @@ def of_config(model: ModelParams, config: Mapping[str, Any]) -> Settled:
 
     Raises:
         ConfigError: mean is given without std or the other way round, or params.yaml says otherwise.
+        DataError: images cannot be prepared so.
     """
     stated = _known_keys(config.get("preprocess_cfg") or {})
     _refuse_other(model, stated, says=f"the config of {model.name}")
@@ -44,6 +45,11 @@ def of_config(model: ModelParams, config: Mapping[str, Any]) -> Settled:
         raise ConfigError(
             f"the config of {model.name} states no {lacking[0]} in preprocess_cfg", where=_WHERE, fix=_FIX
         )
+    try:
+        _require_readable({**asked, **stated})
+    except DataError as error:
+        error.where, error.fix = f"{model.name}: {CONFIG_FILE}: preprocess_cfg", "mend it there"
+        raise
     added = [key for key in asked if key not in stated]
     left = [key for key in KEYS if key not in {**asked, **stated}]
     said = [f"{', '.join(added)} of model.preprocess"] * bool(added)
@@ -90,10 +96,14 @@ def asked_for(model: ModelParams) -> dict[str, Any] | None:
         return _of_named_tag(model, asked)
     check_keys(asked, KEYS, where=_WHERE)
     try:
-        Preprocess.from_config({**_in_full(asked), "size": 1})
+        _require_readable(asked)
     except DataError as error:
-        raise ConfigError(error.what, where=_WHERE, fix=error.fix or _FIX) from error
+        raise ConfigError(error.what, where=_WHERE, fix=_FIX) from error
     return asked
+
+
+def _require_readable(config: Mapping[str, Any]) -> None:
+    Preprocess.from_config({**_in_full(config), "size": 1})
 
 
 def _of_named_tag(model: ModelParams, asked: str) -> dict[str, Any]:

@@ -85,11 +85,15 @@ def test_nothing_but_a_file_of_that_folder_is_read(folder: Path, name: object, e
         assert "here.json" in error.fix
 
 
-@pytest.mark.parametrize("filed", ["files/md5/ab", "ab"])  # by DVC 3, and by DVC 2
-def test_links_within_the_folder_and_into_a_cache_of_dvcs_are_read(folder: Path, filed: str) -> None:
+@pytest.mark.parametrize(
+    "filed",
+    [f"files/md5/ab/{'c' * 30}", f"ab/{'c' * 30}", f"blobs/{'d' * 40}"],
+    ids=["DVC 3", "DVC 2", "hub"],
+)
+def test_links_within_the_folder_and_into_a_cache_are_read(folder: Path, filed: str) -> None:
     (folder / "real.json").write_text('{"cat": ["x"]}')
     (folder / "same.json").symlink_to("real.json")
-    cached = folder.parents[2] / "cache" / filed / ("c" * 30)
+    cached = folder.parents[2] / "cache" / filed
     cached.parent.mkdir(parents=True)
     cached.write_text('{"dog": ["y"]}')
     (folder / "kept.json").symlink_to(cached)

@@ -212,6 +212,7 @@ def test_what_is_not_printable_utf_8_is_refused(tmp_path: Path, content: bytes) 
     with pytest.raises(ConfigError) as caught:
         strict_yaml.load_mapping(path)
     assert str(path) in caught.value.where
+    assert caught.value.fix
     path.write_bytes("a: é\n".encode())
     assert strict_yaml.load_mapping(path) == {"a": "é"}
 

@@ -292,6 +292,30 @@ def test_an_image_of_very_many_pixels_becomes_the_means_of_squares(
     assert decode(encoded(image, format), "x").shape == (7, 10, 3)
 
 
+@pytest.mark.parametrize(
+    ("format", "mode"), [("PNG", "RGB"), ("PNG", "RGBA"), ("PNG", "P"), ("PNG", "I;16"), ("TIFF", "F")]
+)
+def test_a_very_large_image_is_converted_in_strips_that_show_nowhere(
+    format: str, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Levels of 16 bits take eight bytes each on the way, and transparency three copies of the image."""
+    levels = np.linspace(0, 255, 600).reshape(20, 30)  # of float levels the first strips are all below 1
+    as_floats = Image.fromarray(levels.astype(np.float32))
+    image = as_floats if mode == "F" else Image.fromarray(levels.astype(np.uint8)).convert(mode)
+    if mode == "I;16":
+        image = Image.fromarray((levels * 257).astype(np.uint16))
+    if mode == "RGBA":
+        image.putalpha(Image.fromarray(levels.astype(np.uint8)))
+    monkeypatch.setattr(images, "WHOLE_PIXELS", 149)  # thirds, of which the last in both directions is narrow
+    whole, heights, real = decode(encoded(image, format), "x"), [], images._to_rgb
+    monkeypatch.setattr(images, "_STRIP", 2)
+    monkeypatch.setattr(
+        images, "_to_rgb", lambda part, *more: heights.append(part.height) or real(part, *more)
+    )
+    np.testing.assert_array_equal(decode(encoded(image, format), "x"), whole)
+    assert heights == [6, 6, 6, 2]
+
+
 def test_a_jpeg_of_very_many_pixels_is_never_decoded_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     across = np.repeat(np.arange(64, dtype=np.uint8)[None] * 3, 48, axis=0)
     content = encoded(Image.fromarray(across), "JPEG", quality=95, exif=exif_of(orientation=6))
@@ -300,7 +324,7 @@ def test_a_jpeg_of_very_many_pixels_is_never_decoded_whole(monkeypatch: pytest.M
     monkeypatch.setattr(images, "WHOLE_PIXELS", 64 * 48 // 4)
     sizes = []
     real = images._to_rgb
-    monkeypatch.setattr(images, "_to_rgb", lambda image: sizes.append(image.size) or real(image))
+    monkeypatch.setattr(images, "_to_rgb", lambda image, *_: sizes.append(image.size) or real(image))
     found = decode(content, "x")
     assert (found.shape, sizes) == ((32, 24, 3), [(24, 32)])
     assert np.abs(found - whole.reshape(32, 2, 24, 2, 3).mean(axis=(1, 3))).max() <= 3
@@ -320,7 +344,7 @@ def test_a_hundred_megapixel_photograph_is_read_at_half_size() -> None:
 
 
 def test_memory_that_ran_out_is_not_blamed_on_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    def exhausted(_: object) -> None:
+    def exhausted(*_: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr(images, "_to_rgb", exhausted)

@@ -256,6 +256,33 @@ def test_test_alone_is_enough_but_not_with_val(root: Path, tmp_path: Path) -> No
     refused(root, "no images in .*train: there is only test and val")
 
 
+@pytest.mark.parametrize("layout", ["test", ""])
+def test_where_no_class_has_an_image_each_is_named_with_what_it_holds(layout: str, tmp_path: Path) -> None:
+    """As where a phone made all of them."""
+    if layout:
+        add(tmp_path, "train/cat/1.png", "train/dog/1.png")
+    for name in ("cat/1.heic", "cat/2.HEIC", "dog/1.mov", "dog/.DS_Store"):
+        (tmp_path / layout / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / layout / name).write_bytes(b"")
+    said = refused(tmp_path, "no images in").what.splitlines()
+    place = f"{layout}/" if layout else ""
+    assert said[1:] == [f"    {place}cat: 2 .heic", f"    {place}dog: 1 .mov"]
+
+
+def test_images_without_class_folders_are_counted_where_they_are_refused(tmp_path: Path) -> None:
+    add(tmp_path, "1.png", "2.png")
+    assert "it holds 2 outside of a class folder" in refused(tmp_path, "no images in").what
+
+
+def test_classes_below_one_more_folder_are_not_one_class(tmp_path: Path) -> None:
+    add(tmp_path, "photos/cat/1.png", "photos/dog/1.png")
+    (tmp_path / "README.md").write_text("")
+    error = refused(tmp_path, "photos holds cat and dog")
+    assert error.fix == f"set dataset.path to {tmp_path}/photos"
+    add(tmp_path, "photos/1.png", "birds/1.png")  # now both are classes, of which one has subfolders
+    assert listed(tmp_path).class_names == ["birds", "photos"]
+
+
 def test_a_root_that_is_missing_or_a_file_is_named(tmp_path: Path) -> None:
     refused(tmp_path / "nowhere", "no images in")
     (tmp_path / "file").write_text("")
@@ -286,22 +313,6 @@ def test_splits_with_different_classes_are_refused_with_the_classes_named(
         add(root, f"{split}/{extra}/1.png")
     message = f"train and {split} have different classes: {named.format(split=split)}\n"
     assert refused(root, message).where == str(root)
-
-
-def test_where_no_image_is_what_lies_there_is_counted(root: Path, tmp_path: Path) -> None:
-    phone = tmp_path / "phone"
-    for name in ("cat/1.heic", "cat/2.heic", "dog/1.HEIC", "empty/x"):
-        (phone / name).parent.mkdir(parents=True, exist_ok=True)
-        (phone / name).write_bytes(b"x")
-    (phone / "empty/x").unlink()
-    message = str(refused(phone, "3 class folders hold no image that can be read"))
-    assert "\n    cat: 2 .heic\n    dog: 1 .heic\n    empty: empty\n" in message
-    loose = tmp_path / "loose"
-    add(loose, "1.png", "2.png")
-    refused(loose, "no images in .*loose, which has 2 outside of a class folder\n")
-    for path in (root / "test").rglob("*.png"):
-        path.rename(path.with_suffix(".heic"))
-    refused(root, "no images in .*test, which has 2 .heic\n")
 
 
 def test_all_bad_files_are_in_one_report_with_their_paths_and_reasons(root: Path) -> None:

@@ -132,7 +132,7 @@ def test_an_edited_prompt_runs_zero_shot_again_and_the_diff_has_its_rows(
     before = json.loads(workspace.read("metrics/zero_shot.json"))
     workspace.edit(lambda settings: settings["prompts"].update(active="digits"))
     workspace.repro("zero_shot")
-    assert workspace.executed() == ["prompts", "zero_shot"]
+    assert workspace.executed() == ["prompts", "embed_active", "zero_shot"]
     after = json.loads(workspace.read("metrics/zero_shot.json"))
     (shown,) = json.loads(workspace.command("dvc", "metrics", "diff", "--json").stdout).values()
     assert (shown["nll"]["old"], shown["nll"]["new"]) == (before["nll"], after["nll"])

@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from unittest import mock
 
 import yaml
 
-from clipcifar.embeddings.sentences import text_files
+from clipcifar.embeddings.sentences import OUTPUTS
 from tests.support import stage_runs
 from tests.support.stage_runs import Ended
 from tests.support.waiting import PATIENCE_S
@@ -150,8 +151,9 @@ def forget_sentences(workspace: Workspace, *, outputs: bool = False) -> None:
         outputs: whether the files of embedded sentences go, too.
     """
     if outputs:
-        for path in text_files(workspace.folder):
-            path.unlink()
+        made = [path for output in OUTPUTS if (path := workspace.folder / output).exists()]
+        for path in made:
+            (shutil.rmtree if path.is_dir() else os.unlink)(path)
     for memo in cache_of(workspace).glob("*.sqlite"):
         memo.unlink()
     (workspace.folder / "dvc.lock").unlink(missing_ok=True)

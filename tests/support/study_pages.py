@@ -109,7 +109,7 @@ def write_run(folder: Path, *, class_names: list[str], copies: Mapping[Place, Pl
 
 
 def _models(folder: Path, images: ImageEmbeddings) -> str:
-    rows = train_val_of(images, folder / "splits.h5")
+    rows = train_val_of(images, folder / "splits.h5", learner="models")
     outcomes, rng = {}, np.random.default_rng(0)
     for label, shift in ((OWN, 0.0), ("a-backbone-with-a-long-label-1", 0.2), ("worse", 2.0)):
         weights = zero_shot.classifier(read_texts(folder / "texts" / "photo.h5"))
@@ -118,7 +118,9 @@ def _models(folder: Path, images: ImageEmbeddings) -> str:
     size = dict.fromkeys(
         ("n_parameters", "n_image_parameters", "n_bytes", "input_height", "input_width", "dimension"), 10**8
     )
-    found = of_models.measure(outcomes, dict.fromkeys(outcomes, size), images.test.labels)
+    found = of_models.measure(
+        outcomes, dict.fromkeys(outcomes, size), images.test.labels, class_names=images.class_names
+    )
     speeds = dict(zip(outcomes, (12.5, 1234.0, 3.0), strict=True))
     return models_page.render(
         found,

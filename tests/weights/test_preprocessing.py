@@ -13,7 +13,7 @@ import pytest
 from open_clip import factory, pretrained
 
 from clipcifar.core import params
-from clipcifar.core.errors import ConfigError
+from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.core.params import NO_PATH
 from clipcifar.store.model import CONFIG_FILE, WEIGHTS_FILE, ModelDescription, ModelParams
 from clipcifar.studies.models.params import ModelsParams, listed
@@ -234,6 +234,22 @@ def test_a_config_of_an_older_open_clip_states_mean_and_std_alone(tiny_clip: Pat
     assert description.remarks == [
         "preprocessing: interpolation, resize_mode as open_clip's default, where its config states none"
     ]
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        ({"interpolation": "lanczos"}, "lanczos interpolation"),
+        ({"mean": [0, 0, 0], "std": [0, 1, 1]}, "not positive"),
+    ],
+)
+def test_preprocessing_that_cannot_be_done_is_told_of_the_config_and_not_of_the_weights(
+    stated: dict[str, Any], said: str, tiny_clip: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=said) as caught:
+        _run(_folder(tiny_clip, tmp_path / "f", stated), tmp_path)
+    assert CONFIG_FILE in caught.value.where
+    assert "weights" not in caught.value.fix
 
 
 def test_a_config_is_not_overruled(tiny_clip: Path, tmp_path: Path) -> None:

@@ -619,12 +619,13 @@ def test_links_are_read_as_what_they_lead_to(kind: str, of: str, tiny_clip: Path
     assert fetched("through a linked folder") == plain
 
 
-@pytest.mark.parametrize("leads_to", ["secret", "nowhere", "folder"])
+@pytest.mark.parametrize("leads_to", ["secret", "nowhere", "folder", "0" * 32])
 def test_a_link_among_tokenizer_files_carries_no_other_file_along(
     leads_to: str, tiny_clip: Path, tmp_path: Path
 ) -> None:
     folder = _copy(tiny_clip, tmp_path / "f")
-    (tmp_path / "secret").write_text("a key")
+    for secret in ("secret", "0" * 32):  # the second as a digest, but not where a cache files it
+        (tmp_path / secret).write_text("a key")
     (tmp_path / "folder").mkdir()
     (folder / "merges.txt").symlink_to(tmp_path / leads_to)
     said = _refused(_local(folder), tmp_path / "w", DataError)
