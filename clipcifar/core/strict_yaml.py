@@ -176,7 +176,8 @@ def _built(events: Iterable[Any]) -> Any:
             keys[-1] = value
         if isinstance(event, yaml.CollectionStartEvent):
             if len(stack) > DEEPEST:
-                _refuse(event, "lists and mappings nest too deep", "write a class and its list of sentences")
+                deep = "write a class and its list of sentences; one with a colon goes in quotes"
+                _refuse(event, "lists and mappings nest too deep", deep)
             stack.append(value)
             keys.append(None)
     return root[0] if root else None
