@@ -613,7 +613,8 @@ def test_links_are_read_as_what_they_lead_to(kind: str, of: str, tiny_clip: Path
     assert fetched("linked") == plain
     (tmp_path / "elsewhere").symlink_to(folder, target_is_directory=True)
     models = {
-        name: replace(model, path=model.path.replace("/f", "/elsewhere")) for name, model in models.items()
+        name: replace(model, path=model.path.replace(str(folder), str(tmp_path / "elsewhere")))
+        for name, model in models.items()
     }
     models["local-dir"] = _local(tmp_path / "elsewhere")
     assert fetched("through a linked folder") == plain
