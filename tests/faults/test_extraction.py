@@ -341,6 +341,7 @@ def test_memory_that_runs_out_in_the_text_tower_says_what_to_do_and_keeps_what_w
     texts = small.folder / "data/embeddings/texts/photo.h5"
     before, log = texts.read_bytes(), tmp_path / "log"
     faults.forget_sentences(small, outputs=True)
+    texts.parent.mkdir(exist_ok=True)
     texts.write_bytes(b"of an earlier version")
     done = run(small, "embed_texts", {"text_error": error, "text_after": 1})
     refused(done, 4, "out of memory", "params.yaml: embed.device", "free some memory", "embed.device: cpu")

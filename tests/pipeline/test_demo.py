@@ -42,7 +42,7 @@ def test_the_walk_runs_changes_a_prompt_and_shows_the_difference(tmp_path: Path)
     assert done.returncode == 0, done.stdout + done.stderr
     first, second = done.stdout.split("$ dvc status")
     ran = re.findall(r"Running stage '(\w+)'", first)
-    assert len(ran) == 14
+    assert len(ran) == 15
     assert set(re.findall(r"Running stage '(\w+)'", second)) == TEXT_SIDE
     assert "Stage 'embed_images' didn't change, skipping" in second
     row = re.search(r"metrics/zero_shot.json\s+accuracy\s+(\S+)\s+(\S+)\s+(\S+)", second)

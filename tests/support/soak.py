@@ -68,7 +68,7 @@ BREAKS: dict[str, Callable[[Settings], str]] = {
     "the same sentence twice": lambda s: _template(s, "[a|a] {classname}"),
     "no such set": lambda s: _put(s, "prompts", "active", "foto"),
     "a set outside the folder": lambda s: _put(s, "prompts", "active", "../../weights"),
-    "active is a list": lambda s: (_put(s, "prompts", "active", ["photo"]), "stages.zero_shot.deps")[1],
+    "active is a list": lambda s: (_put(s, "prompts", "active", ["photo"]), "stages.embed_active.deps")[1],
     "sets is a list": lambda s: _put(s, "prompts", "sets", ["photo"]),
     "unknown key": lambda s: (_put(s, "prompts", "actve", "photo"), "'actve'")[1],
     "unknown section": _rename_section,
