@@ -5,15 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from clipcifar.backbone.params import EmbedParams
 from clipcifar.core import files, params
+from clipcifar.embeddings.prompt_sets import write_set
 from clipcifar.embeddings.sentences import SentenceEmbedder
 from clipcifar.prompts import pool
 from clipcifar.store.classes import read_classes
-from clipcifar.store.embeddings import write_texts
-from clipcifar.store.fields import class_names_attribute
 from clipcifar.store.model import ModelDescription
 from stages import run
 
@@ -29,16 +26,14 @@ def main(
     offered = len(prompt_set.templates)
     prompt_set = prompt_set.only(set(embedder.fitting(prompt_set.sentences)))
     embeddings, num_new = embedder.embed(dict.fromkeys(prompt_set.sentences, "clipcifar/prompts/pool.py"))
-    write_texts(
+    write_set(
         pool_path,
-        embeddings=embedder.stacked(embeddings, prompt_set.sentences),
-        class_index=np.array(prompt_set.class_index, dtype=np.int64),
+        embedder,
+        embeddings,
+        name=pool.NAME,
+        class_names=classes["class_names"],
+        class_index=prompt_set.class_index,
         sentences=prompt_set.sentences,
-        attributes={
-            **embedder.attributes,
-            "class_names": class_names_attribute(classes["class_names"]),
-            "prompt_set": pool.NAME,
-        },
     )
     many = f" ({offered} of the {pool.size()} in the pool, with {len(classes['class_names']):,} classes)"
     fitting = f"{len(prompt_set.templates)} of {offered} templates fit the model"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clipcifar.backbone.params import EmbedParams
 from clipcifar.core import files, params
@@ -45,16 +46,43 @@ def embed_sets(
     }
     embeddings, num_new = embedder.embed(origins)
     for name, content in sets.items():
-        write_texts(
+        write_set(
             folder / f"{name}.h5",
-            embeddings=embedder.stacked(embeddings, content["sentences"]),
-            class_index=np.array(content["class_index"], dtype=np.int64),
+            embedder,
+            embeddings,
+            name=name,
+            class_names=content["class_names"],
+            class_index=content["class_index"],
             sentences=content["sentences"],
-            attributes={
-                **embedder.attributes,
-                "class_names": class_names_attribute(content["class_names"]),
-                "prompt_set": name,
-            },
         )
     which = next(iter(sets)) if len(sets) == 1 else f"{len(sets)} sets"
     return f"{len(origins):,} sentences in {which}, {num_new:,} of them new, on {embedder.kind}"
+
+
+def write_set(
+    path: Path,
+    embedder: SentenceEmbedder,
+    embeddings: Mapping[str, NDArray[np.float32]],
+    *,
+    name: str,
+    class_names: list[str],
+    class_index: list[int],
+    sentences: list[str],
+) -> None:
+    """Write one set's text embeddings.
+
+    Args:
+        embedder, embeddings: what embedded the sentences, and what it made of each.
+        name, class_names, class_index, sentences: of the expanded set, as `PromptSet` has them.
+    """
+    write_texts(
+        path,
+        embeddings=embedder.stacked(embeddings, sentences),
+        class_index=np.array(class_index, dtype=np.int64),
+        sentences=sentences,
+        attributes={
+            **embedder.attributes,
+            "class_names": class_names_attribute(class_names),
+            "prompt_set": name,
+        },
+    )
