@@ -18,7 +18,7 @@ import numpy as np
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import copy_file, explained
 from clipcifar.datasets.archives import Archive, unpack
-from clipcifar.store.splits import ranked
+from clipcifar.store.splits import seeded_share
 
 PHOTOGRAPHS = ".jpg"
 UNPACKED = frozenset({PHOTOGRAPHS, ".txt", ".json", ".mat"})  # photographs, and annotations that are read
@@ -171,10 +171,7 @@ def eurosat(root: Path) -> list[Photo]:
     part = EuroSAT(str(root), loader=_itself)
     labels = np.array([label for _, label in part.samples])
     ids = [f"{part.classes[label]}/{Path(path).name}" for path, label in part.samples]
-    is_test = np.zeros(len(ids), dtype=bool)
-    for label in range(len(part.classes)):
-        rows = ranked(ids, np.flatnonzero(labels == label), seed=EUROSAT_SEED, purpose="test")
-        is_test[rows[: round(EUROSAT_TEST * len(rows))]] = True
+    is_test = seeded_share(labels, ids, fraction=EUROSAT_TEST, seed=EUROSAT_SEED, purpose="test")
     return [
         Photo(Path(path), "test" if tested else "train", _EUROSAT_NAMES[part.classes[label]])
         for (path, label), tested in zip(part.samples, is_test, strict=True)
