@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -70,6 +69,31 @@ class _File(NamedTuple):
     is_link: bool
 
 
+@dataclass
+class _Entries:
+    """Everything below a folder: files and, by their parts, folders; a line for each that is neither."""
+
+    files: list[_File] = field(default_factory=list)
+    folders: list[tuple[str, ...]] = field(default_factory=list)
+    odd: list[str] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+
+    def add(self, folder: str, parents: tuple[str, ...] = ()) -> None:
+        with os.scandir(folder) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+        for entry in listed:
+            parts = (*parents, entry.name)
+            if entry.name.startswith(".") or entry.name.lower() in _LITTER:
+                self.left_out.append(LeftOut(_HIDDEN, "/".join(parts)))
+            elif entry.is_dir(follow_symlinks=False):
+                self.folders.append(parts)
+                self.add(entry.path, parts)
+            elif problem := unreadable(entry) or _to_a_folder(entry):
+                self.odd.append(f"{one_line('/'.join(parts))}: {problem}")
+            else:
+                self.files.append(_File(parts, entry.path, entry.is_symlink()))
+
+
 def list_layout(root: Path) -> Layout:
     """List a folder of photographs; no file is opened.
 
@@ -77,16 +101,10 @@ def list_layout(root: Path) -> Layout:
         DataError: links or special files lie there that are not read, or splits cannot be told apart.
         OSError: a folder cannot be listed.
     """
-    layout = Layout()
-    files, folders, odd = [], [], []
-    for entry in _walk(os.fspath(root), (), layout.left_out):
-        if isinstance(entry, tuple) and not isinstance(entry, _File):
-            folders.append(entry)
-        elif isinstance(entry, _File):
-            files.append(entry)
-        else:
-            odd.append(entry)
-    odd += _leading_out(root, files)
+    entries = _Entries()
+    entries.add(os.fspath(root))
+    files, folders, layout = entries.files, entries.folders, Layout(left_out=entries.left_out)
+    odd = entries.odd + _leading_out(root, files)
     if odd:
         raise DataError(
             f"{len(odd)} links or special files lie there that are not read:\n    "
@@ -109,25 +127,6 @@ def list_layout(root: Path) -> Layout:
         _place(file, splits, layout)
     layout.candidates.sort(key=lambda candidate: (SPLITS.index(candidate.split), candidate.path))
     return layout
-
-
-def _walk(
-    folder: str, parents: tuple[str, ...], left_out: list[LeftOut]
-) -> Iterator[_File | tuple[str, ...] | str]:
-    """Every file and (as its parts) folder, and a line for each entry that is neither."""
-    with os.scandir(folder) as entries:
-        listed = sorted(entries, key=lambda entry: entry.name)
-    for entry in listed:
-        parts = (*parents, entry.name)
-        if entry.name.startswith(".") or entry.name.lower() in _LITTER:
-            left_out.append(LeftOut(_HIDDEN, "/".join(parts)))
-        elif entry.is_dir(follow_symlinks=False):
-            yield parts
-            yield from _walk(entry.path, parts, left_out)
-        elif problem := unreadable(entry) or _to_a_folder(entry):
-            yield f"{one_line('/'.join(parts))}: {problem}"
-        else:
-            yield _File(parts, entry.path, entry.is_symlink())
 
 
 def _to_a_folder(entry: os.DirEntry[str]) -> str:

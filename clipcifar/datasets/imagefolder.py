@@ -21,7 +21,7 @@ from clipcifar.core.progress import progress
 from clipcifar.core.terminal import one_line
 from clipcifar.datasets.decode import decode
 from clipcifar.datasets.folder_layout import Candidate, Layout, list_layout
-from clipcifar.datasets.plain_files import shortened
+from clipcifar.datasets.plain_files import is_utf8, shortened
 from clipcifar.datasets.source import LeftOut, Sample, Source, Split, Unusable, held
 from clipcifar.store.dataset import counted
 
@@ -56,7 +56,7 @@ def image_folder(root: Path, *, max_megapixels: int, ours: Collection[str] = ())
         yield from _checked(root, layout.candidates, max_megapixels)
 
     # A class whose name is not UTF-8 is told of by its files, which cannot be used.
-    classes = frozenset(place for place in layout.classes if _is_utf8(place[1]))
+    classes = frozenset(place for place in layout.classes if is_utf8(place[1]))
     return Source(str(root), _class_names(root, classes), items(), classes)
 
 
@@ -140,24 +140,15 @@ def _check_file(root: Path, candidate: Candidate, max_megapixels: int) -> Sample
     split, class_name, path = candidate
     error: ClipcifarError
     try:
-        path.encode()
+        if not is_utf8(path):
+            raise DataError("its name is not UTF-8")
         if (size := os.stat(root / path).st_size) > MAX_BYTES:
             raise DataError(f"{size:,} bytes, more than {MAX_BYTES:,}")
         content = (root / path).read_bytes()
         decode(content, path, max_megapixels=max_megapixels)
         return Sample(split, class_name, path, hashlib.sha256(content).hexdigest())
-    except UnicodeEncodeError:
-        error = DataError("its name is not UTF-8")
     except OSError as problem:
         error = fault_behind(problem, one_line(path)) or DataError(f"cannot be read: {problem.strerror}")
     except DataError as problem:
         error = problem
     return Unusable(split, class_name, path, error)
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

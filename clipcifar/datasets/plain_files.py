@@ -49,11 +49,16 @@ def check_hashable(root: Path) -> None:
 
 def _unhashable(entry: os.DirEntry[str]) -> str:
     """What keeps DVC from reading a directory entry; nothing for plain files and for folders."""
+    return unreadable(entry) if is_utf8(entry.name) else "its name is not UTF-8"
+
+
+def is_utf8(name: str) -> bool:
+    """Whether the bytes of a file name are UTF-8; Python keeps others as halves of characters."""
     try:
-        entry.name.encode()
+        name.encode()
     except UnicodeEncodeError:
-        return "its name is not UTF-8"
-    return unreadable(entry)
+        return False
+    return True
 
 
 def unreadable(entry: os.DirEntry[str]) -> str:
