@@ -1,0 +1,51 @@
+"""Results as documents for other programs: JSON, and CSV with a header row."""
+
+from __future__ import annotations
+
+import csv
+import json
+from argparse import ArgumentParser
+from collections.abc import Iterable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+
+def add_formats(parser: ArgumentParser, *, json_help: str, csv_help: str) -> Any:
+    """Declare `--json` and `--csv`, of which one can be asked for; returns their group, for a third."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--json", action="store_true", help=json_help)
+    group.add_argument("--csv", action="store_true", help=csv_help)
+    return group
+
+
+def as_json(data: object) -> str:
+    """Readable JSON of plain values and NumPy's, in the order given, without a line break at its end.
+
+    Raises:
+        ValueError: a float is not finite, for which JSON has no word; None is `null`.
+    """
+    return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
+
+
+def _plain(value: Any) -> object:
+    return value.tolist()  # arrays and scalars of NumPy
+
+
+def as_csv(columns: Mapping[str, Iterable[object]]) -> str:
+    """Columns of equal length as CSV (RFC 4180, but lines end in one line feed), none at its end.
+
+    Floats are written so that reading gives the same bits, None as an empty cell.
+
+    Args:
+        columns: by what the header calls them; also arrays.
+
+    Raises:
+        ValueError: columns differ in length.
+    """
+    lines: list[str] = []
+    # Cells with either character of the line end are quoted, and a lone carriage return has to be: readers
+    # end a line at it.
+    writer = csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return "\n".join(line.removesuffix("\r\n") for line in lines)
