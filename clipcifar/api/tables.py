@@ -1,0 +1,47 @@
+"""Results as columns: what one method says of every test image."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar.evaluation.calibration import log_softmax
+from clipcifar.store.fields import class_names_of
+from clipcifar.store.predictions import Predictions
+
+if TYPE_CHECKING:
+    import pandas
+
+Columns = dict[str, NDArray[Any]]
+
+
+def answers_of(predictions: Predictions) -> Columns:
+    """The answers of one method as columns.
+
+    Returns:
+        Of N images each: `id` and the names of the classes, `label` and `predicted`, as text; `probability`
+        of the predicted class, and `margin`, what it is above that of the next class, both float64 in [0, 1]
+        and calibrated: from logits divided by the temperature that val chose, if there were val images.
+    """
+    names, attributes = np.array(class_names_of(predictions.attributes)), predictions.attributes
+    scores = predictions.scores / np.float32(attributes.get("temperature", 1))
+    probabilities = np.sort(np.exp(log_softmax(scores)), axis=1)
+    return {
+        "id": np.array(predictions.ids),
+        "label": names[predictions.labels],
+        "predicted": names[predictions.predicted],
+        "probability": probabilities[:, -1],
+        "margin": probabilities[:, -1] - probabilities[:, -2],
+    }
+
+
+def as_frame(columns: Columns) -> pandas.DataFrame | Columns:
+    """The columns as a pandas DataFrame where pandas is installed, and else as they are."""
+    if importlib.util.find_spec("pandas") is None:
+        return columns
+    import pandas
+
+    return pandas.DataFrame(dict[str, Any](columns))
