@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from argparse import ArgumentParser
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -49,3 +49,18 @@ def as_csv(columns: Mapping[str, Iterable[object]]) -> str:
     writer.writerow(columns)
     writer.writerows(zip(*columns.values(), strict=True))
     return "\n".join(line.removesuffix("\r\n") for line in lines)
+
+
+def columns_of(rows: Sequence[Mapping[str, object]]) -> dict[str, list[object]]:
+    """Rows as columns, in the order in which rows name them; None where a row has nothing under a name."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values under their names with a dot between: {"a": {"b": 1}} becomes {"a.b": 1}."""
+    level: dict[str, Any] = {}
+    for name, value in values.items():
+        inner = flat(value) if isinstance(value, Mapping) else None
+        level |= {name: value} if inner is None else {f"{name}.{key}": item for key, item in inner.items()}
+    return level
