@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
@@ -129,8 +128,9 @@ def _compare_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--method", choices=list(METHODS), default="zero_shot", help="whose predictions of a revision"
     )
-    output = parser.add_mutually_exclusive_group()
-    output.add_argument("--json", action="store_true", help="everything as JSON")
+    output = add_formats(
+        parser, json_help="everything as JSON", csv_help="a row for all images and one for each class"
+    )
     output.add_argument("--md", action="store_true", help="markdown, names escaped")
 
 
@@ -139,11 +139,18 @@ def _compare(arguments: Namespace) -> str:
     from clipcifar.api.comparing import compare_sides
     from clipcifar.cli import comparison
 
+    of_other_code: list[str] = []
     compared = compare_sides(
-        arguments.a, arguments.b, repository=Path.cwd(), method=arguments.method, on_note=note
+        arguments.a, arguments.b, repository=Path.cwd(), method=arguments.method, on_note=of_other_code.append
     )
+    notes = [*of_other_code, *(compared.notes if arguments.csv else ())]
+    for said in notes:
+        note(said)
+    is_stale = bool(of_other_code or compared.notes)
     if arguments.json:
-        return json.dumps(comparison.as_data(compared), indent=2, ensure_ascii=False)
+        return as_json({**comparison.as_data(compared), "stale": is_stale})
+    if arguments.csv:
+        return as_csv(columns_of([{**row, "stale": is_stale} for row in comparison.as_rows(compared)]))
     return comparison.as_table(compared, shown=table.escape if arguments.md else str)
 
 

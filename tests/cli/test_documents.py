@@ -1,4 +1,4 @@
-"""`show` and `search` for other programs: what the text shows, whole, and nothing else on stdout."""
+"""`show`, `compare` and `search` for other programs: what the text shows, and nothing else on stdout."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from clipcifar.api.comparing import Compared
+from clipcifar.evaluation.compare import compare
 from tests.support import finished_run
 from tests.support.command_line import record, run
 
@@ -213,3 +216,76 @@ def test_a_search_whose_numbers_are_none_is_an_error(
     (project / "data" / "ranking.json").write_text(json.dumps(searched))
     code, _, beside = said("search", "--json")
     assert (code, "not a ranking of prompts" in beside) == (3, True)
+
+
+def compared(sizes: list[int], names: list[str], *notes: str) -> Compared:
+    """B is wrong on the first class."""
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    done = compare(labels, np.where(labels == 0, 1, labels), labels, class_names=names)
+    return Compared(done.overall, done.per_class, done.flows, "photo", "c,d", notes=notes)
+
+
+@pytest.fixture
+def answer(project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    def answer(result: Compared, *said: str) -> None:
+        """Let that be what comes of the next comparison."""
+
+        def compare_sides(*_: str, on_note: Callable[[str], object], **__: Any) -> Compared:
+            for line in said:
+                on_note(line)
+            return result
+
+        monkeypatch.setattr("clipcifar.api.comparing.compare_sides", compare_sides)
+
+    return answer
+
+
+def test_a_comparison_as_csv_has_all_images_and_the_classes(
+    answer: Callable[..., None], said: Callable[..., Said]
+) -> None:
+    names = ["all", 'e,"el"\n', "卡车"]  # a class may be called what the whole is
+    answer(compared([5, 40, 40], names))
+    code, rows, beside = said("compare", "--csv")
+    assert (code, beside) == (0, "")
+    assert [(row["a"], row["b"], row["of"], row["class"]) for row in rows] == [
+        ("photo", "c,d", "all", ""),
+        ("photo", "c,d", "balanced", ""),
+        *(("photo", "c,d", "class", name) for name in names),
+    ]
+    whole, balanced, lost = rows[:3]
+    assert (whole["n"], whole["only_a"], whole["only_b"], whole["p_holm"]) == ("85", "5", "0", "")
+    assert float(whole["difference"]) == -5 / 85
+    assert float(whole["p_value"]) == 2 / 2**5
+    assert float(balanced["difference"]) == pytest.approx(-1 / 3)
+    assert (balanced["n"], balanced["p_value"], balanced["stale"]) == ("", "", "False")
+    assert (lost["accuracy_a"], lost["accuracy_b"], lost["p_holm"]) == ("1.0", "0.0", str(3 * 2 / 2**5))
+
+
+def test_a_comparison_of_even_classes_has_no_row_of_its_own_for_those(
+    answer: Callable[..., None], said: Callable[..., Said]
+) -> None:
+    answer(compared([5, 5], ["cat", "dog"]))
+    assert [row["of"] for row in said("compare", "--csv")[1]] == ["all", "class", "class"]
+
+
+def test_what_is_known_of_a_side_is_data_in_json_and_beside_a_csv(
+    answer: Callable[..., None], said: Callable[..., Said]
+) -> None:
+    answer(compared([5, 5], ["cat", "dog"], "v1 is stale"), "photo is of other code")
+    _, shown, beside = said("compare", "--json")
+    assert (shown["a"], shown["b"], shown["notes"], shown["stale"]) == ("photo", "c,d", ["v1 is stale"], True)
+    assert shown["per_class"][0]["paired"]["only_a"] == 5
+    assert shown["flows"] == [{"label": "cat", "from_a": "cat", "to_b": "dog", "n": 5}]
+    assert shown["verdict"]
+    assert beside == "note: photo is of other code\n"
+    _, rows, beside = said("compare", "--csv")
+    assert beside == "note: photo is of other code\nnote: v1 is stale\n"
+    assert {row["stale"] for row in rows} == {"True"}
+    answer(compared([5, 5], ["cat", "dog"]))
+    assert said("compare", "--json")[1]["stale"] is False
+
+
+def test_only_one_form_can_be_asked_for(project: Path, said: Callable[..., Said]) -> None:
+    for forms in (("--md", "--csv"), ("--csv", "--json")):
+        code, _, beside = said("compare", *forms)
+        assert (code, "not allowed with" in beside) == (2, True)
