@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar.evaluation.calibration import log_softmax
+from clipcifar.api.classifier import probabilities
 from clipcifar.store.fields import class_names_of
 from clipcifar.store.predictions import Predictions
 
@@ -27,14 +27,14 @@ def answers_of(predictions: Predictions) -> Columns:
         and calibrated: from logits divided by the temperature that val chose, if there were val images.
     """
     names, attributes = np.array(class_names_of(predictions.attributes)), predictions.attributes
-    scores = predictions.scores / np.float32(attributes.get("temperature", 1))
-    probabilities = np.sort(np.exp(log_softmax(scores)), axis=1)
+    temperature = float(attributes["temperature"]) if "temperature" in attributes else None
+    ascending = np.sort(probabilities(predictions.scores, temperature), axis=1)
     return {
         "id": np.array(predictions.ids),
         "label": names[predictions.labels],
         "predicted": names[predictions.predicted],
-        "probability": probabilities[:, -1],
-        "margin": probabilities[:, -1] - probabilities[:, -2],
+        "probability": ascending[:, -1],
+        "margin": ascending[:, -1] - ascending[:, -2],
     }
 
 

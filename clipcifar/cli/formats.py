@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import json
 from argparse import ArgumentParser
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from types import SimpleNamespace
 from typing import Any
 
@@ -42,13 +43,18 @@ def as_csv(columns: Mapping[str, Iterable[object]]) -> str:
     Raises:
         ValueError: columns differ in length.
     """
-    lines: list[str] = []
+    return "\n".join(csv_lines(columns))
+
+
+def csv_lines(columns: Mapping[str, Iterable[object]]) -> Iterator[str]:
+    """The same row by row, which may be lines of text each, for what is too much to hold."""
+    written: list[str] = []
     # Cells with either character of the line end are quoted, and a lone carriage return has to be: readers
     # end a line at it.
-    writer = csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
-    return "\n".join(line.removesuffix("\r\n") for line in lines)
+    writer = csv.writer(SimpleNamespace(write=written.append), lineterminator="\r\n")
+    for row in chain([columns], zip(*columns.values(), strict=True)):
+        writer.writerow(row)
+        yield written.pop().removesuffix("\r\n")
 
 
 def columns_of(rows: Sequence[Mapping[str, object]]) -> dict[str, list[object]]:
