@@ -29,7 +29,9 @@ WHAT = {
 def _export_arguments(parser: ArgumentParser) -> None:
     said = "; ".join(f"{name}: {meaning}" for name, meaning in WHAT.items())
     parser.add_argument("what", choices=list(WHAT), help=said)
-    parser.add_argument("file", type=Path, metavar="FILE", help="a new .npz, .csv or .parquet")
+    file = parser.add_argument("file", type=Path, metavar="FILE", help="a new .npz, .csv or .parquet")
+    # As in `add_folder`.
+    file.complete = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}  # type: ignore[attr-defined]
     parser.add_argument("--force", action="store_true", help="write over FILE")
 
 
