@@ -172,7 +172,8 @@ class Project:
         with self._opened.fresh({path: f"the head of {method}", IMAGES: IMAGES}):
             embed = PictureEmbedder.of(self._opened)
             logits = head(self.root / path, embed.images, method=method)
-        return Classifier(method, embed.images.class_names, temperature, logits, embed)
+        dim = embed.images.test.embeddings.shape[1]
+        return Classifier(method, embed.images.class_names, temperature, dim, logits, embed)
 
     def zero_shot(
         self,
