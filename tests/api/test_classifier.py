@@ -149,7 +149,7 @@ def test_the_linear_probe_is_scikit_learns(project: clipcifar.Project) -> None:
     assert estimator.score(images.embeddings, images.labels) == pytest.approx(
         (stored.predicted == stored.labels).mean()
     )
-    assert estimator.C == project.metrics("linear_probe")["selected"]["c"]
+    assert project.metrics("linear_probe")["selected"]["c"] == estimator.C
 
 
 def test_of_two_classes_the_estimator_has_the_difference(tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ def test_importing_asks_for_nothing_heavy() -> None:
         import sys
         before = set(sys.modules)
         import clipcifar
-        print(sorted(name for name in set(sys.modules) - before if name.split(".")[0] not in sys.stdlib_module_names))
+        new = set(sys.modules) - before
+        print(sorted(name for name in new if name.split(".")[0] not in sys.stdlib_module_names))
         """
     )
     assert said.strip() == "['clipcifar']"
