@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,8 +39,8 @@ def answers_of(predictions: Predictions) -> Columns:
 
 def as_frame(columns: Columns) -> pandas.DataFrame | Columns:
     """The columns as a pandas DataFrame where pandas is installed, and else as they are."""
-    if importlib.util.find_spec("pandas") is None:
+    try:
+        import pandas
+    except ImportError:
         return columns
-    import pandas
-
     return pandas.DataFrame(dict[str, Any](columns))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -65,9 +64,18 @@ def _writer(what: str, path: Path) -> Callable[[BinaryIO, Export], None]:
             where=str(path),
             fix=f"name a file that ends in {' or '.join(known)}",
         )
-    if suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise ConfigError("Parquet is written by pyarrow: run `pip install pyarrow`, or name a .csv or .npz")
+    if suffix == ".parquet":
+        _check_parquet()
     return known[suffix]
+
+
+def _check_parquet() -> None:
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            "Parquet is written by pyarrow: run `pip install pyarrow`, or name a .csv or .npz"
+        ) from error
 
 
 def _check_target(path: Path, *, force: bool) -> None:

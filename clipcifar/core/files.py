@@ -126,11 +126,7 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
 def placing(path: Path, num_bytes: int) -> Iterator[BinaryIO]:
     """A stream whose bytes get the name `path` when all of them are on disk, and else leave nothing.
 
-    Args:
-        num_bytes: that are likely to be written: where there is no room for them, nothing is begun.
-
-    Raises:
-        EnvironmentFault: see `write_atomically`.
+    Where there is no room for `num_bytes`, nothing is begun; errors are those of `write_atomically`.
     """
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
+import sys
 from argparse import ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
@@ -203,8 +203,7 @@ def test_what_cannot_be_a_file_is_refused_before_anything_is_read(
 def test_without_pyarrow_one_line_says_how_to_get_it(
     project: Path, ask: Callable[..., Asked], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    there = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pyarrow" else there(name))
+    monkeypatch.setitem(sys.modules, "pyarrow", None)  # which makes an import fail
     code, _, beside = ask("predictions", "p.parquet")
     assert code == 2
     assert beside == (
