@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from clipcifar.api import sides
 from clipcifar.api.classifier import Classifier, Inputs, of_labels, zero_shot
+from clipcifar.api.images import PARTS, Images, images_of
 from clipcifar.api.opened import IMAGES, MODEL, SPLITS, Opened, check_name
 from clipcifar.api.pictures import PictureEmbedder
 from clipcifar.core import params
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from clipcifar.api.comparing import Compared
 
-PARTS = ("train", "val", "test")
 _RANKING = "data/ranking.json"
 
 
@@ -48,25 +47,6 @@ def open(folder: str | os.PathLike[str] = ".") -> Project:
     """
     root = find_root(Path(folder).expanduser().resolve())
     return Project(Opened(root, on_note=lambda said: warnings.warn(said, stacklevel=2)))
-
-
-@dataclass(frozen=True)
-class Images:
-    """Images of the dataset, the official train images first.
-
-    Attributes:
-        embeddings: (N, D) float32 unit rows.
-        labels: (N,) int64 indices into `class_names`.
-        ids: N sample ids; of photographs, their paths in the dataset's folder.
-        split: (N,) of "train", "val" and "test".
-        class_names: C names in label order.
-    """
-
-    embeddings: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    ids: list[str]
-    split: NDArray[np.str_]
-    class_names: list[str]
 
 
 class Project:
@@ -121,19 +101,8 @@ class Project:
         if split is not None:
             check_name(split, PARTS, what="split")
         with self._opened.fresh({IMAGES: IMAGES, SPLITS: SPLITS}):
-            embedded, val = self._opened.images(), self._opened.val()
-        train, test = embedded.train, embedded.test
-        part = np.array(["train"] * len(train.ids) + ["test"] * len(test.ids), dtype="<U5")
-        part[val] = "val"
-        rows = np.flatnonzero(part == split) if split else np.arange(len(part))
-        ids = train.ids + test.ids
-        return Images(
-            np.concatenate([train.embeddings, test.embeddings])[rows],
-            np.concatenate([train.labels, test.labels])[rows],
-            [ids[row] for row in rows.tolist()],
-            part[rows],
-            embedded.class_names,
-        )
+            images = images_of(self._opened.images(), self._opened.val())
+        return images if split is None else images.of(split)
 
     def prompt_set(self, name: str) -> TextEmbeddings:
         """An embedded prompt set: its sentences, their embeddings and the classes that they speak for."""
@@ -172,7 +141,8 @@ class Project:
         with self._opened.fresh({path: f"the head of {method}", IMAGES: IMAGES}):
             embed = PictureEmbedder.of(self._opened)
             logits = head(self.root / path, embed.images, method=method)
-        return Classifier(method, embed.images.class_names, temperature, logits, embed)
+        dim = embed.images.test.embeddings.shape[1]
+        return Classifier(method, embed.images.class_names, temperature, dim, logits, embed)
 
     def zero_shot(
         self,
