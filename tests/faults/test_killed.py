@@ -15,7 +15,7 @@ import pytest
 from tests.support import faults
 from tests.support.nightly import repeated
 from tests.support.waiting import wait_for
-from tests.support.workspace import ALL, Workspace, outputs
+from tests.support.workspace import ALL, ROOT, Workspace, outputs
 
 pytestmark = pytest.mark.pipeline
 
@@ -29,6 +29,12 @@ DAMAGED = {
     "'./dvc.lock' is invalid": "dvc.lock",
     "unable to read: './dvc.lock'": "dvc.lock",
 }
+
+
+def test_the_page_of_what_is_wrong_names_each_of_them_and_the_file() -> None:
+    rows = [row for row in (ROOT / "docs" / "doctor.md").read_text().splitlines() if row.startswith("| “")]
+    for words, damaged in DAMAGED.items():
+        assert [row for row in rows if words in row and f"rm {damaged}" in row], words
 
 
 def living(workspace: Workspace) -> list[int]:
