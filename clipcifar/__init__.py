@@ -1,1 +1,43 @@
-"""CLIP image classification from cached embeddings; ARCHITECTURE.md has the order of the packages."""
+"""CLIP image classification from cached embeddings.
+
+    import clipcifar
+
+    project = clipcifar.open()                          # from any folder of a project
+    images = project.images("test")                     # embeddings, labels, ids
+    probe = project.classifier("linear_probe")
+    probe.predict(["cat.jpg"]), probe.predict_proba(images.embeddings)
+    print(project.compare("photo", "scenes").verdict)
+
+docs/python.md shows the rest; ARCHITECTURE.md has the order of the packages. What is named here is imported
+when it is asked for, so that importing this package is light.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from clipcifar.api.classifier import Classifier
+    from clipcifar.api.project import Project, open
+    from clipcifar.core.errors import ClipcifarError
+
+__all__ = ["Classifier", "ClipcifarError", "Project", "open"]
+
+_HOMES = {
+    "open": "clipcifar.api.project",
+    "Project": "clipcifar.api.project",
+    "Classifier": "clipcifar.api.classifier",
+    "ClipcifarError": "clipcifar.core.errors",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

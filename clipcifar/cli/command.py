@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipcifar.core.errors import ClipcifarError, ConfigError, DataError
+from clipcifar.core.errors import ClipcifarError, ConfigError
 from clipcifar.core.terminal import note
 from clipcifar.project.root import find_root
 
 if TYPE_CHECKING:
     from clipcifar.project.state import Stale
-
-SPLITS = "data/splits.h5"
 
 
 @dataclass(frozen=True)
@@ -93,39 +91,15 @@ def stale_results(results: Mapping[str, str]) -> list[Stale]:
 
 
 def refuse_without_train(asks: str) -> None:
-    """Refuse what no run can bring on a dataset of test images alone, instead of naming a stage that fails.
+    """Refuse what needs train images, as in "linear_probe needs", on a dataset of test images alone."""
+    from clipcifar.project import freshness
 
-    Args:
-        asks: as in "linear_probe needs".
-
-    Raises:
-        DataError: the dataset that params.yaml asks for was prepared, and has no train or no val image.
-    """
-    from clipcifar.store.inputs import check_split
-
-    try:
-        stale = stale_results({SPLITS: SPLITS})
-    except ConfigError:  # what is wrong with params.yaml says whoever reads more of it
-        return
-    if not stale:
-        check_split(Path(SPLITS), asks)
+    freshness.refuse_without_train(Path.cwd(), asks)
 
 
 def refuse_stale(results: Mapping[str, str]) -> None:
-    """Refuse what a verdict would rest on and is stale, naming what to run.
+    """Refuse what a verdict would rest on and is stale; where nothing but code has changed, note it."""
+    from clipcifar.project import freshness
 
-    Where nothing but code has changed since, that is only noted: the numbers are likely the same.
-
-    Raises:
-        ConfigError: something has changed since they were made.
-        DataError: nothing has, and yet they are not the files that were made.
-    """
-    from clipcifar.project.state import mending
-
-    stale = stale_results(results)
-    wrong = [reason for reason in stale if not reason.is_of_other_code]
-    if wrong:
-        refusal = DataError if all(reason.is_other_file for reason in wrong) else ConfigError
-        raise refusal("; ".join(reason.what for reason in wrong), fix=f"run `{mending(wrong)}`")
-    for reason in stale:
-        note(str(reason))
+    for said in freshness.refuse_stale(Path.cwd(), results):
+        note(said)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from clipcifar.evaluation.compare import LEVEL, Comparison, Paired, mcnemar_exact
+from clipcifar.api.comparing import Compared
+from clipcifar.evaluation.compare import LEVEL, Paired, mcnemar_exact
 from clipcifar.evaluation.verdict import verdict
 from clipcifar.evaluation.words import interval, p_text, points
 from clipcifar.render.table import escape, markdown_table
@@ -32,23 +33,14 @@ def _row(name: str, paired: Paired, p_value: float) -> list[str]:
     ]
 
 
-def as_table(
-    comparison: Comparison,
-    *,
-    name_a: str,
-    name_b: str,
-    notes: Sequence[str] = (),
-    shown: Callable[[str], str] = escape,
-) -> str:
+def as_table(comparison: Compared, *, shown: Callable[[str], str] = escape) -> str:
     """Verdict, the difference overall and per class, and the largest flows between classes.
 
     Args:
         comparison: of B with A.
-        name_a, name_b: what the two are called.
-        notes: what is to be known of the two.
         shown: how a name is written; `escape` for markdown, `str` for a terminal.
     """
-    a, b = shown(name_a), shown(name_b)
+    a, b = shown(comparison.name_a), shown(comparison.name_b)
     header = ["", "images", "A", "B", "B - A (points)", "95 % interval", "only A right", "only B right", "p"]
     rows = [_row("all", comparison.overall, comparison.overall.p_value)]
     if balanced := comparison.overall.balanced:
@@ -58,7 +50,7 @@ def as_table(
     lines = [
         f"A = {a}, B = {b}",
         "",
-        *(line for note in notes for line in (f"Note: {shown(note)}", "")),
+        *(line for note in comparison.notes for line in (f"Note: {shown(note)}", "")),
         verdict(comparison, name_a=a, name_b=b),
         "",
         *markdown_table(header, rows),
@@ -79,12 +71,13 @@ def as_table(
     return "\n".join(lines)
 
 
-def as_data(comparison: Comparison, *, name_a: str, name_b: str, notes: Sequence[str] = ()) -> dict[str, Any]:
+def as_data(comparison: Compared) -> dict[str, Any]:
     """Everything in plain dicts and lists."""
+    numbers = asdict(comparison)
     return {
-        "a": name_a,
-        "b": name_b,
-        "notes": list(notes),
-        "verdict": verdict(comparison, name_a=name_a, name_b=name_b),
-        **asdict(comparison),
+        "a": numbers.pop("name_a"),
+        "b": numbers.pop("name_b"),
+        "notes": list(numbers.pop("notes")),
+        "verdict": comparison.verdict,
+        **numbers,
     }

@@ -20,9 +20,9 @@ def _try_arguments(parser: ArgumentParser) -> None:
 
 @in_project()
 def _try(arguments: Namespace) -> str:
+    from clipcifar.api.sides import IMAGES, texts_of
     from clipcifar.backbone.params import EmbedParams
     from clipcifar.cli.console import Console, answer, interact
-    from clipcifar.cli.sides import IMAGES, texts_of
     from clipcifar.cli.trial import Bench
     from clipcifar.core import params
     from clipcifar.embeddings.sentences import SentenceEmbedder

@@ -13,13 +13,13 @@ from clipcifar.cli.command import (
     add_folder,
     in_project,
     refuse_stale,
-    refuse_without_train,
     stale_results,
 )
 from clipcifar.core import files
 from clipcifar.core.errors import ConfigError, DataError, made_by
+from clipcifar.core.terminal import note
 from clipcifar.evaluation import headline
-from clipcifar.evaluation.names import LEARNING, METHODS, TRAINED
+from clipcifar.evaluation.names import METHODS, TRAINED
 from clipcifar.render import table
 from clipcifar.store.prompt_set import words_of_left_out
 
@@ -86,27 +86,15 @@ def _compare_arguments(parser: ArgumentParser) -> None:
 
 @in_project()
 def _compare(arguments: Namespace) -> str:
-    from clipcifar.cli import comparison, sides
-    from clipcifar.evaluation.compare import compare
+    from clipcifar.api.comparing import compare_sides
+    from clipcifar.cli import comparison
 
-    repository, names, method = Path.cwd(), (arguments.a, arguments.b), arguments.method
-    given = {
-        path: shown
-        for name in names
-        for path, shown in sides.files_of(name, repository=repository, method=method).items()
-    }
-    refuse_stale(given)
-    for path, shown in given.items():
-        if shown in LEARNING and not Path(path).exists():
-            refuse_without_train(f"{shown} needs")
-    a, b = (sides.load(name, repository=repository, method=method) for name in names)
-    notes = [note for name in names if (note := sides.note_of(name, repository=repository, method=method))]
-    pair = sides.align(a, b)
-    compared = compare(pair.predicted_a, pair.predicted_b, pair.labels, class_names=pair.class_names)
-    about = {"name_a": arguments.a, "name_b": arguments.b, "notes": list(dict.fromkeys(notes))}
+    compared = compare_sides(
+        arguments.a, arguments.b, repository=Path.cwd(), method=arguments.method, on_note=note
+    )
     if arguments.json:
-        return json.dumps(comparison.as_data(compared, **about), indent=2, ensure_ascii=False)
-    return comparison.as_table(compared, **about, shown=table.escape if arguments.md else str)
+        return json.dumps(comparison.as_data(compared), indent=2, ensure_ascii=False)
+    return comparison.as_table(compared, shown=table.escape if arguments.md else str)
 
 
 COMPARE = Command(
@@ -139,7 +127,7 @@ MODELS = Command(_models, help="the backbones side by side, from the study `mode
 
 @in_project()
 def _verify(arguments: Namespace) -> str:
-    from clipcifar.cli.sides import PREDICTIONS, TEXTS
+    from clipcifar.api.sides import PREDICTIONS, TEXTS
     from clipcifar.core import params
     from clipcifar.datasets.params import DatasetParams
     from clipcifar.store.model import ModelParams

@@ -18,7 +18,7 @@ from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.core.params import suggestion
 from clipcifar.evaluation.compare import Comparison, compare
 from clipcifar.methods import zero_shot
-from clipcifar.prompts.sets import expand_set
+from clipcifar.prompts.typed import expand_typed
 from clipcifar.store.embeddings import ImageEmbeddings, TextEmbeddings
 
 SplitName = Literal["train", "test"]
@@ -77,14 +77,7 @@ class Bench:
         return {**base, **self._expand(own, [class_name])}
 
     def _expand(self, values: Mapping[str, object], class_names: list[str]) -> dict[str, list[str]]:
-        try:
-            expanded = expand_set("trial", values, class_names=class_names, dataset=self._dataset)
-        except ConfigError as error:
-            error.where = "the prompt"  # which is not in params.yaml
-            for name in ("prompts.sets.trial.", " set trial"):
-                error.what = error.what.replace(name, "")
-            raise
-        assert expanded is not None  # the set names no other dataset
+        expanded = expand_typed(values, class_names=class_names, dataset=self._dataset)
         return _by_class(expanded.class_index, expanded.sentences, class_names)
 
     def check(self, on: SplitName) -> None:

@@ -5,53 +5,58 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute
 from clipcifar.methods.linear_probe import LinearProbe
-from clipcifar.methods.trained.mlp_probe import MLPProbe
-from clipcifar.methods.trained.projection import Projection
-from clipcifar.methods.trained.training import load_arrays, scores
 from clipcifar.store import heads
 from clipcifar.store.embeddings import ImageEmbeddings
+
+if TYPE_CHECKING:  # torch, which the linear probe does without
+    import torch
 
 Classifier = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # (N, D) unit rows to (N, C) logits
 _Arrays = Mapping[str, NDArray[Any]]
 
 
 def trained(folder: Path, images: ImageEmbeddings) -> dict[str, Classifier]:
-    """Every head that the methods left in `folder`, by method.
+    """Every head that the methods left in `folder`, by method; errors as of `head`."""
+    return {method: head(folder / f"{method}.h5", images, method=method) for method in _BUILDERS}
+
+
+def head(path: Path, images: ImageEmbeddings, *, method: str) -> Classifier:
+    """The head that a method left in a file.
 
     Raises:
-        DataError: a head is missing, damaged, or was trained on other embeddings than `images`.
+        DataError: it is missing, damaged, or was trained on other embeddings than `images`.
     """
-    classifiers: dict[str, Classifier] = {}
-    for method, build in _BUILDERS.items():
-        path = folder / f"{method}.h5"
-        arrays, attributes = heads.read_for(path, images, method=method)
-        try:
-            classifiers[method] = build(arrays, attributes, images)
-        except (KeyError, RuntimeError, ValueError, IndexError) as error:  # torch raises RuntimeError
-            raise DataError(
-                f"not a head of {method}: {error}", where=str(path), fix="run `dvc repro`"
-            ) from error
-    return classifiers
+    arrays, attributes = heads.read_for(path, images, method=method)
+    try:
+        return _BUILDERS[method](arrays, attributes, images)
+    except (KeyError, RuntimeError, ValueError, IndexError) as error:  # torch raises RuntimeError
+        raise DataError(f"not a head of {method}: {error}", where=str(path), fix="run `dvc repro`") from error
 
 
-def _linear_probe(arrays: _Arrays, _: Mapping[str, Attribute], images: ImageEmbeddings) -> Classifier:
+def linear_probe(arrays: _Arrays, images: ImageEmbeddings) -> LinearProbe:
+    """The linear probe of a file's arrays; KeyError or ValueError where they are not one of these images."""
     probe = LinearProbe.rebuilt(arrays)
     expected = (len(images.class_names), images.test.embeddings.shape[1])
     if probe.coefficients.shape != expected or probe.intercepts.shape != expected[:1]:
         raise ValueError(f"coefficients {probe.coefficients.shape}, expected {expected}")
-    return probe.scores
+    return probe
+
+
+def _linear_probe(arrays: _Arrays, _: Mapping[str, Attribute], images: ImageEmbeddings) -> Classifier:
+    return linear_probe(arrays, images).scores
 
 
 def _mlp_probe(arrays: _Arrays, attributes: Mapping[str, Attribute], images: ImageEmbeddings) -> Classifier:
+    from clipcifar.methods.trained.mlp_probe import MLPProbe
+
     classes, dim = len(images.class_names), images.test.embeddings.shape[1]
     hidden = int(attributes["hidden"])
     return partial(
@@ -60,14 +65,23 @@ def _mlp_probe(arrays: _Arrays, attributes: Mapping[str, Attribute], images: Ima
 
 
 def _projection(arrays: _Arrays, attributes: Mapping[str, Attribute], images: ImageEmbeddings) -> Classifier:
+    import torch
+
+    from clipcifar.methods.trained.projection import Projection
+    from clipcifar.methods.trained.training import load_arrays
+
     weights = torch.zeros((len(images.class_names), images.test.embeddings.shape[1]))
     hidden = int(attributes["hidden"])
-    head = Projection(weights, logit_scale=1.0, hidden=hidden, dropout=0.0)
-    return partial(_scores, load_arrays(head, arrays))
+    module = Projection(weights, logit_scale=1.0, hidden=hidden, dropout=0.0)
+    return partial(_scores, load_arrays(module, arrays))
 
 
-def _scores(head: torch.nn.Module, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(scores(head, torch.from_numpy(embeddings)).numpy(), dtype=np.float32)
+def _scores(module: torch.nn.Module, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    import torch
+
+    from clipcifar.methods.trained.training import scores
+
+    return np.asarray(scores(module, torch.from_numpy(embeddings)).numpy(), dtype=np.float32)
 
 
 _BUILDERS = {"linear_probe": _linear_probe, "mlp_probe": _mlp_probe, "projection": _projection}

@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from clipcifar.core import params
+from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.project import dvc_cache, dvc_faults, dvc_project, lockfile, missing, sources
-from clipcifar.project.state import Stale, State
+from clipcifar.project.state import Stale, State, mending
 
+SPLITS = "data/splits.h5"
 HASHED = 256_000_000  # bytes, of an output that is read for its digest in less than half a second
 
 
@@ -80,6 +82,46 @@ def stale_results(repository: Path, results: Mapping[str, str]) -> list[Stale]:
             reason = replace(reason, target="", brought_by=(mended, ""))
         stale += [reason] if reason else []
     return list({str(reason): reason for reason in stale}.values())
+
+
+def refuse_stale(repository: Path, results: Mapping[str, str]) -> list[str]:
+    """Refuse what a verdict would rest on and is stale, naming what to run.
+
+    Args:
+        repository, results: as `stale_results` has them.
+
+    Returns:
+        Notes of results that nothing but code has changed since: their numbers are likely the same.
+
+    Raises:
+        ConfigError: something has changed since they were made.
+        DataError: nothing has, and yet they are not the files that were made.
+    """
+    stale = stale_results(repository, results)
+    wrong = [reason for reason in stale if not reason.is_of_other_code]
+    if wrong:
+        refusal = DataError if all(reason.is_other_file for reason in wrong) else ConfigError
+        raise refusal("; ".join(reason.what for reason in wrong), fix=f"run `{mending(wrong)}`")
+    return [str(reason) for reason in stale]
+
+
+def refuse_without_train(repository: Path, asks: str) -> None:
+    """Refuse what no run can bring on a dataset of test images alone, instead of naming a stage that fails.
+
+    Args:
+        asks: as in "linear_probe needs".
+
+    Raises:
+        DataError: the dataset that params.yaml asks for was prepared, and has no train or no val image.
+    """
+    from clipcifar.store.inputs import check_split  # h5py, which `show` does not wait for
+
+    try:
+        stale = stale_results(repository, {SPLITS: SPLITS})
+    except ConfigError:  # what is wrong with params.yaml says whoever reads more of it
+        return
+    if not stale:
+        check_split(repository / SPLITS, asks)
 
 
 def _is_damaged(lock: Path) -> bool:

@@ -63,7 +63,9 @@ def test_a_reader_sees_data_first_and_code_second(name: str) -> None:
 
 
 def test_init_files_hold_no_code() -> None:
-    for path in [*(ROOT / "clipcifar").rglob("__init__.py"), ROOT / "studies" / "__init__.py"]:
+    """But the library's own, which hands out the names for Python, and imports nothing until it is asked."""
+    library = ROOT / "clipcifar" / "__init__.py"
+    for path in {*library.parent.rglob("__init__.py"), ROOT / "studies" / "__init__.py"} - {library}:
         body = ast.parse(path.read_text()).body
         assert all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body), path
 

@@ -17,7 +17,7 @@ FLOORS = (
     ("embeddings", "methods", "render"),
     ("report",),
     ("search", "verify", "studies"),
-    ("doctor",),
+    ("doctor", "api"),
     ("cli",),
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

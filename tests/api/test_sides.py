@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clipcifar.cli import sides
+from clipcifar.api import sides
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.core.files import Attribute
 from clipcifar.evaluation import results

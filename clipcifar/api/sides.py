@@ -64,7 +64,7 @@ def kind_of(name: str, repository: Path) -> tuple[Kind, str]:
         return "rev", rest
     if prefix == "method" and rest not in METHODS:
         raise ConfigError(f"unknown method {rest!r}", fix=suggestion(rest, METHODS))
-    sets = _embedded_sets(repository)
+    sets = embedded_sets(repository)
     if prefix == "set" and rest not in sets:
         _check_embedded(rest, repository)
         raise ConfigError(f"there is no embedded prompt set {rest!r}", fix=suggestion(rest, sets))
@@ -93,7 +93,8 @@ def _how_to_embed(name: str, repository: Path) -> str:
     return words_of_left_out({name: too_large[name]}) if name in too_large else "run `dvc repro embed_texts`"
 
 
-def _embedded_sets(repository: Path) -> list[str]:
+def embedded_sets(repository: Path) -> list[str]:
+    """Names of the prompt sets whose embeddings are here."""
     return sorted({path.stem for folder in (TEXTS, ACTIVE) for path in (repository / folder).glob("*.h5")})
 
 
@@ -133,7 +134,7 @@ def load(name: str, *, repository: Path, method: str) -> Predictions:
         return revisions.predictions_at(repository, rest, f"{PREDICTIONS}/{method}.h5")
     except ConfigError as error:
         _check_embedded(rest, repository)
-        known = [*_embedded_sets(repository), *METHODS]
+        known = [*embedded_sets(repository), *METHODS]
         near = nearest(rest, [*known, WORKSPACE])
         meant = f"did you mean {near}? Else " if near else ""
         error.fix = f"{meant}{error.fix}; prompt sets and methods here: {', '.join(known)}"

@@ -1,0 +1,66 @@
+"""Is B really better than A? What a person named, compared on the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipcifar.api import sides
+from clipcifar.evaluation.compare import Comparison, compare
+from clipcifar.evaluation.names import LEARNING
+from clipcifar.evaluation.verdict import verdict
+from clipcifar.project import freshness
+
+
+@dataclass(frozen=True)
+class Compared(Comparison):
+    """B against A on the same test images.
+
+    Attributes:
+        name_a, name_b: what the two are called.
+        notes: what is to be known of the two, each a sentence.
+    """
+
+    name_a: str = ""
+    name_b: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """One sentence for a person: who is better, by how much, how sure, and in which classes."""
+        return verdict(self, name_a=self.name_a, name_b=self.name_b)
+
+
+def compare_sides(
+    a: str, b: str, *, repository: Path, method: str, on_note: Callable[[str], object]
+) -> Compared:
+    """Compare what a person named; see `sides.kind_of`.
+
+    Args:
+        a, b: names of the two sides.
+        repository: root of the project, absolute.
+        method: whose predictions are meant by the workspace or a revision.
+        on_note: told what nothing but code has changed since.
+
+    Raises:
+        ConfigError: nothing of that name is there, or it is stale.
+        DataError: a file is missing or damaged, or the two are of different images or classes.
+    """
+    names = (a, b)
+    given = {
+        path: shown
+        for name in names
+        for path, shown in sides.files_of(name, repository=repository, method=method).items()
+    }
+    for note in freshness.refuse_stale(repository, given):
+        on_note(note)
+    for path, shown in given.items():
+        if shown in LEARNING and not (repository / path).exists():
+            freshness.refuse_without_train(repository, f"{shown} needs")
+    pair = sides.align(*(sides.load(name, repository=repository, method=method) for name in names))
+    notes = [said for name in names if (said := sides.note_of(name, repository=repository, method=method))]
+    compared = compare(pair.predicted_a, pair.predicted_b, pair.labels, class_names=pair.class_names)
+    return Compared(
+        compared.overall, compared.per_class, compared.flows, a, b, notes=tuple(dict.fromkeys(notes))
+    )

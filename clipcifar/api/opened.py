@@ -1,0 +1,117 @@
+"""What every question to a project begins with: is the result fresh, the file whole, the model the same?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar.backbone.params import EmbedParams
+from clipcifar.core import params
+from clipcifar.core.errors import ClipcifarError, ConfigError
+from clipcifar.core.params import suggestion
+from clipcifar.embeddings.sentences import SentenceEmbedder
+from clipcifar.evaluation.names import LEARNING
+from clipcifar.project import freshness, missing
+from clipcifar.store import inputs
+from clipcifar.store.embeddings import ImageEmbeddings
+from clipcifar.store.model import ModelDescription, check_described
+
+if TYPE_CHECKING:
+    from clipcifar.backbone.towers import Backbone
+
+IMAGES, SPLITS = "data/embeddings/images.h5", "data/splits.h5"
+MODEL, WEIGHTS = "data/model.json", "data/weights"
+
+
+class Opened:
+    """A project's folder with what was read of it once.
+
+    Args:
+        root: the folder, absolute.
+        on_note: told what is to be known of a result that is given all the same.
+    """
+
+    def __init__(self, root: Path, *, on_note: Callable[[str], object]) -> None:
+        self.root = root
+        self.on_note = on_note
+        self._images: tuple[int, ImageEmbeddings] | None = None
+        self._embedder: SentenceEmbedder | None = None
+        self._model: ModelDescription | None = None
+        self._lock = Lock()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """params.yaml as it is now."""
+        return params.load(self.root / "params.yaml")
+
+    @contextmanager
+    def fresh(self, results: Mapping[str, str], *, learner: str = "") -> Iterator[None]:
+        """Refuse stale results, and explain what goes wrong while they are read.
+
+        Args:
+            results: by path from the root what a person calls them.
+            learner: whose they are, if a method's.
+        """
+        with self.explained():
+            for said in freshness.refuse_stale(self.root, results):
+                self.on_note(said)
+            if learner in LEARNING and not all((self.root / path).exists() for path in results):
+                freshness.refuse_without_train(self.root, f"{learner} needs")
+            yield
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Let an error about a file that DVC or a remote has say first what brings it."""
+        try:
+            yield
+        except ClipcifarError as error:
+            missing.explain(error, self.root)
+            raise
+
+    def images(self) -> ImageEmbeddings:
+        """The image embeddings, of the model that params.yaml asks for; read once while the file is the same.
+
+        Whether they are stale is for `fresh` to say.
+        """
+        path = self.root / IMAGES
+        written = path.stat().st_mtime_ns if path.exists() else 0
+        if self._images is None or self._images[0] != written:
+            self._images = written, inputs.requested_images(path, self.settings)
+        return self._images[1]
+
+    def val(self) -> NDArray[np.int64]:
+        """The val rows of the official train images, maybe none."""
+        return inputs.val_of(self.images(), self.root / SPLITS)
+
+    def sentences(self, images: ImageEmbeddings) -> SentenceEmbedder:
+        """What embeds sentences, and holds the towers, in the space of these images.
+
+        Raises:
+            DataError: another model was resolved since.
+        """
+        model = ModelDescription.read(self.root / MODEL)
+        check_described(images.attributes, model)
+        with self._lock:
+            if self._embedder is None or self._model != model:
+                device = params.read(self.settings, "embed", EmbedParams).device
+                self._embedder = SentenceEmbedder(model, self.root / WEIGHTS, device, repository=self.root)
+                self._model = model
+            return self._embedder
+
+    def backbone(self, images: ImageEmbeddings) -> Backbone:
+        """Both towers, loaded once, whichever of several threads comes first."""
+        embedder = self.sentences(images)
+        with self._lock:
+            return embedder.load()
+
+
+def check_name(name: str, known: Iterable[str], *, what: str) -> None:
+    """Raise ConfigError, with the nearest of those that are known, for another name."""
+    if name not in (names := list(known)):
+        raise ConfigError(f"there is no {what} {name!r}", fix=suggestion(name, names))

@@ -1,0 +1,138 @@
+"""Images that are not files, as the pipeline sees a file: one rule for every odd kind."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar.api.classifier import Inputs, Picture, pictures_of
+from clipcifar.api.opened import Opened
+from clipcifar.backbone.params import EmbedParams
+from clipcifar.core import params
+from clipcifar.core.errors import DataError
+from clipcifar.datasets.decode import decode
+from clipcifar.datasets.params import DatasetParams
+from clipcifar.store.embeddings import ImageEmbeddings, check_embeddings
+
+if TYPE_CHECKING:
+    from clipcifar.backbone.towers import Backbone
+
+_FEW = 16  # files that are decoded before worker processes have started
+_IN_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
+
+
+@dataclass(frozen=True)
+class PictureEmbedder:
+    """Images to embeddings, as those of the project were made; see `Classifier` for what is an image.
+
+    Attributes:
+        opened: the project.
+        images: its embeddings, of the model that others must go through as well.
+        embed: how.
+        max_megapixels: of a file.
+    """
+
+    opened: Opened
+    images: ImageEmbeddings
+    embed: EmbedParams
+    max_megapixels: int
+
+    @classmethod
+    def of(cls, opened: Opened) -> PictureEmbedder:
+        """The one of a project's embeddings and params.yaml as they are now."""
+        settings = opened.settings
+        dataset = params.read(settings, "dataset", DatasetParams)
+        embed = params.read(settings, "embed", EmbedParams)
+        return cls(opened, opened.images(), embed, dataset.max_megapixels)
+
+    def __call__(self, images: Inputs) -> NDArray[np.float32]:
+        """Embed N images, (N, D) float32 unit rows.
+
+        Raises:
+            DataError: an image cannot be read, which names it; or another model was resolved since.
+        """
+        pictures = pictures_of(images)
+        if not pictures:
+            return np.zeros((0, self.images.test.embeddings.shape[1]), np.float32)
+        with self.opened.explained():
+            backbone = self.opened.backbone(self.images)
+            are_files = all(isinstance(picture, (str, os.PathLike)) for picture in pictures)
+            batches = self._files if are_files and len(pictures) > _FEW else self._images
+            rows = np.concatenate(list(batches(pictures, backbone)))
+            check_embeddings(rows, [f"image {i}" for i in range(len(rows))], what="image")
+            return rows
+
+    def _files(self, pictures: Sequence[Any], backbone: Backbone) -> Iterator[NDArray[np.float32]]:
+        from clipcifar.embeddings.photographs import embed_files
+
+        paths = [Path(picture) for picture in pictures]
+        for batch in embed_files(paths, backbone, embed=self.embed, max_megapixels=self.max_megapixels):
+            for _, error in batch.failed:
+                raise error
+            yield batch.embeddings
+
+    def _images(self, pictures: Sequence[Picture], backbone: Backbone) -> Iterator[NDArray[np.float32]]:
+        import torch
+
+        from clipcifar.backbone.device import out_of_memory_explained
+        from clipcifar.embeddings.sources import fitted
+
+        for start in range(0, len(pictures), self.embed.batch_size):
+            few = pictures[start : start + self.embed.batch_size]
+            images = [
+                fitted(
+                    _pixels(picture, f"image {i}", max_megapixels=self.max_megapixels), backbone.preprocess
+                )
+                for i, picture in enumerate(few, start=start)
+            ]
+            with out_of_memory_explained("embed.batch_size"):
+                yield backbone.encode_images(torch.stack(images), self.embed.precision).cpu().numpy()
+
+
+def _pixels(picture: Any, name: str, *, max_megapixels: int) -> NDArray[np.uint8]:
+    """One image, (H, W, 3) uint8."""
+    if isinstance(picture, np.ndarray):
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+            raise DataError(
+                f"an image is (H, W, 3) uint8, this array is {picture.shape} {picture.dtype}", where=name
+            )
+        return picture
+    if isinstance(picture, (str, os.PathLike)):
+        path = Path(picture)
+        content, name = _read(path), str(path)
+    else:
+        content = _encoded(picture, name)
+    return decode(content, name, max_megapixels=max_megapixels)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
+
+
+def _encoded(image: Any, name: str) -> bytes:
+    """A PIL image as a file of the same levels, so that what decodes files has the word on it."""
+    from PIL import Image, ImageOps
+
+    if not isinstance(image, Image.Image):
+        raise DataError(
+            f"not an image: {type(image).__name__}",
+            where=name,
+            fix="give a path, a PIL image or an (H, W, 3) uint8 array",
+        )
+    stream = io.BytesIO()
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode in _IN_PNG:
+        upright.save(stream, "PNG", compress_level=1)
+    else:
+        upright.save(stream, "TIFF")
+    return stream.getvalue()

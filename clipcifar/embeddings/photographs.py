@@ -1,0 +1,181 @@
+"""Image files of no dataset, embedded as the extraction embeds those of one, and never kept.
+
+Files are decoded and fitted by the same functions, and worker processes do it ahead of the tower. One that
+cannot be read is told of and the others go on; the extraction, which vouches for a whole dataset, stops.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from clipcifar.backbone.device import Download, out_of_memory_explained
+from clipcifar.backbone.params import EmbedParams
+from clipcifar.backbone.preprocess import Preprocess
+from clipcifar.backbone.towers import Backbone
+from clipcifar.core.errors import ClipcifarError, DataError, EnvironmentFault
+from clipcifar.datasets.decode import decode
+from clipcifar.datasets.imagefolder import MAX_BYTES
+from clipcifar.embeddings.sources import fitted
+from clipcifar.store.embeddings import check_embeddings
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What has become of some paths that stand next to each other.
+
+    Attributes:
+        rows: n positions in the paths, of those that could be read.
+        embeddings: (n, D) float32 unit rows; n may be 0.
+        failed: the other positions, each with what is wrong with its file.
+    """
+
+    rows: list[int]
+    embeddings: NDArray[np.float32]
+    failed: list[tuple[int, ClipcifarError]]
+
+
+def embed_files(
+    paths: Sequence[Path],
+    backbone: Backbone,
+    *,
+    embed: EmbedParams,
+    max_megapixels: int,
+    on_image: Callable[[int], object] = lambda n: None,
+) -> Generator[Batch, None, None]:
+    """Embed image files, batch by batch in the order of the paths.
+
+    While a batch is handed out the next one runs on the device, and those behind it are decoded: no more is
+    done ahead, so that memory does not grow with the paths. Equal batches of the extraction give equal
+    bytes; in others a row may differ in its last bits.
+
+    Args:
+        paths: N files.
+        backbone: the tower.
+        embed: batch size, precision, and how many processes decode.
+        max_megapixels: a file that claims more is not read.
+        on_image: told how many paths are done, after each batch.
+
+    Raises:
+        DataError: an embedding is not a unit vector, which is the model's fault; names the image.
+        EnvironmentFault: memory ran out, or a worker process died.
+    """
+    tower = partial(backbone.encode_images, precision=embed.precision)
+    blank = torch.zeros((1, 3, *backbone.preprocess.size), dtype=torch.uint8)
+    bounds = [range(i, min(i + embed.batch_size, len(paths))) for i in range(0, len(paths), embed.batch_size)]
+
+    def fetched(rows: list[int], embeddings: Download, failed: list[tuple[int, ClipcifarError]]) -> Batch:
+        batch = embeddings.wait().numpy()[: len(rows)]
+        check_embeddings(batch, [str(paths[row]) for row in rows], what="image")
+        on_image(len(rows) + len(failed))
+        return Batch(rows, batch, failed)
+
+    pending: tuple[list[int], Download, list[tuple[int, ClipcifarError]]] | None = None
+    decoded = _decoded(paths, bounds, backbone.preprocess, max_megapixels, embed.worker_count)
+    with out_of_memory_explained("embed.batch_size"), closing(decoded):
+        for batch_rows, (images, errors) in zip(bounds, decoded, strict=True):
+            rows = [row for row in batch_rows if row not in errors]
+            # Of nothing a tower may refuse to tell how long its rows are; a blank image tells it.
+            queued = Download(tower(blank if images is None else images))
+            if pending is not None:
+                yield fetched(*pending)
+            pending = rows, queued, sorted(errors.items())
+        if pending is not None:
+            yield fetched(*pending)
+
+
+def read_image(path: Path, *, max_megapixels: int) -> NDArray[np.uint8]:
+    """Decode an image file that nobody has listed or checked before, (H, W, 3) uint8.
+
+    Raises:
+        DataError: it is not there, is no plain file or no image, or is larger than it may be.
+        EnvironmentFault: memory ran out.
+    """
+    try:
+        status = path.stat()  # before it is opened: at a pipe that would wait for ever
+        if not stat.S_ISREG(status.st_mode):
+            is_folder = stat.S_ISDIR(status.st_mode)
+            raise DataError("a folder" if is_folder else "not a file: a pipe, a socket or a device")
+        if status.st_size > MAX_BYTES:
+            raise DataError(f"{status.st_size:,} bytes, more than {MAX_BYTES:,}")
+        content = path.read_bytes()
+    except DataError as error:
+        error.where = str(path)
+        raise
+    except (OSError, ValueError) as error:  # the latter of a name that holds a zero byte
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"cannot be read: {reason}", where=str(path)) from error
+    return decode(content, str(path), max_megapixels=max_megapixels)
+
+
+_Item = tuple[int, torch.Tensor | ClipcifarError]
+_Decoded = tuple[torch.Tensor | None, dict[int, ClipcifarError]]
+
+
+def _decoded(
+    paths: Sequence[Path], bounds: list[range], preprocess: Preprocess, max_megapixels: int, workers: int
+) -> Generator[_Decoded, None, None]:
+    """For each range of paths the images that could be read, (n, 3, height, width) uint8, and the errors."""
+    loader: DataLoader[_Item] = DataLoader(
+        _Files(paths, preprocess, max_megapixels),  # type: ignore[arg-type]
+        batch_sampler=bounds,  # type: ignore[arg-type]
+        num_workers=min(workers, len(bounds)),
+        collate_fn=_together,
+    )
+    with _worker_failure_explained():
+        batches: Iterator[_Decoded] = iter(loader)
+    try:
+        while True:
+            with _worker_failure_explained():
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+    finally:
+        del batches  # the workers end with it, as in embeddings/sources.py
+
+
+@contextmanager
+def _worker_failure_explained() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, OSError) as error:  # a killed worker, no shared memory, no handles left
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise EnvironmentFault(
+            f"a decoding worker failed: {reason[-1]}",
+            where="params.yaml: embed.workers",
+            fix="lower embed.workers, 0 needs the least memory",
+        ) from error.with_traceback(None)  # its frames hold the iterator
+
+
+def _together(items: list[_Item]) -> _Decoded:
+    """One batch. Errors travel as values: raised in a worker, they would arrive as text."""
+    images = [item for _, item in items if isinstance(item, torch.Tensor)]
+    errors = {row: item for row, item in items if isinstance(item, ClipcifarError)}
+    return torch.stack(images) if images else None, errors
+
+
+class _Files:
+    """N image files by row, each (3, height, width) uint8 or what is wrong with it."""
+
+    def __init__(self, paths: Sequence[Path], preprocess: Preprocess, max_megapixels: int) -> None:
+        self._paths, self._preprocess, self._max_megapixels = paths, preprocess, max_megapixels
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, row: int) -> _Item:
+        try:
+            pixels = read_image(self._paths[row], max_megapixels=self._max_megapixels)
+        except ClipcifarError as error:
+            return row, error
+        return row, fitted(pixels, self._preprocess)
