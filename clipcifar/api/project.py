@@ -21,7 +21,6 @@ from clipcifar.core.errors import ConfigError
 from clipcifar.core.files import read_json
 from clipcifar.evaluation import headline
 from clipcifar.evaluation.names import METHODS
-from clipcifar.methods.classifiers import head
 from clipcifar.project.root import find_root
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.prompts.typed import expand_typed
@@ -167,6 +166,8 @@ class Project:
             with self._opened.fresh({_RANKING: "the ranking"}):
                 values = read_json(self.root / _RANKING)["set"]
             return self._typed(values, name=method)
+        from clipcifar.methods.classifiers import head  # scipy, which images and sentences do without
+
         path = f"data/heads/{method}.h5"
         with self._opened.fresh({path: f"the head of {method}", IMAGES: IMAGES}):
             embed = PictureEmbedder.of(self._opened)
