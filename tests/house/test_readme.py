@@ -24,6 +24,7 @@ from clipcifar.prompts.sets import expand_set
 from clipcifar.store.model import ModelParams
 from tests.house.test_docs import FILES
 from tests.support.import_closure import ROOT
+from tests.support.workspace import TEXT_SIDE
 
 README = (ROOT / "README.md").read_text()
 MAX_LINES, MAX_WIDTH = 150, 130
@@ -203,4 +204,6 @@ def test_the_picture_of_the_stages_is_the_order_of_dvc_yaml() -> None:
     }
     text = page("running")
     assert ordered(drawn(text)) == ordered(needed)
+    (said,) = re.findall(r"After an edit of a prompt only (.*?) can run", text, flags=re.S)
+    assert set(re.findall(r"`(\w+)`", said)) == TEXT_SIDE
     assert ordered(drawn(text.replace("prepare --> prompts --> ", "prompts --> "))) != ordered(needed)
