@@ -86,6 +86,7 @@ def test_the_walk_runs_changes_a_prompt_and_shows_the_difference(walked: Walked)
 
 def test_readme_shows_the_answer_of_the_demo_word_for_word(walked: Walked) -> None:
     command, answer = blocks(README, "console")[0].split("\n", 1)
+    assert command.removeprefix("$ ") in walked.said  # as something to go on with
     assert walked.run(*shlex.split(command.removeprefix("$ ")), at="build/demo") == answer
 
 
