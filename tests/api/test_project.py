@@ -48,7 +48,7 @@ def test_embeddings_sentences_and_the_linear_probe_need_no_torch(project: clipci
         rows = project.images("test").embeddings
         project.zero_shot("photo").predict_proba(rows), project.classifier("linear_probe").predict(rows)
         project.linear_probe().predict(rows), project.compare("photo", "digits").verdict
-        print([name for name in ("torch", "open_clip", "pandas", "dvc") if name in sys.modules])
+        print([name for name in ("torch", "open_clip", "dvc") if name in sys.modules])
         """
     )
     assert said.strip() == "[]"
