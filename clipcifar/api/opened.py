@@ -59,10 +59,10 @@ class Opened:
             learner: whose they are, if a method's.
         """
         with self.explained():
+            if learner in LEARNING:  # no run can bring what is stale of an earlier dataset, either
+                freshness.refuse_without_train(self.root, f"{learner} needs")
             for said in freshness.refuse_stale(self.root, results):
                 self.on_note(said)
-            if learner in LEARNING and not all((self.root / path).exists() for path in results):
-                freshness.refuse_without_train(self.root, f"{learner} needs")
             yield
 
     @contextmanager

@@ -13,6 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
+import clipcifar
+from clipcifar.core.errors import DataError
 from clipcifar.datasets import array_sets
 from clipcifar.prompts.save import overlay
 from clipcifar.store.dataset import read_dataset
@@ -180,6 +182,20 @@ def test_every_command_answers_from_what_there_is_or_says_in_one_line_what_is_la
     code, _, beside = run("verify")
     assert code == 2
     assert "no number is published here for imagefolder" in beside
+
+
+def test_python_answers_from_what_there_is_as_well(finished_alone: Workspace) -> None:
+    project = clipcifar.open(finished_alone.folder)
+    images = project.images()
+    assert set(images.split) == {"test"}
+    assert len(project.images("val").ids) == 0
+    zero_shot = project.classifier("zero_shot")
+    assert zero_shot.temperature is None
+    right = zero_shot.scores(images.embeddings).argmax(axis=1) == images.labels
+    assert right.mean() == pytest.approx(project.metrics("zero_shot")["accuracy"], abs=1e-5)
+    for ask in (project.classifier, project.metrics, project.predictions):
+        with pytest.raises(DataError, match="mlp_probe needs train images, and this dataset has none"):
+            ask("mlp_probe")
 
 
 def test_another_dataset_with_train_images_is_not_said_to_have_none(
