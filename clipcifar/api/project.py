@@ -16,6 +16,7 @@ from clipcifar.api.classifier import Classifier, Inputs, of_labels, zero_shot
 from clipcifar.api.images import PARTS, Images, images_of
 from clipcifar.api.opened import IMAGES, MODEL, SPLITS, Opened, check_name
 from clipcifar.api.pictures import PictureEmbedder
+from clipcifar.api.tables import Columns, answers_of, as_frame
 from clipcifar.core import params
 from clipcifar.core.errors import ConfigError
 from clipcifar.core.files import read_json
@@ -30,6 +31,7 @@ from clipcifar.store.model import ModelDescription
 from clipcifar.store.predictions import Predictions, read_predictions
 
 if TYPE_CHECKING:
+    import pandas
     from sklearn.linear_model import LogisticRegression
 
     from clipcifar.api.comparing import Compared
@@ -117,6 +119,14 @@ class Project:
         path = f"{sides.PREDICTIONS}/{method}.h5"
         with self._opened.fresh({path: method}, learner=method):
             return read_predictions(self.root / path)
+
+    def predictions(self, method: str) -> pandas.DataFrame | Columns:
+        """What a method says of each test image: id, label, predicted, probability (calibrated), margin.
+
+        Returns:
+            A DataFrame where pandas is installed, else a dict of arrays; `answers_of` says more.
+        """
+        return as_frame(answers_of(self.scored(method)))
 
     def metrics(self, method: str) -> dict[str, Any]:
         """All numbers of a method, the headline first; docs/metrics.md says what they mean."""

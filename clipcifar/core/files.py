@@ -25,6 +25,7 @@ _COPY_BYTES = 1 << 20
 # Of a reading these say that there is no such file, or come from what a damaged one asks for.
 _OF_THE_FILE = (None, errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EINVAL)
 _WRITING_FIX = "check that the folder exists, can be written and has space left"
+_MADE_BY = "run `dvc repro`, which makes it"
 _RIGHTS_FIX = "give your account the right to it, or ask its owner"
 _FIXES: dict[int | None, str] = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, *_OF_THE_FILE), _WRITING_FIX),
@@ -234,9 +235,11 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"there is no {path.name}", where=str(path), fix=_MADE_BY) from error
     except (OSError, ValueError, RecursionError) as error:
         raise fault_behind(error, path) or DataError(
-            f"cannot read {path}: {error}", where=str(path), fix="run `dvc repro`, which makes it"
+            f"cannot read {path}: {error}", where=str(path), fix=_MADE_BY
         ) from error
 
 

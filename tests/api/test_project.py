@@ -128,6 +128,21 @@ def test_a_comparison_is_that_of_the_stored_predictions(project: clipcifar.Proje
     )
 
 
+def test_predictions_are_a_frame_with_calibrated_probabilities(project: clipcifar.Project) -> None:
+    """A row's probability and margin, by hand from the stored scores."""
+    stored = read_predictions(project.root / "data/predictions/mlp_probe.h5")
+    frame = project.predictions("mlp_probe")
+    assert list(frame) == ["id", "label", "predicted", "probability", "margin"]
+    assert len(frame["id"]) == len(stored.ids)
+    row = 7
+    weights = np.exp(stored.scores[row].astype(np.float64) / float(stored.attributes["temperature"]))
+    second, first = np.sort(weights / weights.sum())[-2:]
+    told = frame.iloc[row]  # type: ignore[union-attr]
+    assert (told["id"], told["label"]) == (stored.ids[row], project.class_names[stored.labels[row]])
+    assert told["predicted"] == project.class_names[int(stored.scores[row].argmax())]
+    assert (told["probability"], told["margin"]) == pytest.approx((first, first - second), abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("ask", "words"),
     [
