@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from zipfile import ZipFile, ZipInfo
@@ -101,12 +102,14 @@ def _write_npz(stream: BinaryIO, exported: Export) -> None:
 
 
 def _write_csv(stream: BinaryIO, exported: Export) -> None:
-    columns = {
-        name if array.ndim == 1 else f"{name}_{i}": column
-        for name, array in exported.rows.items()
-        for i, column in enumerate([array] if array.ndim == 1 else array.T)
-    }
-    stream.writelines(f"{line}\n".encode() for line in csv_lines(columns))
+    columns = dict(exported.rows)
+    embeddings = columns.pop("embedding", None)
+    lines = csv_lines(columns)
+    if embeddings is not None:  # numbers need no quotes, and the csv module would look at every digit
+        header = [f"embedding_{i}" for i in range(embeddings.shape[1])]
+        rows = chain([header], embeddings)
+        lines = (",".join([line, *map(str, row)]) for line, row in zip(lines, rows, strict=True))
+    stream.writelines(f"{line}\n".encode() for line in lines)
 
 
 def _write_parquet(stream: BinaryIO, exported: Export) -> None:

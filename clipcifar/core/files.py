@@ -125,10 +125,7 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
 
 @contextmanager
 def placing(path: Path, num_bytes: int) -> Iterator[BinaryIO]:
-    """A stream whose bytes get the name `path` when all of them are on disk, and else leave nothing.
-
-    Where there is no room for `num_bytes`, nothing is begun; errors are those of `write_atomically`.
-    """
+    """A stream whose bytes get the name `path` when all of them are on disk, and else leave nothing."""
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path)
