@@ -105,18 +105,10 @@ def _pixels(picture: Any, name: str, *, max_megapixels: int) -> NDArray[np.uint8
             )
         return picture
     if isinstance(picture, (str, os.PathLike)):
-        path = Path(picture)
-        content, name = _read(path), str(path)
-    else:
-        content = _encoded(picture, name)
-    return decode(content, name, max_megapixels=max_megapixels)
+        from clipcifar.embeddings.photographs import read_image
 
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
+        return read_image(Path(picture), max_megapixels=max_megapixels)
+    return decode(_encoded(picture, name), name, max_megapixels=max_megapixels)
 
 
 def _encoded(image: Any, name: str) -> bytes:

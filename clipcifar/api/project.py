@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.api import sides
-from clipcifar.api.classifier import Classifier, Inputs, of_labels, zero_shot
+from clipcifar.api.classifier import Classifier, Inputs, Picture, of_labels, zero_shot
+from clipcifar.api.images import Images, images_of
 from clipcifar.api.opened import IMAGES, MODEL, SPLITS, Opened, check_name
 from clipcifar.api.pictures import PictureEmbedder
 from clipcifar.core import params
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
 
     from clipcifar.api.comparing import Compared
+    from clipcifar.api.find import Hit
 
-PARTS = ("train", "val", "test")
 _RANKING = "data/ranking.json"
 
 
@@ -49,25 +49,6 @@ def open(folder: str | os.PathLike[str] = ".") -> Project:
     """
     root = find_root(Path(folder).expanduser().resolve())
     return Project(Opened(root, on_note=lambda said: warnings.warn(said, stacklevel=2)))
-
-
-@dataclass(frozen=True)
-class Images:
-    """Images of the dataset, the official train images first.
-
-    Attributes:
-        embeddings: (N, D) float32 unit rows.
-        labels: (N,) int64 indices into `class_names`.
-        ids: N sample ids; of photographs, their paths in the dataset's folder.
-        split: (N,) of "train", "val" and "test".
-        class_names: C names in label order.
-    """
-
-    embeddings: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    ids: list[str]
-    split: NDArray[np.str_]
-    class_names: list[str]
 
 
 class Project:
@@ -119,22 +100,7 @@ class Project:
         Args:
             split: "train" (what val leaves of the official train images), "val" or "test"; None for all.
         """
-        if split is not None:
-            check_name(split, PARTS, what="split")
-        with self._opened.fresh({IMAGES: IMAGES, SPLITS: SPLITS}):
-            embedded, val = self._opened.images(), self._opened.val()
-        train, test = embedded.train, embedded.test
-        part = np.array(["train"] * len(train.ids) + ["test"] * len(test.ids), dtype="<U5")
-        part[val] = "val"
-        rows = np.flatnonzero(part == split) if split else np.arange(len(part))
-        ids = train.ids + test.ids
-        return Images(
-            np.concatenate([train.embeddings, test.embeddings])[rows],
-            np.concatenate([train.labels, test.labels])[rows],
-            [ids[row] for row in rows.tolist()],
-            part[rows],
-            embedded.class_names,
-        )
+        return images_of(self._opened, split)
 
     def prompt_set(self, name: str) -> TextEmbeddings:
         """An embedded prompt set: its sentences, their embeddings and the classes that they speak for."""
@@ -228,6 +194,29 @@ class Project:
         """Embed N images, (N, D) float32 unit rows, by the frozen tower; `Classifier` says what is one."""
         with self._opened.fresh({IMAGES: IMAGES, MODEL: MODEL}):
             return PictureEmbedder.of(self._opened)(images)
+
+    def find(
+        self,
+        text: str | None = None,
+        *,
+        image: Picture | None = None,
+        top: int = 12,
+        split: str | None = None,
+        class_name: str | None = None,
+    ) -> list[Hit]:
+        """The images nearest to a sentence or to an image, by the cosine of their embeddings, nearest first.
+
+        Args:
+            text: what to look for; or
+            image: to look for more like it; `Classifier` says what is one.
+            top: how many; all where there are fewer.
+            split, class_name: where to look; None for everywhere.
+        """
+        from clipcifar.api import find
+
+        images = self.images(split)
+        query = find.embedded(self._opened, text, image)
+        return find.hits(images, query, top=top, class_name=class_name)
 
     def load(self) -> None:
         """Load the frozen towers now, which else the first image does; threads may share the project."""
