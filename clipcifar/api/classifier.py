@@ -38,11 +38,13 @@ class Classifier:
         class_names: C names in label order.
         temperature: what logits are divided by for probabilities, fitted on val; None where there is no val
             image, or the classes are not the dataset's: then they are at the model's own logit scale.
+        dim: D of the embeddings.
     """
 
     name: str
     class_names: list[str]
     temperature: float | None
+    dim: int
     _logits: Logits
     _embed: Embed
 
@@ -52,7 +54,7 @@ class Classifier:
         Raises:
             DataError: an image cannot be read, or embeddings are not unit rows of this model.
         """
-        rows = embeddings_of(images)
+        rows = embeddings_of(images, dim=self.dim)
         return self._logits(self._embed(images) if rows is None else rows)
 
     def predict_proba(self, images: Inputs) -> NDArray[np.float64]:
@@ -96,7 +98,7 @@ def zero_shot(
     logits = partial(methods_zero_shot.logits, weights=weights, logit_scale=scale)
     of_val = images.train.labels[val]
     temperature = fit_temperature(logits(images.train.embeddings[val]), of_val) if len(val) else None
-    return Classifier(name, names, temperature, logits, embed)
+    return Classifier(name, names, temperature, weights.shape[1], logits, embed)
 
 
 def of_labels(
@@ -113,22 +115,22 @@ def of_labels(
         embeddings, np.arange(len(labels)), class_names=list(labels), where="the labels"
     )
     logits = partial(methods_zero_shot.logits, weights=weights, logit_scale=logit_scale)
-    return Classifier("labels", list(labels), None, logits, embed)
+    return Classifier("labels", list(labels), None, weights.shape[1], logits, embed)
 
 
-def embeddings_of(images: Inputs) -> NDArray[np.float32] | None:
+def embeddings_of(images: Inputs, *, dim: int) -> NDArray[np.float32] | None:
     """(N, D) float32 unit rows where these are embeddings already; None where they are images.
 
     Raises:
-        DataError: a row is not of unit length.
+        DataError: D is another, or a row is not of unit length.
     """
     if not isinstance(images, np.ndarray) or images.dtype.kind != "f":
         return None
     rows = np.ascontiguousarray(images, dtype=np.float32)
-    if rows.ndim != 2:
+    if rows.ndim != 2 or rows.shape[1] != dim:
         raise DataError(
             f"an array of {images.dtype} and shape {images.shape} is neither embeddings nor images",
-            fix="embeddings are (N, D) floats with unit rows, an image is (H, W, 3) uint8",
+            fix=f"embeddings are (N, {dim}) floats with unit rows, an image is (H, W, 3) uint8",
         )
     check_embeddings(rows, [f"row {i}" for i in range(len(rows))], what="image")
     return rows

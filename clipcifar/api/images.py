@@ -1,4 +1,4 @@
-"""The embedded images of a project, with the split that each is in."""
+"""The embedded images of a dataset in one table."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar.api.opened import IMAGES, SPLITS, Opened, check_name
+from clipcifar.store.embeddings import ImageEmbeddings
 
 PARTS = ("train", "val", "test")
 
@@ -30,27 +30,22 @@ class Images:
     split: NDArray[np.str_]
     class_names: list[str]
 
+    def of(self, split: str) -> Images:
+        """Those of one split."""
+        rows = np.flatnonzero(self.split == split)
+        ids = [self.ids[row] for row in rows.tolist()]
+        return Images(self.embeddings[rows], self.labels[rows], ids, self.split[rows], self.class_names)
 
-def images_of(opened: Opened, split: str | None) -> Images:
-    """The embedded images of one split, or of all where it is None.
 
-    Raises:
-        ConfigError: there is no such split, or the embeddings are stale.
-        DataError: a file is damaged.
-    """
-    if split is not None:
-        check_name(split, PARTS, what="split")
-    with opened.fresh({IMAGES: IMAGES, SPLITS: SPLITS}):
-        embedded, val = opened.images(), opened.val()
+def images_of(embedded: ImageEmbeddings, val: NDArray[np.int64]) -> Images:
+    """All images of a file; `val` are rows of its official train images."""
     train, test = embedded.train, embedded.test
-    part = np.array(["train"] * len(train.ids) + ["test"] * len(test.ids), dtype="<U5")
-    part[val] = "val"
-    rows = np.flatnonzero(part == split) if split else np.arange(len(part))
-    ids = train.ids + test.ids
+    split = np.array(["train"] * len(train.ids) + ["test"] * len(test.ids), dtype="<U5")
+    split[val] = "val"
     return Images(
-        np.concatenate([train.embeddings, test.embeddings])[rows],
-        np.concatenate([train.labels, test.labels])[rows],
-        [ids[row] for row in rows.tolist()],
-        part[rows],
+        np.concatenate([train.embeddings, test.embeddings]),
+        np.concatenate([train.labels, test.labels]),
+        train.ids + test.ids,
+        split,
         embedded.class_names,
     )

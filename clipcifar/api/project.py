@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from clipcifar.api import sides
 from clipcifar.api.classifier import Classifier, Inputs, Picture, of_labels, zero_shot
-from clipcifar.api.images import Images, images_of
+from clipcifar.api.images import PARTS, Images, images_of
 from clipcifar.api.opened import IMAGES, MODEL, SPLITS, Opened, check_name
 from clipcifar.api.pictures import PictureEmbedder
 from clipcifar.core import params
@@ -21,7 +21,6 @@ from clipcifar.core.errors import ConfigError
 from clipcifar.core.files import read_json
 from clipcifar.evaluation import headline
 from clipcifar.evaluation.names import METHODS
-from clipcifar.methods.classifiers import head
 from clipcifar.project.root import find_root
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.prompts.typed import expand_typed
@@ -100,7 +99,11 @@ class Project:
         Args:
             split: "train" (what val leaves of the official train images), "val" or "test"; None for all.
         """
-        return images_of(self._opened, split)
+        if split is not None:
+            check_name(split, PARTS, what="split")
+        with self._opened.fresh({IMAGES: IMAGES, SPLITS: SPLITS}):
+            images = images_of(self._opened.images(), self._opened.val())
+        return images if split is None else images.of(split)
 
     def prompt_set(self, name: str) -> TextEmbeddings:
         """An embedded prompt set: its sentences, their embeddings and the classes that they speak for."""
@@ -133,11 +136,14 @@ class Project:
             with self._opened.fresh({_RANKING: "the ranking"}):
                 values = read_json(self.root / _RANKING)["set"]
             return self._typed(values, name=method)
+        from clipcifar.methods.classifiers import head  # scipy, which images and sentences do without
+
         path = f"data/heads/{method}.h5"
         with self._opened.fresh({path: f"the head of {method}", IMAGES: IMAGES}):
             embed = PictureEmbedder.of(self._opened)
             logits = head(self.root / path, embed.images, method=method)
-        return Classifier(method, embed.images.class_names, temperature, logits, embed)
+        dim = embed.images.test.embeddings.shape[1]
+        return Classifier(method, embed.images.class_names, temperature, dim, logits, embed)
 
     def zero_shot(
         self,
