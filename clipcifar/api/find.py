@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from clipcifar.api.classifier import Picture
 from clipcifar.api.images import Images
-from clipcifar.api.opened import Opened
+from clipcifar.api.opened import IMAGES, MODEL, Opened
 from clipcifar.api.pictures import PictureEmbedder
 from clipcifar.core.class_files import holds_control, reading
 from clipcifar.core.errors import ConfigError, DataError
@@ -39,22 +39,23 @@ class Hit:
     id: str
 
 
-def embedded(opened: Opened, text: str | None, image: Picture | None) -> NDArray[np.float32]:
+def embed_query(opened: Opened, text: str | None, image: Picture | None) -> NDArray[np.float32]:
     """A query, (D,) float32 unit vector.
 
     Args:
-        opened: the project, whose images are fresh.
+        opened: the project.
         text: a sentence, which needs no tower if the memo knows it; or
         image: what is one says `Classifier`.
 
     Raises:
-        ConfigError: it is neither of the two or both; or a sentence that the model does not read whole.
+        ConfigError: it is neither of the two or both, or longer than the model reads; or the
+            embeddings are stale.
         DataError: the image cannot be read.
     """
     if (text is None) == (image is None):
         what = "there is nothing to look for" if text is None else "a sentence and an image were given"
         raise ConfigError(what, fix="give a sentence or an image")
-    with opened.explained():
+    with opened.fresh({IMAGES: IMAGES, MODEL: MODEL}):
         if image is not None:
             (row,) = PictureEmbedder.of(opened)([image])
             return np.asarray(row)
@@ -113,7 +114,9 @@ def nearest(
     return positions[order], products[order]
 
 
-def hits(images: Images, query: NDArray[np.float32], *, top: int, class_name: str | None = None) -> list[Hit]:
+def nearest_images(
+    images: Images, query: NDArray[np.float32], *, top: int, class_name: str | None = None
+) -> list[Hit]:
     """The images nearest to a query, the nearest first; of equally near ones, the first.
 
     Args:

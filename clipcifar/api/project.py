@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from clipcifar.api import sides
 from clipcifar.api.classifier import Classifier, Inputs, Picture, of_labels, zero_shot
+from clipcifar.api.find import Hit, embed_query, nearest_images
 from clipcifar.api.images import PARTS, Images, images_of
 from clipcifar.api.opened import IMAGES, MODEL, SPLITS, Opened, check_name
 from clipcifar.api.pictures import PictureEmbedder
+from clipcifar.api.tables import Columns, answers_of, as_frame
 from clipcifar.core import params
 from clipcifar.core.errors import ConfigError
 from clipcifar.core.files import read_json
@@ -30,10 +32,10 @@ from clipcifar.store.model import ModelDescription
 from clipcifar.store.predictions import Predictions, read_predictions
 
 if TYPE_CHECKING:
+    import pandas
     from sklearn.linear_model import LogisticRegression
 
     from clipcifar.api.comparing import Compared
-    from clipcifar.api.find import Hit
 
 _RANKING = "data/ranking.json"
 
@@ -118,6 +120,14 @@ class Project:
         path = f"{sides.PREDICTIONS}/{method}.h5"
         with self._opened.fresh({path: method}, learner=method):
             return read_predictions(self.root / path)
+
+    def predictions(self, method: str) -> pandas.DataFrame | Columns:
+        """What a method says of each test image: id, label, predicted, probability (calibrated), margin.
+
+        Returns:
+            A DataFrame where pandas is installed, else a dict of arrays; `answers_of` says more.
+        """
+        return as_frame(answers_of(self.scored(method)))
 
     def metrics(self, method: str) -> dict[str, Any]:
         """All numbers of a method, the headline first; docs/metrics.md says what they mean."""
@@ -210,19 +220,15 @@ class Project:
         split: str | None = None,
         class_name: str | None = None,
     ) -> list[Hit]:
-        """The images nearest to a sentence or to an image, by the cosine of their embeddings, nearest first.
+        """The images nearest to a sentence, or to an image, by the cosine of embeddings; the nearest first.
 
         Args:
-            text: what to look for; or
-            image: to look for more like it; `Classifier` says what is one.
+            text, image: what to look for, one of the two; `Classifier` says what is an image.
             top: how many; all where there are fewer.
             split, class_name: where to look; None for everywhere.
         """
-        from clipcifar.api import find
-
-        images = self.images(split)
-        query = find.embedded(self._opened, text, image)
-        return find.hits(images, query, top=top, class_name=class_name)
+        query = embed_query(self._opened, text, image)
+        return nearest_images(self.images(split), query, top=top, class_name=class_name)
 
     def load(self) -> None:
         """Load the frozen towers now, which else the first image does; threads may share the project."""

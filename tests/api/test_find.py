@@ -35,7 +35,7 @@ def naive(rows: NDArray[np.float32], query: NDArray[np.float32], top: int) -> li
 
 
 def test_a_case_by_hand() -> None:
-    nearest = find.hits(IMAGES, EAST, top=4)
+    nearest = find.nearest_images(IMAGES, EAST, top=4)
     assert [(hit.rank, hit.id, hit.split, hit.label) for hit in nearest] == [
         (1, "a", "train", "cat"),
         (2, "b", "val", "cat"),  # as near as e, and before it
@@ -46,17 +46,17 @@ def test_a_case_by_hand() -> None:
 
 
 def test_another_query_has_other_neighbours() -> None:
-    assert [hit.id for hit in find.hits(IMAGES, -EAST, top=2)] == ["d", "c"]
+    assert [hit.id for hit in find.nearest_images(IMAGES, -EAST, top=2)] == ["d", "c"]
 
 
 def test_of_few_images_all_are_given() -> None:
-    assert [hit.id for hit in find.hits(IMAGES, EAST, top=99)] == ["a", "b", "e", "c", "d"]
-    assert find.hits(IMAGES, EAST, top=99)[-1].cosine == -1
+    assert [hit.id for hit in find.nearest_images(IMAGES, EAST, top=99)] == ["a", "b", "e", "c", "d"]
+    assert find.nearest_images(IMAGES, EAST, top=99)[-1].cosine == -1
 
 
 @pytest.mark.parametrize("name", ["hot_dog", "hot dog"])
 def test_one_class_alone(name: str) -> None:
-    assert find.hits(IMAGES, EAST, top=1, class_name=name) == [
+    assert find.nearest_images(IMAGES, EAST, top=1, class_name=name) == [
         Hit(1, pytest.approx(0.6), "test", "hot_dog", "e")
     ]
 
@@ -82,7 +82,7 @@ def test_what_cannot_be_asked(
     images: Images, asked: dict[str, Any], kind: type[ClipcifarError], what: str
 ) -> None:
     with pytest.raises(kind) as error:
-        find.hits(images, EAST, **{"top": 3, **asked})
+        find.nearest_images(images, EAST, **{"top": 3, **asked})
     assert what in str(error.value)
 
 
