@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.api import sides
-from clipcifar.api.classifier import Classifier, Inputs, of_labels, zero_shot
+from clipcifar.api.classifier import Classifier, Inputs, Picture, of_labels, zero_shot
+from clipcifar.api.find import Hit, embed_query, nearest_images
 from clipcifar.api.images import PARTS, Images, images_of
 from clipcifar.api.opened import IMAGES, MODEL, SPLITS, Opened, check_name
 from clipcifar.api.pictures import PictureEmbedder
@@ -209,6 +210,25 @@ class Project:
         """Embed N images, (N, D) float32 unit rows, by the frozen tower; `Classifier` says what is one."""
         with self._opened.fresh({IMAGES: IMAGES, MODEL: MODEL}):
             return PictureEmbedder.of(self._opened)(images)
+
+    def find(
+        self,
+        text: str | None = None,
+        *,
+        image: Picture | None = None,
+        top: int = 12,
+        split: str | None = None,
+        class_name: str | None = None,
+    ) -> list[Hit]:
+        """The images nearest to a sentence, or to an image, by the cosine of embeddings; the nearest first.
+
+        Args:
+            text, image: what to look for, one of the two; `Classifier` says what is an image.
+            top: how many; all where there are fewer.
+            split, class_name: where to look; None for everywhere.
+        """
+        query = embed_query(self._opened, text, image)
+        return nearest_images(self.images(split), query, top=top, class_name=class_name)
 
     def load(self) -> None:
         """Load the frozen towers now, which else the first image does; threads may share the project."""
