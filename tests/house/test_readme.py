@@ -78,7 +78,7 @@ def commands(text: str) -> Iterator[list[str]]:
     for block in blocks(text, "console"):
         for line in block.splitlines():
             if line.startswith("$ "):
-                words = shlex.split(line[2:], comments=True)
+                words = shlex.split(re.split(r" [>|] ", line[2:])[0], comments=True)
                 while "&&" in words:
                     yield words[: words.index("&&")]
                     words = words[words.index("&&") + 1 :]
