@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from clipcifar.api import sides
 from clipcifar.api.classifier import Classifier, Inputs, of_labels, zero_shot
+from clipcifar.api.given import texts
 from clipcifar.api.images import PARTS, Images, images_of
 from clipcifar.api.opened import IMAGES, MODEL, SPLITS, Opened, check_name
 from clipcifar.api.pictures import PictureEmbedder
@@ -43,10 +45,26 @@ def open(folder: str | os.PathLike[str] = ".") -> Project:
     Nothing is read yet, and no file stays open: `dvc repro` may run beside it.
 
     Raises:
-        ConfigError: no folder from this one upward holds params.yaml and dvc.yaml.
+        ConfigError: there is no such folder, or none from it upward holds params.yaml and dvc.yaml.
     """
-    root = find_root(Path(folder).expanduser().resolve())
-    return Project(Opened(root, on_note=lambda said: warnings.warn(said, stacklevel=2)))
+    try:
+        place = Path(folder).expanduser().resolve(strict=True)
+    except (OSError, RuntimeError, ValueError) as error:  # also of a current folder that was deleted
+        raise ConfigError(
+            f"there is no such folder: {error}", where=str(folder), fix="name the folder of a project"
+        ) from error
+    return Project(Opened(find_root(place), on_note=_warn))
+
+
+def _warn(said: str) -> None:
+    """Warn of the line outside this package that asked, whatever lies between."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in (
+        "clipcifar",
+        "contextlib",
+    ):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(said, stacklevel=level)
 
 
 class Project:
@@ -106,6 +124,9 @@ class Project:
 
     def prompt_set(self, name: str) -> TextEmbeddings:
         """An embedded prompt set: its sentences, their embeddings and the classes that they speak for."""
+        if isinstance(name, str) and name not in self.prompt_sets:
+            with self._opened.explained():
+                sides.check_embedded(name, self.root)
         check_name(name, self.prompt_sets, what="embedded prompt set")
         path = sides.texts_of(name, self.root)
         with self._opened.fresh({path: f"the set {name}", IMAGES: IMAGES}):
@@ -161,13 +182,16 @@ class Project:
         if sum(given is not None for given in (prompt_set, templates, labels)) > 1:
             raise ConfigError("give a prompt set, templates or labels, not several of them")
         if labels is not None:
+            labels = texts(labels, what="label")
             rows, embed = self.embed_sentences(labels), PictureEmbedder.of(self._opened)
             return of_labels(labels, rows, logit_scale=embed.images.logit_scale, embed=embed)
         if templates is not None:
-            return self._typed({"template_mode": "shared", "templates": list(templates)}, name="templates")
-        name = prompt_set or params.read(self._opened.settings, "prompts", PromptsParams).active
-        texts = self.prompt_set(name)
-        return self._zero_shot(name, texts.embeddings, texts.class_index)
+            given = texts(templates, what="template")
+            return self._typed({"template_mode": "shared", "templates": given}, name="templates")
+        if prompt_set is None:
+            prompt_set = params.read(self._opened.settings, "prompts", PromptsParams).active
+        of_set = self.prompt_set(prompt_set)
+        return self._zero_shot(prompt_set, of_set.embeddings, of_set.class_index)
 
     def linear_probe(self) -> LogisticRegression:
         """The linear probe as a fitted scikit-learn estimator, its classes the labels 0 to C - 1."""
@@ -187,13 +211,15 @@ class Project:
         from clipcifar.api.comparing import compare_sides
 
         check_name(method, METHODS, what="method")
+        a, b = texts([a, b], what="side")
         with self._opened.explained():
             return compare_sides(a, b, repository=self.root, method=method, on_note=self._opened.on_note)
 
     def embed_sentences(self, sentences: Iterable[str]) -> NDArray[np.float32]:
         """Embed S sentences, (S, D) float32 unit rows; those known to the memo need no tower."""
+        given = texts(sentences, what="sentence")
         with self._opened.fresh({IMAGES: IMAGES, MODEL: MODEL}):
-            return self._opened.sentences(self._opened.images()).embed_rows(list(sentences))
+            return self._opened.embed_sentences(self._opened.images(), given)
 
     def embed_images(self, images: Inputs) -> NDArray[np.float32]:
         """Embed N images, (N, D) float32 unit rows, by the frozen tower; `Classifier` says what is one."""
@@ -206,7 +232,8 @@ class Project:
             self._opened.backbone(self._opened.images())
 
     def _typed(self, values: Mapping[str, Any], *, name: str) -> Classifier:
-        images = self._opened.images()
+        with self._opened.fresh({IMAGES: IMAGES}):
+            images = self._opened.images()
         dataset = str(images.attributes["dataset"])
         prompts = expand_typed(values, class_names=images.class_names, dataset=dataset)
         rows = self.embed_sentences(prompts.sentences)

@@ -30,7 +30,8 @@ def explain(error: ClipcifarError, repository: Path) -> None:
     """
     with suppress(OSError, ValueError):  # `where` may be any text
         path = (repository / error.where).relative_to(repository)
-        if error.where and not (repository / path).exists() and (said := advice(repository, path)):
+        is_missing = bool(error.where) and not (repository / path).exists()
+        if is_missing and (said := advice(repository, path)) and not error.fix.startswith(said):  # told once
             error.fix = f"{said}; if that does not bring it, {error.fix}"
 
 
