@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,10 +62,10 @@ class Opened:
             learner: whose they are, if a method's.
         """
         with self.explained():
+            if learner in LEARNING:  # no run can bring what is stale of an earlier dataset, either
+                freshness.refuse_without_train(self.root, f"{learner} needs")
             for said in freshness.refuse_stale(self.root, results):
                 self.on_note(said)
-            if learner in LEARNING and not all((self.root / path).exists() for path in results):
-                freshness.refuse_without_train(self.root, f"{learner} needs")
             yield
 
     @contextmanager
@@ -106,12 +108,20 @@ class Opened:
                 self._model = model
             return self._embedder
 
-    def embed_sentences(self, images: ImageEmbeddings, sentences: list[str]) -> NDArray[np.float32]:
-        """Embed S sentences in the space of these images, (S, D) float32 unit rows; one thread at a time."""
+    def embed_sentences(
+        self, images: ImageEmbeddings, sentences: list[str], *, where: str = "the sentences"
+    ) -> NDArray[np.float32]:
+        """Embed S sentences in the space of these images, (S, D) float32 unit rows; one thread at a time.
+
+        Args:
+            where: they are from, for messages.
+        """
         if not sentences:
             return np.zeros((0, images.test.embeddings.shape[1]), np.float32)
         with self._lock:
-            return self.sentences(images).embed_rows(sentences)
+            embedder = self.sentences(images)
+            embeddings, _ = embedder.embed(dict.fromkeys(sentences, where))
+            return embedder.stacked(embeddings, sentences)
 
     def backbone(self, images: ImageEmbeddings) -> Backbone:
         """Both towers, loaded once, whichever of several threads comes first.
@@ -125,6 +135,14 @@ class Opened:
                 assert self._model is not None  # that of the embedder
                 self._loaded = loaded = self._model, backbone
         return loaded[1]
+
+
+def warn_caller(said: str) -> None:
+    """Warn of the line outside this package that asked, whatever lies between."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back and str(frame.f_globals["__name__"]).partition(".")[0] in ("clipcifar", "contextlib"):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(said, stacklevel=level)
 
 
 def _is_of(images: ImageEmbeddings, model: ModelDescription) -> bool:

@@ -140,10 +140,16 @@ def load(name: str, *, repository: Path, method: str) -> Predictions:
         return revisions.predictions_at(repository, rest, f"{PREDICTIONS}/{method}.h5")
     except ConfigError as error:
         check_embedded(rest, repository)
-        known = [*embedded_sets(repository), *METHODS]
+        scored = [name for name in METHODS if (repository / PREDICTIONS / f"{name}.h5").is_file()]
+        known = [*embedded_sets(repository), *scored]
         near = nearest(rest, [*known, WORKSPACE])
         meant = f"did you mean {near}? Else " if near else ""
-        error.fix = f"{meant}{error.fix}; prompt sets and methods here: {', '.join(known)}"
+        error.fix = (
+            f"{meant}{error.fix}; without a commit, compare two of the prompt sets and methods here: "
+            f"{', '.join(known)}"
+            if known
+            else f"nothing was run here yet: run `dvc repro`; then {error.fix}"
+        )
         raise
 
 

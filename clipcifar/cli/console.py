@@ -19,7 +19,9 @@ a photo of a {classname}.        try a template; [a|b] are alternatives; ; separ
 horse: a horse in a field.       give one class its own sentences, on top of what was tried last
 :on test | :on train             which images to score on (train, so that the test set is not used up)
 :save NAME                       keep what was tried last as a prompt set in params.yaml
-:help  :quit"""
+help or ?                        these lines
+quit, exit or q                  the end, as is Ctrl-D"""
+_WORDS = ("help", "?", "quit", "exit", "q")  # none is a prompt, which names the class
 
 
 def answer(trial: Trial, *, on: SplitName, active: str) -> str:
@@ -53,6 +55,8 @@ class Console:
     def reply(self, line: str) -> str | None:
         """The answer to one line, or None to end the session."""
         try:
+            if line.lower() in _WORDS:
+                return self._command(line.lower())
             if line.startswith(":"):
                 return self._command(*line[1:].split())
             return self._try(line)
@@ -82,7 +86,7 @@ class Console:
                 return f"scoring on the {split} images"
             case "save", (set_name,):
                 return self._save(set_name)
-            case (("help" | "h"), ()):
+            case (("help" | "h" | "?"), ()):
                 return HELP
             case ("on", _):
                 return "error: it takes one of :on train and :on test"

@@ -7,6 +7,7 @@ prompt set.
 from __future__ import annotations
 
 import json
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -81,7 +82,8 @@ def read(name: object, *, where: str, folder: Path = FOLDER) -> tuple[str, Any]:
 
 def _files_in(folder: Path) -> list[str]:
     paths = folder.rglob("*") if folder.is_dir() else ()
-    return sorted(path.relative_to(folder).as_posix() for path in paths if path.suffix.lower() in KINDS)
+    files = (path for path in paths if path.suffix.lower() in KINDS and os.path.isfile(path))
+    return sorted(path.relative_to(folder).as_posix() for path in files)
 
 
 def _fix(folder: Path) -> str:
@@ -91,7 +93,11 @@ def _fix(folder: Path) -> str:
 
 
 def _absent(shown: str, where: str, folder: Path) -> ConfigError:
-    return ConfigError(f"there is no file {shown}", where=where, fix=_fix(folder))
+    from clipcifar.core.params import nearest  # with yaml, as above
+
+    near = nearest(PurePosixPath(shown).relative_to(FOLDER).as_posix(), _files_in(folder))
+    meant = f"did you mean {near}? Else " if near else ""
+    return ConfigError(f"there is no file {shown}", where=where, fix=meant + _fix(folder))
 
 
 def _from_json(path: Path) -> Any:

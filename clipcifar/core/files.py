@@ -25,6 +25,7 @@ _COPY_BYTES = 1 << 20
 # Of a reading these say that there is no such file, or come from what a damaged one asks for.
 _OF_THE_FILE = (None, errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EINVAL)
 _WRITING_FIX = "check that the folder exists, can be written and has space left"
+_MADE_BY = "run `dvc repro`, which makes it"
 _RIGHTS_FIX = "give your account the right to it, or ask its owner"
 _FIXES: dict[int | None, str] = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, *_OF_THE_FILE), _WRITING_FIX),
@@ -118,12 +119,12 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
     Raises:
         EnvironmentFault: the disk is full, read-only or broken; `path` is the whole old or whole new file.
     """
-    with _placed(path, len(content)) as stream:
+    with placing(path, len(content)) as stream:
         stream.write(content)
 
 
 @contextmanager
-def _placed(path: Path, num_bytes: int) -> Iterator[BinaryIO]:
+def placing(path: Path, num_bytes: int) -> Iterator[BinaryIO]:
     """A stream whose bytes get the name `path` when all of them are on disk, and else leave nothing."""
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -205,7 +206,7 @@ def copy_file(source: Path, target: Path) -> None:
     with (
         explained(source),
         open(source, "rb") as content,
-        _placed(target, os.fstat(content.fileno()).st_size) as stream,
+        placing(target, os.fstat(content.fileno()).st_size) as stream,
     ):
         while block := _read(content, source):
             stream.write(block)
@@ -231,9 +232,11 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"there is no {path.name}", where=str(path), fix=_MADE_BY) from error
     except (OSError, ValueError, RecursionError) as error:
         raise fault_behind(error, path) or DataError(
-            f"cannot read {path}: {error}", where=str(path), fix="run `dvc repro`, which makes it"
+            f"cannot read {path}: {error}", where=str(path), fix=_MADE_BY
         ) from error
 
 

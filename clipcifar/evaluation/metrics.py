@@ -3,7 +3,8 @@
 Metrics are nested dicts of floats and counts, without lists or NaN. Every method has the same keys, and no
 key holds the name of a prompt set, so that a diff lines up.
 
-Ties: the predicted class is the first of the highest scores, as `numpy.argmax` picks it.
+Ties: the predicted class is the first of the highest scores, as `numpy.argmax` picks it, and so are the five
+of top-5: scores that tell nothing gain nothing by it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from clipcifar.core.errors import DataError
 from clipcifar.evaluation.calibration import expected_calibration_error, log_softmax
 
 DECIMALS = 5  # DVC shows five digits; more would be float noise in a diff
+FEW_CLASSES = 10  # up to here five guesses are half of them, and top-5 tells next to nothing
 Z95 = 1.959963984540054  # the 97.5 % quantile of the normal distribution
 
 
@@ -38,6 +40,19 @@ def wilson_interval(n_correct: int, n: int) -> tuple[float, float]:
 def accuracy(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
     """Top-1 accuracy of (N, C) scores against (N,) labels, in [0, 1]."""
     return float((scores.argmax(axis=1) == labels).mean())
+
+
+def top5_accuracy(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """How often the true class is among the five that a stable sort of (N, C) scores puts first, in [0, 1].
+
+    >>> scores = np.array([[5, 4, 3, 2, 1, 1]], dtype=np.float32)
+    >>> top5_accuracy(scores, np.array([4])), top5_accuracy(scores, np.array([5]))
+    (1.0, 0.0)
+    """
+    own = scores[np.arange(len(labels)), labels][:, None]
+    earlier = np.arange(scores.shape[1]) < labels[:, None]
+    before = (scores > own) | ((scores == own) & earlier)
+    return float((before.sum(axis=1) < 5).mean())
 
 
 def likelihood(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
@@ -82,7 +97,8 @@ def summarise(
 
     Returns:
         accuracy, accuracy_ci95.low/high (Wilson), balanced_accuracy, n, n_correct, ece, nll (nats
-        per image), per_class.<name> (recall; a class without images is left out).
+        per image), top5_accuracy (of more than `FEW_CLASSES`), per_class.<name> (recall; a class without
+        images is left out).
 
     Raises:
         DataError: the shapes do not fit, a label is of no class, or a score is not finite.
@@ -108,6 +124,7 @@ def summarise(
         **likelihood(scores, labels),
         "n": len(labels),
         "n_correct": int(correct.sum()),
+        **({"top5_accuracy": top5_accuracy(scores, labels)} if len(class_names) > FEW_CLASSES else {}),
         "per_class": recalls,
     }
 

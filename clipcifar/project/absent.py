@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from clipcifar.core.errors import ClipcifarError, ConfigError, DataError
 from clipcifar.project import dvc_project, lockfile
 from clipcifar.project.remote import Remote, remote_of
+
+_COMMIT = "`git add --all && git commit -m baseline`"
 
 
 def explained(
@@ -31,6 +35,13 @@ def explained(
     from scmrepo.exceptions import SCMError as GitError
 
     where = f"{revision}:{path}"  # as git writes it
+    if begin := _how_to_begin(repository):
+        return ConfigError(
+            f"there is no commit {revision!r} here, nor a branch, tag or experiment: git has no commit of "
+            "this project",
+            where=str(repository),
+            fix=f"{begin} makes one, which later runs can be compared with",
+        )
     if isinstance(error, SCMError | GitError):
         return ConfigError(
             f"there is no commit, branch, tag or experiment {revision!r} here: {error}",
@@ -56,7 +67,8 @@ def explained(
         return ConfigError(
             f"no run that made {path} is recorded in the dvc.lock of {revision!r}",
             where=where,
-            fix="name a commit in which a run's dvc.lock was committed",
+            fix="name a commit in which a run's dvc.lock was committed, or commit a finished run now: "
+            f"{_COMMIT}",
         )
     if kept.is_file():
         return ConfigError(
@@ -92,6 +104,18 @@ def explained(
         where=str(kept),
         fix=f"{fix}; {again}",
     )
+
+
+def _how_to_begin(repository: Path) -> str:
+    """The commands of a first commit; nothing where there is one, or DVC cannot say."""
+    from dvc.repo import Repo
+
+    begin = "" if shutil.which("git") else "install git: "
+    if not any((at / ".git").exists() for at in (repository, *repository.parents)):
+        return f"{begin}`git init`, then after a run {_COMMIT}"
+    with suppress(Exception), Repo(str(repository)) as repo:  # as in `explained`, which tells it then
+        return f"{begin}after a run {_COMMIT}" if getattr(repo.scm, "no_commits", False) else ""
+    return ""
 
 
 def _is_older(remote: Remote, read: Callable[[str], bytes]) -> bool:

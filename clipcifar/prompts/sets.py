@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from clipcifar.core import class_files
 from clipcifar.core.errors import ConfigError
 from clipcifar.core.faults import Faults
-from clipcifar.core.params import DATASETS, check_keys, suggestion
+from clipcifar.core.params import DATASETS, NAMED, check_keys, suggestion
 from clipcifar.prompts.entries import Entries, Sentence, holds_mark, marked
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.prompts.templates import normal_form, num_shared
@@ -58,6 +58,16 @@ def expand_set(
         )
     faults.raise_all(f"the prompt set {name}")
     return expanded
+
+
+def _of_dataset(sets: Mapping[str, Any], dataset: str) -> str:
+    """Those to choose another one from, in parentheses; nothing where there is none."""
+    names = [
+        name
+        for name, values in sets.items()
+        if isinstance(values, dict) and values.get("dataset", dataset) == dataset
+    ]
+    return f" ({', '.join(names[:NAMED])})" if names else ""
 
 
 def _expanded(
@@ -221,7 +231,7 @@ def expand_sets(
                 raise ConfigError(
                     f"the active set {name!r} was written for the dataset {values['dataset']!r}",
                     where=where,
-                    fix=f"choose another set, or write one for {dataset}",
+                    fix=f"choose another set{_of_dataset(prompts.sets, dataset)}, or write one for {dataset}",
                 )
         if prompt_set is not None:
             count = count if names is not class_names else len(prompt_set.sentences)

@@ -57,6 +57,14 @@ def seeds_text(metrics: Mapping[str, Any]) -> str:
     return f"{seeds['accuracy_mean']:.4f}{spread} ({seeds['n']})"
 
 
+def top5_column(metrics: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """The head of a column and each method's cell in it; nothing where no method has so many classes."""
+    measured = [entry.get("top5_accuracy") for entry in metrics.values()]
+    if measured == [None] * len(measured):
+        return [], [[] for _ in measured]
+    return ["top-5"], [["–" if value is None else f"{value:.4f}"] for value in measured]
+
+
 def _images(metrics: Mapping[str, Any]) -> str:
     """The number of test images, and the subset that was asked for, if one was."""
     limit = metrics["max_per_class"]
@@ -66,19 +74,22 @@ def _images(metrics: Mapping[str, Any]) -> str:
 def methods_table(
     metrics: Mapping[str, Mapping[str, Any]], *, names: Mapping[str, str] = METHODS
 ) -> list[str]:
-    """One row per method: accuracy with its interval, seeds, mean over classes, calibration, test images.
+    """One row per method: accuracy with its interval, top-5 of many classes, seeds, mean over classes,
+    calibration, test images.
 
     Args:
         metrics: each method's metrics file.
         names: what the methods are called.
     """
     rows = []
-    for method, entry in metrics.items():
+    top5_head, top5_cells = top5_column(metrics)
+    for (method, entry), top5 in zip(metrics.items(), top5_cells, strict=True):
         rows.append(
             [
                 names[method],
                 f"{entry['accuracy']:.4f}",
                 interval_text(entry),
+                *top5,
                 seeds_text(entry),
                 f"{entry['balanced_accuracy']:.4f}",
                 f"{entry['ece']:.4f}",
@@ -86,8 +97,8 @@ def methods_table(
                 _images(entry),
             ]
         )
-    header = ["method", "top-1", "95 % interval", "mean ± sd (seeds)", "balanced", "ECE", "NLL", "images"]
-    return markdown_table(header, rows)
+    header = ["method", "top-1", "95 % interval", *top5_head, "mean ± sd (seeds)", "balanced", "ECE", "NLL"]
+    return markdown_table([*header, "images"], rows)
 
 
 def per_class_table(

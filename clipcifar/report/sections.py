@@ -12,7 +12,7 @@ from clipcifar.evaluation.names import METHODS
 from clipcifar.evaluation.words import p_text, points
 from clipcifar.render import charts
 from clipcifar.render.charts import shortened
-from clipcifar.render.table import interval_text, seeds_text
+from clipcifar.render.table import interval_text, seeds_text, top5_column
 from clipcifar.report.facts import Facts
 from clipcifar.report.ranking import (
     chosen_templates,
@@ -31,12 +31,14 @@ TEMPLATES_SHOWN = 12
 def methods(facts: Facts) -> dict[str, Any]:
     """The table of all methods and the chart of their intervals."""
     rows = []
-    for method, metrics in facts.metrics.items():
+    top5_head, top5_cells = top5_column(facts.metrics)
+    for (method, metrics), top5 in zip(facts.metrics.items(), top5_cells, strict=True):
         rows.append(
             [
                 METHODS[method],
                 f"{metrics['accuracy']:.4f}",
                 interval_text(metrics),
+                *top5,
                 seeds_text(metrics) or "–",
                 f"{metrics['balanced_accuracy']:.4f}",
                 f"{metrics['ece']:.3f} → {metrics['calibrated']['ece']:.3f}",
@@ -49,7 +51,7 @@ def methods(facts: Facts) -> dict[str, Any]:
         description="Top-1 accuracy of every method with its 95 % interval",
         x_label="top-1 accuracy on test",
     )
-    header = ["method", "top-1", "95 % interval", "mean ± sd (seeds)", "balanced", "ECE", "NLL"]
+    header = ["method", "top-1", "95 % interval", *top5_head, "mean ± sd (seeds)", "balanced", "ECE", "NLL"]
     return {"header": header, "rows": rows, "chart": chart}
 
 

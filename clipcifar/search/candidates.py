@@ -77,10 +77,9 @@ def collect(
             key = tuple(tuple(map(key_of, own)) for own in by_class)
             if not all(key):
                 continue
-            if key in candidates:
-                candidates[key].sets.append(prompt_set.name)
-            else:
-                candidates[key] = Candidate(template_text, [prompt_set.name], by_class)
+            held_by = candidates.setdefault(key, Candidate(template_text, [], by_class)).sets
+            if prompt_set.name not in held_by:  # which may hold several that are the same to the model
+                held_by.append(prompt_set.name)
     return list(candidates.values())
 
 

@@ -19,7 +19,7 @@ KEYS = ("mean", "std", "interpolation", "resize_mode")
 _WHERE = "params.yaml: model.preprocess"
 _FIX = (
     "set it to the tag whose preprocessing the weights were trained with, as <architecture>:<tag>, or to a "
-    "mapping of mean, std, interpolation and resize_mode"
+    "mapping of mean, std, interpolation (bicubic or bilinear) and resize_mode (shortest, longest or squash)"
 )
 Settled = tuple[dict[str, Any], str]  # open_clip's preprocess_cfg, and a remark for a person or nothing
 

@@ -48,7 +48,7 @@ def test_embeddings_sentences_and_the_linear_probe_need_no_torch(project: clipci
         rows = project.images("test").embeddings
         project.zero_shot("photo").predict_proba(rows), project.classifier("linear_probe").predict(rows)
         project.linear_probe().predict(rows), project.compare("photo", "digits").verdict
-        print([name for name in ("torch", "open_clip", "pandas", "dvc") if name in sys.modules])
+        print([name for name in ("torch", "open_clip", "dvc") if name in sys.modules])
         """
     )
     assert said.strip() == "[]"
@@ -126,6 +126,21 @@ def test_a_comparison_is_that_of_the_stored_predictions(project: clipcifar.Proje
     assert (
         project.compare("photo", "photo").verdict == "photo and photo are right on exactly the same images."
     )
+
+
+def test_predictions_are_a_frame_with_calibrated_probabilities(project: clipcifar.Project) -> None:
+    """A row's probability and margin, by hand from the stored scores."""
+    stored = read_predictions(project.root / "data/predictions/mlp_probe.h5")
+    frame = project.predictions("mlp_probe")
+    assert list(frame) == ["id", "label", "predicted", "probability", "margin"]
+    assert len(frame["id"]) == len(stored.ids)
+    row = 7
+    weights = np.exp(stored.scores[row].astype(np.float64) / float(stored.attributes["temperature"]))
+    second, first = np.sort(weights / weights.sum())[-2:]
+    told = frame.iloc[row]  # type: ignore[union-attr]
+    assert (told["id"], told["label"]) == (stored.ids[row], project.class_names[stored.labels[row]])
+    assert told["predicted"] == project.class_names[int(stored.scores[row].argmax())]
+    assert (told["probability"], told["margin"]) == pytest.approx((first, first - second), abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +85,47 @@ def test_a_prompt_set_is_scored_from_the_cache(repository: Path) -> None:
         )
 
 
+def commit(repository: Path) -> None:
+    own = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+    subprocess.run(["git", *own, "commit", "--quiet", "--message", "start"], cwd=repository, check=True)
+
+
+def test_before_a_first_commit_it_is_said_how_to_make_one_and_what_needs_none(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fix_of(name: str) -> str:
+        with pytest.raises(ConfigError, match="git has no commit of this project") as caught:
+            sides.load(name, repository=repository, method="zero_shot")
+        assert (caught.value.where, "\n" in caught.value.fix) == (str(repository), False)
+        return caught.value.fix
+
+    (repository / ".dvc").mkdir()
+    (repository / ".dvc" / "config").touch()
+    first, rest = fix_of("HEAD").split("; ")
+    assert first.startswith("`git init`, then after a run `git add --all && git commit -m baseline`")
+    assert (
+        rest
+        == "without a commit, compare two of the prompt sets and methods here: photo, zero_shot, mlp_probe"
+    )
+    assert fix_of("phto").startswith("did you mean photo? Else `git init`")
+    subprocess.run(["git", "init", "--quiet"], cwd=repository, check=True)
+    assert fix_of("HEAD").startswith("after a run `git add --all && git commit -m baseline` makes one")
+    monkeypatch.setenv("PATH", "")
+    assert fix_of("HEAD").startswith("install git: ")
+    for path in repository.glob("data/*/*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert fix_of("HEAD").startswith("nothing was run here yet: run `dvc repro`; then ")
+
+
+def test_a_commit_without_a_run_says_how_to_record_this_one(repository: Path) -> None:
+    subprocess.run(["git", "init", "--quiet"], cwd=repository, check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], cwd=repository, check=True)
+    commit(repository)
+    with pytest.raises(ConfigError, match="no run that made") as caught:
+        sides.load("HEAD", repository=repository, method="zero_shot")
+    assert "or commit a finished run now: `git add --all && git commit -m baseline`" in caught.value.fix
+
+
 def test_unknown_names_are_refused(repository: Path) -> None:
     with pytest.raises(ConfigError, match="unknown method"):
         sides.load("method:nope", repository=repository, method="zero_shot")
@@ -95,6 +137,7 @@ def test_unknown_names_are_refused(repository: Path) -> None:
     with pytest.raises(ConfigError, match="not inside of a DVC repository"):
         sides.load("v1.2", repository=repository, method="zero_shot")
     subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], cwd=repository, check=True)
+    commit(repository)
     with pytest.raises(ConfigError, match="nope"):
         revisions.predictions_at(repository, "nope", "data/predictions/zero_shot.h5")
     with pytest.raises(ConfigError) as caught:

@@ -109,6 +109,29 @@ def test_results_of_a_study_that_are_not_there_name_its_own_command_once(
     assert "`dvc repro`" not in said
 
 
+@pytest.mark.parametrize(
+    ("command", "missing", "mending"),
+    [
+        ("show", "metrics/zero_shot.json", "dvc repro"),
+        ("search", "data/ranking.json", "dvc repro"),
+        ("models", "data/studies/models/metrics.json", "clipcifar study models"),
+    ],
+)
+def test_before_a_first_run_it_is_said_what_is_not_there_and_what_makes_it(
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    missing: str,
+    mending: str,
+) -> None:
+    assert run(monkeypatch, command) == 3
+    first, where, fix = capsys.readouterr().err.splitlines()
+    assert first == f"error: there is no {Path(missing).name}"
+    assert where == f"  where: {missing}"
+    assert fix.startswith(f"  fix:   run `{mending}`")
+
+
 def test_show_needs_neither_the_model_nor_the_statistics(metrics: Path) -> None:
     heavy = ("torch", "open_clip", "sklearn", "scipy", "h5py", "numpy", "PIL", "dvc", "yaml", "shtab")
     code = (

@@ -237,16 +237,28 @@ def _lines(*lines: str) -> Callable[[str], str]:
 
 
 def test_a_session_ends_at_quit_and_at_the_end_of_input(console: Console) -> None:
-    for lines in ((":quit", "the {classname}"), ("",)):
+    for lines in (
+        *((word, "the {classname}") for word in (":quit", "quit", "exit", "q", "Quit")),
+        ("",),
+    ):
         written: list[str] = []
         interact(console, read=_lines(*lines), write=written.append)
         assert written[0] == HELP
         assert not any("top-1" in text for text in written)
 
 
-@pytest.mark.parametrize("line", [":help", ":h"])
+@pytest.mark.parametrize("line", [":help", ":h", "help", "?", ":?", "HELP"])
 def test_help_is_what_the_session_began_with(console: Console, line: str) -> None:
     assert console.reply(line) == HELP
+    assert "help or ?" in HELP
+    assert "quit, exit or q" in HELP
+
+
+def test_a_class_that_is_called_like_a_command_keeps_its_sentences(bench: Bench, console: Console) -> None:
+    bench.class_names[0] = "help"
+    reply = console.reply("help: a cat; one cat") or ""
+    assert reply.startswith("top-1 1.0000")
+    assert (console.reply("q: a cat") or "").startswith("error: unknown class 'q'")
 
 
 def test_a_class_whose_name_holds_braces_is_not_saved_as_what_it_does_not_mean(tmp_path: Path) -> None:

@@ -46,6 +46,20 @@ def test_json_and_yaml_give_the_same_by_either_way_of_naming_the_file(folder: Pa
     )
 
 
+def test_a_misspelt_file_is_told_the_nearest_that_is_there(folder: Path) -> None:
+    (folder / "deep").mkdir()
+    for name in ("deep/scenes.json", "other.yaml"):
+        (folder / name).write_text("{}")
+    (folder / "seens.json").symlink_to("nowhere.json")
+    fix = refused(folder, "deep/scens.json").fix
+    assert fix.startswith("did you mean deep/scenes.json? Else put it into data/sentences/, which has deep/")
+    for far in ("seens.json", "zzz.yml"):  # a link that leads nowhere is no file to be meant
+        assert "did you mean seens.json" not in refused(folder, far).fix
+    assert refused(folder, "zzz.yml").fix == (
+        "put it into data/sentences/, which has deep/scenes.json, other.yaml"
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

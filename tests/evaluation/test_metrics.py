@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from scipy import special, stats
-from sklearn.metrics import balanced_accuracy_score, log_loss
+from sklearn.metrics import balanced_accuracy_score, log_loss, top_k_accuracy_score
 
 from clipcifar.core.errors import DataError
 from clipcifar.evaluation import metrics
@@ -59,6 +59,42 @@ def test_summaries_agree_with_scikit_learn(seed: int) -> None:
         log_loss(labels, special.softmax(scores.astype(float), axis=1)), abs=1e-6
     )
     assert found["accuracy"] == metrics.accuracy(scores, labels)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10_000), st.integers(6, 20), st.booleans())
+def test_top_5_agrees_with_scikit_learn_and_among_ties_counts_the_first(
+    seed: int, num_classes: int, with_ties: bool
+) -> None:
+    """scikit-learn prefers the last of equal scores: it is given the classes in the other order."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, num_classes, 40)
+    scores = rng.normal(size=(40, num_classes)).astype(np.float32)
+    if with_ties:
+        scores = np.round(scores)
+    backwards = num_classes - 1 - labels
+    expected = top_k_accuracy_score(backwards, scores[:, ::-1], k=5, labels=range(num_classes))
+    found = metrics.top5_accuracy(scores, labels)
+    assert found == pytest.approx(expected)
+    assert found >= metrics.accuracy(scores, labels)
+    by_sorting = (np.argsort(-scores, axis=1, kind="stable")[:, :5] == labels[:, None]).any(axis=1)
+    assert found == by_sorting.mean()
+
+
+def test_scores_that_tell_nothing_are_right_in_five_of_all_classes_and_no_more() -> None:
+    assert metrics.top5_accuracy(np.zeros((20, 20), np.float32), np.arange(20)) == 5 / 20
+
+
+@pytest.mark.parametrize("num_classes", [10, 11])
+def test_top_5_is_among_the_numbers_of_more_than_ten_classes(num_classes: int) -> None:
+    names = [f"class {i}" for i in range(num_classes)]
+    scores = -np.abs(np.subtract.outer(np.arange(num_classes), np.arange(num_classes))).astype(np.float32)
+    found = metrics.summarise(scores, np.roll(np.arange(num_classes), 3), class_names=names)
+    assert ("top5_accuracy" in found) == (num_classes > 10)
+    assert found["accuracy"] == 0.0
+    if num_classes > 10:
+        # Three classes away, of which five to seven are as near or nearer: the first side in, the other out.
+        assert 0.0 < found["top5_accuracy"] < 1.0
 
 
 def test_a_tie_goes_to_the_first_class() -> None:

@@ -175,8 +175,9 @@ def test_a_set_for_another_dataset_is_skipped_and_an_error_only_if_active() -> N
         PromptsParams("photo", sets), class_names=["cat"], dataset="cifar10"
     )
     assert ([s.name for s in found], skipped, left_out) == (["photo"], ["own"], {})
-    with pytest.raises(ConfigError, match="'digits'"):
+    with pytest.raises(ConfigError, match="'digits'") as other:
         expand_sets(PromptsParams("own", sets), class_names=["cat"], dataset="cifar10")
+    assert "choose another set (photo), or write one for cifar10" in str(other.value)
     with pytest.raises(ConfigError) as caught:
         expand_sets(PromptsParams("foto", sets), class_names=["cat"], dataset="cifar10")
     assert "did you mean photo?" in str(caught.value)

@@ -57,6 +57,16 @@ def test_the_reported_accuracy_is_one_models_and_the_mean_stands_beside_it() -> 
     assert cells[3] == "0.7100 ± 0.0200 (3)"
 
 
+def test_top_5_has_a_column_where_a_method_has_it() -> None:
+    """A dash for one whose numbers are of an earlier dataset, of fewer classes."""
+    header, _, *rows = table.methods_table(
+        {**ALL, "mlp_probe": {**ALL["mlp_probe"], "top5_accuracy": 0.98765}}
+    )
+    column = [line.strip("|").split("|")[3].strip() for line in (header, *rows)]
+    assert column == ["top-5", "–", "–", "–", "0.9877", "–"]
+    assert "top-5" not in "".join(table.methods_table(ALL))
+
+
 def test_a_single_seed_has_no_deviation() -> None:
     assert table.seeds_text({"seeds": {**SEEDS, "n": 1, "accuracy_std": 0.0}}) == "0.7100 (1)"
 

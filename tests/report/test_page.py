@@ -344,3 +344,19 @@ def test_the_page_says_what_was_left_out_and_what_else_there_is_to_know_of_the_i
     assert "left out 12 hidden, 3 .heic" in said
     assert "of the images all of it was drawn" in said
     assert HOSTILE in said  # as text
+
+
+def test_top_5_stands_beside_top_1_where_there_are_more_than_ten_classes(tmp_path: Path) -> None:
+    finished_run.write(tmp_path, class_names=[f"class {i}" for i in range(11)], n=44)
+    run = finished_run.read(tmp_path)
+    table = sections.methods(run)
+    column = table["header"].index("top-5")
+    assert [row[column] for row in table["rows"]] == [
+        f"{run.metrics[method]['top5_accuracy']:.4f}" for method in METHODS
+    ]
+    assert all(len(row) == len(table["header"]) for row in table["rows"])
+    assert "top-5" in html_of(tmp_path)
+
+
+def test_ten_classes_have_no_top_5(folder: Path) -> None:
+    assert "top-5" not in html_of(folder)

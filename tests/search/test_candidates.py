@@ -394,7 +394,11 @@ def test_templates_that_are_the_same_to_the_model_are_one_candidate() -> None:
     sets = [
         expanded("small", {"template_mode": "shared", "templates": ["a photo of {classname}."]}),
         expanded(
-            "large", {"template_mode": "shared", "templates": ["A Photo of {classname}.", "A {classname}!"]}
+            "large",
+            {
+                "template_mode": "shared",
+                "templates": ["A Photo of {classname}.", "A {classname}!", "A PHOTO of {classname}."],
+            },
         ),
     ]
     keys = keys_of(told_by_a_tokenizer_that_lowers([text for item in sets for text in item.sentences]))
@@ -403,7 +407,7 @@ def test_templates_that_are_the_same_to_the_model_are_one_candidate() -> None:
         ("a photo of {classname}.", ["small", "large"]),
         ("A {classname}!", ["large"]),
     ]
-    assert len(collect(sets, num_classes=3)) == 3
+    assert len(collect(sets, num_classes=3)) == 4
 
 
 def test_a_candidate_counts_a_sentence_once_and_clashes_with_who_says_the_same_to_the_model() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from clipcifar.core.errors import ConfigError
-from clipcifar.core.params import MAX_SEED, NO_PATH, Range, suggestion
+from clipcifar.core.params import MAX_SEED, NO_PATH, Range, nearest
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,18 @@ class CorruptionParams:
                 raise ConfigError(
                     f"the corruption {name!r} cannot be generated",
                     where="params.yaml: corruptions.names",
-                    fix=suggestion(name, known),
+                    fix=offered(name, known),
                 )
         return self.names or known
+
+
+def offered(wrong: str, generated: Iterable[str], published: Iterable[str] = ()) -> str:
+    """A fix line for a name that no corruption has: the nearest, all that can be generated, the others."""
+    generated, published = list(generated), list(published)
+    near = nearest(wrong, generated + published)
+    others = [name for name in published if name not in generated]
+    return (
+        (f"did you mean {near}? " if near else "")
+        + f"what can be generated: {', '.join(generated)}"
+        + (f"; of published images alone: {', '.join(others)}" if others else "")
+    )

@@ -51,6 +51,19 @@ def test_a_wrong_template_is_told_by_corruption_and_index(naming: Any, reason: s
     assert caught.value.where.endswith(where)
 
 
+@pytest.mark.parametrize("name", ["dakness", "xyz"])
+def test_an_unknown_corruption_is_told_the_nearest_and_all_that_can_be_generated(name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        naming_prompts.expand({name: ["a {classname}."]}, ["fog"], **ABOUT)
+    fix = caught.value.fix
+    assert fix.startswith(
+        "did you mean darkness? what can be" if name == "dakness" else "what can be generated:"
+    )
+    generated, published = fix.rpartition("what can be generated: ")[2].split("; of published images alone: ")
+    assert generated.split(", ") == list(CORRUPTIONS)
+    assert published.split(", ") == [name for name in NAMES if name not in CORRUPTIONS]
+
+
 def test_every_corruption_that_there_is_has_a_prompt_in_the_committed_file() -> None:
     naming = yaml.safe_load((ROOT / "params.yaml").read_text())["corruptions"]["naming"]
     assert set(naming) == {*CORRUPTIONS, *NAMES} == set(naming_prompts.KNOWN)

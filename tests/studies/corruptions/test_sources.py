@@ -159,8 +159,10 @@ def test_published_arrays_are_for_cifar10_alone(tmp_path: Path) -> None:
 
 def test_all_corruptions_come_without_names_and_an_unknown_one_gets_a_suggestion() -> None:
     assert list(suite(arrays(), replace(ASKED, names=None))) == list(CORRUPTIONS)
-    with pytest.raises(ConfigError, match="'fog' cannot be generated"):
-        suite(arrays(), replace(ASKED, names=("fog",)))
+    for name, near in (("fog", ""), ("darknes", "did you mean darkness? ")):
+        with pytest.raises(ConfigError, match=f"'{name}' cannot be generated") as caught:
+            suite(arrays(), replace(ASKED, names=(name,)))
+        assert caught.value.fix == f"{near}what can be generated: {', '.join(CORRUPTIONS)}"
 
 
 def test_the_choice_of_images_is_per_class_and_seeded() -> None:

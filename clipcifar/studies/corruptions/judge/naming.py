@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.core.errors import ConfigError, DataError
-from clipcifar.core.params import suggestion
 from clipcifar.evaluation.compare import LEVEL, Paired, holm, paired as paired_once
 from clipcifar.evaluation.verdict import balanced_said, tells_otherwise
 from clipcifar.evaluation.words import with_interval
@@ -21,6 +20,7 @@ from clipcifar.store.prompt_set import PromptSet
 from clipcifar.studies.corruptions.images.generated import CORRUPTIONS
 from clipcifar.studies.corruptions.images.published import NAMES
 from clipcifar.studies.corruptions.judge.repeated import paired_by_class
+from clipcifar.studies.corruptions.params import offered
 
 KNOWN = tuple(dict.fromkeys((*CORRUPTIONS, *NAMES)))  # in the order to show them
 
@@ -42,7 +42,7 @@ def expand(
             raise ConfigError(
                 f"unknown corruption {name!r}",
                 where="params.yaml: corruptions.naming",
-                fix=suggestion(name, KNOWN),
+                fix=offered(name, CORRUPTIONS, NAMES),
             )
     sets = {}
     for name in names:

@@ -116,6 +116,8 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     try:
         with open(path, encoding="utf-8", newline="") as stream:
             return list(csv.DictReader(stream))
+    except FileNotFoundError as error:
+        raise DataError(f"there is no {path.name}", where=str(path), fix="run `dvc repro`") from error
     except (OSError, ValueError, csv.Error) as error:
         raise fault_behind(error, path) or DataError(
             f"cannot be read: {error}", where=str(path), fix="run `dvc repro`"
