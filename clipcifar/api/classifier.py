@@ -19,7 +19,7 @@ from clipcifar.store.embeddings import ImageEmbeddings, check_embeddings
 if TYPE_CHECKING:
     from PIL import Image as PILImage
 
-Picture: TypeAlias = "str | os.PathLike[str] | PILImage.Image | NDArray[np.uint8]"
+Picture: TypeAlias = "str | os.PathLike[str] | bytes | PILImage.Image | NDArray[np.uint8]"
 Inputs: TypeAlias = "Picture | Iterable[Picture] | NDArray[np.floating[Any]]"
 Embed = Callable[["Inputs"], NDArray[np.float32]]
 Logits = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # (N, D) unit rows to (N, C)
@@ -30,8 +30,9 @@ class Classifier:
     """What says which class an image is of.
 
     Wherever images are asked for, give (N, D) embeddings with unit rows, as `Project.images` and
-    `Project.embed_images` have them, or images: a path, a PIL image, an (H, W, 3) uint8 array, or several of
-    those. Images go through the frozen image tower first, which is loaded once, when it is first needed.
+    `Project.embed_images` have them, or images: a path, the bytes of an image file, a PIL image, an (H, W, 3)
+    uint8 array, or several of those. Images go through the frozen image tower first, which is loaded once,
+    when it is first needed. Several threads may ask at once.
 
     Attributes:
         name: a method or a prompt set.
@@ -111,9 +112,15 @@ def of_labels(
     """
     if len(labels) < 2:
         raise ConfigError("one label alone is always the answer", fix="give two or more")
-    weights = methods_zero_shot.text_classifier(
-        embeddings, np.arange(len(labels)), class_names=list(labels), where="the labels"
-    )
+    if any(not label.strip() for label in labels):
+        raise ConfigError("a label is empty", where="the labels", fix="remove it or write one")
+    try:
+        weights = methods_zero_shot.text_classifier(
+            embeddings, np.arange(len(labels)), class_names=list(labels), where="the labels"
+        )
+    except ConfigError as error:
+        error.fix = "say something else of one of the two, or leave it out"
+        raise
     logits = partial(methods_zero_shot.logits, weights=weights, logit_scale=logit_scale)
     return Classifier("labels", list(labels), None, weights.shape[1], logits, embed)
 
@@ -124,6 +131,7 @@ def embeddings_of(images: Inputs, *, dim: int) -> NDArray[np.float32] | None:
     Raises:
         DataError: D is another, or a row is not of unit length.
     """
+    images = _as_array(images)
     if not isinstance(images, np.ndarray) or images.dtype.kind != "f":
         return None
     rows = np.ascontiguousarray(images, dtype=np.float32)
@@ -138,7 +146,20 @@ def embeddings_of(images: Inputs, *, dim: int) -> NDArray[np.float32] | None:
 
 def pictures_of(images: Inputs) -> Sequence[Picture]:
     """One picture or several as a sequence."""
-    is_single = images.ndim != 4 if isinstance(images, np.ndarray) else not isinstance(images, Iterable)
-    if is_single or isinstance(images, (str, os.PathLike)):  # a PIL image is no iterable
+    images = _as_array(images)
+    if isinstance(images, np.ndarray):
+        is_single = (
+            images.ndim != 4 and images.dtype.kind not in "OU"
+        )  # paths, as a column of a table has them
+    else:  # a PIL image is no iterable, an open file is one: of lines
+        is_single = not isinstance(images, Iterable) or hasattr(images, "read")
+    if is_single or isinstance(images, (str, bytes, os.PathLike)):
         return [images]  # type: ignore[list-item]
     return list(images)  # type: ignore[arg-type]
+
+
+def _as_array(images: Inputs) -> Inputs:
+    """What NumPy has a view on, such as an array of h5py or torch or a table, as NumPy's array."""
+    if isinstance(images, np.ndarray) or not hasattr(images, "__array__"):
+        return images
+    return np.asarray(images)

@@ -60,8 +60,8 @@ def embed_query(opened: Opened, text: str | None, image: Picture | None) -> NDAr
             (row,) = PictureEmbedder.of(opened)([image])
             return np.asarray(row)
         sentence = checked_text(text or "")
-        known, _ = opened.sentences(opened.images()).embed({sentence: "the query"})
-        return known[sentence]
+        (row,) = opened.embed_sentences(opened.images(), [sentence], where="the query")
+        return np.asarray(row)
 
 
 def checked_text(text: str) -> str:

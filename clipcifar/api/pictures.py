@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 _FEW = 16  # files that are decoded before worker processes have started
 _AT_LEAST, _AT_MOST = 8, 32  # files of a batch of which answers are waited for
-_IN_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
+_IN_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+_IN_TIFF = ("I", "I;16B", "F", "CMYK", "YCbCr", "LAB", "RGBX", "PA")
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,8 @@ def _pixels(picture: Any, name: str, *, max_megapixels: int) -> NDArray[np.uint8
         from clipcifar.embeddings.photographs import read_image
 
         return read_image(Path(picture), max_megapixels=max_megapixels)
+    if isinstance(picture, bytes):
+        return decode(picture, name, max_megapixels=max_megapixels)
     return decode(_encoded(picture, name), name, max_megapixels=max_megapixels)
 
 
@@ -140,12 +143,18 @@ def _encoded(image: Any, name: str) -> bytes:
         raise DataError(
             f"not an image: {type(image).__name__}",
             where=name,
-            fix="give a path, a PIL image or an (H, W, 3) uint8 array",
+            fix="give a path, the bytes of a file, a PIL image or an (H, W, 3) uint8 array; "
+            "embeddings are an (N, D) array of floats",
         )
     stream = io.BytesIO()
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode in _IN_PNG:
-        upright.save(stream, "PNG", compress_level=1)
-    else:
-        upright.save(stream, "TIFF")
+    try:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode in _IN_PNG:
+            upright.save(stream, "PNG", compress_level=1)
+        elif upright.mode in _IN_TIFF:
+            upright.save(stream, "TIFF")
+        else:  # HSV; premultiplied levels; nothing that a file holds
+            upright.convert("LA" if upright.mode == "La" else "RGBA").save(stream, "PNG", compress_level=1)
+    except Exception as error:  # it was opened and not yet read, and Pillow raises many types then
+        raise DataError(f"cannot be decoded: {error}", where=name) from error
     return stream.getvalue()
