@@ -19,7 +19,7 @@ from clipcifar.store.embeddings import ImageEmbeddings, check_embeddings
 if TYPE_CHECKING:
     from PIL import Image as PILImage
 
-Picture: TypeAlias = "str | os.PathLike[str] | PILImage.Image | NDArray[np.uint8]"
+Picture: TypeAlias = "str | os.PathLike[str] | bytes | PILImage.Image | NDArray[np.uint8]"
 Inputs: TypeAlias = "Picture | Iterable[Picture] | NDArray[np.floating[Any]]"
 Embed = Callable[["Inputs"], NDArray[np.float32]]
 Logits = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # (N, D) unit rows to (N, C)
@@ -30,19 +30,22 @@ class Classifier:
     """What says which class an image is of.
 
     Wherever images are asked for, give (N, D) embeddings with unit rows, as `Project.images` and
-    `Project.embed_images` have them, or images: a path, a PIL image, an (H, W, 3) uint8 array, or several of
-    those. Images go through the frozen image tower first, which is loaded once, when it is first needed.
+    `Project.embed_images` have them, or images: a path, the bytes of an image file, a PIL image, an (H, W, 3)
+    uint8 array, or several of those. Images go through the frozen image tower first, which is loaded once,
+    when it is first needed. Several threads may ask at once.
 
     Attributes:
         name: a method or a prompt set.
         class_names: C names in label order.
         temperature: what logits are divided by for probabilities, fitted on val; None where there is no val
             image, or the classes are not the dataset's: then they are at the model's own logit scale.
+        dim: D of the embeddings.
     """
 
     name: str
     class_names: list[str]
     temperature: float | None
+    dim: int
     _logits: Logits
     _embed: Embed
 
@@ -52,7 +55,7 @@ class Classifier:
         Raises:
             DataError: an image cannot be read, or embeddings are not unit rows of this model.
         """
-        rows = embeddings_of(images)
+        rows = embeddings_of(images, dim=self.dim)
         return self._logits(self._embed(images) if rows is None else rows)
 
     def predict_proba(self, images: Inputs) -> NDArray[np.float64]:
@@ -96,7 +99,7 @@ def zero_shot(
     logits = partial(methods_zero_shot.logits, weights=weights, logit_scale=scale)
     of_val = images.train.labels[val]
     temperature = fit_temperature(logits(images.train.embeddings[val]), of_val) if len(val) else None
-    return Classifier(name, names, temperature, logits, embed)
+    return Classifier(name, names, temperature, weights.shape[1], logits, embed)
 
 
 def of_labels(
@@ -109,26 +112,33 @@ def of_labels(
     """
     if len(labels) < 2:
         raise ConfigError("one label alone is always the answer", fix="give two or more")
-    weights = methods_zero_shot.text_classifier(
-        embeddings, np.arange(len(labels)), class_names=list(labels), where="the labels"
-    )
+    if any(not label.strip() for label in labels):
+        raise ConfigError("a label is empty", where="the labels", fix="remove it or write one")
+    try:
+        weights = methods_zero_shot.text_classifier(
+            embeddings, np.arange(len(labels)), class_names=list(labels), where="the labels"
+        )
+    except ConfigError as error:
+        error.fix = "say something else of one of the two, or leave it out"
+        raise
     logits = partial(methods_zero_shot.logits, weights=weights, logit_scale=logit_scale)
-    return Classifier("labels", list(labels), None, logits, embed)
+    return Classifier("labels", list(labels), None, weights.shape[1], logits, embed)
 
 
-def embeddings_of(images: Inputs) -> NDArray[np.float32] | None:
+def embeddings_of(images: Inputs, *, dim: int) -> NDArray[np.float32] | None:
     """(N, D) float32 unit rows where these are embeddings already; None where they are images.
 
     Raises:
-        DataError: a row is not of unit length.
+        DataError: D is another, or a row is not of unit length.
     """
+    images = _as_array(images)
     if not isinstance(images, np.ndarray) or images.dtype.kind != "f":
         return None
     rows = np.ascontiguousarray(images, dtype=np.float32)
-    if rows.ndim != 2:
+    if rows.ndim != 2 or rows.shape[1] != dim:
         raise DataError(
             f"an array of {images.dtype} and shape {images.shape} is neither embeddings nor images",
-            fix="embeddings are (N, D) floats with unit rows, an image is (H, W, 3) uint8",
+            fix=f"embeddings are (N, {dim}) floats with unit rows, an image is (H, W, 3) uint8",
         )
     check_embeddings(rows, [f"row {i}" for i in range(len(rows))], what="image")
     return rows
@@ -136,7 +146,20 @@ def embeddings_of(images: Inputs) -> NDArray[np.float32] | None:
 
 def pictures_of(images: Inputs) -> Sequence[Picture]:
     """One picture or several as a sequence."""
-    is_single = images.ndim != 4 if isinstance(images, np.ndarray) else not isinstance(images, Iterable)
-    if is_single or isinstance(images, (str, os.PathLike)):  # a PIL image is no iterable
+    images = _as_array(images)
+    if isinstance(images, np.ndarray):
+        is_single = (
+            images.ndim != 4 and images.dtype.kind not in "OU"
+        )  # paths, as a column of a table has them
+    else:  # a PIL image is no iterable, an open file is one: of lines
+        is_single = not isinstance(images, Iterable) or hasattr(images, "read")
+    if is_single or isinstance(images, (str, bytes, os.PathLike)):
         return [images]  # type: ignore[list-item]
     return list(images)  # type: ignore[arg-type]
+
+
+def _as_array(images: Inputs) -> Inputs:
+    """What NumPy has a view on, such as an array of h5py or torch or a table, as NumPy's array."""
+    if isinstance(images, np.ndarray) or not hasattr(images, "__array__"):
+        return images
+    return np.asarray(images)

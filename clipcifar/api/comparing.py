@@ -53,11 +53,10 @@ def compare_sides(
         for name in names
         for path, shown in sides.files_of(name, repository=repository, method=method).items()
     }
+    for learner in (shown for shown in given.values() if shown in LEARNING):
+        freshness.refuse_without_train(repository, f"{learner} needs")
     for note in freshness.refuse_stale(repository, given):
         on_note(note)
-    for path, shown in given.items():
-        if shown in LEARNING and not (repository / path).exists():
-            freshness.refuse_without_train(repository, f"{shown} needs")
     pair = sides.align(*(sides.load(name, repository=repository, method=method) for name in names))
     notes = [said for name in names if (said := sides.note_of(name, repository=repository, method=method))]
     compared = compare(pair.predicted_a, pair.predicted_b, pair.labels, class_names=pair.class_names)

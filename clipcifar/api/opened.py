@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,10 +42,11 @@ class Opened:
     def __init__(self, root: Path, *, on_note: Callable[[str], object]) -> None:
         self.root = root
         self.on_note = on_note
-        self._images: tuple[int, ImageEmbeddings] | None = None
+        self._images: tuple[object, ImageEmbeddings] | None = None
         self._embedder: SentenceEmbedder | None = None
         self._model: ModelDescription | None = None
-        self._lock = Lock()
+        self._loaded: tuple[ModelDescription, Backbone] | None = None
+        self._lock = RLock()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -59,10 +62,10 @@ class Opened:
             learner: whose they are, if a method's.
         """
         with self.explained():
+            if learner in LEARNING:  # no run can bring what is stale of an earlier dataset, either
+                freshness.refuse_without_train(self.root, f"{learner} needs")
             for said in freshness.refuse_stale(self.root, results):
                 self.on_note(said)
-            if learner in LEARNING and not all((self.root / path).exists() for path in results):
-                freshness.refuse_without_train(self.root, f"{learner} needs")
             yield
 
     @contextmanager
@@ -80,7 +83,8 @@ class Opened:
         Whether they are stale is for `fresh` to say.
         """
         path = self.root / IMAGES
-        written = path.stat().st_mtime_ns if path.exists() else 0
+        status = path.stat() if path.exists() else None
+        written = status and (status.st_ino, status.st_size, status.st_mtime_ns)
         if self._images is None or self._images[0] != written:
             self._images = written, inputs.requested_images(path, self.settings)
         return self._images[1]
@@ -90,7 +94,7 @@ class Opened:
         return inputs.val_of(self.images(), self.root / SPLITS)
 
     def sentences(self, images: ImageEmbeddings) -> SentenceEmbedder:
-        """What embeds sentences, and holds the towers, in the space of these images.
+        """What embeds sentences, and holds the towers, in the space of these images; not for several threads.
 
         Raises:
             DataError: another model was resolved since.
@@ -104,14 +108,53 @@ class Opened:
                 self._model = model
             return self._embedder
 
-    def backbone(self, images: ImageEmbeddings) -> Backbone:
-        """Both towers, loaded once, whichever of several threads comes first."""
-        embedder = self.sentences(images)
+    def embed_sentences(
+        self, images: ImageEmbeddings, sentences: list[str], *, where: str = "the sentences"
+    ) -> NDArray[np.float32]:
+        """Embed S sentences in the space of these images, (S, D) float32 unit rows; one thread at a time.
+
+        Args:
+            where: they are from, for messages.
+        """
+        if not sentences:
+            return np.zeros((0, images.test.embeddings.shape[1]), np.float32)
         with self._lock:
-            return embedder.load()
+            embedder = self.sentences(images)
+            embeddings, _ = embedder.embed(dict.fromkeys(sentences, where))
+            return embedder.stacked(embeddings, sentences)
+
+    def backbone(self, images: ImageEmbeddings) -> Backbone:
+        """Both towers, loaded once, whichever of several threads comes first.
+
+        Once loaded they serve their images whatever a later run puts into the folder, or is about to.
+        """
+        loaded = self._loaded
+        if loaded is None or not _is_of(images, loaded[0]):
+            with self._lock:
+                backbone = self.sentences(images).load()
+                assert self._model is not None  # that of the embedder
+                self._loaded = loaded = self._model, backbone
+        return loaded[1]
 
 
-def check_name(name: str, known: Iterable[str], *, what: str) -> None:
+def warn_caller(said: str) -> None:
+    """Warn of the line outside this package that asked, whatever lies between."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back and str(frame.f_globals["__name__"]).partition(".")[0] in ("clipcifar", "contextlib"):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(said, stacklevel=level)
+
+
+def _is_of(images: ImageEmbeddings, model: ModelDescription) -> bool:
+    return all(images.attributes.get(field) == value for field, value in model.attributes().items())
+
+
+def check_name(name: object, known: Iterable[str], *, what: str) -> None:
     """Raise ConfigError, with the nearest of those that are known, for another name."""
-    if name not in (names := list(known)):
+    names = list(known)
+    if not isinstance(name, str):
+        raise ConfigError(
+            f"expected text, the name of the {what}; found {type(name).__name__}", fix=suggestion("", names)
+        )
+    if name not in names:
         raise ConfigError(f"there is no {what} {name!r}", fix=suggestion(name, names))

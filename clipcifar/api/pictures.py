@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +23,12 @@ from clipcifar.store.embeddings import ImageEmbeddings, check_embeddings
 
 if TYPE_CHECKING:
     from clipcifar.backbone.towers import Backbone
+    from clipcifar.embeddings.photographs import Batch
 
 _FEW = 16  # files that are decoded before worker processes have started
-_IN_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
+_AT_LEAST, _AT_MOST = 8, 32  # files of a batch of which answers are waited for
+_IN_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+_IN_TIFF = ("I", "I;16B", "F", "CMYK", "YCbCr", "LAB", "RGBX", "PA")
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,25 @@ class PictureEmbedder:
             check_embeddings(rows, [f"image {i}" for i in range(len(rows))], what="image")
             return rows
 
+    def batches(
+        self, paths: Sequence[Path], *, on_image: Callable[[int], object] = lambda n: None
+    ) -> Generator[Batch, None, None]:
+        """Embed files as answers are wanted; see `embed_files`.
+
+        Batches are small, which takes no longer on a CPU: the first answers come soon, and the processes
+        that decode share a few large files.
+        """
+        from clipcifar.embeddings.photographs import embed_files
+
+        with self.opened.explained():
+            backbone = self.opened.backbone(self.images)
+        of_each_worker = -(-len(paths) // max(1, self.embed.worker_count))
+        rows = min(self.embed.batch_size, max(_AT_LEAST, min(_AT_MOST, of_each_worker)))
+        embed = replace(self.embed, batch_size=rows)
+        return embed_files(
+            paths, backbone, embed=embed, max_megapixels=self.max_megapixels, on_image=on_image
+        )
+
     def _files(self, pictures: Sequence[Any], backbone: Backbone) -> Iterator[NDArray[np.float32]]:
         from clipcifar.embeddings.photographs import embed_files
 
@@ -108,6 +130,8 @@ def _pixels(picture: Any, name: str, *, max_megapixels: int) -> NDArray[np.uint8
         from clipcifar.embeddings.photographs import read_image
 
         return read_image(Path(picture), max_megapixels=max_megapixels)
+    if isinstance(picture, bytes):
+        return decode(picture, name, max_megapixels=max_megapixels)
     return decode(_encoded(picture, name), name, max_megapixels=max_megapixels)
 
 
@@ -119,12 +143,18 @@ def _encoded(image: Any, name: str) -> bytes:
         raise DataError(
             f"not an image: {type(image).__name__}",
             where=name,
-            fix="give a path, a PIL image or an (H, W, 3) uint8 array",
+            fix="give a path, the bytes of a file, a PIL image or an (H, W, 3) uint8 array; "
+            "embeddings are an (N, D) array of floats",
         )
     stream = io.BytesIO()
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode in _IN_PNG:
-        upright.save(stream, "PNG", compress_level=1)
-    else:
-        upright.save(stream, "TIFF")
+    try:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode in _IN_PNG:
+            upright.save(stream, "PNG", compress_level=1)
+        elif upright.mode in _IN_TIFF:
+            upright.save(stream, "TIFF")
+        else:  # HSV; premultiplied levels; nothing that a file holds
+            upright.convert("LA" if upright.mode == "La" else "RGBA").save(stream, "PNG", compress_level=1)
+    except Exception as error:  # it was opened and not yet read, and Pillow raises many types then
+        raise DataError(f"cannot be decoded: {error}", where=name) from error
     return stream.getvalue()

@@ -3,39 +3,34 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar.api import sides
-from clipcifar.api.classifier import Classifier, Inputs, of_labels, zero_shot
-from clipcifar.api.opened import IMAGES, MODEL, SPLITS, Opened, check_name
+from clipcifar.api import classifiers, sides
+from clipcifar.api.classifier import Classifier, Inputs, Picture
+from clipcifar.api.find import Hit, embed_query, nearest_images
+from clipcifar.api.given import texts
+from clipcifar.api.images import PARTS, Images, images_of
+from clipcifar.api.opened import IMAGES, MODEL, SPLITS, Opened, check_name, warn_caller
 from clipcifar.api.pictures import PictureEmbedder
-from clipcifar.core import params
+from clipcifar.api.tables import Columns, answers_of, as_frame
 from clipcifar.core.errors import ConfigError
-from clipcifar.core.files import read_json
 from clipcifar.evaluation import headline
 from clipcifar.evaluation.names import METHODS
 from clipcifar.project.root import find_root
-from clipcifar.prompts.params import PromptsParams
-from clipcifar.prompts.typed import expand_typed
-from clipcifar.store import inputs
 from clipcifar.store.embeddings import TextEmbeddings
 from clipcifar.store.model import ModelDescription
-from clipcifar.store.predictions import Predictions, read_predictions
+from clipcifar.store.predictions import Predictions
 
 if TYPE_CHECKING:
+    import pandas
     from sklearn.linear_model import LogisticRegression
 
     from clipcifar.api.comparing import Compared
-
-PARTS = ("train", "val", "test")
-_RANKING = "data/ranking.json"
 
 
 def open(folder: str | os.PathLike[str] = ".") -> Project:
@@ -44,29 +39,15 @@ def open(folder: str | os.PathLike[str] = ".") -> Project:
     Nothing is read yet, and no file stays open: `dvc repro` may run beside it.
 
     Raises:
-        ConfigError: no folder from this one upward holds params.yaml and dvc.yaml.
+        ConfigError: there is no such folder, or none from it upward holds params.yaml and dvc.yaml.
     """
-    root = find_root(Path(folder).expanduser().resolve())
-    return Project(Opened(root, on_note=lambda said: warnings.warn(said, stacklevel=2)))
-
-
-@dataclass(frozen=True)
-class Images:
-    """Images of the dataset, the official train images first.
-
-    Attributes:
-        embeddings: (N, D) float32 unit rows.
-        labels: (N,) int64 indices into `class_names`.
-        ids: N sample ids; of photographs, their paths in the dataset's folder.
-        split: (N,) of "train", "val" and "test".
-        class_names: C names in label order.
-    """
-
-    embeddings: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    ids: list[str]
-    split: NDArray[np.str_]
-    class_names: list[str]
+    try:
+        place = Path(folder).expanduser().resolve(strict=True)
+    except (OSError, RuntimeError, ValueError) as error:  # also of a current folder that was deleted
+        raise ConfigError(
+            f"there is no such folder: {error}", where=str(folder), fix="name the folder of a project"
+        ) from error
+    return Project(Opened(find_root(place), on_note=warn_caller))
 
 
 class Project:
@@ -121,33 +102,24 @@ class Project:
         if split is not None:
             check_name(split, PARTS, what="split")
         with self._opened.fresh({IMAGES: IMAGES, SPLITS: SPLITS}):
-            embedded, val = self._opened.images(), self._opened.val()
-        train, test = embedded.train, embedded.test
-        part = np.array(["train"] * len(train.ids) + ["test"] * len(test.ids), dtype="<U5")
-        part[val] = "val"
-        rows = np.flatnonzero(part == split) if split else np.arange(len(part))
-        ids = train.ids + test.ids
-        return Images(
-            np.concatenate([train.embeddings, test.embeddings])[rows],
-            np.concatenate([train.labels, test.labels])[rows],
-            [ids[row] for row in rows.tolist()],
-            part[rows],
-            embedded.class_names,
-        )
+            images = images_of(self._opened.images(), self._opened.val())
+        return images if split is None else images.of(split)
 
     def prompt_set(self, name: str) -> TextEmbeddings:
         """An embedded prompt set: its sentences, their embeddings and the classes that they speak for."""
-        check_name(name, self.prompt_sets, what="embedded prompt set")
-        path = sides.texts_of(name, self.root)
-        with self._opened.fresh({path: f"the set {name}", IMAGES: IMAGES}):
-            return inputs.matching_texts(self.root / path, self._opened.images())
+        return classifiers.prompt_set(self._opened, name)
 
     def scored(self, method: str) -> Predictions:
         """What a method says of the test images: (N, C) scores, (N,) labels, N ids, and attributes."""
-        check_name(method, METHODS, what="method")
-        path = f"{sides.PREDICTIONS}/{method}.h5"
-        with self._opened.fresh({path: method}, learner=method):
-            return read_predictions(self.root / path)
+        return classifiers.scored(self._opened, method)
+
+    def predictions(self, method: str) -> pandas.DataFrame | Columns:
+        """What a method says of each test image: id, label, predicted, probability (calibrated), margin.
+
+        Returns:
+            A DataFrame where pandas is installed, else a dict of arrays; `answers_of` says more.
+        """
+        return as_frame(answers_of(self.scored(method)))
 
     def metrics(self, method: str) -> dict[str, Any]:
         """All numbers of a method, the headline first; docs/metrics.md says what they mean."""
@@ -158,21 +130,7 @@ class Project:
 
     def classifier(self, method: str) -> Classifier:
         """What a method made: `zero_shot` is of the active set, `rank_prompts` of the prompts it chose."""
-        check_name(method, METHODS, what="method")
-        if method == "zero_shot":
-            return self.zero_shot()
-        temperature = float(self.scored(method).attributes["temperature"])
-        if method == "rank_prompts":
-            with self._opened.fresh({_RANKING: "the ranking"}):
-                values = read_json(self.root / _RANKING)["set"]
-            return self._typed(values, name=method)
-        from clipcifar.methods.classifiers import head  # scipy, which images and sentences do without
-
-        path = f"data/heads/{method}.h5"
-        with self._opened.fresh({path: f"the head of {method}", IMAGES: IMAGES}):
-            embed = PictureEmbedder.of(self._opened)
-            logits = head(self.root / path, embed.images, method=method)
-        return Classifier(method, embed.images.class_names, temperature, logits, embed)
+        return classifiers.of_method(self._opened, method)
 
     def zero_shot(
         self,
@@ -191,13 +149,10 @@ class Project:
         if sum(given is not None for given in (prompt_set, templates, labels)) > 1:
             raise ConfigError("give a prompt set, templates or labels, not several of them")
         if labels is not None:
-            rows, embed = self.embed_sentences(labels), PictureEmbedder.of(self._opened)
-            return of_labels(labels, rows, logit_scale=embed.images.logit_scale, embed=embed)
+            return classifiers.of_labels(self._opened, labels)
         if templates is not None:
-            return self._typed({"template_mode": "shared", "templates": list(templates)}, name="templates")
-        name = prompt_set or params.read(self._opened.settings, "prompts", PromptsParams).active
-        texts = self.prompt_set(name)
-        return self._zero_shot(name, texts.embeddings, texts.class_index)
+            return classifiers.of_templates(self._opened, templates)
+        return classifiers.of_prompt_set(self._opened, prompt_set)
 
     def linear_probe(self) -> LogisticRegression:
         """The linear probe as a fitted scikit-learn estimator, its classes the labels 0 to C - 1."""
@@ -217,34 +172,39 @@ class Project:
         from clipcifar.api.comparing import compare_sides
 
         check_name(method, METHODS, what="method")
+        a, b = texts([a, b], what="side")
         with self._opened.explained():
             return compare_sides(a, b, repository=self.root, method=method, on_note=self._opened.on_note)
 
     def embed_sentences(self, sentences: Iterable[str]) -> NDArray[np.float32]:
         """Embed S sentences, (S, D) float32 unit rows; those known to the memo need no tower."""
-        with self._opened.fresh({IMAGES: IMAGES, MODEL: MODEL}):
-            return self._opened.sentences(self._opened.images()).embed_rows(list(sentences))
+        return classifiers.embed_sentences(self._opened, texts(sentences, what="sentence"))
 
     def embed_images(self, images: Inputs) -> NDArray[np.float32]:
         """Embed N images, (N, D) float32 unit rows, by the frozen tower; `Classifier` says what is one."""
         with self._opened.fresh({IMAGES: IMAGES, MODEL: MODEL}):
             return PictureEmbedder.of(self._opened)(images)
 
+    def find(
+        self,
+        text: str | None = None,
+        *,
+        image: Picture | None = None,
+        top: int = 12,
+        split: str | None = None,
+        class_name: str | None = None,
+    ) -> list[Hit]:
+        """The images nearest to a sentence, or to an image, by the cosine of embeddings; the nearest first.
+
+        Args:
+            text, image: what to look for, one of the two; `Classifier` says what is an image.
+            top: how many; all where there are fewer.
+            split, class_name: where to look; None for everywhere.
+        """
+        query = embed_query(self._opened, text, image)
+        return nearest_images(self.images(split), query, top=top, class_name=class_name)
+
     def load(self) -> None:
         """Load the frozen towers now, which else the first image does; threads may share the project."""
         with self._opened.fresh({IMAGES: IMAGES, MODEL: MODEL}):
             self._opened.backbone(self._opened.images())
-
-    def _typed(self, values: Mapping[str, Any], *, name: str) -> Classifier:
-        images = self._opened.images()
-        dataset = str(images.attributes["dataset"])
-        prompts = expand_typed(values, class_names=images.class_names, dataset=dataset)
-        rows = self.embed_sentences(prompts.sentences)
-        return self._zero_shot(name, rows, np.array(prompts.class_index))
-
-    def _zero_shot(
-        self, name: str, embeddings: NDArray[np.float32], class_index: NDArray[np.int64]
-    ) -> Classifier:
-        with self._opened.fresh({IMAGES: IMAGES, SPLITS: SPLITS}):
-            embed, val = PictureEmbedder.of(self._opened), self._opened.val()
-            return zero_shot(name, embeddings, class_index, images=embed.images, val=val, embed=embed)

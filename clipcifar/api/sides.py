@@ -66,7 +66,7 @@ def kind_of(name: str, repository: Path) -> tuple[Kind, str]:
         raise ConfigError(f"unknown method {rest!r}", fix=suggestion(rest, METHODS))
     sets = embedded_sets(repository)
     if prefix == "set" and rest not in sets:
-        _check_embedded(rest, repository)
+        check_embedded(rest, repository)
         raise ConfigError(f"there is no embedded prompt set {rest!r}", fix=suggestion(rest, sets))
     if not prefix and rest == WORKSPACE:
         return "workspace", rest
@@ -75,12 +75,18 @@ def kind_of(name: str, repository: Path) -> tuple[Kind, str]:
     return ("set", rest) if rest in sets else ("rev", rest)
 
 
-def _check_embedded(name: str, repository: Path) -> None:
+def check_embedded(name: str, repository: Path) -> None:
     """Raise DataError where a name is that of a set in params.yaml whose embeddings are not here."""
     path = repository / texts_of(name, repository)
     with suppress(ConfigError):  # of params.yaml; nothing is said of it where a name is what is wrong
         settings = params.load(repository / "params.yaml")
-        if name in params.read(settings, "prompts", PromptsParams).sets and not path.is_file():
+        prompt_sets = params.read(settings, "prompts", PromptsParams).sets
+        if name in prompt_sets and not path.is_file():
+            of_set, of_project = prompt_sets[name], settings.get("dataset")
+            if isinstance(of_set, dict) and isinstance(of_project, dict):
+                is_for, is_here = of_set.get("dataset"), of_project.get("name")
+                if is_for not in (None, is_here):
+                    raise DataError(f"the prompt set {name!r} is for {is_for}, and the dataset is {is_here}")
             raise DataError(
                 f"the prompt set {name!r} is not embedded here",
                 where=str(path),
@@ -133,7 +139,7 @@ def load(name: str, *, repository: Path, method: str) -> Predictions:
     try:
         return revisions.predictions_at(repository, rest, f"{PREDICTIONS}/{method}.h5")
     except ConfigError as error:
-        _check_embedded(rest, repository)
+        check_embedded(rest, repository)
         scored = [name for name in METHODS if (repository / PREDICTIONS / f"{name}.h5").is_file()]
         known = [*embedded_sets(repository), *scored]
         near = nearest(rest, [*known, WORKSPACE])

@@ -1,4 +1,4 @@
-"""A comparison as tables in markdown, which read well in a terminal too, or as plain data."""
+"""A comparison as tables in markdown, which read well in a terminal too, or as plain data or rows."""
 
 from __future__ import annotations
 
@@ -81,3 +81,21 @@ def as_data(comparison: Compared) -> dict[str, Any]:
         "verdict": comparison.verdict,
         **numbers,
     }
+
+
+def as_rows(comparison: Compared) -> list[dict[str, Any]]:
+    """The difference in accuracy, in balanced accuracy where that is another thing, and class by class.
+
+    Returns:
+        Rows of a, b and `of`, which is all, balanced or class; then the class, if one, and its numbers.
+    """
+    sides = {"a": comparison.name_a, "b": comparison.name_b}
+    rows = [{"of": "all", "class": None, **asdict(comparison.overall), "p_holm": None}]
+    if balanced := comparison.overall.balanced:
+        rows.append({"of": "balanced", **asdict(balanced)})
+    rows += [
+        {"of": "class", "class": item.name, **asdict(item.paired), "p_holm": item.p_holm}
+        for item in comparison.per_class
+    ]
+    nested = ("balanced", "mover")
+    return [{**sides, **{key: row[key] for key in row if key not in nested}} for row in rows]

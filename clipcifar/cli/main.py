@@ -8,7 +8,7 @@ import sys
 from argparse import ArgumentParser
 from importlib.metadata import version
 
-from clipcifar.cli import prompts, results, study, upkeep
+from clipcifar.cli import export, find, predict, prompts, results, study, upkeep
 from clipcifar.core.errors import OUT_OF_MEMORY, ClipcifarError, exit_with_message, print_anything
 from clipcifar.core.files import fault
 
@@ -17,6 +17,9 @@ COMMANDS = {
     "compare": results.COMPARE,
     "try": prompts.TRY,
     "search": prompts.SEARCH,
+    "predict": predict.PREDICT,
+    "find": find.FIND,
+    "export": export.EXPORT,
     "models": results.MODELS,
     "study": study.STUDY,
     "verify": results.VERIFY,

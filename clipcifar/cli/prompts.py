@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from clipcifar.cli.command import Command, in_project, refuse_stale, refuse_without_train, stale_results
+from clipcifar.cli.formats import add_formats, as_csv, as_json, columns_of
+from clipcifar.core.terminal import note
 
 PARAMS = Path("params.yaml")
+_TEMPLATES_SHOWN = 10
 
 
 def _try_arguments(parser: ArgumentParser) -> None:
@@ -20,26 +25,21 @@ def _try_arguments(parser: ArgumentParser) -> None:
 
 @in_project()
 def _try(arguments: Namespace) -> str:
-    from clipcifar.api.sides import IMAGES, texts_of
-    from clipcifar.backbone.params import EmbedParams
+    from clipcifar.api.opened import IMAGES, Opened
+    from clipcifar.api.sides import texts_of
     from clipcifar.cli.console import Console, answer, interact
     from clipcifar.cli.trial import Bench
     from clipcifar.core import params
-    from clipcifar.embeddings.sentences import SentenceEmbedder
     from clipcifar.prompts.params import PromptsParams
     from clipcifar.store import inputs
-    from clipcifar.store.model import ModelDescription, check_described
 
-    settings = params.load(PARAMS)
-    active = params.read(settings, "prompts", PromptsParams).active
-    texts_path = texts_of(active, Path())
-    refuse_stale({IMAGES: IMAGES, texts_path: f"the active set {active}"})
-    images = inputs.requested_images(Path(IMAGES), settings)
-    model = ModelDescription.read(Path("data/model.json"))
-    check_described(images.attributes, model)
-    texts = inputs.matching_texts(Path(texts_path), images)
-    device = params.read(settings, "embed", EmbedParams).device
-    embedder = SentenceEmbedder(model, Path("data/weights"), device, repository=Path())
+    opened = Opened(Path.cwd(), on_note=note)
+    active = params.read(opened.settings, "prompts", PromptsParams).active
+    texts_path = texts_of(active, opened.root)
+    with opened.fresh({IMAGES: IMAGES, texts_path: f"the active set {active}"}):
+        images = opened.images()
+        texts = inputs.matching_texts(opened.root / texts_path, images)
+        embedder = opened.sentences(images)
     bench = Bench(images, texts, embedder.embed_rows)
     bench.check(arguments.on)
     if arguments.prompts:
@@ -69,30 +69,49 @@ def _positive(text: str) -> int:
 
 def _search_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--top", type=_positive, default=10, metavar="N", help="single templates shown (default 10)"
+        "--top", type=_positive, metavar="N", help="single templates shown (default 10; as JSON or CSV all)"
     )
     parser.add_argument("--write", metavar="NAME", help="keep the chosen prompts as a set in params.yaml")
+    add_formats(
+        parser, json_help="everything about the search as JSON", csv_help="the single templates, a row each"
+    )
 
 
 @in_project()
 def _search(arguments: Namespace) -> str:
-    from clipcifar.prompts.save import compact, save_set
     from clipcifar.report import ranking
-    from clipcifar.store.classes import read_classes
 
     refuse_without_train("a search ranks templates on")
     results = {"data/ranking.json": "the ranking"}
     if arguments.write is not None:
         refuse_stale(results)
     ranked = ranking.read(Path("data/ranking.json"))
-    stale = [line for reason in stale_results(results) for line in (str(reason), "")]
-    lines = [*stale, *ranking.summary(ranked, top=arguments.top)]
-    if arguments.write is not None:
-        classes = read_classes(Path("data/classes.json"))
-        lines += ["", save_set(PARAMS, arguments.write, compact(ranked["set"]), **classes)]
-        if doubt := ranking.doubt(ranked):
-            lines += [f"written, though {doubt}"]
-    return "\n".join(lines)
+    stale = [str(reason) for reason in stale_results(results)]
+    written = [] if arguments.write is None else _keep(arguments.write, ranked)
+    if arguments.json:
+        data = ranking.as_data(ranked, top=arguments.top)
+        return as_json({**data, "stale": bool(stale), "notes": [*stale, *written]})
+    if arguments.csv:
+        for said in (*stale, *written):
+            note(said)
+        rows = ranking.as_data(ranked, top=arguments.top)["candidates"]
+        marks = {"by": ranked["by"], "stale": bool(stale)}
+        return as_csv(columns_of([{**row, "sets": ";".join(row["sets"]), **marks} for row in rows]))
+    lines = [line for reason in stale for line in (reason, "")]
+    lines += ranking.summary(ranked, top=arguments.top or _TEMPLATES_SHOWN)
+    return "\n".join([*lines, *([""] if written else []), *written])
+
+
+def _keep(name: str, ranked: Mapping[str, Any]) -> list[str]:
+    """Write the chosen prompts into params.yaml, and say what was done, and doubts of it."""
+    from clipcifar.prompts.save import compact, save_set
+    from clipcifar.report import ranking
+    from clipcifar.store.classes import read_classes
+
+    classes = read_classes(Path("data/classes.json"))
+    said = save_set(PARAMS, name, compact(ranked["set"]), **classes)
+    doubt = ranking.doubt(ranked)
+    return [said, *([f"written, though {doubt}"] if doubt else [])]
 
 
 SEARCH = Command(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Collection
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from clipcifar.cli.command import (
     Command,
@@ -15,6 +15,7 @@ from clipcifar.cli.command import (
     refuse_stale,
     stale_results,
 )
+from clipcifar.cli.formats import add_formats, as_csv, as_json, columns_of, flat
 from clipcifar.core import files
 from clipcifar.core.errors import ConfigError, DataError, made_by
 from clipcifar.core.terminal import note
@@ -22,6 +23,9 @@ from clipcifar.evaluation import headline
 from clipcifar.evaluation.names import METHODS, TRAINED
 from clipcifar.render import table
 from clipcifar.store.prompt_set import words_of_left_out
+
+if TYPE_CHECKING:
+    from clipcifar.project.state import Stale
 
 METRICS = ("metrics", "metrics/details")
 _NO_VAL = (
@@ -35,16 +39,20 @@ def _show_arguments(parser: ArgumentParser) -> None:
         parser, "--metrics", explanation="folder of the metrics files (default: metrics of the project)"
     )
     parser.add_argument("--per-class", action="store_true", help="also the accuracy within each class")
+    add_formats(
+        parser,
+        json_help="all numbers as JSON, those of the classes among them",
+        csv_help="a row per method, with all numbers; with --per-class one per method and class",
+    )
 
 
 def _show(arguments: Namespace) -> str:
     if arguments.metrics is not None:  # which need not be a project's
-        return _tables(arguments.metrics, per_class=arguments.per_class)
+        return _shown(arguments.metrics, arguments, stale=None)
     with in_project():
-        shown = _measurable(Path("metrics"))
-        stale = stale_results({f"{folder}/{name}.json": name for name in shown for folder in METRICS})
-        tables = _tables(Path("metrics"), per_class=arguments.per_class, stale=[item.name for item in stale])
-        return "\n".join([tables, *([""] if stale else []), *map(str, stale)])
+        methods = _measurable(Path("metrics"))
+        stale = stale_results({f"{folder}/{name}.json": name for name in methods for folder in METRICS})
+        return _shown(Path("metrics"), arguments, stale=stale)
 
 
 def _measurable(folder: Path) -> list[str]:
@@ -52,22 +60,63 @@ def _measurable(folder: Path) -> list[str]:
     return ["zero_shot"] if headline.has_no_val(headline.read(folder, "zero_shot")) else [*METHODS]
 
 
-def _tables(folder: Path, *, per_class: bool, stale: Collection[str] = ()) -> str:
-    names = {method: name + (" (stale)" if method in stale else "") for method, name in METHODS.items()}
+def _shown(folder: Path, arguments: Namespace, *, stale: Sequence[Stale] | None) -> str:
+    """The numbers in a folder, in the form that is asked for.
+
+    Args:
+        stale: those that are not of what lies here; None where that is not known.
+    """
     metrics = {method: headline.read(folder, method) for method in _measurable(folder)}
+    is_stale = {method: None if stale is None else any(r.name == method for r in stale) for method in metrics}
+    left_out = headline.left_out(folder)
     try:
-        lines = table.methods_table(metrics, names=names)
-        if per_class:
-            lines += ["", *table.per_class_table(metrics, shown=str, names=names)]
-        if headline.has_no_val(metrics["zero_shot"]):
-            lines += ["", _NO_VAL]
-        if left_out := headline.left_out(folder):
-            lines += ["", words_of_left_out(left_out)]
+        tables = _tables(metrics, is_stale, per_class=arguments.per_class)  # what it can tell is whole
+        notes = [_NO_VAL] if headline.has_no_val(metrics["zero_shot"]) else []
+        notes += [words_of_left_out(left_out)] if left_out else []
+        about = {
+            method: {"method": method, "name": METHODS[method], "stale": is_stale[method]}
+            for method in metrics
+        }
+        if arguments.json:
+            methods = {method: {**about[method], **numbers} for method, numbers in metrics.items()}
+            notes += map(str, stale or [])
+            return as_json({"methods": methods, "left_out": left_out, "notes": notes})
+        if arguments.csv:
+            rows = (_per_class_rows if arguments.per_class else _method_rows)(metrics, about)
+            document = as_csv(columns_of(rows))
+            for said in (*notes, *map(str, stale or [])):
+                note(said)
+            return document
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             f"not metrics of this project: {error}", where=str(folder), fix="run `dvc repro`"
         ) from error
-    return "\n".join(lines)
+    spaced = [line for said in notes for line in ("", said)]
+    return "\n".join([*tables, *spaced, *([""] if stale else []), *map(str, stale or [])])
+
+
+def _tables(metrics: Mapping[str, Any], is_stale: Mapping[str, bool | None], *, per_class: bool) -> list[str]:
+    names = {method: METHODS[method] + (" (stale)" if is_stale[method] else "") for method in metrics}
+    lines = table.methods_table(metrics, names=names)
+    if per_class:
+        lines += ["", *table.per_class_table(metrics, shown=str, names=names)]
+    return lines
+
+
+def _method_rows(metrics: Mapping[str, Any], about: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row per method; nested numbers under the names that `dvc metrics diff` gives them."""
+    return [
+        {**about[method], **flat({key: value for key, value in numbers.items() if key != "per_class"})}
+        for method, numbers in metrics.items()
+    ]
+
+
+def _per_class_rows(metrics: Mapping[str, Any], about: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {**about[method], "class": name, "accuracy": accuracy}
+        for method, numbers in metrics.items()
+        for name, accuracy in numbers["per_class"].items()
+    ]
 
 
 SHOW = Command(_show, help="the table of all methods", arguments=_show_arguments)
@@ -79,8 +128,9 @@ def _compare_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--method", choices=list(METHODS), default="zero_shot", help="whose predictions of a revision"
     )
-    output = parser.add_mutually_exclusive_group()
-    output.add_argument("--json", action="store_true", help="everything as JSON")
+    output = add_formats(
+        parser, json_help="everything as JSON", csv_help="a row for all images and one for each class"
+    )
     output.add_argument("--md", action="store_true", help="markdown, names escaped")
 
 
@@ -89,11 +139,18 @@ def _compare(arguments: Namespace) -> str:
     from clipcifar.api.comparing import compare_sides
     from clipcifar.cli import comparison
 
+    of_other_code: list[str] = []
     compared = compare_sides(
-        arguments.a, arguments.b, repository=Path.cwd(), method=arguments.method, on_note=note
+        arguments.a, arguments.b, repository=Path.cwd(), method=arguments.method, on_note=of_other_code.append
     )
+    notes = [*of_other_code, *(compared.notes if arguments.csv else ())]
+    for said in notes:
+        note(said)
+    is_stale = bool(of_other_code or compared.notes)
     if arguments.json:
-        return json.dumps(comparison.as_data(compared), indent=2, ensure_ascii=False)
+        return as_json({**comparison.as_data(compared), "stale": is_stale})
+    if arguments.csv:
+        return as_csv(columns_of([{**row, "stale": is_stale} for row in comparison.as_rows(compared)]))
     return comparison.as_table(compared, shown=table.escape if arguments.md else str)
 
 

@@ -119,12 +119,12 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
     Raises:
         EnvironmentFault: the disk is full, read-only or broken; `path` is the whole old or whole new file.
     """
-    with _placed(path, len(content)) as stream:
+    with placing(path, len(content)) as stream:
         stream.write(content)
 
 
 @contextmanager
-def _placed(path: Path, num_bytes: int) -> Iterator[BinaryIO]:
+def placing(path: Path, num_bytes: int) -> Iterator[BinaryIO]:
     """A stream whose bytes get the name `path` when all of them are on disk, and else leave nothing."""
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -206,7 +206,7 @@ def copy_file(source: Path, target: Path) -> None:
     with (
         explained(source),
         open(source, "rb") as content,
-        _placed(target, os.fstat(content.fileno()).st_size) as stream,
+        placing(target, os.fstat(content.fileno()).st_size) as stream,
     ):
         while block := _read(content, source):
             stream.write(block)

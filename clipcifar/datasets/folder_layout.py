@@ -31,7 +31,7 @@ _SPLIT_OF: dict[str, Split] = {
 }
 # What systems leave behind, besides names that begin with a dot.
 _LITTER = frozenset({"__macosx", "@eadir", "thumbs.db", "desktop.ini"})
-_HIDDEN, _LOOSE = "hidden", "outside of a class folder"
+HIDDEN, _LOOSE = "hidden", "outside of a class folder"
 
 
 class Candidate(NamedTuple):
@@ -84,8 +84,8 @@ class _Entries:
             listed = sorted(entries, key=lambda entry: entry.name)
         for entry in listed:
             parts = (*parents, entry.name)
-            if entry.name.startswith(".") or entry.name.lower() in _LITTER:
-                self.left_out.append(LeftOut(_HIDDEN, "/".join(parts)))
+            if is_hidden(entry.name):
+                self.left_out.append(LeftOut(HIDDEN, "/".join(parts)))
             elif entry.is_dir(follow_symlinks=False):
                 self.folders.append(parts)
                 self.add(entry.path, parts)
@@ -93,6 +93,11 @@ class _Entries:
                 self.odd.append(f"{one_line('/'.join(parts))}: {problem}")
             else:
                 self.files.append(_File(parts, entry.path, entry.is_symlink()))
+
+
+def is_hidden(name: str) -> bool:
+    """Whether an entry of a folder is neither an image nor worth a word of its own."""
+    return name.startswith(".") or name.lower() in _LITTER
 
 
 def list_layout(root: Path) -> Layout:
@@ -141,15 +146,18 @@ def _leading_out(root: Path, files: list[_File]) -> list[str]:
     outward = [
         (file, target)
         for file in files
-        if file.is_link
-        and _suffix(file.parts[-1]) in SUFFIXES
-        and not (target := Path(os.path.realpath(file.path))).is_relative_to(inside)
-        and not is_filed(target)
+        if file.is_link and is_image(file.parts[-1]) and (target := leading_out(file.path, inside))
     ]
     return [
         f"{one_line('/'.join(file.parts))}: a symbolic link that leads out, to {one_line(str(target))}"
         for file, target in outward
     ]
+
+
+def leading_out(link: str, inside: str) -> Path | None:
+    """Where a link leads that is not followed: neither into a folder, without links, nor into a cache."""
+    target = Path(os.path.realpath(link))
+    return None if target.is_relative_to(inside) or is_filed(target) else target
 
 
 def _splits(root: Path, top: set[str], folders: list[tuple[str, ...]]) -> dict[str, Split]:
@@ -176,7 +184,7 @@ def _refuse_splits_inside(root: Path, files: list[_File]) -> None:
     """Raise DataError where splits, or all classes, lie below a folder at the top, which would mix them."""
     below: dict[str, set[str]] = {}
     for file in files:
-        if len(file.parts) > 1 and _suffix(file.parts[-1]) in SUFFIXES:
+        if len(file.parts) > 1 and is_image(file.parts[-1]):
             below.setdefault(file.parts[0], set()).add(file.parts[1] if len(file.parts) > 2 else "")
     for name, subfolders in sorted(below.items()):
         holds_splits = any(subfolders) and all(sub.lower() in _SPLIT_OF for sub in subfolders)
@@ -205,20 +213,31 @@ def _refuse_unknown_splits(
 
 
 def _place(file: _File, splits: dict[str, Split], layout: Layout) -> None:
-    name, suffix = "/".join(file.parts), _suffix(file.parts[-1])
+    name = "/".join(file.parts)
     depth = 1 if layout.flat else 2
     split = "undivided" if layout.flat else splits.get(file.parts[0])
     in_class = len(file.parts) > depth and split is not None
     class_name = _class_name(file.parts[depth - 1]) if in_class else ""
-    if suffix not in SUFFIXES:
-        kind = suffix if len(suffix) <= 10 and suffix.isprintable() else "of another kind"
-        layout.left_out.append(LeftOut(kind or "without a suffix", name, split, class_name))
+    if not is_image(file.parts[-1]):
+        layout.left_out.append(LeftOut(kind_of(file.parts[-1]), name, split, class_name))
     elif split is not None and in_class:
         layout.candidates.append(Candidate(split, class_name, name))
     elif len(file.parts) > 1 and split is None:
         layout.left_out.append(LeftOut(f"in no split ({one_line(file.parts[0])})", name))
     else:
         layout.left_out.append(LeftOut(_LOOSE, name))
+
+
+def is_image(name: str) -> bool:
+    """Whether a file should be an image, by its name."""
+    return _suffix(name) in SUFFIXES
+
+
+def kind_of(name: str) -> str:
+    """What a file that is no image is counted as."""
+    suffix = _suffix(name)
+    kind = suffix if len(suffix) <= 10 and suffix.isprintable() else "of another kind"
+    return kind or "without a suffix"
 
 
 def _suffix(name: str) -> str:

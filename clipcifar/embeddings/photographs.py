@@ -128,7 +128,7 @@ def _decoded(
     loader: DataLoader[_Item] = DataLoader(
         _Files(paths, preprocess, max_megapixels),  # type: ignore[arg-type]
         batch_sampler=bounds,  # type: ignore[arg-type]
-        num_workers=min(workers, len(bounds)),
+        num_workers=min(workers, len(bounds)) if len(bounds) > 1 else 0,  # ahead of which nothing is done
         collate_fn=_together,
     )
     with _worker_failure_explained():

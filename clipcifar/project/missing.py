@@ -30,7 +30,9 @@ def explain(error: ClipcifarError, repository: Path) -> None:
     """
     with suppress(OSError, ValueError):  # `where` may be any text
         path = (repository / error.where).relative_to(repository)
-        if error.where and not (repository / path).exists() and (said := advice(repository, path)):
+        if not error.where or (repository / path).exists():
+            return
+        if (said := advice(repository, path)) and said not in error.fix:  # it may be said already
             error.fix = f"{said}; if that does not bring it, {error.fix}"
 
 

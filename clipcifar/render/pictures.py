@@ -35,10 +35,11 @@ class Pictures:
     Args:
         split: pixels, or the ids of image files.
         folder: where those files are.
+        side: pixels that a picture is shown at.
     """
 
-    def __init__(self, split: PreparedSplit, folder: Path) -> None:
-        self._split, self._folder = split, folder
+    def __init__(self, split: PreparedSplit, folder: Path, *, side: int = SIDE) -> None:
+        self._split, self._folder, self._side = split, folder, side
 
     @property
     def small(self) -> bool:
@@ -60,10 +61,13 @@ class Pictures:
     def data_uri(self, row: int) -> str:
         """One image as a data URI; the empty text where its file is gone."""
         pixels = self.pixels(row)
-        if pixels is None:
-            return ""
-        image = Image.fromarray(pixels)
-        image.thumbnail((SIDE, SIDE))
-        stream = io.BytesIO()
-        image.save(stream, format="PNG", optimize=True)
-        return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+        return "" if pixels is None else data_uri(pixels, self._side)
+
+
+def data_uri(pixels: NDArray[np.uint8], side: int) -> str:
+    """An image, (H, W, 3) uint8, as a data URI of pixels and nothing else; a larger one is made smaller."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((side, side))
+    stream = io.BytesIO()
+    image.save(stream, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

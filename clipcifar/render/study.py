@@ -99,13 +99,14 @@ def render(
         question=question,
         verdicts=verdicts,
         parts=sections,
-        provenance=_provenance(attributes),
+        provenance=provenance(attributes),
         commands="\n".join(commands),
         side=SIDE,
     )
 
 
-def _provenance(attributes: Mapping[str, Attribute]) -> list[tuple[str, str]]:
+def provenance(attributes: Mapping[str, Attribute]) -> list[tuple[str, str]]:
+    """What a page says of the model and the data that it was made from, in pairs of name and value."""
     subset = attributes["max_per_class"]
     return [
         ("model", f"{attributes['model']} {attributes['pretrained']}".rstrip()),

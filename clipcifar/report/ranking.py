@@ -8,7 +8,7 @@ from typing import Any
 
 from clipcifar.core.counts import count_of
 from clipcifar.core.errors import DataError
-from clipcifar.core.files import read_json
+from clipcifar.core.files import canonical_json, read_json
 from clipcifar.evaluation.words import p_text, points
 from clipcifar.render.table import markdown_table
 
@@ -27,6 +27,7 @@ def read(path: Path) -> dict[str, Any]:
             raise KeyError(", ".join(missing))
         doubt(ranking)
         summary(ranking, top=len(ranking["candidates"]))  # whoever can tell it all has all
+        canonical_json(ranking)  # a number may be none
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             f"not a ranking of prompts: {error}", where=str(path), fix="run `dvc repro rank_prompts`"
@@ -96,6 +97,18 @@ def template_cells(ranking: Mapping[str, Any], top: int) -> list[list[str]]:
         ]
         for row in ranking["candidates"][: max(top, 0)]
     ]
+
+
+def as_data(ranking: Mapping[str, Any], *, top: int | None) -> dict[str, Any]:
+    """Everything about the search for a program, in the order in which a person reads it.
+
+    Args:
+        top: how many single templates, None for all; `n_candidates` is always how many there were.
+    """
+    drawn = "best"  # the candidates once more, for a plot
+    told = {key: value for key, value in ranking.items() if key not in (drawn, "candidates")}
+    candidates = ranking["candidates"]
+    return {**told, "doubt": doubt(ranking), "n_candidates": len(candidates), "candidates": candidates[:top]}
 
 
 def summary(ranking: Mapping[str, Any], *, top: int) -> list[str]:

@@ -120,7 +120,8 @@ def main() -> None:
         "To go on from here:\n"
         f"  . .venv/bin/activate && cd {workspace}\n"
         f"  export CLIPCIFAR_CACHE={cache}   # so that no sentence is embedded twice\n"
-        "and edit params.yaml, then `dvc repro` and `dvc metrics diff`; README.md has the rest."
+        "  clipcifar try 'a blurry photo of a {classname}.'\n"
+        "or edit params.yaml, then `dvc repro` and `dvc metrics diff`; README.md has the rest."
     )
 
 

@@ -15,6 +15,7 @@ from clipcifar.core.errors import DataError
 from tests.support.command_line import run
 
 NEED_NONE = {"completion"}
+ARGUMENTS = {"export": ["embeddings", "images.npz"], "predict": ["cat.jpg"]}  # without which it is wrong usage
 
 
 @pytest.mark.parametrize("name", sorted(set(COMMANDS) - NEED_NONE))
@@ -23,7 +24,10 @@ def test_outside_a_project_every_command_says_so_and_where_it_looked(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CLIPCIFAR_TRACEBACK", raising=False)
-    assert run(monkeypatch, name) in (2, 4)  # the doctor may have had something to say of the environment
+    assert run(monkeypatch, name, *ARGUMENTS.get(name, [])) in (
+        2,
+        4,
+    )  # the doctor may have had something to say of the environment
     said = "".join(capsys.readouterr())
     for part in ("there is no project here", f"where: {tmp_path}", "go to the project's folder, or clone it"):
         assert part in said

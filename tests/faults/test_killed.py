@@ -15,7 +15,7 @@ import pytest
 from tests.support import faults
 from tests.support.nightly import repeated
 from tests.support.waiting import wait_for
-from tests.support.workspace import ALL, Workspace, outputs
+from tests.support.workspace import ALL, ROOT, Workspace, outputs
 
 pytestmark = pytest.mark.pipeline
 
@@ -29,6 +29,12 @@ DAMAGED = {
     "'./dvc.lock' is invalid": "dvc.lock",
     "unable to read: './dvc.lock'": "dvc.lock",
 }
+
+
+def test_the_page_of_what_is_wrong_names_each_of_them_and_the_file() -> None:
+    rows = [row for row in (ROOT / "docs" / "doctor.md").read_text().splitlines() if row.startswith("| “")]
+    for words, damaged in DAMAGED.items():
+        assert [row for row in rows if words in row and f"rm {damaged}" in row], words
 
 
 def living(workspace: Workspace) -> list[int]:
@@ -46,7 +52,7 @@ def living(workspace: Workspace) -> list[int]:
 def out_of_the_way(workspace: Workspace, said: str) -> None:
     """Do what a user is told when `dvc repro` fails after a kill; no other failure is right."""
     assert "Traceback" not in said
-    for words, damaged in DAMAGED.items():  # as README says
+    for words, damaged in DAMAGED.items():  # as docs/doctor.md says
         if words in said:
             (workspace.folder / damaged).unlink()
             return
@@ -112,7 +118,7 @@ def test_a_repro_killed_at_random_moments_is_completed_by_the_next_with_the_same
 
 
 def test_a_lock_file_that_dvc_was_killed_over_is_removed_by_hand(workspace: Workspace) -> None:
-    """DVC writes this one in place, and what is left of it can stop every later command; README says so."""
+    """DVC writes this one in place, and what is left can stop every later command, as docs/doctor.md says."""
     workspace.repro()
     (workspace.folder / RWLOCK).write_text("")
     failed = workspace.repro(check=False)
@@ -130,7 +136,7 @@ def test_a_lock_file_that_dvc_was_killed_over_is_removed_by_hand(workspace: Work
 
 @pytest.mark.parametrize("last", ["", "path: clipcifar/co", "    md"])
 def test_a_dvc_lock_that_was_half_written_costs_no_run(workspace: Workspace, last: str) -> None:
-    """DVC goes on from what it can read, or says that it cannot; README says to remove the file then."""
+    """DVC goes on from what it can read, or says that it cannot; docs/doctor.md says what then."""
     before, lock = outputs(workspace), workspace.folder / "dvc.lock"
     content = lock.read_text()
     lock.write_text(content[: content.index(last) + len(last)])

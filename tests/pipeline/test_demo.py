@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from clipcifar.datasets import array_sets
+from tests.house.test_readme import README, blocks
 from tests.support.waiting import PATIENCE_S
 from tests.support.workspace import ROOT, TEXT_SIDE
 
@@ -34,13 +37,38 @@ def _listing(folder: Path) -> set[str]:
     return {path.as_posix() for path in mine if not skipped & set(path.parts)}
 
 
-def test_the_walk_runs_changes_a_prompt_and_shows_the_difference(tmp_path: Path) -> None:
-    before = _listing(ROOT)
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    command = [sys.executable, str(ROOT / "data/demo/walk.py"), str(tmp_path / "demo")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
-    assert done.returncode == 0, done.stdout + done.stderr
-    first, second = done.stdout.split("$ dvc status")
+class Walked:
+    """The demo as `make demo` leaves it in `build/demo` of a folder; `said` is all that it printed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, before = folder, _listing(ROOT)
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        cache = {"CLIPCIFAR_CACHE": str(folder / "build/demo-cache")}
+        self.environment = {**os.environ, "PATH": path, **cache}
+        self.said = self.run(sys.executable, str(ROOT / "data/demo/walk.py"), "build/demo")
+        assert _listing(ROOT) == before
+
+    def run(self, *command: str, at: str = ".") -> str:
+        done = subprocess.run(
+            command,
+            cwd=self.folder / at,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert not re.search("Traceback|Warning", done.stdout + done.stderr)
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory: pytest.TempPathFactory) -> Walked:
+    return Walked(tmp_path_factory.mktemp("walked"))
+
+
+def test_the_walk_runs_changes_a_prompt_and_shows_the_difference(walked: Walked) -> None:
+    first, second = walked.said.split("$ dvc status")
     ran = re.findall(r"Running stage '(\w+)'", first)
     assert len(ran) == 15
     assert set(re.findall(r"Running stage '(\w+)'", second)) == TEXT_SIDE
@@ -53,9 +81,27 @@ def test_the_walk_runs_changes_a_prompt_and_shows_the_difference(tmp_path: Path)
     assert abs(change) >= 0.02, "the change of prompt is meant to be visible"
     assert change == pytest.approx(new - old, abs=2e-5)
     assert "5 numbers compared, 0 failed" in first  # the committed table of the stand-in
-    assert "say nothing about CLIP" in done.stdout
-    assert not re.search("Traceback|Warning", done.stdout + done.stderr)
-    assert _listing(ROOT) == before
+    assert "say nothing about CLIP" in walked.said
+
+
+def test_readme_shows_the_answer_of_the_demo_word_for_word(walked: Walked) -> None:
+    command, answer = blocks(README, "console")[0].split("\n", 1)
+    assert command.removeprefix("$ ") in walked.said  # as something to go on with
+    assert walked.run(*shlex.split(command.removeprefix("$ ")), at="build/demo") == answer
+
+
+def test_the_python_of_readme_runs_on_the_demo_and_says_what_the_commands_say(walked: Walked) -> None:
+    (code,) = blocks(README, "python")
+    for label, name in enumerate(("cat.jpg", "dog.jpg")):
+        Image.fromarray(array_sets.load_digits().test.images[label]).save(walked.folder / name)
+    said = walked.run(sys.executable, "-c", f"{code}\nprint(probe.predict_proba(images.embeddings).shape)")
+    (template,) = re.findall(r"templates=\[\"(.*?)\"\]", code)
+    tried = walked.run("clipcifar", "try", template, "--on", "test", at="build/demo")
+    assert f"top-1 {float(said.split()[0]):.4f}," in tried
+    a, b = re.findall(r'compare\("(\w+)", "(\w+)"\)', code)[0]
+    compared = walked.run("clipcifar", "compare", a, b, at="build/demo")
+    assert said.split(maxsplit=1)[1].splitlines()[0] in compared
+    assert said.endswith("(397, 10)\n")
 
 
 def test_the_stand_in_never_saw_an_image_of_the_dataset() -> None:

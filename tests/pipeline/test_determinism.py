@@ -1,4 +1,4 @@
-"""Each statement of the README's table on what stays equal to the bit: runs, threads, batch sizes."""
+"""Each statement of docs/limits.md on what stays equal to the bit: runs, threads, batch sizes."""
 
 from __future__ import annotations
 

@@ -198,7 +198,8 @@ def test_a_sweep_runs_what_zero_shot_needs_and_a_failed_run_is_told_as_failed(wo
     assert sorted(workspace.executed()) == sorted(ran)
     assert params.read_bytes() == text
 
-    (shown,) = [line[2:] for line in (ROOT / "README.md").read_text().splitlines() if "dvc exp show" in line]
+    pages = [(ROOT / page).read_text() for page in ("README.md", "docs/comparing.md")]
+    (shown,) = {line[2:] for page in pages for line in page.splitlines() if "dvc exp show" in line}
     table = workspace.command(*shlex.split(shown), "--csv").stdout.splitlines()
     rows = {row["Experiment"]: row for row in csv.DictReader(table)}
     states = {name: rows[name]["State"] for name in ("set-1", "set-2", "worded")}

@@ -98,7 +98,7 @@ def test_with_no_study_run(clone: Clone) -> None:
     _nothing_breaks(mine, clone())
     assert not _is_visible(mine)
     refused = mine.repro(f"studies/{STUDY}/dvc.yaml", check=False)
-    assert "is dvc-ignored" in refused.stderr  # as README says
+    assert "is dvc-ignored" in refused.stderr  # as studies/README.md says
     (mine.folder / "studies" / STUDY / ".dvcignore").unlink()  # negative control
     for command in ("pull", "checkout", "commit"):
         assert mine.command("dvc", command, check=False).returncode != 0, command

@@ -13,7 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
+import clipcifar
+from clipcifar.core.errors import DataError
 from clipcifar.datasets import array_sets
+from clipcifar.evaluation.calibration import log_softmax
 from clipcifar.prompts.save import overlay
 from clipcifar.store.dataset import read_dataset
 from clipcifar.store.predictions import read_predictions
@@ -180,6 +183,47 @@ def test_every_command_answers_from_what_there_is_or_says_in_one_line_what_is_la
     code, _, beside = run("verify")
     assert code == 2
     assert "no number is published here for imagefolder" in beside
+
+
+def test_python_answers_from_what_there_is_as_well(finished_alone: Workspace) -> None:
+    project = clipcifar.open(finished_alone.folder)
+    images = project.images()
+    assert set(images.split) == {"test"}
+    assert len(project.images("val").ids) == 0
+    zero_shot = project.classifier("zero_shot")
+    assert zero_shot.temperature is None
+    right = zero_shot.scores(images.embeddings).argmax(axis=1) == images.labels
+    assert right.mean() == pytest.approx(project.metrics("zero_shot")["accuracy"], abs=1e-5)
+    for ask in (project.classifier, project.metrics, project.predictions):
+        with pytest.raises(DataError, match="mlp_probe needs train images, and this dataset has none"):
+            ask("mlp_probe")
+
+
+def test_photographs_are_answered_at_the_models_own_scale_and_learners_refused(
+    finished_alone: Workspace, run: Any
+) -> None:
+    photos = finished_alone.folder.parent / "photos"
+    code, said, beside = run("predict", str(photos), "--json", "--top", "1")
+    assert code == 0
+    assert beside == (
+        "note: the dataset has no val images to fit a temperature on: confidences are at the model's own "
+        "logit scale\n"
+    )
+    document = json.loads(said)
+    stored = read_predictions(finished_alone.folder / "data/predictions/zero_shot.h5")
+    best = np.exp(log_softmax(stored.scores)).max(axis=1)
+    expected = {
+        name: (CLASSES[label], pytest.approx(share, abs=1e-4))
+        for name, label, share in zip(stored.ids, stored.predicted.tolist(), best.tolist(), strict=True)
+    }
+    assert {
+        Path(image["path"]).relative_to(photos).as_posix(): tuple(image["top"][0].values())
+        for image in document["images"]
+    } == expected
+    for method in LEARNING:
+        code, said, beside = run("predict", str(photos), "--method", method)
+        assert (code, said) == (3, "")
+        assert beside.startswith(f"error: {method} needs train images, and this dataset has none: {INSTEAD}")
 
 
 def test_another_dataset_with_train_images_is_not_said_to_have_none(

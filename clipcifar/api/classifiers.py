@@ -1,0 +1,109 @@
+"""The classifiers of a project: what its methods made, and zero-shot by its prompt sets or anything typed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar.api import classifier, sides
+from clipcifar.api.classifier import Classifier
+from clipcifar.api.given import texts
+from clipcifar.api.opened import IMAGES, MODEL, SPLITS, Opened, check_name
+from clipcifar.api.pictures import PictureEmbedder
+from clipcifar.core import params
+from clipcifar.core.files import read_json
+from clipcifar.evaluation.names import METHODS
+from clipcifar.prompts.params import PromptsParams
+from clipcifar.prompts.typed import expand_typed
+from clipcifar.store import inputs
+from clipcifar.store.embeddings import TextEmbeddings
+from clipcifar.store.predictions import Predictions, read_predictions
+
+_RANKING = "data/ranking.json"
+
+
+def scored(opened: Opened, method: str) -> Predictions:
+    """What a method says of the test images; see `Project.scored`."""
+    check_name(method, METHODS, what="method")
+    path = f"{sides.PREDICTIONS}/{method}.h5"
+    with opened.fresh({path: method}, learner=method):
+        return read_predictions(opened.root / path)
+
+
+def prompt_set(opened: Opened, name: str) -> TextEmbeddings:
+    """An embedded prompt set; see `Project.prompt_set`."""
+    embedded = sides.embedded_sets(opened.root)
+    if isinstance(name, str) and name not in embedded:
+        with opened.explained():
+            sides.check_embedded(name, opened.root)
+    check_name(name, embedded, what="embedded prompt set")
+    path = sides.texts_of(name, opened.root)
+    with opened.fresh({path: f"the set {name}", IMAGES: IMAGES}):
+        return inputs.matching_texts(opened.root / path, opened.images())
+
+
+def embed_sentences(opened: Opened, sentences: list[str]) -> NDArray[np.float32]:
+    """Embed S sentences, (S, D) float32 unit rows."""
+    with opened.fresh({IMAGES: IMAGES, MODEL: MODEL}):
+        return opened.embed_sentences(opened.images(), sentences)
+
+
+def of_method(opened: Opened, method: str) -> Classifier:
+    """What a method made; see `Project.classifier`."""
+    check_name(method, METHODS, what="method")
+    if method == "zero_shot":
+        return of_prompt_set(opened, None)
+    temperature = float(scored(opened, method).attributes["temperature"])
+    if method == "rank_prompts":
+        with opened.fresh({_RANKING: "the ranking"}):
+            values = read_json(opened.root / _RANKING)["set"]
+        return _of_typed(opened, values, name=method)
+    from clipcifar.methods.classifiers import head  # scipy, which images and sentences do without
+
+    path = f"data/heads/{method}.h5"
+    with opened.fresh({path: f"the head of {method}", IMAGES: IMAGES}):
+        embed = PictureEmbedder.of(opened)
+        logits = head(opened.root / path, embed.images, method=method)
+    dim = embed.images.test.embeddings.shape[1]
+    return Classifier(method, embed.images.class_names, temperature, dim, logits, embed)
+
+
+def of_prompt_set(opened: Opened, name: str | None) -> Classifier:
+    """Zero-shot by an embedded set; None for the active one."""
+    if name is None:
+        name = params.read(opened.settings, "prompts", PromptsParams).active
+    of_set = prompt_set(opened, name)
+    return _zero_shot(opened, name, of_set.embeddings, of_set.class_index)
+
+
+def of_templates(opened: Opened, templates: object) -> Classifier:
+    """Zero-shot by templates, a list of texts with `{classname}`, for the classes of the dataset."""
+    values = {"template_mode": "shared", "templates": texts(templates, what="template")}
+    return _of_typed(opened, values, name="templates")
+
+
+def of_labels(opened: Opened, labels: object) -> Classifier:
+    """Zero-shot by labels, a list of texts, that are the classes themselves."""
+    names = texts(labels, what="label")
+    rows, embed = embed_sentences(opened, names), PictureEmbedder.of(opened)
+    return classifier.of_labels(names, rows, logit_scale=embed.images.logit_scale, embed=embed)
+
+
+def _of_typed(opened: Opened, values: Mapping[str, Any], *, name: str) -> Classifier:
+    with opened.fresh({IMAGES: IMAGES}):
+        images = opened.images()
+    dataset = str(images.attributes["dataset"])
+    prompts = expand_typed(values, class_names=images.class_names, dataset=dataset)
+    rows = embed_sentences(opened, prompts.sentences)
+    return _zero_shot(opened, name, rows, np.array(prompts.class_index))
+
+
+def _zero_shot(
+    opened: Opened, name: str, embeddings: NDArray[np.float32], class_index: NDArray[np.int64]
+) -> Classifier:
+    with opened.fresh({IMAGES: IMAGES, SPLITS: SPLITS}):
+        embed, val = PictureEmbedder.of(opened), opened.val()
+        return classifier.zero_shot(name, embeddings, class_index, images=embed.images, val=val, embed=embed)

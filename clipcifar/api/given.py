@@ -1,0 +1,42 @@
+"""What a caller passes, taken for nothing that it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from clipcifar.core.errors import ConfigError
+
+
+def texts(values: object, *, what: str) -> list[str]:
+    """Several texts as a list, whatever they stand in.
+
+    A single text is refused: Python takes it for a list of letters, and each would be embedded.
+
+    Args:
+        values: what was given.
+        what: one of them is, for the message: "sentence".
+
+    Raises:
+        ConfigError: it is no list of texts, or one is not UTF-8.
+
+    >>> texts(("a cat", "a dog"), what="label")
+    ['a cat', 'a dog']
+    >>> texts("a cat", what="label")
+    Traceback (most recent call last):
+    clipcifar.core.errors.ConfigError: expected a list of labels, found str
+      fix:   write ["a label", "another label"]
+    """
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise ConfigError(
+            f"expected a list of {what}s, found {type(values).__name__}",
+            fix=f'write ["a {what}", "another {what}"]',
+        )
+    items = list(values)
+    for i, item in enumerate(items):
+        if not isinstance(item, str):
+            raise ConfigError(f"expected text, found {type(item).__name__}", where=f"{what} {i} of the list")
+        try:
+            item.encode()
+        except UnicodeEncodeError as error:
+            raise ConfigError(f"not UTF-8: {item!r}", where=f"{what} {i} of the list") from error
+    return items

@@ -1,0 +1,51 @@
+"""The embedded images of a dataset in one table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar.store.embeddings import ImageEmbeddings
+
+PARTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images of the dataset, the official train images first.
+
+    Attributes:
+        embeddings: (N, D) float32 unit rows.
+        labels: (N,) int64 indices into `class_names`.
+        ids: N sample ids; of photographs, their paths in the dataset's folder.
+        split: (N,) of "train", "val" and "test".
+        class_names: C names in label order.
+    """
+
+    embeddings: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    ids: list[str]
+    split: NDArray[np.str_]
+    class_names: list[str]
+
+    def of(self, split: str) -> Images:
+        """Those of one split."""
+        rows = np.flatnonzero(self.split == split)
+        ids = [self.ids[row] for row in rows.tolist()]
+        return Images(self.embeddings[rows], self.labels[rows], ids, self.split[rows], self.class_names)
+
+
+def images_of(embedded: ImageEmbeddings, val: NDArray[np.int64]) -> Images:
+    """All images of a file; `val` are rows of its official train images."""
+    train, test = embedded.train, embedded.test
+    split = np.array(["train"] * len(train.ids) + ["test"] * len(test.ids), dtype="<U5")
+    split[val] = "val"
+    return Images(
+        np.concatenate([train.embeddings, test.embeddings]),
+        np.concatenate([train.labels, test.labels]),
+        train.ids + test.ids,
+        split,
+        embedded.class_names,
+    )
