@@ -98,7 +98,11 @@ class Opened:
         Raises:
             DataError: it is not what these images went through.
         """
-        model = ModelDescription.read(self.root / MODEL)
+        try:
+            model = ModelDescription.read(self.root / MODEL)
+        except DataError as error:  # it needs no dataset
+            error.fix = error.fix.replace("`dvc repro`", "`dvc repro fetch_model`")
+            raise
         if images is not None:
             check_described(images.attributes, model)
         return model
