@@ -23,7 +23,6 @@ from clipcifar.evaluation import headline
 from clipcifar.evaluation.names import METHODS
 from clipcifar.project.root import find_root
 from clipcifar.store.embeddings import TextEmbeddings
-from clipcifar.store.model import ModelDescription
 from clipcifar.store.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -89,7 +88,8 @@ class Project:
     def provenance(self) -> dict[str, Any]:
         """What the image embeddings were made of: model, weights, preprocessing, data, libraries, digests."""
         with self._opened.fresh({IMAGES: IMAGES, MODEL: MODEL}):
-            images, model = self._opened.images(), ModelDescription.read(self.root / MODEL)
+            images = self._opened.images()
+            model = self._opened.model(images)
             more = {"weights_source": model.source, "remarks": model.remarks}
             return {**images.attributes, "class_names": images.class_names, **more}
 
@@ -182,7 +182,7 @@ class Project:
 
     def embed_images(self, images: Inputs) -> NDArray[np.float32]:
         """Embed N images, (N, D) float32 unit rows, by the frozen tower; `Classifier` says what is one."""
-        with self._opened.fresh({IMAGES: IMAGES, MODEL: MODEL}):
+        with self._opened.fresh({MODEL: MODEL}):
             return PictureEmbedder.of(self._opened)(images)
 
     def find(
@@ -206,5 +206,5 @@ class Project:
 
     def load(self) -> None:
         """Load the frozen towers now, which else the first image does; threads may share the project."""
-        with self._opened.fresh({IMAGES: IMAGES, MODEL: MODEL}):
-            self._opened.backbone(self._opened.images())
+        with self._opened.fresh({MODEL: MODEL}):
+            self._opened.backbone(self._opened.model())

@@ -39,7 +39,7 @@ def _try(arguments: Namespace) -> str:
     with opened.fresh({IMAGES: IMAGES, texts_path: f"the active set {active}"}):
         images = opened.images()
         texts = inputs.matching_texts(opened.root / texts_path, images)
-        embedder = opened.sentences(images)
+        embedder = opened.sentences(opened.model(images))
     bench = Bench(images, texts, embedder.embed_rows)
     bench.check(arguments.on)
     if arguments.prompts:

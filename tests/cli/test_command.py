@@ -18,7 +18,7 @@ NEED_NONE = {"completion"}
 ARGUMENTS = {
     "export": ["embeddings", "images.npz"],
     "predict": ["cat.jpg"],
-}  # without which it is wrong usage
+}  # else wrong usage
 
 
 @pytest.mark.parametrize("name", sorted(set(COMMANDS) - NEED_NONE))
