@@ -118,7 +118,7 @@ class Opened:
         """
         if not sentences:
             return np.zeros((0, images.test.embeddings.shape[1]), np.float32)
-        with self._lock:
+        with self._lock, _no_word_of_widgets():
             embedder = self.sentences(images)
             embeddings, _ = embedder.embed(dict.fromkeys(sentences, where))
             return embedder.stacked(embeddings, sentences)
@@ -130,11 +130,22 @@ class Opened:
         """
         loaded = self._loaded
         if loaded is None or not _is_of(images, loaded[0]):
-            with self._lock:
+            with self._lock, _no_word_of_widgets():
                 backbone = self.sentences(images).load()
                 assert self._model is not None  # that of the embedder
                 self._loaded = loaded = self._model, backbone
         return loaded[1]
+
+
+@contextmanager
+def _no_word_of_widgets() -> Iterator[None]:
+    """What open_clip imports asks in a notebook for widgets, which nothing here draws."""
+    if "tqdm.auto" in sys.modules:
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        yield
 
 
 def warn_caller(said: str) -> None:
