@@ -1,7 +1,8 @@
-"""The notebook that shows the door for Python: it runs, says what the files say, and is kept without outputs."""
+"""The notebook that shows the door for Python: it runs, says what the files say, and holds no outputs."""
 
 from __future__ import annotations
 
+import ast
 import copy
 import json
 from collections.abc import Callable
@@ -63,13 +64,8 @@ def test_what_running_adds_is_noticed() -> None:
 @pytest.fixture
 def execute(finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Execute:
     """Run a notebook as Jupyter does, in another folder, on the finished project."""
-    for name in (
-        "IPYTHONDIR",
-        "JUPYTER_CONFIG_DIR",
-        "JUPYTER_DATA_DIR",
-        "JUPYTER_RUNTIME_DIR",
-        "MPLCONFIGDIR",
-    ):
+    folders = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR")
+    for name in folders:  # nothing of this account's is read or written
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
     monkeypatch.setenv("JUPYTER_PATH", "")
     monkeypatch.setenv("CLIPCIFAR_PROJECT", str(finished.folder))
@@ -95,7 +91,7 @@ def shown(cell: Any) -> str:
 
 def numbers(text: str) -> list[float]:
     """The numbers of a shown tuple or dict, in order."""
-    value = eval(text, {"__builtins__": {}, "np": __import__("numpy")})  # what Python has printed itself
+    value = ast.literal_eval(text)
     items = value.values() if isinstance(value, dict) else value
     return [float(item) for item in items if not isinstance(item, (str, list))]
 
@@ -155,7 +151,7 @@ def marked(folder: Path, *, with_results: bool) -> Path:
 
 
 def test_it_finds_the_project_that_a_reader_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one that is named, else the one around it, else the demo in the repository; else it says what to do."""
+    """The one that is named, the one around it, or the repository's demo; else it says what to do."""
     repository = marked(tmp_path / "repository", with_results=False)
     docs = repository / "docs"
     docs.mkdir()
