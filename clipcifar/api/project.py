@@ -57,8 +57,7 @@ class Project:
 
     Whatever is asked for is read then, and checked as the commands check it: files against their digests,
     results against params.yaml and dvc.lock. What is damaged or stale raises a `ClipcifarError`, whose text
-    names the command that mends it; where nothing but code has changed since, a warning says so. The
-    examples are of the demo's digits.
+    names the command that mends it; where only code has changed since, a warning says so. Examples: the demo.
 
     >>> project.class_names[:3]
     ['zero', 'one', 'two']
