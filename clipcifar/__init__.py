@@ -23,20 +23,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Classifier", "ClipcifarError", "Project", "open"]
 
-_HOMES = {
-    "open": "clipcifar.api.project",
-    "Project": "clipcifar.api.project",
-    "Classifier": "clipcifar.api.classifier",
-    "ClipcifarError": "clipcifar.core.errors",
-}
-
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+    from clipcifar.api import classifier, project
+    from clipcifar.core import errors
 
-    return getattr(import_module(_HOMES[name]), name)
+    return next(getattr(home, name) for home in (errors, classifier, project) if hasattr(home, name))
 
 
 def __dir__() -> list[str]:

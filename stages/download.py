@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from clipcifar.core import files, params
+from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ConfigError
 from clipcifar.datasets import download, photo_sets, plain_files
 from clipcifar.datasets.params import IMAGEFOLDER, DatasetParams
@@ -30,7 +31,8 @@ def main(settings: dict[str, Any], raw: Path) -> None:
         print(f"unpacking {dataset.name}", flush=True)
         listed, unlisted = photo_sets.lay_out(archives, entry.photographs, raw)
         print(
-            f"{listed:,} photographs" + (f", and {unlisted:,} that its lists do not name" if unlisted else "")
+            count_of(listed, "photograph")
+            + (f", and {unlisted:,} that its lists do not name" if unlisted else "")
         )
     elif dataset.path == params.NO_PATH:
         for archive, path in archives:

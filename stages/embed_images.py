@@ -7,6 +7,7 @@ from typing import Any
 
 from clipcifar.backbone.params import EmbedParams
 from clipcifar.core import files, params
+from clipcifar.core.counts import count_of
 from clipcifar.datasets.params import DatasetParams, photograph_folder
 from clipcifar.embeddings import compute
 from clipcifar.store.dataset import read_dataset
@@ -33,7 +34,7 @@ def main(
         [images], repository=Path(), model=model, weights=weights, embed=embed, nobody_waits=nobody_waits
     )
     how = f"embedded on {images.attributes['device']}" if encoded else "were embedded before"
-    print(f"{len(images.ids):,} images {how}")
+    print(f"{count_of(len(images.ids), 'image')} {how}")
 
 
 if __name__ == "__main__":

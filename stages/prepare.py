@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from clipcifar.core import files, params
+from clipcifar.core.counts import count_of
 from clipcifar.datasets.divide import divide
 from clipcifar.datasets.params import DatasetParams
 from clipcifar.datasets.plain_files import shortened
@@ -44,10 +45,10 @@ def main(
     write_splits(splits_path, divided.train.ids, divided.rows, attributes={"dataset_digest": digest})
     files.write_json(classes_path, {"dataset": dataset.name, "class_names": collected.class_names})
     if unreadable := collected.unreadable:
-        print("\n    ".join([f"skipped {len(unreadable)} images:", *shortened(unreadable)]))
+        print("\n    ".join([f"skipped {count_of(len(unreadable), 'image')}:", *shortened(unreadable)]))
     print("".join(f"{line}\n" for line in [*collected.named, *notes]), end="")
     train, val = map(len, divided.rows)
-    counts = f"{train:,} train, {val:,} val, {len(divided.test.ids):,} test images"
+    counts = f"{train:,} train, {val:,} val, {count_of(len(divided.test.ids), 'test image')}"
     classes = f"{counts} of {len(collected.class_names)} classes"
     left_out = counted(divided.left_out)
     print(f"{dataset.name}: {classes}; {f'left out: {left_out}' if left_out else 'nothing left out'}")

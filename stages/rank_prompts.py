@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from clipcifar.core import params
+from clipcifar.core.counts import count_of
 from clipcifar.core.files import read_json, write_json
 from clipcifar.evaluation import results
 from clipcifar.evaluation.plots import write_csv
@@ -67,7 +68,8 @@ def main(
         plots_folder=plots_folder,
         extra_metrics=outcome.metrics(selection, judgement),
     )
-    print(f"{len(offered):,} templates ranked on {selection.singles.n:,} train images{note}")
+    ranked = f"{count_of(len(offered), 'template')} ranked on {count_of(selection.singles.n, 'train image')}"
+    print(ranked + note)
     print(f"on test: {data['verdict']}")
 
 

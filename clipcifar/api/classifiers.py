@@ -47,8 +47,8 @@ def prompt_set(opened: Opened, name: str) -> TextEmbeddings:
 
 def embed_sentences(opened: Opened, sentences: list[str]) -> NDArray[np.float32]:
     """Embed S sentences, (S, D) float32 unit rows."""
-    with opened.fresh({IMAGES: IMAGES, MODEL: MODEL}):
-        return opened.embed_sentences(opened.images(), sentences)
+    with opened.fresh({MODEL: MODEL}):
+        return opened.embed_sentences(opened.model(), sentences)
 
 
 def of_method(opened: Opened, method: str) -> Classifier:
@@ -65,10 +65,11 @@ def of_method(opened: Opened, method: str) -> Classifier:
 
     path = f"data/heads/{method}.h5"
     with opened.fresh({path: f"the head of {method}", IMAGES: IMAGES}):
-        embed = PictureEmbedder.of(opened)
-        logits = head(opened.root / path, embed.images, method=method)
-    dim = embed.images.test.embeddings.shape[1]
-    return Classifier(method, embed.images.class_names, temperature, dim, logits, embed)
+        images = opened.images()
+        embed = PictureEmbedder.of(opened, images)
+        logits = head(opened.root / path, images, method=method)
+    dim = images.test.embeddings.shape[1]
+    return Classifier(method, images.class_names, temperature, dim, logits, embed)
 
 
 def of_prompt_set(opened: Opened, name: str | None) -> Classifier:
@@ -86,10 +87,10 @@ def of_templates(opened: Opened, templates: object) -> Classifier:
 
 
 def of_labels(opened: Opened, labels: object) -> Classifier:
-    """Zero-shot by labels, a list of texts, that are the classes themselves."""
+    """Zero-shot by labels, a list of texts, that are the classes themselves; the dataset is not asked."""
     names = texts(labels, what="label")
     rows, embed = embed_sentences(opened, names), PictureEmbedder.of(opened)
-    return classifier.of_labels(names, rows, logit_scale=embed.images.logit_scale, embed=embed)
+    return classifier.of_labels(names, rows, logit_scale=embed.model.logit_scale, embed=embed)
 
 
 def _of_typed(opened: Opened, values: Mapping[str, Any], *, name: str) -> Classifier:
@@ -105,5 +106,6 @@ def _zero_shot(
     opened: Opened, name: str, embeddings: NDArray[np.float32], class_index: NDArray[np.int64]
 ) -> Classifier:
     with opened.fresh({IMAGES: IMAGES, SPLITS: SPLITS}):
-        embed, val = PictureEmbedder.of(opened), opened.val()
-        return classifier.zero_shot(name, embeddings, class_index, images=embed.images, val=val, embed=embed)
+        images, val = opened.images(), opened.val()
+        embed = PictureEmbedder.of(opened, images)
+        return classifier.zero_shot(name, embeddings, class_index, images=images, val=val, embed=embed)

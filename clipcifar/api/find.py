@@ -57,10 +57,10 @@ def embed_query(opened: Opened, text: str | None, image: Picture | None) -> NDAr
         raise ConfigError(what, fix="give a sentence or an image")
     with opened.fresh({IMAGES: IMAGES, MODEL: MODEL}):
         if image is not None:
-            (row,) = PictureEmbedder.of(opened)([image])
+            (row,) = PictureEmbedder.of(opened, opened.images())([image])
             return np.asarray(row)
         sentence = checked_text(text or "")
-        (row,) = opened.embed_sentences(opened.images(), [sentence], where="the query")
+        (row,) = opened.embed_sentences(opened.model(opened.images()), [sentence], where="the query")
         return np.asarray(row)
 
 

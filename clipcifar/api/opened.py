@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from clipcifar.backbone.params import EmbedParams
 from clipcifar.core import params
-from clipcifar.core.errors import ClipcifarError, ConfigError
+from clipcifar.core.errors import ClipcifarError, ConfigError, DataError
 from clipcifar.core.params import suggestion
 from clipcifar.embeddings.sentences import SentenceEmbedder
 from clipcifar.evaluation.names import LEARNING
 from clipcifar.project import freshness, missing
 from clipcifar.store import inputs
 from clipcifar.store.embeddings import ImageEmbeddings
-from clipcifar.store.model import ModelDescription, check_described
+from clipcifar.store.model import ModelDescription, check_described, embedding_dim
 
 if TYPE_CHECKING:
     from clipcifar.backbone.towers import Backbone
@@ -43,8 +43,7 @@ class Opened:
         self.root = root
         self.on_note = on_note
         self._images: tuple[object, ImageEmbeddings] | None = None
-        self._embedder: SentenceEmbedder | None = None
-        self._model: ModelDescription | None = None
+        self._embedder: tuple[ModelDescription, SentenceEmbedder] | None = None
         self._loaded: tuple[ModelDescription, Backbone] | None = None
         self._lock = RLock()
 
@@ -93,47 +92,69 @@ class Opened:
         """The val rows of the official train images, maybe none."""
         return inputs.val_of(self.images(), self.root / SPLITS)
 
-    def sentences(self, images: ImageEmbeddings) -> SentenceEmbedder:
-        """What embeds sentences, and holds the towers, in the space of these images; not for several threads.
+    def model(self, images: ImageEmbeddings | None = None) -> ModelDescription:
+        """What was resolved last.
+
+        Raises:
+            DataError: it is not what these images went through.
+        """
+        try:
+            model = ModelDescription.read(self.root / MODEL)
+        except DataError as error:  # it needs no dataset
+            error.fix = error.fix.replace("`dvc repro`", "`dvc repro fetch_model`")
+            raise
+        if images is not None:
+            check_described(images.attributes, model)
+        return model
+
+    def sentences(self, model: ModelDescription) -> SentenceEmbedder:
+        """What embeds sentences by a model, and holds its towers; not for several threads.
 
         Raises:
             DataError: another model was resolved since.
         """
-        model = ModelDescription.read(self.root / MODEL)
-        check_described(images.attributes, model)
         with self._lock:
-            if self._embedder is None or self._model != model:
+            if not _is_same(self.model(), model):
+                raise DataError(
+                    "another model was resolved since this one was opened",
+                    where=str(self.root / MODEL),
+                    fix="open the project again",
+                )
+            if self._embedder is None or not _is_same(self._embedder[0], model):
                 device = params.read(self.settings, "embed", EmbedParams).device
-                self._embedder = SentenceEmbedder(model, self.root / WEIGHTS, device, repository=self.root)
-                self._model = model
-            return self._embedder
+                embedder = SentenceEmbedder(model, self.root / WEIGHTS, device, repository=self.root)
+                self._embedder = model, embedder
+            return self._embedder[1]
 
     def embed_sentences(
-        self, images: ImageEmbeddings, sentences: list[str], *, where: str = "the sentences"
+        self, model: ModelDescription, sentences: list[str], *, where: str = "the sentences"
     ) -> NDArray[np.float32]:
-        """Embed S sentences in the space of these images, (S, D) float32 unit rows; one thread at a time.
+        """Embed S sentences, (S, D) float32 unit rows; one thread at a time.
 
         Args:
             where: they are from, for messages.
         """
         if not sentences:
-            return np.zeros((0, images.test.embeddings.shape[1]), np.float32)
+            return np.zeros((0, self.dim), np.float32)
         with self._lock, _no_word_of_widgets():
-            embedder = self.sentences(images)
+            embedder = self.sentences(model)
             embeddings, _ = embedder.embed(dict.fromkeys(sentences, where))
             return embedder.stacked(embeddings, sentences)
 
-    def backbone(self, images: ImageEmbeddings) -> Backbone:
+    @property
+    def dim(self) -> int:
+        """D of an embedding."""
+        return embedding_dim(self.root / WEIGHTS)
+
+    def backbone(self, model: ModelDescription) -> Backbone:
         """Both towers, loaded once, whichever of several threads comes first.
 
-        Once loaded they serve their images whatever a later run puts into the folder, or is about to.
+        Once loaded they serve whatever a later run puts into the folder, or is about to.
         """
         loaded = self._loaded
-        if loaded is None or not _is_of(images, loaded[0]):
+        if loaded is None or not _is_same(loaded[0], model):
             with self._lock, _no_word_of_widgets():
-                backbone = self.sentences(images).load()
-                assert self._model is not None  # that of the embedder
-                self._loaded = loaded = self._model, backbone
+                self._loaded = loaded = model, self.sentences(model).load()
         return loaded[1]
 
 
@@ -156,8 +177,9 @@ def warn_caller(said: str) -> None:
     warnings.warn(said, stacklevel=level)
 
 
-def _is_of(images: ImageEmbeddings, model: ModelDescription) -> bool:
-    return all(images.attributes.get(field) == value for field, value in model.attributes().items())
+def _is_same(a: ModelDescription, b: ModelDescription) -> bool:
+    """Whether two descriptions are of the same weights, wherever these came from."""
+    return a.attributes() == b.attributes()
 
 
 def check_name(name: object, known: Iterable[str], *, what: str) -> None:

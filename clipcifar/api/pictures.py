@@ -20,6 +20,7 @@ from clipcifar.core.errors import DataError
 from clipcifar.datasets.decode import decode
 from clipcifar.datasets.params import DatasetParams
 from clipcifar.store.embeddings import ImageEmbeddings, check_embeddings
+from clipcifar.store.model import ModelDescription
 
 if TYPE_CHECKING:
     from clipcifar.backbone.towers import Backbone
@@ -37,23 +38,27 @@ class PictureEmbedder:
 
     Attributes:
         opened: the project.
-        images: its embeddings, of the model that others must go through as well.
+        model: that images go through.
         embed: how.
         max_megapixels: of a file.
     """
 
     opened: Opened
-    images: ImageEmbeddings
+    model: ModelDescription
     embed: EmbedParams
     max_megapixels: int
 
     @classmethod
-    def of(cls, opened: Opened) -> PictureEmbedder:
-        """The one of a project's embeddings and params.yaml as they are now."""
+    def of(cls, opened: Opened, images: ImageEmbeddings | None = None) -> PictureEmbedder:
+        """The one of a project's model and params.yaml as they are now.
+
+        Args:
+            images: embeddings that others are to be compared with; DataError where they are of another model.
+        """
         settings = opened.settings
         dataset = params.read(settings, "dataset", DatasetParams)
         embed = params.read(settings, "embed", EmbedParams)
-        return cls(opened, opened.images(), embed, dataset.max_megapixels)
+        return cls(opened, opened.model(images), embed, dataset.max_megapixels)
 
     def __call__(self, images: Inputs) -> NDArray[np.float32]:
         """Embed N images, (N, D) float32 unit rows.
@@ -63,9 +68,9 @@ class PictureEmbedder:
         """
         pictures = pictures_of(images)
         if not pictures:
-            return np.zeros((0, self.images.test.embeddings.shape[1]), np.float32)
+            return np.zeros((0, self.opened.dim), np.float32)
         with self.opened.explained():
-            backbone = self.opened.backbone(self.images)
+            backbone = self.opened.backbone(self.model)
             are_files = all(isinstance(picture, (str, os.PathLike)) for picture in pictures)
             batches = self._files if are_files and len(pictures) > _FEW else self._images
             rows = np.concatenate(list(batches(pictures, backbone)))
@@ -83,7 +88,7 @@ class PictureEmbedder:
         from clipcifar.embeddings.photographs import embed_files
 
         with self.opened.explained():
-            backbone = self.opened.backbone(self.images)
+            backbone = self.opened.backbone(self.model)
         of_each_worker = -(-len(paths) // max(1, self.embed.worker_count))
         rows = min(self.embed.batch_size, max(_AT_LEAST, min(_AT_MOST, of_each_worker)))
         embed = replace(self.embed, batch_size=rows)

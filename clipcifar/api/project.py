@@ -23,7 +23,6 @@ from clipcifar.evaluation import headline
 from clipcifar.evaluation.names import METHODS
 from clipcifar.project.root import find_root
 from clipcifar.store.embeddings import TextEmbeddings
-from clipcifar.store.model import ModelDescription
 from clipcifar.store.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -96,7 +95,8 @@ class Project:
     def provenance(self) -> dict[str, Any]:
         """What the image embeddings were made of: model, weights, preprocessing, data, libraries, digests."""
         with self._opened.fresh({IMAGES: IMAGES, MODEL: MODEL}):
-            images, model = self._opened.images(), ModelDescription.read(self.root / MODEL)
+            images = self._opened.images()
+            model = self._opened.model(images)
             more = {"class_names": images.class_names, "weights_source": model.source}
             return {**images.attributes, **more, "remarks": model.remarks}
 
@@ -219,7 +219,7 @@ class Project:
         >>> project.embed_images([np.zeros((32, 32, 3), np.uint8)]).shape
         (1, 32)
         """
-        with self._opened.fresh({IMAGES: IMAGES, MODEL: MODEL}):
+        with self._opened.fresh({MODEL: MODEL}):
             return PictureEmbedder.of(self._opened)(images)
 
     def find(
@@ -246,5 +246,5 @@ class Project:
 
     def load(self) -> None:
         """Load the frozen towers now, which else the first image does; threads may share the project."""
-        with self._opened.fresh({IMAGES: IMAGES, MODEL: MODEL}):
-            self._opened.backbone(self._opened.images())
+        with self._opened.fresh({MODEL: MODEL}):
+            self._opened.backbone(self._opened.model())

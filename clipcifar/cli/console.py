@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clipcifar.cli.trial import Bench, SplitName, Trial
+from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ClipcifarError, ConfigError
 from clipcifar.core.files import cache_folder
 from clipcifar.evaluation.verdict import verdict
@@ -29,7 +30,7 @@ def answer(trial: Trial, *, on: SplitName, active: str) -> str:
     overall = trial.comparison.overall
     accuracies = f"top-1 {overall.accuracy_b:.4f}, {active} {overall.accuracy_a:.4f}"
     said = verdict(trial.comparison, name_a=active, name_b="this prompt")
-    return f"{accuracies} ({overall.n:,} {on} images){trial.note}\n{said}"
+    return f"{accuracies} ({count_of(overall.n, f'{on} image')}){trial.note}\n{said}"
 
 
 class Console:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from clipcifar.cli.command import Command, in_project
 from clipcifar.cli.formats import add_formats, as_csv, as_json
 from clipcifar.core.errors import ConfigError, DataError
-from clipcifar.core.terminal import note
+from clipcifar.core.terminal import note, one_line
 
 if TYPE_CHECKING:
     from clipcifar.api.find import Hit
@@ -123,7 +123,7 @@ def contact_sheet(hits: Sequence[Hit], project: Project, arguments: Namespace, i
         note(f"pictures that the contact sheet lacks: {gone:,}, whose files are gone")
     asked: tuple[str | Card, bool] = (arguments.text, False)
     if image is not None:
-        asked = _asked(image, str(arguments.image), dataset.max_megapixels)
+        asked = _asked(image, one_line(str(arguments.image)), dataset.max_megapixels)
     return contact_sheet.render(
         cards,
         asked=asked[0],
@@ -131,7 +131,7 @@ def contact_sheet(hits: Sequence[Hit], project: Project, arguments: Namespace, i
         tiny=tiny,
         asked_tiny=asked[1],
         attributes=project.provenance,
-        command=_again(arguments),
+        command=one_line(_again(arguments)),
     )
 
 

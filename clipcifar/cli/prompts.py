@@ -25,26 +25,21 @@ def _try_arguments(parser: ArgumentParser) -> None:
 
 @in_project()
 def _try(arguments: Namespace) -> str:
-    from clipcifar.api.sides import IMAGES, texts_of
-    from clipcifar.backbone.params import EmbedParams
+    from clipcifar.api.opened import IMAGES, Opened
+    from clipcifar.api.sides import texts_of
     from clipcifar.cli.console import Console, answer, interact
     from clipcifar.cli.trial import Bench
     from clipcifar.core import params
-    from clipcifar.embeddings.sentences import SentenceEmbedder
     from clipcifar.prompts.params import PromptsParams
     from clipcifar.store import inputs
-    from clipcifar.store.model import ModelDescription, check_described
 
-    settings = params.load(PARAMS)
-    active = params.read(settings, "prompts", PromptsParams).active
-    texts_path = texts_of(active, Path())
-    refuse_stale({IMAGES: IMAGES, texts_path: f"the active set {active}"})
-    images = inputs.requested_images(Path(IMAGES), settings)
-    model = ModelDescription.read(Path("data/model.json"))
-    check_described(images.attributes, model)
-    texts = inputs.matching_texts(Path(texts_path), images)
-    device = params.read(settings, "embed", EmbedParams).device
-    embedder = SentenceEmbedder(model, Path("data/weights"), device, repository=Path())
+    opened = Opened(Path.cwd(), on_note=note)
+    active = params.read(opened.settings, "prompts", PromptsParams).active
+    texts_path = texts_of(active, opened.root)
+    with opened.fresh({IMAGES: IMAGES, texts_path: f"the active set {active}"}):
+        images = opened.images()
+        texts = inputs.matching_texts(opened.root / texts_path, images)
+        embedder = opened.sentences(opened.model(images))
     bench = Bench(images, texts, embedder.embed_rows)
     bench.check(arguments.on)
     if arguments.prompts:

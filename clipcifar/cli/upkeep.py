@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from clipcifar.cli.command import Command, in_project
+from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ClipcifarError
 
 
@@ -24,7 +25,7 @@ def _doctor(arguments: Namespace) -> str:
             print(f"ok       {name}: {said}", flush=True)
     if not problems:
         return "No problem found."
-    print("1 problem." if len(problems) == 1 else f"{len(problems)} problems.", flush=True)
+    print(f"{count_of(len(problems), 'problem')}.", flush=True)
     sys.exit(problems[0].exit_code)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ConfigError
 from clipcifar.core.faults import Faults
 from clipcifar.core.files import fault, fault_behind
@@ -193,7 +194,7 @@ def class_names(
     if isinstance(content, list):
         if len(content) != len(known):
             raise ConfigError(
-                f"{len(content):,} names for {len(known):,} classes",
+                f"{count_of(len(content), 'name')} for {count_of(len(known), 'class')}",
                 where=shown,
                 fix="write one entry for every class, in the order of data/classes.json, or class: name",
             )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from clipcifar.core.counts import count_of
 from clipcifar.core.errors import DataError
 from clipcifar.core.links import is_filed
 from clipcifar.core.terminal import one_line
@@ -112,7 +113,8 @@ def list_layout(root: Path) -> Layout:
     odd = entries.odd + _leading_out(root, files)
     if odd:
         raise DataError(
-            f"{len(odd)} links or special files lie there that are not read:\n    "
+            count_of(len(odd), "link or special file is not read", "links or special files are not read")
+            + ":\n    "
             + "\n    ".join(shortened(sorted(odd))),
             where=str(root),
             fix="put the files themselves there, or links to files of this folder or of DVC's cache",

@@ -6,6 +6,7 @@ import os
 import stat
 from pathlib import Path
 
+from clipcifar.core.counts import count_of
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import explained
 from clipcifar.core.terminal import one_line
@@ -41,7 +42,8 @@ def check_hashable(root: Path) -> None:
                         folders.append(entry.path)
     if odd:
         raise DataError(
-            f"{len(odd)} files cannot be read by DVC:\n    " + "\n    ".join(shortened(sorted(odd))),
+            f"{count_of(len(odd), 'file')} cannot be read by DVC:\n    "
+            + "\n    ".join(shortened(sorted(odd))),
             where=str(root),
             fix="where DVC made the links, run `dvc checkout`; else remove or rename them",
         )

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ClipcifarError, DataError, EnvironmentFault
 from clipcifar.core.terminal import one_line
 from clipcifar.datasets.plain_files import shortened
@@ -112,7 +113,7 @@ def collect(source: Source, *, on_bad_image: Literal["error", "skip"]) -> Collec
     unreadable = [f"{one_line(item.sample_id)}: {item.error.what}" for item in unusable]
     if unreadable and on_bad_image == "error":
         raise DataError(
-            f"{len(unreadable)} of {total} images cannot be used:\n    "
+            f"{len(unreadable):,} of {count_of(total, 'image')} cannot be used:\n    "
             + "\n    ".join(shortened(unreadable)),
             where=source.where,
             fix=_common_fix(unusable) + "mend or remove them, or set dataset.on_bad_image: skip",
@@ -146,7 +147,7 @@ def _refuse_unread(unusable: list[Unusable], total: int, where: str) -> None:
     unread = [item.error for item in unusable if isinstance(item.error, EnvironmentFault)]
     if unread:
         raise EnvironmentFault(
-            f"{len(unread)} of {total} images cannot be read:\n    "
+            f"{len(unread):,} of {count_of(total, 'image')} cannot be read:\n    "
             + "\n    ".join(shortened([error.what for error in unread])),
             where=where,
             fix=unread[0].fix,
@@ -165,7 +166,7 @@ def _refuse_empty_classes(
     if not (empty := source.classes - full):
         return
     raise DataError(
-        f"{len(empty)} class folders hold no image that can be read:\n    "
+        f"{count_of(len(empty), 'class folder holds', 'class folders hold')} no image that can be read:\n    "
         + "\n    ".join(shortened(held(empty, left_out))),
         where=source.where,
         fix="put images there (JPEG, PNG, WEBP, BMP, GIF, TIFF or PPM), or remove the folder",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from clipcifar.core import files, first_use, run_lock
+from clipcifar.core.counts import count_of
 from clipcifar.core.files import CachePart
 from clipcifar.doctor.files import RESULTS, Found, megabytes
 from clipcifar.store.model import UNFINISHED
@@ -37,7 +38,7 @@ def scratch(repository: Path, settings: Mapping[str, Any]) -> Found:
     left = [path for folder in folders for path in folder.rglob(".*.tmp") if files.is_abandoned(path)]
     if left:
         yield f"files of killed writes: {len(left):,}, {megabytes(left)}; rm -f {_quoted(left)}"
-    yield f"{len(known):,} downloaded files are remembered"
+    yield f"{count_of(len(known), 'downloaded file')} remembered"
 
 
 def _stopped(root: Path, what: str) -> Found:

@@ -21,6 +21,7 @@ from packaging.requirements import Requirement
 from clipcifar.backbone import device
 from clipcifar.backbone.params import EmbedParams
 from clipcifar.core import class_files, files, params
+from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ClipcifarError, ConfigError, DataError, EnvironmentFault
 from clipcifar.datasets.params import DatasetParams
 from clipcifar.doctor import cache_folder, files as doctor_files
@@ -212,7 +213,9 @@ def _device(repository: Path, settings: Mapping[str, Any]) -> Found:
     import torch
 
     chosen = device.choose(params.read(settings, "embed", EmbedParams).device, key="embed.device")
-    name = torch.cuda.get_device_name() if chosen.type == "cuda" else f"{torch.get_num_threads()} threads"
+    name = (
+        torch.cuda.get_device_name() if chosen.type == "cuda" else count_of(torch.get_num_threads(), "thread")
+    )
     yield f"{chosen.type}, {name}"
 
 

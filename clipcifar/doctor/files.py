@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clipcifar.core import files, params
+from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ClipcifarError, DataError
 from clipcifar.core.progress import progress
 from clipcifar.datasets import download, registry
@@ -57,7 +58,8 @@ def dataset(repository: Path, settings: Mapping[str, Any]) -> Found:
         raise DataError("the content is not what its digest says", where=str(DATASET), fix=_again(DATASET))
     if not prepared.train.in_memory:
         yield from _photographs(repository / photograph_folder(asked, RAW), prepared)
-    yield f"{prepared.name}, {len(prepared.train.ids):,} train and {len(prepared.test.ids):,} test images"
+    test = count_of(len(prepared.test.ids), "test image")
+    yield f"{prepared.name}, {len(prepared.train.ids):,} train and {test}"
 
 
 def _photographs(root: Path, prepared: Prepared) -> Found:
@@ -71,7 +73,7 @@ def _photographs(root: Path, prepared: Prepared) -> Found:
             bar.update()
     if wrong:
         yield DataError(
-            f"{len(wrong):,} images are missing or changed: {_some(wrong)}",
+            f"{count_of(len(wrong), 'image')} missing or changed: {_some(wrong)}",
             where=str(root),
             fix="put them back, or run `dvc repro`, which lists the folder again",
         )
@@ -107,7 +109,7 @@ def embeddings(repository: Path, settings: Mapping[str, Any]) -> Found:
             error.where = error.where or str(path)
             yield error
     n = len(images.train.ids) + len(images.test.ids)
-    yield f"{n:,} images, {count:,} sentences"
+    yield f"{count_of(n, 'image')}, {count_of(count, 'sentence')}"
     outputs = (output for output in (IMAGES, *sentences.OUTPUTS) if (repository / output).exists())
     yield "; ".join(_place(repository, output) for output in outputs)
 
@@ -156,7 +158,7 @@ def predictions(repository: Path, settings: Mapping[str, Any]) -> Found:
             splits.read_splits(repository / SPLITS, images.train.ids, dataset_digest=images.dataset_digest)
         made.append(SPLITS)
     yield (
-        f"{len(made)} files of splits, heads and predictions"
+        f"{count_of(len(made), 'file')} of splits, heads and predictions"
         if made
         else _not_made(repository, PREDICTIONS / "zero_shot.h5")
     )
@@ -171,11 +173,11 @@ def remembered(repository: Path, settings: Mapping[str, Any]) -> Found:
     good, damaged = memo.count(path)
     if damaged:
         yield DataError(
-            f"{damaged:,} of {good + damaged:,} sentences are damaged and will be embedded again",
+            f"{damaged:,} of {count_of(good + damaged, 'sentence')} damaged, to be embedded again",
             where=str(path),
             fix=f"rm {shlex.quote(str(path))}",
         )
-    yield f"{good:,} sentences in {path}"
+    yield f"{count_of(good, 'sentence')} in {path}"
 
 
 def _not_made(repository: Path, path: Path) -> str:

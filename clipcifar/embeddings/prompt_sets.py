@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from clipcifar.backbone.params import EmbedParams
 from clipcifar.core import files, params
+from clipcifar.core.counts import count_of
 from clipcifar.embeddings.sentences import SentenceEmbedder
 from clipcifar.store.embeddings import write_texts
 from clipcifar.store.fields import class_names_attribute
@@ -56,7 +57,7 @@ def embed_sets(
             sentences=content["sentences"],
         )
     which = next(iter(sets)) if len(sets) == 1 else f"{len(sets)} sets"
-    return f"{len(origins):,} sentences in {which}, {num_new:,} of them new, on {embedder.kind}"
+    return f"{count_of(len(origins), 'sentence')} in {which}, {num_new:,} of them new, on {embedder.kind}"
 
 
 def write_set(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from clipcifar.core.counts import count_of
 from clipcifar.evaluation.balance import Balanced, Measure
 from clipcifar.evaluation.compare import LEVEL, Comparison, NamedDifference, Paired
 from clipcifar.evaluation.words import p_said, points, with_interval
@@ -28,17 +29,28 @@ def verdict(
         by: what "better" is about.
     """
     overall = comparison.overall_by(by)
-    if not overall.only_a and not overall.only_b:
-        return f"{name_b} and {name_a} are right on exactly the same images."
     shown_p = overall.p_value if p_value is None else p_value
     head = statement(overall, shown_p, name_a=name_a, name_b=name_b, by=by)
     moved = [item for item in comparison.per_class if item.p_holm < LEVEL]
-    worse = [item for item in moved if item.paired.difference < 0]
-    better = [item for item in moved if item.paired.difference > 0]
-    return f"{head}; {_listed(worse, 'worse')}; {_listed(better, 'better')}."
+    worse = _listed([item for item in moved if item.paired.difference < 0])
+    better = _listed([item for item in moved if item.paired.difference > 0])
+    if not moved and shown_p < LEVEL:
+        return f"{head}; no class alone is shown to differ."
+    if better and not worse:
+        worse = "no class is shown to be worse"
+    return "; ".join(filter(None, (head, worse, better))) + "."
 
 
 def statement(paired: Paired, p_value: float, *, name_a: str, name_b: str, by: Measure = "accuracy") -> str:
+    """`difference_said`, or that the two are right on the same images, without a full stop."""
+    if not paired.only_a and not paired.only_b:
+        return f"{name_b} and {name_a} are right on exactly the same images"
+    return difference_said(paired, p_value, name_a=name_a, name_b=name_b, by=by)
+
+
+def difference_said(
+    paired: Paired, p_value: float, *, name_a: str, name_b: str, by: Measure = "accuracy"
+) -> str:
     """Whether B is better than A, by how much and how sure, without a full stop.
 
     What the other measure says is added where it is something else: on data whose classes differ in size,
@@ -77,7 +89,7 @@ def balanced_said(balanced: Balanced) -> str:
     said = f"{verb} from {balanced.accuracy_a:.3f} to {balanced.accuracy_b:.3f}"
     said += f", {with_interval(balanced, unit=' points')}"
     if mover := balanced.mover:
-        images = "1 image" if mover.n == 1 else f"{mover.n:,} images"
+        images = count_of(mover.n, "image")
         said += f" ({mover.name} {mover.accuracy_a:.2f} → {mover.accuracy_b:.2f}, {images})"
     return said
 
@@ -96,10 +108,7 @@ def _in_accuracy(paired: Paired, by: Measure) -> float:
     return paired.difference if by == "accuracy" else (paired.only_b - paired.only_a) / paired.n
 
 
-def _listed(classes: Sequence[NamedDifference], word: str) -> str:
-    """The classes that are shown to be worse or better, the largest difference first."""
+def _listed(classes: Sequence[NamedDifference]) -> str:
+    """Classes that are shown to be worse or better, the largest difference first."""
     ordered = sorted(classes, key=lambda item: -abs(item.paired.difference))
-    return (
-        ", ".join(f"{item.name} {points(item.paired.difference)}" for item in ordered)
-        or f"no class is shown to be {word}"
-    )
+    return ", ".join(f"{item.name} {points(item.paired.difference)}" for item in ordered)

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ConfigError
 from clipcifar.core.params import Range, check_distinct
 from clipcifar.evaluation.calibration import fit_temperature
@@ -113,7 +114,7 @@ def not_converged(count: int, max_iter: int) -> list[str]:
     """A line that says so, where fits that are used ended before they converged; no line where none did."""
     if not count:
         return []
-    fits = "1 fit, used as it is" if count == 1 else f"{count} fits, used as they are"
+    fits = count_of(count, "fit, used as it is", "fits, used as they are")
     return [f"Not converged in {max_iter} iterations: {fits}. Raise linear_probe.max_iter."]
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.store.embeddings import TextEmbeddings
 
@@ -137,7 +138,7 @@ def text_classifier(
     same = first_of_equal(weights, np.zeros(len(weights), dtype=np.int64))
     pairs = [f"{class_names[i]!r} and {class_names[j]!r}" for j, i in enumerate(same) if i != j]
     if pairs:
-        more = f"; and {len(pairs) - NAMED:,} more pairs" if len(pairs) > NAMED else ""
+        more = f"; and {count_of(len(pairs) - NAMED, 'more pair')}" if len(pairs) > NAMED else ""
         raise ConfigError(
             f"to this model two classes are the same: {'; '.join(pairs[:NAMED])}{more}",
             where=where,
@@ -152,7 +153,7 @@ def repeated_note(embeddings: NDArray[np.float32], class_index: NDArray[np.int64
     number = len(embeddings) - len(said_once(embeddings, class_index)[1])
     if not number:
         return ""
-    counted = "1 sentence becomes" if number == 1 else f"{number:,} sentences become"
+    counted = count_of(number, "sentence becomes", "sentences become")
     return f"; {counted} the same tokens as another of the class, and each counts once"
 
 

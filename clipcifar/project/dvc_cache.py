@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from clipcifar.core import files
+from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ClipcifarError, ConfigError, DataError
 from clipcifar.core.progress import progress
 from clipcifar.project import dvc_project, lockfile
@@ -88,12 +89,12 @@ def check(repository: Path) -> Iterator[str | ClipcifarError]:
             bar.update()
     if damaged:
         yield DataError(
-            f"{len(damaged):,} of {len(earlier):,} objects of earlier runs are damaged; what they held is "
-            "made anew when it is needed",
+            f"{len(damaged):,} of {count_of(len(earlier), 'object')} of earlier runs damaged; what was there "
+            "is made anew when it is needed",
             where=str(project.cache),
             fix="rm -f " + " ".join(shlex.quote(str(path)) for path in damaged),
         )
-    yield f"{len(objects):,} objects, {total / 1e6:,.0f} MB in {project.cache}"
+    yield f"{count_of(len(objects), 'object')}, {total / 1e6:,.0f} MB in {project.cache}"
 
 
 def _digest(path: Path) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ClipcifarError, DataError
 from clipcifar.core.progress import progress
 from clipcifar.project import dvc_project, missing
@@ -104,7 +105,8 @@ def check_outputs(repository: Path) -> Iterator[str | ClipcifarError]:
             fix=f"clipcifar study {shlex.quote(lock.parent.name)}" if is_study else f"dvc repro {stages}",
         )
     count = len({output.stage for output in project.outputs})
-    yield f"{len(examined)} files and folders made by {count} stages" if count else "no run is recorded yet"
+    made = count_of(len(examined), "file or folder", "files and folders")
+    yield f"{made} of {count_of(count, 'stage')}" if count else "no run is recorded yet"
 
 
 def _examined(output: Output, repository: Path, project: Project) -> _State:

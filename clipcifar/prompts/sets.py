@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from clipcifar.core import class_files
+from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ConfigError
 from clipcifar.core.faults import Faults
 from clipcifar.core.params import DATASETS, NAMED, check_keys, suggestion
@@ -166,7 +167,7 @@ def notes(prompt_set: PromptSet, class_names: list[str]) -> list[str]:
     """What a person should know of an expanded set: what was left out, and what several classes say."""
     said = []
     if prompt_set.num_repeated:
-        said.append(f"{_counted(prompt_set.num_repeated)} left out, which its class says already")
+        said.append(f"{count_of(prompt_set.num_repeated, 'sentence')} left out, which its class says already")
     holders: defaultdict[str, dict[int, None]] = defaultdict(dict)
     for label, text in zip(prompt_set.class_index, prompt_set.sentences, strict=True):
         holders[normal_form(text)][label] = None
@@ -174,13 +175,9 @@ def notes(prompt_set: PromptSet, class_names: list[str]) -> list[str]:
     if shared:
         text, labels = next(iter(shared.items()))
         names = ", ".join(class_names[label] for label in list(labels)[:3])
-        are = "is" if len(shared) == 1 else "are"
-        said.append(f"{_counted(len(shared))} {are} said of several classes, such as {text!r} ({names})")
+        are = count_of(len(shared), "sentence is", "sentences are")
+        said.append(f"{are} said of several classes, such as {text!r} ({names})")
     return [f"{prompt_set.name}: {note}" for note in said]
-
-
-def _counted(number: int) -> str:
-    return f"{number:,} sentence" if number == 1 else f"{number:,} sentences"
 
 
 class Expanded(NamedTuple):
@@ -193,7 +190,7 @@ class Expanded(NamedTuple):
     def told(self, active: str) -> list[str]:
         """How many sets there are, and which are left out, in a line each."""
         left_out = [words_of_left_out(self.left_out)] if self.left_out else []
-        return [f"{len(self.sets)} prompt sets, {active} active", *left_out]
+        return [f"{count_of(len(self.sets), 'prompt set')}, {active} active", *left_out]
 
 
 def expand_sets(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
+from clipcifar.core.counts import count_of
 from clipcifar.core.files import Attribute
 from clipcifar.render import frame
 from clipcifar.render.pictures import SIDE, Card
@@ -110,7 +111,11 @@ def provenance(attributes: Mapping[str, Attribute]) -> list[tuple[str, str]]:
     return [
         ("model", f"{attributes['model']} {attributes['pretrained']}".rstrip()),
         ("weights sha256", str(attributes["weights_sha256"])),
-        ("dataset", f"{attributes['dataset']}" + (f", at most {subset} images per class" if subset else "")),
+        (
+            "dataset",
+            f"{attributes['dataset']}"
+            + (f", at most {count_of(int(subset), 'image')} per class" if subset else ""),
+        ),
         ("dataset digest", str(attributes["dataset_digest"])),
         ("versions", frame.versions(attributes)),
     ]

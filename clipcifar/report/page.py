@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from clipcifar.core.counts import count_of
 from clipcifar.evaluation.names import METHODS
 from clipcifar.render import frame
 from clipcifar.render.pictures import SIDE, Pictures
@@ -42,7 +43,7 @@ def render(facts: Facts, pictures: Pictures, *, split: str) -> str:
         active=facts.active,
         compared=f"{_as_set(facts.active)} {_as_set(others[0])}" if others else "",
         side=SIDE,
-        counts=f"{n:,} test images in {len(facts.dataset.class_names)} classes",
+        counts=f"{count_of(n, 'test image')} in {len(facts.dataset.class_names)} classes",
         small_pictures=pictures.small,
         sections=[s for s in SECTIONS if s[0] != "superclasses" or families is not None],
         verdicts=_verdicts(facts),
@@ -85,7 +86,7 @@ def _provenance(facts: Facts, split: str) -> list[tuple[str, str]]:
         ("weights from", model.source + (f", revision {model.revision}" if model.revision else "")),
         *([("settled for the weights", "; ".join(model.remarks))] if model.remarks else []),
         ("weights sha256", model.weights_sha256),
-        ("dataset", dataset.name + (f", at most {subset} images per class" if subset else "")),
+        ("dataset", dataset.name + (f", at most {count_of(subset, 'image')} per class" if subset else "")),
         ("left out", counted(dataset.left_out) or "nothing"),
         *(("of the images", note) for note in dataset.notes),
         ("dataset digest", dataset.digest),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from clipcifar.core.counts import count_of
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import canonical_json, read_json
 from clipcifar.evaluation.words import p_text, points
@@ -52,9 +53,10 @@ def train_header(ranking: Mapping[str, Any]) -> str:
 def gains_text(ranking: Mapping[str, Any]) -> str:
     """What was gained on train and what is left of it on test."""
     gain, n = {name: 100 * share for name, share in ranking["gain"].items()}, ranking["n"]
-    on_test = f"{gain['test']:+.2f} on the {n['test']:,} test images"
+    on_test = f"{gain['test']:+.2f} on the {count_of(n['test'], 'test image')}"
     what = "Gain in balanced accuracy" if _is_balanced(ranking) else "Gain"
-    train = f"{what} over {ranking['active']}: {gain['train']:+.2f} points on the {n['train']:,} train images"
+    train_images = count_of(n["train"], "train image")
+    train = f"{what} over {ranking['active']}: {gain['train']:+.2f} points on the {train_images}"
     if ranking["kind"] == "average":
         return f"{train}, which had no part in this choice, {on_test}."
     return f"{train} that chose it, {on_test}; optimism {gain['optimism']:+.2f}."
@@ -120,7 +122,8 @@ def summary(ranking: Mapping[str, Any], *, top: int) -> list[str]:
     members = chosen_templates(ranking)
     more = [f"  … and {len(members) - _MEMBERS_SHOWN} more"] if len(members) > _MEMBERS_SHOWN else []
     return [
-        f"{len(ranking['candidates']):,} single templates on {ranking['n']['train']:,} train images:",
+        f"{count_of(len(ranking['candidates']), 'single template')} on "
+        f"{count_of(ranking['n']['train'], 'train image')}:",
         "",
         *markdown_table(header, template_cells(ranking, top), text_columns=2),
         "",

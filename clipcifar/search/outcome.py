@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcifar.core.counts import count_of
 from clipcifar.evaluation.balance import ClassSums, balanced, sign_flip_bound
 from clipcifar.evaluation.calibration import fit_temperature
 from clipcifar.evaluation.compare import (
@@ -54,7 +55,7 @@ def name_of(selection: Selection) -> str:
     """What a person calls the chosen classifier."""
     num_members = len(selection.members)
     if selection.kind == "average":
-        return f"the plain average of {num_members} templates"
+        return f"the plain average of {count_of(num_members, 'template')}"
     return f"the ensemble of {num_members} templates" if num_members > 1 else "the best single template"
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcifar.core.counts import count_of
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute
 from clipcifar.store import container
@@ -107,7 +108,7 @@ def check_embeddings(embeddings: NDArray[np.float32], names: list[str], *, what:
     if len(wrong):
         raise DataError(
             f"the embedding of {what} {names[wrong[0]]!r} is not a unit vector (norm {norms[wrong[0]]}); "
-            f"{len(wrong)} such rows",
+            + count_of(len(wrong), "such row"),
             fix=f"check the model's weights and this {what}",
         )
 

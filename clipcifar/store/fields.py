@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcifar.core.counts import count_of
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute, canonical_json
 
@@ -45,7 +46,8 @@ def rows_of(wanted: list[str], ids: list[str], *, what: str) -> NDArray[np.int64
     missing = [sample_id for sample_id in wanted if sample_id not in position]
     if missing:
         raise DataError(
-            f"{len(missing)} images are not among {what}, {missing[0]!r} for one", fix="run `dvc repro`"
+            f"{count_of(len(missing), 'image is', 'images are')} not among {what}, {missing[0]!r} for one",
+            fix="run `dvc repro`",
         )
     return np.array([position[sample_id] for sample_id in wanted], dtype=np.int64)
 

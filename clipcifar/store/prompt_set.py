@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clipcifar.core import class_files
+from clipcifar.core.counts import count_of
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import read_json
 
@@ -82,7 +83,7 @@ def files_in(folder: Path) -> list[Path]:
 
 def words_of_left_out(left_out: Mapping[str, int]) -> str:
     """Which sets were left out, and how to have them, in one line."""
-    sets = ", ".join(f"{name} ({count:,} sentences)" for name, count in left_out.items())
+    sets = ", ".join(f"{name} ({count_of(count, 'sentence')})" for name, count in left_out.items())
     return f"left out, more than prompts.max_sentences: {sets}; raise that, or make it prompts.active"
 
 

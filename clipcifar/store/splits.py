@@ -14,6 +14,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcifar.core.counts import count_of
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute
 from clipcifar.core.params import MAX_SEED, Range
@@ -89,7 +90,8 @@ def check_counts(labels: NDArray[np.int64], *, class_names: list[str], parts: tu
     few = [f"{name!r} ({n})" for name, n in zip(class_names, counts, strict=True) if n < len(parts)]
     if few:
         raise DataError(
-            f"{len(few)} classes have too few images for {', '.join(parts[:-1])} and {parts[-1]}: "
+            f"{count_of(len(few), 'class has', 'classes have')} too few images for "
+            f"{', '.join(parts[:-1])} and {parts[-1]}: "
             + ", ".join(few[:MAX_NAMED])
             + (", …" if len(few) > MAX_NAMED else ""),
             where="split train",

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ConfigError
 from clipcifar.store.model import known_as
 
@@ -173,7 +174,7 @@ def of(dataset: str, model: str, pretrained: str, max_per_class: int) -> list[Re
         )
     if max_per_class:
         raise ConfigError(
-            f"this run is of at most {max_per_class} images per class, published numbers are of all",
+            f"this run is of at most {count_of(max_per_class, 'image')} per class, published numbers of all",
             where="params.yaml: dataset.max_per_class",
             fix="set it to null and run `dvc repro`",
         )

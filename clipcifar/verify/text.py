@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from clipcifar.core.counts import count_of
 from clipcifar.evaluation.words import points
 from clipcifar.render.table import markdown_table
 from clipcifar.verify import mismatch
@@ -31,7 +32,7 @@ def lines(verification: Verification, *, num_classes: int) -> list[str]:
         ["Within the classes:", "", *_table(classes)] if classes else [],
         notes,
         causes,
-        [f"{_count(verification.checks)} compared, {len(failed)} failed. {_LEVELS}"],
+        [f"{count_of(len(verification.checks), 'number')} compared, {len(failed)} failed. {_LEVELS}"],
     ]
     shown = [line for block in blocks if block for line in (*block, "")]  # one blank line between two blocks
     return shown[:-1]
@@ -41,10 +42,6 @@ _LEVELS = (
     "What passes is binomial, at 5 % over all of them together: a true reproduction fails somewhere "
     "in at most 1 of 20 runs."
 )
-
-
-def _count(checks: list[Check]) -> str:
-    return "1 number" if len(checks) == 1 else f"{len(checks)} numbers"
 
 
 def _skipped(kind: str, item: Skipped) -> str:

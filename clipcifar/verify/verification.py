@@ -30,6 +30,7 @@ from functools import cache
 import numpy as np
 from scipy.special import bdtr, bdtrc
 
+from clipcifar.core.counts import count_of
 from clipcifar.evaluation.names import METHODS
 from clipcifar.prompts.sets import expand_set
 from clipcifar.verify.measured import Run, Sentences, said_by
@@ -202,4 +203,5 @@ def _why_not(run: Run, reference: Reference) -> str:
     _, example = min(_expected(run, reference))
     if reference.method == "projection":
         return f'the set {run.projected} is active, the published heads were trained with "{example}"'
-    return f'no prompt set says the same {len(_expected(run, reference))} sentences, such as "{example}"'
+    sentences = count_of(len(_expected(run, reference)), "sentence")
+    return f'no prompt set says the same {sentences}, such as "{example}"'

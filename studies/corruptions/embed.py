@@ -7,6 +7,7 @@ from typing import Any
 
 from clipcifar.backbone.params import EmbedParams
 from clipcifar.core import files, params
+from clipcifar.core.counts import count_of
 from clipcifar.datasets.params import DatasetParams, photograph_folder
 from clipcifar.embeddings import compute
 from clipcifar.store.dataset import read_dataset
@@ -44,8 +45,8 @@ def main(
         wanted, repository=Path(), model=model, weights=weights, embed=embed, nobody_waits=nobody_waits
     )
     print(
-        f"{len(suite)} corruptions of {len(test.ids):,} test images on {common['device']}; "
-        f"{encoded:,} of {sum(len(file.ids) for file in wanted):,} had to be embedded"
+        f"{count_of(len(suite), 'corruption')} of {count_of(len(test.ids), 'test image')} on "
+        f"{common['device']}; {encoded:,} of {sum(len(file.ids) for file in wanted):,} had to be embedded"
     )
 
 

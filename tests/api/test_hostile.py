@@ -280,7 +280,6 @@ def test_damage_and_loss_name_what_mends_them_once(at: Workspace) -> None:
         lambda: project.images(),
         lambda: project.zero_shot(templates=["{classname}"]),
         lambda: project.find("a cat"),
-        lambda: project.embed_images([]),
     ):
         with pytest.raises(DataError) as caught:
             ask()

@@ -15,7 +15,10 @@ from clipcifar.core.errors import DataError
 from tests.support.command_line import run
 
 NEED_NONE = {"completion"}
-ARGUMENTS = {"export": ["embeddings", "images.npz"]}  # without which it would be wrong usage
+ARGUMENTS = {
+    "export": ["embeddings", "images.npz"],
+    "predict": ["cat.jpg"],
+}  # else wrong usage
 
 
 @pytest.mark.parametrize("name", sorted(set(COMMANDS) - NEED_NONE))

@@ -64,9 +64,7 @@ def test_a_fall_is_named_where_no_difference_is_shown_and_none_where_classes_are
     said = verdict(even, name_a="a", name_b="b")
     assert said.startswith("no difference shown between b and a: +0.0 points")
     assert "balanced accuracy falls from 0.717 to 0.600, -11.7 points" in said
-    assert said.endswith(
-        "(cat 0.60 → 0.20, 5 images); no class is shown to be worse; no class is shown to be better."
-    )
+    assert said.endswith("(cat 0.60 → 0.20, 5 images).")
     sizes = [10, 10, 10]
     alike = compared(
         answers(9, 3, 5, sizes=sizes), answers(2, 10, 5, sizes=sizes), np.repeat([0, 1, 2], sizes)

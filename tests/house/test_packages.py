@@ -17,7 +17,7 @@ FLOORS = (
     ("embeddings", "methods", "render"),
     ("report",),
     ("search", "verify", "studies"),
-    ("doctor", "api"),
+    ("api", "doctor"),
     ("cli",),
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -78,7 +78,7 @@ def commands(text: str) -> Iterator[list[str]]:
     for block in blocks(text, "console"):
         for line in block.splitlines():
             if line.startswith("$ "):
-                words = shlex.split(line[2:], comments=True)
+                words = shlex.split(re.split(" [>|] ", line[2:])[0], comments=True)
                 while "&&" in words:
                     yield words[: words.index("&&")]
                     words = words[words.index("&&") + 1 :]
@@ -108,7 +108,7 @@ def test_every_command_of_a_page_is_understood(name: str, capsys: pytest.Capture
 
 
 def test_a_command_that_is_not_there_is_noticed(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = "$ make demo && clipcifar shwo  # why\n$ make it\n$ dvc reproduce\n$ clipcifar show\n$ ls\nsaid\n"
+    lines = "$ make demo && clipcifar shwo  # x\n$ make it\n$ dvc reproduce\n$ clipcifar show > x\n$ ls\nx\n"
     said = list(commands(f"```console\n{lines}```\n"))
     assert [words[0] for words in said] == ["make", "clipcifar", "make", "dvc", "clipcifar", "ls"]
     assert [words[1] for words in said if wrong(words)] == ["shwo", "it", "reproduce"]

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from clipcifar.cli.main import COMMANDS
+from tests.cli.test_command import ARGUMENTS
 from tests.support.once import made_once
 from tests.support.waiting import PATIENCE_S
 from tests.support.workspace import ROOT
@@ -115,7 +116,7 @@ def test_the_wheel_is_imported_and_run_from_any_folder(installed: Path, tmp_path
 def test_what_a_wheel_lacks_is_said_where_there_is_no_project(
     command: str, installed: Path, tmp_path: Path
 ) -> None:
-    done = run(installed / "bin" / "clipcifar", command, cwd=tmp_path)
+    done = run(installed / "bin" / "clipcifar", command, *ARGUMENTS.get(command, []), cwd=tmp_path)
     said = done.stdout + done.stderr
     assert done.returncode == 2, said
     assert "there is no project here: no folder from this one upward holds params.yaml and dvc.yaml" in said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -161,11 +162,12 @@ def test_paths_are_those_of_the_folder_where_the_user_is(photos: Workspace, run:
     folder = photos.folder / "docs"
     folder.mkdir()
     (photo,) = photos.folder.with_name("photos").glob("*/4 *")
-    (folder / "mine").write_bytes(photo.read_bytes())
-    code, said, _ = run(photos, "--image", "mine", "--top", "1", "--sheet", "mine.html", folder=folder)
+    mine = os.fsdecode(b"mine \xe9")  # which is not UTF-8
+    (folder / mine).write_bytes(photo.read_bytes())
+    code, said, _ = run(photos, "--image", mine, "--top", "1", "--sheet", "mine.html", folder=folder)
     assert (code, photo.name in said) == (0, True)
     assert said.endswith("\n\ncontact sheet: mine.html\n")
-    assert "mine" in Tags((folder / "mine.html").read_text()).text
+    assert r"mine \udce9" in Tags((folder / "mine.html").read_text()).text
     code, said, beside = run(photos, "a dog", "--csv", "--sheet", "mine.html", folder=folder)
     assert (code, beside) == (0, "note: contact sheet: mine.html\n")
     assert len(said.splitlines()) == 13

@@ -111,9 +111,7 @@ def verdicts(judged: list[Judged]) -> list[str]:
             ("zero-shot", mix.vs_zero_shot, mix.p_zero_shot),
             (METHODS[mix.pair.method], mix.vs_trained, mix.p_trained),
         ):
-            same = not versus.only_a and not versus.only_b
-            said = statement(versus, p_value, name_a=name, name_b="the mix")
-            parts.append(f"the mix and {name} are right on exactly the same images" if same else said)
+            parts.append(statement(versus, p_value, name_a=name, name_b="the mix"))
         head = mix.title[0].upper() + mix.title[1:]
         sentences.append(f"{head}: val chose {mix.choice.coefficient:g}. On test {parts[0]}; {parts[1]}.")
     return sentences

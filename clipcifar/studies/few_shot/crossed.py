@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
+from clipcifar.core.counts import count_of
 from clipcifar.core.errors import DataError
 from clipcifar.evaluation.compare import LEVEL
 
@@ -69,7 +70,7 @@ def crossed(differences: NDArray[np.floating]) -> Crossed:
     """
     num_draws, num_images = differences.shape
     if num_images < 2:
-        raise DataError(f"a spread over {num_images} images cannot be told", where="split test")
+        raise DataError(f"a spread over {count_of(num_images, 'image')} cannot be told", where="split test")
     mean = float(differences.mean())
     of_images = float(differences.mean(axis=0).var(ddof=1)) / num_images
     of_draws = float(differences.mean(axis=1).var(ddof=1)) / num_draws if num_draws > 1 else 0.0

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcifar.core.counts import count_of
 from clipcifar.methods.zero_shot import logits
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.splits import TrainVal
@@ -122,7 +123,9 @@ def num_not_converged(study: Study) -> int:
 def not_converged(study: Study, max_iter: int) -> list[str]:
     """A line that says so, where fits were left out of the choice; no line where none was."""
     failed = num_not_converged(study)
-    return [f"Not converged in {max_iter} iterations and left out: {failed} fits."] if failed else []
+    return (
+        [f"Not converged in {max_iter} iterations and left out: {count_of(failed, 'fit')}."] if failed else []
+    )
 
 
 def choice_rows(study: Study) -> list[dict[str, Any]]:

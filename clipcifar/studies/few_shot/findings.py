@@ -171,12 +171,17 @@ def verdicts(findings: Findings) -> list[str]:
 
 
 def _verdict(title: str, points: list[Point]) -> str:
+    start, shots = first_better(points), [point.shots for point in points]
+    untold = points if start is None else points[: shots.index(start)]
     by_outcome: Mapping[str, list[str]] = {
-        outcome: [point.shots for point in points if point.outcome == outcome]
+        outcome: [point.shots for point in untold if point.outcome == outcome]
         for outcome in ("better", "no difference shown", "worse")
     }
-    start = first_better(points)
-    if start is None:
+    if by_outcome["worse"] == shots:
+        head, by_outcome = f"{title}: worse than zero-shot at every number of images", {}
+    elif by_outcome["no difference shown"] == shots:
+        head, by_outcome = f"{title}: nowhere shown to differ from zero-shot", {}
+    elif start is None:
         some = "beats zero-shot at some numbers of images per class, but not from one on"
         head = f"{title}: {some if by_outcome['better'] else 'nowhere shown to beat zero-shot'}"
     else:
@@ -184,11 +189,12 @@ def _verdict(title: str, points: list[Point]) -> str:
         by = with_interval(versus.versus, unit=" points")
         sure = f"{p_said(versus.p_holm)} after Holm's correction"
         head = f"{title}: beats zero-shot {_from(start)} ({by} there, {sure})"
-    parts = [f"{outcome} at {', '.join(shots)}" for outcome, shots in by_outcome.items() if shots]
+    parts = [f"{head[0].upper()}{head[1:]}"]
+    parts += [f"{outcome} at {', '.join(where)}" for outcome, where in by_outcome.items() if where]
     if fallen := [point for point in points if point.loses_balance]:
         falls = ", ".join(f"{point.shots} ({signed(point.balanced_difference)} points)" for point in fallen)
         parts.append(f"balanced accuracy falls at {falls}")
-    return f"{head[0].upper()}{head[1:]}; {'; '.join(parts)}."
+    return "; ".join(parts) + "."
 
 
 def _from(shots: str) -> str:

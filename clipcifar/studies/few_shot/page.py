@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
+from clipcifar.core.counts import count_of
 from clipcifar.core.files import Attribute
 from clipcifar.evaluation.words import p_text, with_interval
 from clipcifar.render import charts, study
@@ -82,7 +83,7 @@ def _curves(findings: Findings, active: str) -> Section:
     return Section(
         "curves",
         "Curves",
-        paragraphs=[f"Zero-shot is the prompt set {active}, on {findings.n:,} test images."],
+        paragraphs=[f"Zero-shot is the prompt set {active}, on {count_of(findings.n, 'test image')}."],
         charts=[
             Chart(
                 "Accuracy by images per class",

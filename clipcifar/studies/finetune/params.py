@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from clipcifar.backbone.params import DeviceName, Precision
+from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ConfigError
 from clipcifar.core.params import MAX_SEED, Range
 
@@ -57,7 +58,7 @@ class FinetuneParams:
     def __post_init__(self) -> None:
         if self.warmup_epochs > self.epochs:
             raise ConfigError(
-                f"{self.warmup_epochs:g} epochs of warm-up do not fit into {self.epochs}",
+                f"a warm-up of {self.warmup_epochs:g} does not fit into {count_of(self.epochs, 'epoch')}",
                 where="params.yaml: finetune.warmup_epochs",
                 fix="lower it, or raise finetune.epochs",
             )

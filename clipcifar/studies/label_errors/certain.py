@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from clipcifar.core.counts import count_of
 from clipcifar.datasets import twins
 from clipcifar.datasets.twins import Copy, Twins
 from clipcifar.render.pictures import Card, Pictures
@@ -40,11 +41,10 @@ def rows(copies: Twins, *, class_names: list[str]) -> list[dict[str, Any]]:
 
 def sentence(copies: Twins) -> str:
     """What is certain, in a sentence."""
-    counted, wrong = len(copies.of_two_classes), copies.wrong_labels
-    if not counted:
+    if not copies.of_two_classes:
         return "Certain: nothing. No image lies, byte for byte, under two classes."
-    images = "1 image lies" if counted == 1 else f"{counted:,} images lie"
-    labels = "1 label" if wrong == 1 else f"{wrong:,} labels"
+    images = count_of(len(copies.of_two_classes), "image lies", "images lie")
+    labels = count_of(copies.wrong_labels, "label")
     return f"Certain: {images}, byte for byte, under two classes, so that at least {labels} must be wrong."
 
 

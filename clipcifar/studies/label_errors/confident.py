@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcifar.core.counts import count_of
 from clipcifar.core.errors import DataError
 from clipcifar.evaluation.calibration import log_softmax
 
@@ -68,7 +69,10 @@ def confident_class(mean: NDArray[np.float64], labels: NDArray[np.int64]) -> NDA
     """
     counts = np.bincount(labels, minlength=mean.shape[1])
     if not counts.all():
-        raise DataError(f"{int((counts == 0).sum())} classes have no image", fix="give every class images")
+        raise DataError(
+            f"{count_of(int((counts == 0).sum()), 'class has', 'classes have')} no image",
+            fix="give every class images",
+        )
     thresholds = np.bincount(labels, mean[np.arange(len(labels)), labels], minlength=mean.shape[1]) / counts
     reaching = np.where(mean >= thresholds, mean, -1.0)
     return np.where(reaching.max(axis=1) >= 0, reaching.argmax(axis=1), -1)

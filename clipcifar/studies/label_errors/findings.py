@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.core import files
+from clipcifar.core.counts import count_of
 from clipcifar.datasets.twins import Twins
 from clipcifar.evaluation import plots
 from clipcifar.evaluation.metrics import rounded
@@ -199,15 +200,15 @@ def verdicts(findings: Findings) -> list[str]:
         n, methods = len(split.labels), len(split.methods)
         asked = "both methods" if methods == 2 else f"all {methods} methods"
         sentences.append(
-            f"{name.capitalize()}: {asked} dispute {len(split.disputes):,} of {n:,} "
-            f"labels ({100 * len(split.disputes) / n:.2f} %); the confident joint puts wrong labels and "
+            f"{name.capitalize()}: {asked} dispute {len(split.disputes):,} of {count_of(n, 'label')} "
+            f"({100 * len(split.disputes) / n:.2f} %); the confident joint puts wrong labels and "
             f"confident mistakes of the methods together at {split.estimated:,.0f} "
             f"({100 * split.estimated / n:.2f} %)."
         )
     sentences.append(
-        f"Of {planted.n:,} train labels that were flipped on purpose to a random class, all methods dispute "
-        f"{planted.disputed:,} ({100 * planted.disputed / planted.n:.0f} %), and {planted.first:,} are among "
-        f"the first {planted.n:,} of the ranking. Real errors are between similar classes, and harder."
+        f"Of {count_of(planted.n, 'train label')} flipped on purpose to a random class, all methods dispute "
+        f"{planted.disputed:,} ({100 * planted.disputed / planted.n:.0f} %), and the first {planted.n:,} of "
+        f"the ranking hold {planted.first:,}. Real errors are between similar classes, and harder."
     )
     return [*sentences, CAUTION]
 

@@ -91,8 +91,10 @@ def verdicts(findings: Findings, speeds: Mapping[str, float]) -> list[str]:
             sentence(f"{title}: {statement(item.paired, item.p_holm, name_a=OWN, name_b=item.name)}")
             for item in findings.differences[method]
         ]
-        kept = ", ".join(table.undominated(entries, speeds, method=method))
-        said.append(f"{title}: no other is both faster here and better on {CHOSEN_ON[split]} than {kept}.")
+        kept = table.undominated(entries, speeds, method=method)
+        than = "another" if len(kept) == len(entries) else ", ".join(kept)
+        none = "none" if len(kept) == len(entries) else "no other"
+        said.append(f"{title}: {none} is both faster here and better on {CHOSEN_ON[split]} than {than}.")
     return said
 
 

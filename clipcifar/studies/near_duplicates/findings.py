@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.core import files
+from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ConfigError
 from clipcifar.evaluation import compare, metrics, plots
 from clipcifar.evaluation.compare import NamedDifference
@@ -189,8 +190,8 @@ def verdicts(findings: Findings) -> list[str]:
     """What was found, a sentence each."""
     n, pairs = len(findings.cosines), len(findings.order)
     sentences = [
-        f"{pairs:,} of {n:,} test images ({100 * pairs / n:.2f} %) have a train image at a cosine of "
-        f"{findings.threshold:g} or more."
+        f"{count_of(pairs, 'test image has', 'test images have')} a train image at a cosine of "
+        f"{findings.threshold:g} or more, {100 * pairs / n:.2f} % of {n:,}."
     ]
     chance = (
         f"Random pairs of one class have a median cosine of {np.median(findings.background):.3f}, "
@@ -205,13 +206,13 @@ def verdicts(findings: Findings) -> list[str]:
         same = sum(value >= SAME_PICTURE for value in findings.correlation)
         other = int((~findings.same_label[findings.order]).sum())
         sentences.append(
-            f"Of the {len(findings.correlation):,} closest pairs {same:,} are the same picture to a "
-            f"comparison that knows no model: small grey copies, mirrored or not, correlate at "
-            f"{SAME_PICTURE:g} or more."
+            f"The same picture, to a comparison that knows no model: {same:,} of "
+            f"{count_of(len(findings.correlation), 'closest pair')}, whose small grey copies, mirrored or "
+            f"not, correlate at {SAME_PICTURE:g} or more."
         )
-        sentences.append(f"In {other:,} of {pairs:,} pairs image and twin have different labels.")
-    if findings.by_chance >= LOOK_ALIKES:
-        return sentences  # what is left out then says nothing of twins
+        sentences.append(f"In {other:,} of {count_of(pairs, 'pair')} image and twin have different labels.")
+    if not pairs or findings.by_chance >= LOOK_ALIKES:
+        return sentences  # what is left out then is nothing, or says nothing of twins
     widest = max(findings.methods, key=lambda name: abs(findings.methods[name].difference))
     item = findings.methods[widest]
     sentences.append(

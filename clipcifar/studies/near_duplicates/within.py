@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcifar.core.counts import count_of
 from clipcifar.render.pictures import Card, Pictures
 from clipcifar.render.study import Gallery, Section
 from clipcifar.store.dataset import Prepared, PreparedSplit
@@ -124,9 +125,11 @@ def rows(splits: Sequence[Within], dataset: Prepared) -> list[dict[str, Any]]:
 def sentence(within: Within) -> str:
     """What was found in the split."""
     pairs, identical, other = len(within.pairs), within.identical.sum(), (~within.same_label).sum()
+    if not pairs:
+        return f"Within {within.name} no image has such a twin."
     return (
-        f"Within {within.name}: {within.n_with_twin:,} of {within.n:,} images have such a twin there; "
-        f"of {pairs:,} pairs {identical:,} are the same byte for byte, and {other:,} have different labels."
+        f"Within {within.name}: {within.n_with_twin:,} of {within.n:,} images have such a twin there, in "
+        f"{count_of(pairs, 'pair')}: the same byte for byte {identical:,}, with different labels {other:,}."
     )
 
 

@@ -261,7 +261,7 @@ def test_a_verdict_names_where_it_is_better_worse_and_neither() -> None:
     assert len(said) == len(METHODS)
     assert said[3] == (
         "Tip-Adapter: beats zero-shot with all images (+3.0 points [+2.0, +4.0] there, "
-        "p < 0.0001 after Holm's correction); better at all; no difference shown at 2; worse at 1."
+        "p < 0.0001 after Holm's correction); no difference shown at 2; worse at 1."
     )
 
 
@@ -272,8 +272,15 @@ def test_a_verdict_without_a_k_from_which_on_it_is_better() -> None:
 
     assert "from 1 image per class on (" in said(point("1", 0.1, 0.001))
     assert "from 2 images per class on (" in said(point("1", 0.1, 0.2), point("2", 0.1, 0.001))
-    assert said(point("1", 0.1, 0.2)) == (
-        "Nearest class mean: nowhere shown to beat zero-shot; no difference shown at 1."
+    assert said(point("1", 0.1, 0.2), point("2", -0.1, 0.001)) == (
+        "Nearest class mean: nowhere shown to beat zero-shot; no difference shown at 1; worse at 2."
+    )
+    none, worse, better = (point("1", 0.1, 0.2), point("1", -0.1, 0.001), point("1", 0.1, 0.001))
+    assert said(none) == "Nearest class mean: nowhere shown to differ from zero-shot."
+    assert said(worse) == "Nearest class mean: worse than zero-shot at every number of images."
+    assert said(better).endswith("after Holm's correction).")
+    assert said(better, point("2", 0.1, 0.2), point("4", 0.1, 0.001)).endswith(
+        "after Holm's correction); better at 1; no difference shown at 2."
     )
     assert said(point("1", 0.1, 0.001), point("2", -0.1, 0.2)) == (
         "Nearest class mean: beats zero-shot at some numbers of images per class, but not from one on; "

@@ -17,7 +17,7 @@ from clipcifar.evaluation import plots
 from clipcifar.evaluation.compare import NamedDifference
 from clipcifar.evaluation.metrics import rounded
 from clipcifar.evaluation.names import METHODS
-from clipcifar.evaluation.verdict import statement
+from clipcifar.evaluation.verdict import difference_said
 from clipcifar.methods import zero_shot
 from clipcifar.methods.classifiers import Classifier
 from clipcifar.store.embeddings import ImageEmbeddings
@@ -193,14 +193,17 @@ def verdicts(findings: Findings, active: str) -> list[str]:
     kept = findings.robustness[REFERENCE]
     means = kept.accuracy.mean(axis=1)
     worst, best = int(means.argmin()), int(means.argmax())
+    extremes = (
+        f", most under {naming.spoken(findings.names[worst])} (to {percent(means[worst])} %) "
+        f"and least under {naming.spoken(findings.names[best])} (to {percent(means[best])} %)"
+    )
     sentences = [
         f"Zero-shot is right on {share_text(kept.mean)} % of the corrupted images and on "
         f"{percent(kept.clean.value)} % of the clean ones: it loses {share_text(kept.drop)} % of its "
-        f"accuracy, most under {naming.spoken(findings.names[worst])} (to {percent(means[worst])} %) "
-        f"and least under {naming.spoken(findings.names[best])} (to {percent(means[best])} %).",
+        f"accuracy{extremes if worst != best else ''}.",
     ]
     for item in findings.versus:
-        said = statement(item.paired, item.p_holm, name_a=METHODS[REFERENCE], name_b=METHODS[item.name])
+        said = difference_said(item.paired, item.p_holm, name_a=METHODS[REFERENCE], name_b=METHODS[item.name])
         sentences.append(f"In mean corruption accuracy {said}.")
     return [*sentences, *naming.verdicts(findings.naming, active)]
 

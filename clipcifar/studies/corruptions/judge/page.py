@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clipcifar.core.counts import count_of
 from clipcifar.evaluation.names import METHODS
 from clipcifar.evaluation.words import p_text, points, with_interval
 from clipcifar.render import charts, study
@@ -52,8 +53,11 @@ def render(findings: Findings, images: ImageEmbeddings, *, active: str) -> str:
 
 
 def _question(findings: Findings) -> str:
-    kinds = f"{len(findings.names)} corruptions at severities {', '.join(map(str, findings.severities))}"
-    images = f"{len(findings.rows):,} test images under {kinds}"
+    at = "severity" if len(findings.severities) == 1 else "severities"
+    kinds = (
+        f"{count_of(len(findings.names), 'corruption')} at {at} {', '.join(map(str, findings.severities))}"
+    )
+    images = f"{count_of(len(findings.rows), 'test image')} under {kinds}"
     if findings.source == GENERATED:
         source = (
             "The images are generated with Pillow, NumPy and SciPy, at strengths of our own: "

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcifar.core.counts import count_of
 from clipcifar.core.errors import DataError, made_by
 from clipcifar.core.files import fault_behind
 from clipcifar.evaluation import results
@@ -80,7 +81,7 @@ def verdicts(findings: Findings, tuned: FinetuneScores) -> list[str]:
     """Whether the fine-tuned tower is better than the frozen probe, and what is to be kept in mind."""
     sentence = verdict(findings.comparison, name_a=FROZEN, name_b=TUNED)
     epoch, epochs = int(tuned.attributes["epoch"]), int(tuned.attributes["epochs"])
-    chosen = f"Val chose epoch {epoch} of the {epochs} that were trained."
+    chosen = f"Val chose epoch {epoch} of the {count_of(epochs, 'that was', 'that were')} trained."
     if epoch == 0:
         chosen = f"No epoch of {epochs} was better on val than the frozen probe, so that is what was chosen."
     elif epoch == epochs and epochs == json.loads(str(tuned.attributes["params"]))["epochs"]:

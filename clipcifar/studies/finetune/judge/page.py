@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from clipcifar.core.counts import count_of
 from clipcifar.evaluation.words import interval, p_text, points
 from clipcifar.render import charts, study
 from clipcifar.render.study import Chart, Section, Table
@@ -89,7 +90,13 @@ def _numbers(metrics: Mapping[str, Any], frozen: Mapping[str, Any]) -> Section:
     return Section(
         "numbers",
         "In numbers",
-        tables=[Table(f"On {metrics['n']:,} test images, as they are, before any temperature", header, rows)],
+        tables=[
+            Table(
+                f"On {count_of(metrics['n'], 'test image')}, as they are, before any temperature",
+                header,
+                rows,
+            )
+        ],
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ConfigError
 
 _RESNET_STAGES = ("layer1", "layer2", "layer3", "layer4")
@@ -89,7 +90,7 @@ def unfreeze(visual: nn.Module, blocks: int | None) -> list[Layer]:
         )
     if blocks is not None and blocks > len(known):
         raise ConfigError(
-            f"the tower has {len(known)} blocks, {blocks} are asked for",
+            f"the tower has {count_of(len(known), 'block')}, {blocks} are asked for",
             where=where,
             fix="set null for the whole tower",
         )

@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
+from clipcifar.core.counts import count_of
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute, canonical_json, write_atomically
 from clipcifar.evaluation import plots
@@ -51,8 +52,8 @@ def check_start(
     changed = int((computed.argmax(axis=1) != expected.argmax(axis=1)).sum())
     if changed > max(1, tolerance * len(computed)):
         raise DataError(
-            f"before any training, {changed} of {len(computed)} val images are classified otherwise than by "
-            "the MLP probe: the tower does not give the embeddings that it was trained on",
+            f"before any training, {changed} of {count_of(len(computed), 'val image')} are classified "
+            "otherwise than by the MLP probe: the tower does not give the embeddings that it was trained on",
             fix="run `dvc repro mlp_probe`",
         )
 
