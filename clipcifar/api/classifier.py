@@ -40,6 +40,11 @@ class Classifier:
         temperature: what logits are divided by for probabilities, fitted on val; None where there is no val
             image, or the classes are not the dataset's: then they are at the model's own logit scale.
         dim: D of the embeddings.
+
+    >>> classifier = project.classifier("linear_probe")
+    >>> rows = project.images("test").embeddings
+    >>> classifier.predict(rows[1:3]), classifier.predict_proba(rows).shape
+    (['eight', 'three'], (397, 10))
     """
 
     name: str

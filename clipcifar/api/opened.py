@@ -136,7 +136,7 @@ class Opened:
         """
         if not sentences:
             return np.zeros((0, self.dim), np.float32)
-        with self._lock:
+        with self._lock, _no_word_of_widgets():
             embedder = self.sentences(model)
             embeddings, _ = embedder.embed(dict.fromkeys(sentences, where))
             return embedder.stacked(embeddings, sentences)
@@ -153,9 +153,20 @@ class Opened:
         """
         loaded = self._loaded
         if loaded is None or not _is_same(loaded[0], model):
-            with self._lock:
+            with self._lock, _no_word_of_widgets():
                 self._loaded = loaded = model, self.sentences(model).load()
         return loaded[1]
+
+
+@contextmanager
+def _no_word_of_widgets() -> Iterator[None]:
+    """What open_clip imports asks in a notebook for widgets, which nothing here draws."""
+    if "tqdm.auto" in sys.modules:
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        yield
 
 
 def warn_caller(said: str) -> None:

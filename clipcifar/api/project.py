@@ -37,15 +37,17 @@ def open(folder: str | os.PathLike[str] = ".") -> Project:
 
     Nothing is read yet, and no file stays open: `dvc repro` may run beside it.
 
+    >>> open(folder).methods
+    ['zero_shot', 'rank_prompts', 'linear_probe', 'mlp_probe', 'projection']
+
     Raises:
         ConfigError: there is no such folder, or none from it upward holds params.yaml and dvc.yaml.
     """
     try:
         place = Path(folder).expanduser().resolve(strict=True)
     except (OSError, RuntimeError, ValueError) as error:  # also of a current folder that was deleted
-        raise ConfigError(
-            f"there is no such folder: {error}", where=str(folder), fix="name the folder of a project"
-        ) from error
+        fix = "name the folder of a project"
+        raise ConfigError(f"there is no such folder: {error}", where=str(folder), fix=fix) from error
     return Project(Opened(find_root(place), on_note=warn_caller))
 
 
@@ -54,7 +56,12 @@ class Project:
 
     Whatever is asked for is read then, and checked as the commands check it: files against their digests,
     results against params.yaml and dvc.lock. What is damaged or stale raises a `ClipcifarError`, whose text
-    names the command that mends it; where nothing but code has changed since, a warning says so.
+    names the command that mends it; where only code has changed since, a warning says so. Examples: the demo.
+
+    >>> project.class_names[:3]
+    ['zero', 'one', 'two']
+    >>> project.provenance["dataset"], project.provenance["model"]
+    ('digits', 'local-dir:data/demo/clip')
     """
 
     def __init__(self, opened: Opened) -> None:
@@ -90,14 +97,18 @@ class Project:
         with self._opened.fresh({IMAGES: IMAGES, MODEL: MODEL}):
             images = self._opened.images()
             model = self._opened.model(images)
-            more = {"weights_source": model.source, "remarks": model.remarks}
-            return {**images.attributes, "class_names": images.class_names, **more}
+            more = {"class_names": images.class_names, "weights_source": model.source}
+            return {**images.attributes, **more, "remarks": model.remarks}
 
     def images(self, split: str | None = None) -> Images:
         """The embedded images.
 
         Args:
             split: "train" (what val leaves of the official train images), "val" or "test"; None for all.
+
+        >>> images = project.images("test")
+        >>> images.embeddings.shape, images.ids[1], images.class_names[images.labels[1]]
+        ((397, 32), 'test/00008', 'eight')
         """
         if split is not None:
             check_name(split, PARTS, what="split")
@@ -106,7 +117,11 @@ class Project:
         return images if split is None else images.of(split)
 
     def prompt_set(self, name: str) -> TextEmbeddings:
-        """An embedded prompt set: its sentences, their embeddings and the classes that they speak for."""
+        """An embedded prompt set: its sentences, their embeddings and the classes that they speak for.
+
+        >>> project.prompt_set("photo").embeddings.shape
+        (10, 32)
+        """
         return classifiers.prompt_set(self._opened, name)
 
     def scored(self, method: str) -> Predictions:
@@ -118,6 +133,9 @@ class Project:
 
         Returns:
             A DataFrame where pandas is installed, else a dict of arrays; `answers_of` says more.
+
+        >>> list(project.predictions("linear_probe"))
+        ['id', 'label', 'predicted', 'probability', 'margin']
         """
         return as_frame(answers_of(self.scored(method)))
 
@@ -129,7 +147,11 @@ class Project:
             return headline.read(self.root / "metrics", method)
 
     def classifier(self, method: str) -> Classifier:
-        """What a method made: `zero_shot` is of the active set, `rank_prompts` of the prompts it chose."""
+        """What a method made: `zero_shot` is of the active set, `rank_prompts` of the prompts it chose.
+
+        >>> project.classifier("linear_probe").predict(project.images("test").embeddings[1:3])
+        ['eight', 'three']
+        """
         return classifiers.of_method(self._opened, method)
 
     def zero_shot(
@@ -145,6 +167,10 @@ class Project:
             prompt_set: an embedded set, by default the active one; or
             templates: with `{classname}`, for the dataset's classes; or
             labels: classes of one's own, each a sentence.
+
+        >>> either = project.zero_shot(labels=["a drawing of one", "a drawing of eight"])
+        >>> either.predict(project.images("test").embeddings[1:2])
+        ['a drawing of eight']
         """
         if sum(given is not None for given in (prompt_set, templates, labels)) > 1:
             raise ConfigError("give a prompt set, templates or labels, not several of them")
@@ -155,7 +181,11 @@ class Project:
         return classifiers.of_prompt_set(self._opened, prompt_set)
 
     def linear_probe(self) -> LogisticRegression:
-        """The linear probe as a fitted scikit-learn estimator, its classes the labels 0 to C - 1."""
+        """The linear probe as a fitted scikit-learn estimator, its classes the labels 0 to C - 1.
+
+        >>> project.linear_probe().predict(project.images("test").embeddings[1:2])
+        array([8])
+        """
         from clipcifar.api.estimator import logistic_regression
 
         path = "data/heads/linear_probe.h5"
@@ -168,6 +198,9 @@ class Project:
         Args:
             a, b: a prompt set, a method, a git revision, an experiment, or "workspace".
             method: whose predictions are meant by a revision or the workspace.
+
+        >>> project.compare("photo", "photo").verdict
+        'photo and photo are right on exactly the same images.'
         """
         from clipcifar.api.comparing import compare_sides
 
@@ -181,7 +214,11 @@ class Project:
         return classifiers.embed_sentences(self._opened, texts(sentences, what="sentence"))
 
     def embed_images(self, images: Inputs) -> NDArray[np.float32]:
-        """Embed N images, (N, D) float32 unit rows, by the frozen tower; `Classifier` says what is one."""
+        """Embed N images, (N, D) float32 unit rows, by the frozen tower; `Classifier` says what is one.
+
+        >>> project.embed_images([np.zeros((32, 32, 3), np.uint8)]).shape
+        (1, 32)
+        """
         with self._opened.fresh({MODEL: MODEL}):
             return PictureEmbedder.of(self._opened)(images)
 
@@ -200,6 +237,9 @@ class Project:
             text, image: what to look for, one of the two; `Classifier` says what is an image.
             top: how many; all where there are fewer.
             split, class_name: where to look; None for everywhere.
+
+        >>> [hit.label for hit in project.find("a drawing of zero", top=2)]
+        ['zero', 'zero']
         """
         query = embed_query(self._opened, text, image)
         return nearest_images(self.images(split), query, top=top, class_name=class_name)
