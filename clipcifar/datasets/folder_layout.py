@@ -113,8 +113,8 @@ def list_layout(root: Path) -> Layout:
     odd = entries.odd + _leading_out(root, files)
     if odd:
         raise DataError(
-            count_of(len(odd), "link or special file is not read", "links or special files are not read")
-            + ":\n    "
+            count_of(len(odd), "link or special file lies", "links or special files lie")
+            + " there unread:\n    "
             + "\n    ".join(shortened(sorted(odd))),
             where=str(root),
             fix="put the files themselves there, or links to files of this folder or of DVC's cache",

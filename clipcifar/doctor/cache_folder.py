@@ -38,7 +38,7 @@ def scratch(repository: Path, settings: Mapping[str, Any]) -> Found:
     left = [path for folder in folders for path in folder.rglob(".*.tmp") if files.is_abandoned(path)]
     if left:
         yield f"files of killed writes: {len(left):,}, {megabytes(left)}; rm -f {_quoted(left)}"
-    yield f"{count_of(len(known), 'downloaded file')} remembered"
+    yield f"{count_of(len(known), 'downloaded file is', 'downloaded files are')} remembered"
 
 
 def _stopped(root: Path, what: str) -> Found:

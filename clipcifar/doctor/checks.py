@@ -21,7 +21,6 @@ from packaging.requirements import Requirement
 from clipcifar.backbone import device
 from clipcifar.backbone.params import EmbedParams
 from clipcifar.core import class_files, files, params
-from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ClipcifarError, ConfigError, DataError, EnvironmentFault
 from clipcifar.datasets.params import DatasetParams
 from clipcifar.doctor import cache_folder, files as doctor_files
@@ -213,9 +212,7 @@ def _device(repository: Path, settings: Mapping[str, Any]) -> Found:
     import torch
 
     chosen = device.choose(params.read(settings, "embed", EmbedParams).device, key="embed.device")
-    name = (
-        torch.cuda.get_device_name() if chosen.type == "cuda" else count_of(torch.get_num_threads(), "thread")
-    )
+    name = torch.cuda.get_device_name() if chosen.type == "cuda" else f"threads: {torch.get_num_threads()}"
     yield f"{chosen.type}, {name}"
 
 

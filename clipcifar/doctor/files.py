@@ -73,7 +73,7 @@ def _photographs(root: Path, prepared: Prepared) -> Found:
             bar.update()
     if wrong:
         yield DataError(
-            f"{count_of(len(wrong), 'image')} missing or changed: {_some(wrong)}",
+            f"{count_of(len(wrong), 'image is', 'images are')} missing or changed: {_some(wrong)}",
             where=str(root),
             fix="put them back, or run `dvc repro`, which lists the folder again",
         )

@@ -123,7 +123,7 @@ def test_a_place_that_must_hold_images_and_does_not_is_an_error_with_what_lies_t
     items = [*samples("train", {"cat": 2}), LeftOut(".heic", "train/dog/a.heic", "train", "dog")]
     source = Source("photos", ["cat", "dog"], items, frozenset({("train", "cat"), ("train", "dog")}))
     with pytest.raises(
-        DataError, match=r"1 class folders hold no image that can be read:\n +train/dog: 1 \.heic"
+        DataError, match=r"1 class folder holds no image that can be read:\n +train/dog: 1 \.heic"
     ):
         collect(source, on_bad_image="error")
 

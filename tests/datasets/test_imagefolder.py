@@ -176,7 +176,7 @@ def test_every_link_that_is_not_read_is_an_error_and_never_a_smaller_set(root: P
     }
     for link, (target, _) in links.items():
         (root / link).symlink_to(target)
-    message = str(refused(root, "6 links or special files lie there that are not read"))
+    message = str(refused(root, "6 links or special files lie there unread"))
     for link, (_, reason) in links.items():
         assert any(f"{link}: a symbolic link" in line and reason in line for line in message.splitlines()), (
             link
@@ -193,7 +193,7 @@ def test_a_split_that_is_a_symbolic_link_is_refused_not_left_out(
     if (root / split).exists():
         (root / split).rename(tmp_path / "moved")
     (root / split).symlink_to(tmp_path / "outside", target_is_directory=True)
-    assert f"{split}: a symbolic link to a folder" in refused(root, "1 links").what
+    assert f"{split}: a symbolic link to a folder" in refused(root, "1 link or").what
 
 
 def test_a_pipe_is_an_error_and_a_folder_named_like_an_image_is_a_folder(root: Path) -> None:
@@ -356,7 +356,7 @@ def test_skipped_images_are_left_out_and_counted(root: Path) -> None:
 def test_skipping_does_not_empty_a_split_or_a_class_unnoticed(bad: list[str], root: Path) -> None:
     for path in bad:
         (root / path).write_bytes(b"")
-    with pytest.raises(DataError, match=f"{len(bad)} class folders hold no image") as caught:
+    with pytest.raises(DataError, match=f"{len(bad)} class folders? holds? no image") as caught:
         listed(root, bad="skip")
     for path in bad:
         assert f"{path.removesuffix('/1.png')}: 1 not readable as an image" in caught.value.what

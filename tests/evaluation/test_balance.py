@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from sklearn.metrics import balanced_accuracy_score
 
+from clipcifar.api.comparing import Compared
 from clipcifar.cli import comparison
 from clipcifar.evaluation import balance, compare
 from clipcifar.evaluation.balance import ClassSums, class_sums, sign_flip, sign_flip_bound
@@ -89,8 +90,12 @@ def test_sets_of_which_nothing_is_shown_say_what_their_average_hides() -> None:
     assert verdicts.of_sets([same], active="photo") == ["No difference shown between photo and wide."]
 
 
+def named(found: compare.Comparison) -> Compared:
+    return Compared(found.overall, found.per_class, found.flows, name_a="x", name_b="y")
+
+
 def test_the_table_of_a_comparison_has_a_row_in_which_classes_count_alike() -> None:
-    text = comparison.as_table(compared(BEFORE, AFTER), name_a="x", name_b="y", shown=str)
+    text = comparison.as_table(named(compared(BEFORE, AFTER)), shown=str)
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
     row = next(cells for cells in rows if cells[0] == "balanced")
     assert row[1:5] == ["–", "0.7583", "0.6583", "-10.00"]
@@ -99,10 +104,10 @@ def test_the_table_of_a_comparison_has_a_row_in_which_classes_count_alike() -> N
     assert "each class counting alike; its interval is normal" in text  # all others are bootstrap
     sizes = [10, 10, 10]
     even = np.repeat([0, 1, 2], sizes)
-    table = comparison.as_table(compared(even, even, even), name_a="x", name_b="y")
+    table = comparison.as_table(named(compared(even, even, even)))
     assert "balanced" not in table
     assert "Too few" not in table
-    data = comparison.as_data(compared(BEFORE, AFTER), name_a="x", name_b="y")
+    data = comparison.as_data(named(compared(BEFORE, AFTER)))
     assert data["overall"]["balanced"]["difference"] == pytest.approx(-0.1)
     assert data["overall"]["balanced"]["mover"] == {
         "name": "cat",

@@ -6,6 +6,7 @@ from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
+from clipcifar.api.comparing import Compared
 from clipcifar.cli import comparison
 from clipcifar.core.errors import DataError
 from clipcifar.evaluation import compare
@@ -210,7 +211,7 @@ def test_a_class_is_named_only_where_the_corrected_p_value_says_so() -> None:
 def test_without_a_flow_there_is_no_table_of_flows() -> None:
     same, other = ([0, 1, 2], [0, 1, 2]), ([0, 1, 2], [0, 2, 2])
     texts = [
-        comparison.as_table(_comparison(a, b, [0, 1, 2]), name_a="x", name_b="y", shown=str)
-        for a, b in (same, other)
+        comparison.as_table(Compared(found.overall, found.per_class, found.flows, "x", "y"), shown=str)
+        for found in (_comparison(a, b, [0, 1, 2]) for a, b in (same, other))
     ]
     assert ["images of" in text for text in texts] == [False, True]

@@ -202,11 +202,16 @@ def test_a_sweep_runs_what_zero_shot_needs_and_a_failed_run_is_told_as_failed(wo
     (shown,) = {line[2:] for page in pages for line in page.splitlines() if "dvc exp show" in line}
     table = workspace.command(*shlex.split(shown), "--csv").stdout.splitlines()
     rows = {row["Experiment"]: row for row in csv.DictReader(table)}
-    states = {name: rows[name]["State"] for name in ("set-1", "set-2", "worded")}
-    assert states == {"set-1": "Success", "set-2": "Failed", "worded": "Success"}
-    said = {name: float(rows[name]["metrics/zero_shot.json:accuracy"]) for name in states}
-    assert said["set-2"] == before  # DVC shows what git holds where the run began
+    assert set(rows) == {"", "set-1", "worded"}, "of the failed set-2 DVC would show what git holds"
+    said = {name: float(row["metrics/zero_shot.json:accuracy"]) for name, row in rows.items()}
+    assert said[""] == before  # of the workspace and the commit
     assert before not in (said["set-1"], said["worded"])
+    assert {name: row["prompts.active"] for name, row in rows.items()} == {
+        **{"": "photo", "set-1": "digits", "worded": "photo"}
+    }
+    printed = workspace.command(*shlex.split(shown)).stdout
+    assert max(map(len, [shown, *printed.splitlines()])) < 100
+    assert "metrics/zero_shot.json:accuracy   prompts.active" in printed  # no head is cut
     assert "did you mean digits?" in workspace.command("dvc", "queue", "logs", "set-2").stdout
 
     experiments = json.loads(workspace.command("dvc", "exp", "show", "--json").stdout)[-1]["experiments"]

@@ -16,6 +16,7 @@ from hypothesis import given, settings, strategies as st
 from markdown_it import MarkdownIt  # of rich, which DVC needs
 from wcwidth import wcswidth
 
+from clipcifar.api.comparing import Compared
 from clipcifar.cli import comparison
 from clipcifar.evaluation import compare, plots
 from clipcifar.evaluation.headline import HEADLINE
@@ -136,10 +137,11 @@ def test_the_report_ranks_sets_on_train_and_compares_them_on_test() -> None:
 def test_a_comparison_reads_as_markdown_and_as_data() -> None:
     labels = np.repeat([0, 1], 50)
     found = compare.compare(labels, np.zeros(100, dtype=np.int64), labels, class_names=["cat", "dog"])
-    text = comparison.as_table(found, name_a="photo", name_b="sc*nes")
+    named = Compared(found.overall, found.per_class, found.flows, "photo", "sc*nes")
+    text = comparison.as_table(named)
     assert "sc\\*nes is worse than photo: -50.0 points" in text
     assert len({len(line) for line in text.splitlines() if line.startswith("| ") and "dog" in line}) == 2
-    data = json.loads(json.dumps(comparison.as_data(found, name_a="photo", name_b="sc*nes")))
+    data = json.loads(json.dumps(comparison.as_data(named)))
     assert data["overall"]["only_a"] == 50
     assert data["flows"] == [{"label": "dog", "from_a": "dog", "to_b": "cat", "n": 50}]
 

@@ -175,6 +175,17 @@ def test_the_page_says_generated_and_names_cifar_10_c_only_to_deny_it(outcome: F
     assert html.count("<img") == 2  # of two severities the stronger one
 
 
+def test_of_one_corruption_no_extremes_are_told_nor_severities_of_one(outcome: Findings) -> None:
+    answers = {
+        name: replace(item, corrupted=item.corrupted[:1, :1]) for name, item in outcome.answers.items()
+    }
+    single = replace(outcome, names=["fog"], severities=[3], answers=answers)
+    assert ", most under " in findings.verdicts(outcome, "photo")[0]
+    assert findings.verdicts(single, "photo")[0].endswith("] % of its accuracy.")
+    assert "under 1 corruption at severity 3?" in page._question(single)
+    assert "under 2 corruptions at severities " in page._question(outcome)
+
+
 def test_naming_verdicts_are_sorted_by_what_was_shown(outcome: Findings) -> None:
     (item,) = outcome.naming
     gain = replace(item.corrupted, difference=0.05, low=0.02, high=0.08, balanced=None)

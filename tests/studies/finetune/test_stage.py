@@ -433,7 +433,7 @@ def test_scores_are_joined_by_id_not_by_row() -> None:
     assert _judged(["a", "b", "c"], ["a", "b", "c"]).temperature == pytest.approx(
         _judged(["a", "b", "c"], ["c", "b", "a"]).temperature
     )
-    with pytest.raises(DataError, match="1 images are not among the fine-tuned scores, 'b' for one"):
+    with pytest.raises(DataError, match="1 image is not among the fine-tuned scores, 'b' for one"):
         _judged(["a", "b", "c"], ["a", "x", "c"])
 
 

@@ -82,7 +82,7 @@ def test_classes_renamed_are_the_same_findings_renamed() -> None:
 
 
 def test_a_class_without_images_is_an_error() -> None:
-    with pytest.raises(DataError, match="1 classes have no image"):
+    with pytest.raises(DataError, match="1 class has no image"):
         confident_class(HAND, np.zeros(5, dtype=np.int64))
 
 

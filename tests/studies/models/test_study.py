@@ -157,6 +157,28 @@ def test_test_labels_choose_nothing() -> None:
     assert found.metrics["zero_shot"]["test"] != permuted.metrics["zero_shot"]["test"]
 
 
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        (["other"], "no other is both faster here and better on the test images than other."),
+        ([OWN, "other"], "none is both faster here and better on the test images than another."),
+    ],
+)
+def test_what_pays_is_told_without_a_list_of_all(
+    kept: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = synthetic.image_embeddings()
+    outcomes = {
+        label: evaluate(images, synthetic.prototypes(), None, probe=PROBE) for label in (OWN, "other")
+    }
+    measured = findings.measure(
+        outcomes, dict.fromkeys(outcomes, SIZE), images.test.labels, class_names=images.class_names
+    )
+    monkeypatch.setattr(findings.table, "chosen_on", lambda *_, **__: "test")
+    monkeypatch.setattr(findings.table, "undominated", lambda *_, **__: kept)
+    assert findings.verdicts(measured, {})[-1] == f"Zero-shot: {said}"
+
+
 def test_on_test_alone_zero_shot_is_all_and_nothing_is_chosen_on_test_without_a_word() -> None:
     images, whole = synthetic.image_embeddings(), _outcome()
     none = Split(images.train.embeddings[:0], images.train.labels[:0], [])
@@ -337,7 +359,7 @@ def test_the_page_shows_every_backbone_and_runs_nothing_of_its_names() -> None:
     )
     assert "<script" not in html
     assert "&lt;script&gt;" in html
-    for part in ("o difference shown between same and own", "1,234", "clipcifar models"):
+    for part in ("same and own are right on exactly the same images", "1,234", "clipcifar models"):
         assert part in html
 
 

@@ -252,7 +252,9 @@ def test_no_twin_at_all_and_nothing_else_at_all(tmp_path: Path) -> None:
     found, dataset = _found(0.999)
     findings.write(tmp_path, found, dataset)
     assert not (tmp_path / "pairs.csv").exists()
-    assert "0 of 10 test images" in findings.verdicts(found)[0]
+    said = findings.verdicts(found)
+    assert said[0] == "0 test images have a train image at a cosine of 0.999 or more, 0.00 % of 10."
+    assert not any("Without those images" in sentence or "pair" in sentence for sentence in said[2:])
     assert (
         page.render(found, dataset, folder=Path(), shown=3, attributes=synthetic.ATTRIBUTES).count("<img")
         == 0
@@ -287,8 +289,8 @@ def test_pairs_within_a_split_are_counted_once_ranked_written_and_shown(tmp_path
     both = replace(_found()[0], within=[own])
     assert findings.as_metrics(both)["train"]["n_pairs"] == 3
     said = (
-        "Within train: 5 of 20 images have such a twin there; of 3 pairs 1 are the same byte for byte, and "
-        "1 have different labels."
+        "Within train: 5 of 20 images have such a twin there, in 3 pairs: the same byte for byte 1, with "
+        "different labels 1."
     )
     assert said in findings.verdicts(both)
     findings.write(tmp_path, both, dataset)
@@ -310,6 +312,7 @@ def test_a_split_without_twins_has_no_section(tmp_path: Path) -> None:
     assert within.as_metrics(own) == {
         **{"n": 20, "n_duplicates": 0, "duplicates": 0.0, "n_pairs": 0, "n_identical": 0, "n_other_label": 0}
     }
+    assert within.sentence(own) == "Within train no image has such a twin."
     none = replace(_found()[0], within=[own])
     findings.write(tmp_path, none, dataset)
     assert not (tmp_path / "within.csv").exists()
