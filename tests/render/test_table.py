@@ -220,8 +220,10 @@ def test_a_report_with_hostile_names_parses_to_the_tags_of_a_benign_one(name: st
         found = {method: {**values, "per_class": {name: 0.5, "cat": 0.25}} for method, values in ALL.items()}
         test = {"accuracy_ci95": {"low": 0.4, "high": 0.6}, "balanced_accuracy": 0.5}
         sets = {name: {"n_sentences": 1, "accuracy": 0.5, "train": {"accuracy": 0.5}, "test": test}}
+        labels = np.zeros(40, dtype=np.int64)
+        differences = compare.against(labels, {name: labels + 1}, labels, class_names=["cat", "dog"])
         text = table.report(
-            found, sets, [], active=name, images={name: 3, "cat": 4}, dataset=name, model=name
+            found, sets, differences, active=name, images={name: 3, "cat": 4}, dataset=name, model=name
         )
         tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text)
         inline = [child for token in tokens for child in token.children or []]
@@ -233,7 +235,7 @@ def test_a_report_with_hostile_names_parses_to_the_tags_of_a_benign_one(name: st
         return counted
 
     assert kinds(name) == kinds("benign")
-    assert kinds("benign")["table_open", "table"] == 3  # with one set there is nothing to compare
+    assert kinds("benign")["table_open", "table"] == 4
 
 
 def test_a_method_without_seeds_claims_none() -> None:
