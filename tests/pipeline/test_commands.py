@@ -51,6 +51,18 @@ def test_a_prompt_that_is_tried_has_the_accuracy_that_its_set_has(
     assert f" {split} images)\n" in said
 
 
+def test_what_is_no_prompt_is_told_where_it_belongs(run: Any) -> None:
+    for given, words in (
+        ("digits", "'digits' is a prompt set, and no prompt"),
+        ("one: a stroke", "own sentences are tried in a session: 'one: a stroke'"),
+        ("ten: a stroke", "does not name the class"),
+    ):
+        code, said, beside = run("try", given)
+        assert (code, said) == (2, ""), given
+        assert words in beside
+    assert run("try", "one: {classname}")[0] == 0
+
+
 def test_a_session_answers_line_by_line_and_keeps_what_was_tried(at: Workspace, run: Any) -> None:
     photo, digits = accuracies(at, "test")
     lines = [DIGITS, ":save kept", "no class", ":quit", "never read"]
