@@ -100,6 +100,14 @@ def test_two_sets_are_compared_as_a_table(at: Workspace, run: Any, form: list[st
     assert beside == ""
 
 
+def test_a_method_is_refused_where_it_says_nothing(at: Workspace, run: Any) -> None:
+    code, said, beside = run("compare", "photo", "set:digits", "--method", "linear_probe")
+    assert (code, said) == (2, "")
+    assert "and photo and set:digits are neither" in beside
+    for side in ("HEAD", "workspace"):
+        assert run("compare", "photo", side, "--method", "linear_probe")[0] == 0
+
+
 def test_of_two_commits_nothing_of_params_yaml_is_said(at: Workspace, run: Any) -> None:
     at.edit(lambda settings: settings["prompts"].update(active="digits"))
     code, said, beside = run("compare", "HEAD", "HEAD")
