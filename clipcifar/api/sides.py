@@ -24,6 +24,7 @@ from clipcifar.store.prompt_set import left_out, words_of_left_out
 
 Kind = Literal["workspace", "method", "set", "rev"]
 WORKSPACE = "workspace"
+ORIGIN = ("dataset", "model", "pretrained", "weights_sha256")  # what a result is of, wherever it is read
 PREDICTIONS, IMAGES, TEXTS = "data/predictions", "data/embeddings/images.h5", "data/embeddings/texts"
 ACTIVE = "data/embeddings/active"  # the active set once more, by a stage that waits for no other set
 
@@ -179,6 +180,11 @@ def _of_prompt_set(images_path: Path, texts_path: Path) -> Predictions:
     weights = zero_shot.classifier(texts)
     scores = zero_shot.logits(images.test.embeddings, weights, logit_scale=images.logit_scale)
     return Predictions(scores, images.test.labels, images.test.ids, inherited(images.attributes))
+
+
+def origin_of(predictions: Predictions) -> dict[str, str]:
+    """Which images they are of, and which backbone's embeddings."""
+    return {name: str(predictions.attributes[name]) for name in ORIGIN}
 
 
 def align(a: Predictions, b: Predictions) -> Aligned:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from clipcifar.store.embeddings import read_images
 from tests.support import command_line
 from tests.support.workspace import SETS, Workspace
 
@@ -98,6 +99,13 @@ def test_two_sets_are_compared_as_a_table(at: Workspace, run: Any, form: list[st
     assert f"{digits:.4f}" in shown
     assert said.startswith("A = photo, B = digits\n")
     assert beside == ""
+
+
+def test_a_comparison_as_json_says_what_both_sides_are_of(at: Workspace, run: Any) -> None:
+    data = json.loads(run("compare", "HEAD", "digits", "--json")[1])
+    made_of = read_images(at.folder / "data/embeddings/images.h5").attributes
+    names = ("dataset", "model", "pretrained", "weights_sha256")
+    assert data["origin_a"] == data["origin_b"] == {name: made_of[name] for name in names}
 
 
 def test_a_method_is_refused_where_it_says_nothing(at: Workspace, run: Any) -> None:
