@@ -87,7 +87,11 @@ def check_embedded(name: str, repository: Path) -> None:
             if isinstance(of_set, dict) and isinstance(of_project, dict):
                 is_for, is_here = of_set.get("dataset"), of_project.get("name")
                 if is_for not in (None, is_here):
-                    raise DataError(f"the prompt set {name!r} is for {is_for}, and the dataset is {is_here}")
+                    here = embedded_sets(repository)
+                    raise DataError(
+                        f"the prompt set {name!r} is for {is_for}, and the dataset is {is_here}",
+                        fix=f"use one of: {', '.join(here)}" if here else "run `dvc repro embed_texts`",
+                    )
             raise DataError(
                 f"the prompt set {name!r} is not embedded here",
                 where=str(path),
