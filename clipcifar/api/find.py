@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.api.classifier import Picture
+from clipcifar.api.given import checked_number, checked_text
 from clipcifar.api.images import Images
 from clipcifar.api.opened import IMAGES, MODEL, Opened
 from clipcifar.api.pictures import PictureEmbedder
@@ -59,17 +60,18 @@ def embed_query(opened: Opened, text: str | None, image: Picture | None) -> NDAr
         if image is not None:
             (row,) = PictureEmbedder.of(opened, opened.images())([image])
             return np.asarray(row)
-        sentence = checked_text(text or "")
+        sentence = checked_query(text)
         (row,) = opened.embed_sentences(opened.model(opened.images()), [sentence], where="the query")
         return np.asarray(row)
 
 
-def checked_text(text: str) -> str:
-    """A query without the blanks around it.
+def checked_query(query: object) -> str:
+    """A sentence without the blanks around it.
 
     Raises:
-        ConfigError: it is empty, or holds what no sentence holds.
+        ConfigError: it is no text, is empty, or holds what no sentence holds.
     """
+    text = checked_text(query, where="the query")
     if not text.strip():
         raise ConfigError("the query is empty", fix='write what to look for: "two cats on a sofa"')
     if len(text) > MAX_CHARACTERS or holds_control(text):
@@ -129,8 +131,7 @@ def nearest_images(
         ConfigError: there is no such class, or `top` is below 1.
         DataError: there is no image to look among.
     """
-    if top < 1:
-        raise ConfigError(f"top is {top}, expected a number from 1")
+    top = checked_number(top, what="top")
     embeddings, among = images.embeddings, np.arange(len(images.ids))
     if class_name is not None:
         among = np.flatnonzero(images.labels == _label_of(class_name, images.class_names))
@@ -147,7 +148,8 @@ def nearest_images(
 
 
 def _label_of(class_name: str, class_names: Sequence[str]) -> int:
-    alike = [label for label, name in enumerate(class_names) if reading(name) == reading(class_name)]
+    asked = reading(checked_text(class_name, where="class_name"))
+    alike = [label for label, name in enumerate(class_names) if reading(name) == asked]
     if not alike:
         raise ConfigError(f"unknown class {class_name!r}", fix=suggestion(class_name, class_names))
     return alike[0]

@@ -212,8 +212,8 @@ def report(
         *prompt_sets_table(prompt_sets, active),
         "",
         *([escape(left_out), ""] if left_out else []),
-        f"Against {escape(active)}, image by image on test (exact McNemar, Holm-corrected over the sets):",
-        "",
-        *differences_table(differences),
     ]
+    if differences:
+        how = "image by image on test (exact McNemar, Holm-corrected over the sets)"
+        lines += [f"Against {escape(active)}, {how}:", "", *differences_table(differences)]
     return "\n".join(lines) + "\n"

@@ -39,7 +39,7 @@ def section(facts: Facts) -> dict[str, Any] | None:
                 f"{coarse['accuracy']:.4f}",
                 interval_text(coarse),
                 f"{coarse['n_within']:,} of {coarse['n_errors']:,}",
-                f"{100 * coarse['within_share']:.1f} %",
+                f"{100 * coarse['within_share']:.1f} %" if coarse["n_errors"] else "–",
             ]
         )
     present = [i for i in range(len(hierarchy.names)) if (labels == i).any()]

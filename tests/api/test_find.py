@@ -35,7 +35,7 @@ def naive(rows: NDArray[np.float32], query: NDArray[np.float32], top: int) -> li
 
 
 def test_a_case_by_hand() -> None:
-    nearest = find.nearest_images(IMAGES, EAST, top=4)
+    nearest = find.nearest_images(IMAGES, EAST, top=np.int64(4))
     assert [(hit.rank, hit.id, hit.split, hit.label) for hit in nearest] == [
         (1, "a", "train", "cat"),
         (2, "b", "val", "cat"),  # as near as e, and before it
@@ -120,8 +120,8 @@ def test_equal_images_stay_in_order_whatever_the_last_bits_are(top: int) -> None
 @pytest.mark.parametrize("text", ["", " \n", "a\x1b[2Jcat", "caf\udce9", "x" * 6000])
 def test_what_is_no_query(text: str) -> None:
     with pytest.raises(ConfigError, match="the query"):
-        find.checked_text(text)
+        find.checked_query(text)
 
 
 def test_blanks_around_a_query_do_not_count() -> None:
-    assert find.checked_text("  two {cats} [on] a sofa ") == "two {cats} [on] a sofa"
+    assert find.checked_query("  two {cats} [on] a sofa ") == "two {cats} [on] a sofa"

@@ -60,6 +60,12 @@ LETTERS = "expected a list of"  # a single text would be taken for its letters
         (lambda p: p.zero_shot(labels=["cat", "a " * 500]), "where: the sentences"),
         (lambda p: p.embed_sentences("a cat"), f"{LETTERS} sentences, found str"),
         (lambda p: p.embed_sentences([None]), "expected text, found NoneType"),
+        (lambda p: p.find(5), "expected text, found int\n  where: the query"),
+        (lambda p: p.find("a\ud800"), "not UTF-8"),
+        (lambda p: p.find("a cat", top=0), "top is 0, expected a whole number from 1"),
+        (lambda p: p.find("a cat", top=2.5), "top is 2.5"),
+        (lambda p: p.find("a cat", top="3"), "top is '3'"),
+        (lambda p: p.find("a cat", class_name=3), "found int\n  where: class_name"),
         (lambda p: p.compare("photo", None), "found NoneType\n  where: side 1"),
         (lambda p: p.compare("photo", "--output=x"), "no commit, branch, tag or experiment"),
         (lambda p: p.compare("photo", "a\0b"), "no commit, branch, tag or experiment"),
@@ -190,20 +196,20 @@ def ask_everything(project: clipcifar.Project) -> list[object]:
 def test_threads_share_a_project(
     project: clipcifar.Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Eight at once, without a memo, with nothing loaded: the towers come once, answers are equal."""
+    """Four at once, without a memo, with nothing loaded: the towers come once, answers are equal."""
     from clipcifar.backbone.towers import Backbone
 
     monkeypatch.setenv("CLIPCIFAR_CACHE", str(tmp_path))
     loaded, load = [], Backbone.load
     monkeypatch.setattr(Backbone, "load", lambda *given: loaded.append(given) or load(*given))
-    fresh, start = clipcifar.open(project.root), Barrier(8)
+    fresh, start = clipcifar.open(project.root), Barrier(4)
 
     def ask(_: int) -> list[object]:
         start.wait()
         return ask_everything(fresh)
 
-    with ThreadPoolExecutor(8) as threads:
-        answers = list(threads.map(ask, range(8)))
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(ask, range(4)))
     assert all(answer == answers[0] for answer in answers)
     assert answers[0] == ask_everything(clipcifar.open(project.root))
     assert len(loaded) == 2  # by the threads and by the other project
@@ -383,22 +389,36 @@ def assert_read_anew(folder: Path, expected: NDArray[np.float32]) -> None:
 
 
 @pytest.mark.pipeline
-def test_dvc_repro_runs_while_a_notebook_holds_every_file(at: Workspace) -> None:
-    """Its handles keep what they had; the door, and h5py anew, have what was made."""
+def test_dvc_repro_runs_while_a_notebook_holds_and_asks(at: Workspace) -> None:
+    """Its handles keep what they had; it is answered or refused in words meanwhile, and then anew."""
     project, outputs = clipcifar.open(at.folder), sorted(at.folder.glob("data/**/*.h5"))
-    old = project.zero_shot()
+    old, rows = project.zero_shot(), project.images("test").embeddings
     written = at.folder / "data/predictions/zero_shot.h5"
-    with ExitStack() as held:
+    asks: list[Ask] = [
+        lambda p: p.scored("zero_shot").scores,
+        lambda p: p.zero_shot().scores(rows),
+        lambda p: p.images("test").embeddings,
+        lambda p: p.metrics("zero_shot"),
+    ]
+    refused = 0
+    with ExitStack() as held, ThreadPoolExecutor(1) as beside:
         handles = {path: held.enter_context(h5py.File(path)) for path in outputs}
         before = handles[written]["scores"][()]
         at.edit(lambda settings: settings["prompts"]["sets"]["photo"].update(templates=["one {classname}."]))
-        at.repro("zero_shot", "projection")
+        run = beside.submit(at.repro, "zero_shot", "projection")
+        while not run.done():
+            for ask in asks:
+                try:
+                    ask(project)
+                except clipcifar.ClipcifarError:
+                    refused += 1
+        run.result()
+        assert refused
         assert set(at.executed()) <= TEXT_SIDE
         assert "zero_shot" in at.executed()
         assert (handles[written]["scores"][()] == before).all()
         now = project.scored("zero_shot").scores
         assert not (now == before).all()
-        rows = project.images("test").embeddings
         assert (project.zero_shot().scores(rows) == now).all()
         assert (old.scores(rows) == before).all()
     with h5py.File(written) as file:

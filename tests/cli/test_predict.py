@@ -255,8 +255,10 @@ def test_a_stale_result_is_refused_as_by_compare(
     for options in (["--set", "digits"], ["--method", "linear_probe"]):  # which do not rest on it
         assert run(monkeypatch, "predict", image, *options) == 0
     at.edit(lambda settings: settings["embed"].update(batch_size=7))
-    assert run(monkeypatch, "predict", image, "--text", "a cat; a dog") == 2
+    capsys.readouterr()
+    assert run(monkeypatch, "predict", image, "--set", "digits") == 2
     assert "data/embeddings/images.h5 is stale" in capsys.readouterr().err
+    assert run(monkeypatch, "predict", image, "--text", "the digit one; the digit two") == 0  # no dataset
 
 
 def start(here: Path, images: Path, times: int) -> subprocess.Popen[bytes]:

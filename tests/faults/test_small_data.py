@@ -154,7 +154,7 @@ def _photos(root: Path, counts: dict[str, int]) -> Path:
     [
         ({"train/a": 3, "train/b": 3}, {}, ["no images in", "where: ", "/test"]),
         ({"val/a": 3, "val/b": 3, "test/a": 3, "test/b": 3}, {}, ["no images in", "/train"]),
-        ({"train/a": 3, "train/b": 0, "test/a": 1, "test/b": 1}, {}, ["hold no image", "train/b: empty"]),
+        ({"train/a": 3, "train/b": 0, "test/a": 1, "test/b": 1}, {}, ["holds no image", "train/b: empty"]),
         ({"train/a": 3, "test/a": 1, "test/b": 1}, {}, ["train and test", "only in test: 'b'"]),
         ({"train/a": 3, "train/b": 3, "test/a": 1}, {}, ["train and test", "only in train: 'b'"]),
         (
@@ -166,7 +166,7 @@ def _photos(root: Path, counts: dict[str, int]) -> Path:
         (
             {"train/a": 3, "train/b": 1, "test/a": 1, "test/b": 1},
             {},
-            ["1 classes have too few images for train and val: 'b' (1)", "where: split train", "add images"],
+            ["1 class has too few images for train and val: 'b' (1)", "where: split train", "add images"],
         ),
         (
             {"train/a": 3, "train/b": 3, "test/a": 1, "test/b": 1},

@@ -132,6 +132,9 @@ def test_the_report_ranks_sets_on_train_and_compares_them_on_test() -> None:
     ranked = [line for line in lines if line.startswith(("| wide ", "| photo (active)"))]
     assert [line.split()[1] for line in ranked] == ["wide", "photo", "wide"]
     assert "-100.00 | -100.00 to -100.00 |   0 |   40 | < 0.0001 |" in ranked[-1]
+    assert "Against photo, image by image" in text
+    alone = table.report(ALL, sets, [], active="photo", images=IMAGES, dataset="d", model="m")
+    assert "Against photo" not in alone
 
 
 def test_a_comparison_reads_as_markdown_and_as_data() -> None:
@@ -217,8 +220,10 @@ def test_a_report_with_hostile_names_parses_to_the_tags_of_a_benign_one(name: st
         found = {method: {**values, "per_class": {name: 0.5, "cat": 0.25}} for method, values in ALL.items()}
         test = {"accuracy_ci95": {"low": 0.4, "high": 0.6}, "balanced_accuracy": 0.5}
         sets = {name: {"n_sentences": 1, "accuracy": 0.5, "train": {"accuracy": 0.5}, "test": test}}
+        labels = np.zeros(40, dtype=np.int64)
+        differences = compare.against(labels, {name: labels + 1}, labels, class_names=["cat", "dog"])
         text = table.report(
-            found, sets, [], active=name, images={name: 3, "cat": 4}, dataset=name, model=name
+            found, sets, differences, active=name, images={name: 3, "cat": 4}, dataset=name, model=name
         )
         tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text)
         inline = [child for token in tokens for child in token.children or []]

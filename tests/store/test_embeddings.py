@@ -260,5 +260,5 @@ def test_rows_pass_exactly_when_a_naive_norm_says_so(n: int, dim: int, factor: f
     if not wrong:
         check()
     else:
-        with pytest.raises(DataError, match=f"{len(wrong)} such rows"):
+        with pytest.raises(DataError, match=f"{len(wrong)} such row"):
             check()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from clipcifar.core.counts import count_of
 from clipcifar.core.files import Attribute
 from clipcifar.evaluation.metrics import wilson_interval
 from clipcifar.evaluation.names import METHODS, TRAINED
@@ -72,8 +73,8 @@ def _results(judged: list[Judged], active: str, n_val: int, n_test: int) -> Sect
         "results",
         "Chosen mixes",
         paragraphs=[
-            f"Zero-shot is the prompt set {active}. {n_val:,} val images choose, {n_test:,} test "
-            "images judge. "
+            f"Zero-shot is the prompt set {active}. Val, {count_of(n_val, 'image')}, chooses and test, "
+            f"{count_of(n_test, 'image')}, judges. "
             f"P values are exact McNemar tests, Holm-corrected over all {2 * len(judged)} "
             "comparisons; a mix that "
             "is one of its ends differs from it on no image."

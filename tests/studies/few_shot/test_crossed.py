@@ -61,7 +61,7 @@ def test_no_difference_anywhere_is_none_and_turning_the_sides_turns_the_sign() -
 
 
 def test_one_image_is_refused() -> None:
-    with pytest.raises(DataError, match="1 images"):
+    with pytest.raises(DataError, match="1 image "):
         crossed(np.zeros((3, 1)))
 
 
