@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from clipcifar.backbone.params import EmbedParams
 from clipcifar.backbone.preprocess import Preprocess
 from clipcifar.backbone.towers import Backbone
 from clipcifar.core.errors import ClipcifarError, DataError, EnvironmentFault
+from clipcifar.datasets import decode as decoding
 from clipcifar.datasets.decode import decode
 from clipcifar.datasets.imagefolder import MAX_BYTES
 from clipcifar.embeddings.sources import fitted
@@ -151,6 +153,7 @@ def _decoded(
         batch_sampler=list(bounds),  # type: ignore[arg-type]
         num_workers=min(workers, len(bounds)) if len(bounds) > 1 else 0,  # ahead of which nothing is done
         collate_fn=_together,
+        worker_init_fn=_with_own_locks,
     )
     with _worker_failure_explained():
         batches: Iterator[_Decoded] = iter(loader)
@@ -163,6 +166,11 @@ def _decoded(
             yield batch
     finally:
         del batches  # the workers end with it, as in embeddings/sources.py
+
+
+def _with_own_locks(_: int) -> None:
+    """Free in a worker what another thread held when it was forked, as one that decodes an image itself."""
+    decoding._opening, decoding._large = Lock(), Lock()
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ from torch.utils.data import DataLoader
 from clipcifar.backbone.params import EmbedParams
 from clipcifar.backbone.towers import Backbone
 from clipcifar.core.errors import DataError, EnvironmentFault
+from clipcifar.datasets import decode
 from clipcifar.embeddings import photographs
 from clipcifar.embeddings.extract import extract
 from clipcifar.embeddings.photographs import Batch, embed_files, read_image
 from clipcifar.embeddings.shards import ShardFolder
 from clipcifar.embeddings.sources import FolderSource
+from tests.support.waiting import PATIENCE_S
 
 N, MEGAPIXELS = 11, 1
 
@@ -66,6 +69,19 @@ def extracted(paths: list[Path], backbone: Backbone, scratch: Path, batch_size: 
     source = FolderSource(paths[0].parent, ids, digests, preprocess=backbone.preprocess, workers=0)
     shards = ShardFolder(scratch, "ab" * 32)
     return extract(source, backbone.encode_images, ids=ids, batch_size=batch_size, shards=shards)
+
+
+def test_workers_wait_for_nothing_that_another_thread_held_when_they_were_forked(
+    photos: list[Path], backbone: Backbone
+) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        try:
+            with decode._opening, decode._large:  # as a thread of a service that decodes an image itself
+                batches = threads.submit(embedded, photos, backbone, workers=2).result(timeout=PATIENCE_S)
+        finally:
+            for worker in multiprocessing.active_children():  # else a failure would wait for them for ever
+                worker.kill()
+    assert sum(len(batch.rows) for batch in batches) == N
 
 
 @pytest.mark.parametrize("workers", [0, 2])
