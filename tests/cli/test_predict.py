@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -212,6 +213,33 @@ def test_a_folder_without_images_says_what_it_holds(
     (tmp_path / "raw.heic").touch()
     assert run(monkeypatch, "predict", str(tmp_path)) == 3
     assert "no images there; left out: 1 .heic" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ([], r""),
+        (["--csv"], r"path,class_1,probability_1\n"),
+        (["--json"], r'\{(?s:.*)"images": \[\],(?s:.*)\}\n'),
+    ],
+)
+def test_an_empty_list_on_standard_input_is_answered_by_an_empty_one(
+    form: list[str], said: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said
+) -> None:
+    """As of a nightly `find` without news."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\n")))
+    assert run(monkeypatch, "predict", "-", "--top", "1", *form) == 0
+    answered = capsys.readouterr()
+    assert re.fullmatch(said, answered.out)
+    assert answered.err == "note: no paths on standard input\n"
+
+
+def test_where_images_were_looked_for_is_named(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(bytes(tmp_path))))
+    assert run(monkeypatch, "predict", "-") == 3
+    assert "where: standard input" in capsys.readouterr().err
 
 
 WRONG = {
