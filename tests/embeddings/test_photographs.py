@@ -236,6 +236,30 @@ def test_no_more_workers_are_started_than_there_are_batches(
     assert asked == [2, 2, 0]  # one batch has nothing to be ahead of
 
 
+@pytest.mark.parametrize(
+    ("n", "batch_size", "workers", "sizes"),
+    [
+        (1000, 256, 2, [8, 16, 32, 64, 128, 256, 256, 240]),
+        (100, 256, 16, [8] * 12 + [4]),  # so few that all processes have some
+        (100, 4, 2, [4] * 25),  # never more than memory is said to have room for
+        (3, 256, 0, [3]),
+        (0, 256, 2, []),
+    ],
+)
+def test_batches_that_are_waited_for_begin_small_and_become_those_of_the_extraction(
+    n: int, batch_size: int, workers: int, sizes: list[int]
+) -> None:
+    bounds = photographs.soon(n, params(batch_size, workers))
+    assert [len(rows) for rows in bounds] == sizes
+    assert [row for rows in bounds for row in rows] == list(range(n))
+
+
+def test_batches_may_be_given(photos: list[Path], backbone: Backbone) -> None:
+    given = [range(0, 1), range(1, 4), range(4, N)]
+    stream = embed_files(photos, backbone, embed=params(), max_megapixels=MEGAPIXELS, bounds=given)
+    assert [batch.rows for batch in stream] == [list(rows) for rows in given]
+
+
 def test_a_worker_that_is_killed_is_the_environments_fault(
     photos: list[Path], backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
