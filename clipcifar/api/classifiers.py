@@ -15,10 +15,10 @@ from clipcifar.api.opened import IMAGES, MODEL, SPLITS, Opened, check_name
 from clipcifar.api.pictures import PictureEmbedder
 from clipcifar.core import params
 from clipcifar.core.errors import ConfigError
-from clipcifar.core.files import read_json
 from clipcifar.evaluation.names import METHODS
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.prompts.typed import expand_typed
+from clipcifar.report import ranking
 from clipcifar.store import inputs
 from clipcifar.store.embeddings import ImageEmbeddings, TextEmbeddings
 from clipcifar.store.predictions import Predictions, read_predictions
@@ -71,7 +71,7 @@ def of_method(opened: Opened, method: str) -> Classifier:
     temperature = float(scored(opened, method).attributes["temperature"])
     if method == "rank_prompts":
         with opened.fresh({_RANKING: "the ranking"}):
-            values = read_json(opened.root / _RANKING)["set"]
+            values = ranking.read(opened.root / _RANKING)["set"]
         return _of_typed(opened, values, name=method)
     from clipcifar.methods.classifiers import head  # scipy, which images and sentences do without
 

@@ -171,8 +171,12 @@ def _no_word_of_widgets() -> Iterator[None]:
 
 def warn_caller(said: str) -> None:
     """Warn of the line outside this package that asked, whatever lies between."""
+
+    def is_inside(namespace: Mapping[str, Any]) -> bool:  # code that is evaluated may have no name
+        return str(namespace.get("__name__")).partition(".")[0] in ("clipcifar", "contextlib")
+
     level, frame = 1, sys._getframe()
-    while frame.f_back and str(frame.f_globals["__name__"]).partition(".")[0] in ("clipcifar", "contextlib"):
+    while frame.f_back and is_inside(frame.f_globals):
         level, frame = level + 1, frame.f_back
     warnings.warn(said, stacklevel=level)
 

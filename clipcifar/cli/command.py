@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -40,6 +40,11 @@ def add_folder(parser: ArgumentParser, name: str, *, explanation: str) -> None:
     action = parser.add_argument(name, type=Path, metavar="FOLDER", help=explanation)
     # shtab looks here; its own constant would have to be imported at every start.
     action.complete = {"bash": "_shtab_compgen_dirs", "zsh": "_files -/", "tcsh": "d"}  # type: ignore[attr-defined]
+
+
+def complete_files(action: Action) -> None:
+    """Let a shell complete an argument that names a file, as `add_folder` does one that names a folder."""
+    action.complete = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}  # type: ignore[attr-defined]
 
 
 def positive(text: str) -> int:

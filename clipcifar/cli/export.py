@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from zipfile import ZipFile, ZipInfo
 
-from clipcifar.cli.command import Command, in_project
+from clipcifar.cli.command import Command, complete_files, in_project
 from clipcifar.cli.formats import csv_lines
 from clipcifar.core import files
 from clipcifar.core.errors import ConfigError
@@ -29,9 +29,9 @@ WHAT = {
 def _export_arguments(parser: ArgumentParser) -> None:
     said = "; ".join(f"{name}: {meaning}" for name, meaning in WHAT.items())
     parser.add_argument("what", choices=list(WHAT), help=said)
-    file = parser.add_argument("file", type=Path, metavar="FILE", help="a new .npz, .csv or .parquet")
-    # As in `add_folder`.
-    file.complete = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}  # type: ignore[attr-defined]
+    complete_files(
+        parser.add_argument("file", type=Path, metavar="FILE", help="a new .npz, .csv or .parquet")
+    )
     parser.add_argument("--force", action="store_true", help="write over FILE")
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipcifar.cli.command import Command, in_project, positive
+from clipcifar.cli.command import Command, complete_files, in_project, positive
 from clipcifar.cli.formats import add_formats, as_csv, as_json
 from clipcifar.core.errors import ConfigError
 from clipcifar.core.terminal import note, one_line
@@ -30,12 +30,18 @@ COSINE = "A cosine is that of the two embeddings, 1 where they point the same wa
 
 def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("text", nargs="?", metavar="TEXT", help='what to look for: "two cats on a sofa"')
-    parser.add_argument("--image", type=Path, metavar="FILE", help="look for images like this one instead")
+    complete_files(
+        parser.add_argument(
+            "--image", type=Path, metavar="FILE", help="look for images like this one instead"
+        )
+    )
     parser.add_argument("--top", type=positive, default=TOP, metavar="N", help="images shown (default 12)")
     parser.add_argument("--split", choices=["train", "val", "test"], help="look there alone (default all)")
     parser.add_argument("--class", dest="class_name", metavar="NAME", help="look among this class alone")
-    parser.add_argument(
-        "--sheet", type=Path, metavar="FILE", help=f"where the contact sheet goes (default {SHEET})"
+    complete_files(
+        parser.add_argument(
+            "--sheet", type=Path, metavar="FILE", help=f"where the contact sheet goes (default {SHEET})"
+        )
     )
     add_formats(
         parser,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from clipcifar.cli import answers
 from clipcifar.cli.answers import Answer
-from clipcifar.cli.command import Command, in_project, positive
+from clipcifar.cli.command import Command, complete_files, in_project, positive
 from clipcifar.cli.formats import add_formats
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.core.terminal import note, one_line
@@ -37,8 +37,7 @@ def _arguments(parser: ArgumentParser) -> None:
         metavar="FILE",
         help="images, folders of images, or - for a list of paths on standard input, one a line",
     )
-    # A shell completes it, see `command.add_folder`.
-    paths.complete = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}  # type: ignore[attr-defined]
+    complete_files(paths)
     parser.add_argument(
         "-0", "--null", action="store_true", help="paths on standard input end in a zero byte"
     )
@@ -91,7 +90,11 @@ def _predict(arguments: Namespace) -> str:
 
 
 def _what_to_do(failed: Sequence[tuple[Path, str]], total: int) -> str:
+    from clipcifar.datasets.plain_files import MAX_REPORTED
+
     advice = ["see what these are"]
+    if len(failed) > MAX_REPORTED:
+        advice.append("--json names all of them")
     if any(reason == _GONE and not path.is_absolute() for path, reason in failed):
         advice.append(f"a path that is not absolute begins in the current folder, {one_line(os.getcwd())}")
     if len(failed) < total:

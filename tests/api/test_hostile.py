@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import clipcifar
-from clipcifar.api.opened import Opened
+from clipcifar.api.opened import Opened, warn_caller
 from clipcifar.core.errors import ConfigError, DataError
 from tests.support.workspace import TEXT_SIDE, Workspace
 
@@ -369,6 +369,12 @@ def test_a_warning_names_the_line_that_asked(at: Workspace) -> None:
     assert {warning.filename for warning in caught} == {__file__}
     assert all("stale" in str(warning.message) for warning in caught)
     assert len(caught) >= 2
+
+
+def test_code_without_a_name_is_warned_too() -> None:
+    """As `exec` runs it in a namespace of its own."""
+    with pytest.warns(UserWarning, match="stale"):
+        exec("warn_caller('stale')", {"warn_caller": warn_caller})
 
 
 @pytest.mark.pipeline

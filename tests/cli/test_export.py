@@ -256,8 +256,11 @@ def test_damaged_predictions_are_named(images: ImageEmbeddings, ask: Callable[..
     assert (code, str(path) in beside) == (3, True)
 
 
-def test_a_shell_completes_the_file() -> None:
+@pytest.mark.parametrize(
+    ("command", "argument"), [("export", "file"), ("predict", "paths"), ("find", "image"), ("find", "sheet")]
+)
+def test_a_shell_completes_what_names_a_file(command: str, argument: str) -> None:
     parser = ArgumentParser()
-    COMMANDS["export"].arguments(parser)
-    (action,) = (action for action in parser._actions if action.dest == "file")
+    COMMANDS[command].arguments(parser)
+    (action,) = (action for action in parser._actions if action.dest == argument)
     assert action.complete == {shell: shtab.FILE[shell] for shell in ("bash", "zsh", "tcsh")}  # type: ignore[attr-defined]

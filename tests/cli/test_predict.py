@@ -196,7 +196,7 @@ def test_of_many_unreadable_files_twenty_are_named_and_the_rest_counted(
     assert [name in said.err for name in missing] == [True] * 20 + [False] * 5
     assert "and 5 more" in said.err
     advice = f"a path that is not absolute begins in the current folder, {here}; all others are answered"
-    assert said.err.endswith(f"fix:   see what these are; {advice}\n")
+    assert said.err.endswith(f"fix:   see what these are; --json names all of them; {advice}\n")
 
 
 def test_where_nothing_could_be_read_no_others_are_said_to_be_answered(
