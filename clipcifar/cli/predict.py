@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 _OWN_LABELS = "no temperature can be fitted for labels of your own"
+_GONE = "there is no such file"
 _NO_VAL = "the dataset has no val images to fit a temperature on"
 
 
@@ -84,9 +85,18 @@ def _predict(arguments: Namespace) -> str:
         total = len(listed.images) + len(listed.unread)
         raise DataError(
             f"{len(failed):,} of {total:,} could not be read:\n    " + "\n    ".join(shortened(lines)),
-            fix="see what these are; all others are answered",
+            fix=_what_to_do(failed, total),
         )
     return ""
+
+
+def _what_to_do(failed: Sequence[tuple[Path, str]], total: int) -> str:
+    advice = ["see what these are"]
+    if any(reason == _GONE and not path.is_absolute() for path, reason in failed):
+        advice.append(f"a path that is not absolute begins in the current folder, {one_line(os.getcwd())}")
+    if len(failed) < total:
+        advice.append("all others are answered")
+    return "; ".join(advice)
 
 
 def _labels(arguments: Namespace) -> list[str] | None:
@@ -122,7 +132,7 @@ def _listed(arguments: Namespace) -> LooseImages:
             elif os.path.lexists(name):
                 listed.images.append(Path(name))
             else:
-                listed.unread.append((Path(name), "there is no such file"))
+                listed.unread.append((Path(name), _GONE))
     if not listed.images and not listed.unread:
         rest = f"; left out: {counted(listed.left_out)}" if listed.left_out else ""
         where = ", ".join(map(one_line, arguments.paths))
@@ -153,7 +163,12 @@ def _loaded(
     elif arguments.set is not None:
         classifier = project.zero_shot(arguments.set)
     else:
-        classifier = project.classifier(arguments.method)
+        try:
+            classifier = project.classifier(arguments.method)
+        except DataError as error:
+            if error.where and not os.path.exists(error.where):
+                error.fix += '; labels of your own need none of it: --text "a cat on a sofa; a dog outdoors"'
+            raise
     if has_images:
         project.load()
     return classifier, PictureEmbedder.of(opened)
