@@ -15,6 +15,7 @@ from clipcifar.api.pictures import PictureEmbedder
 from clipcifar.core.class_files import holds_control, reading
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.core.params import suggestion
+from clipcifar.store.embeddings import ImageEmbeddings
 
 MAX_CHARACTERS = 5_000  # of a query, far beyond any context
 _ROWS = 4096  # that are gone through in float64 at once
@@ -56,12 +57,22 @@ def embed_query(opened: Opened, text: str | None, image: Picture | None) -> NDAr
         what = "there is nothing to look for" if text is None else "a sentence and an image were given"
         raise ConfigError(what, fix="give a sentence or an image")
     with opened.fresh({IMAGES: IMAGES, MODEL: MODEL}):
+        images = _embedded(opened)
         if image is not None:
-            (row,) = PictureEmbedder.of(opened, opened.images())([image])
+            (row,) = PictureEmbedder.of(opened, images)([image])
             return np.asarray(row)
         sentence = checked_text(text or "")
-        (row,) = opened.embed_sentences(opened.model(opened.images()), [sentence], where="the query")
+        (row,) = opened.embed_sentences(opened.model(images), [sentence], where="the query")
         return np.asarray(row)
+
+
+def _embedded(opened: Opened) -> ImageEmbeddings:
+    try:
+        return opened.images()
+    except DataError as error:
+        if not (opened.root / IMAGES).exists():  # a search needs no more than these
+            error.fix = error.fix.replace("`dvc repro`", "`dvc repro embed_images`")
+        raise
 
 
 def checked_text(text: str) -> str:
