@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from clipcifar.cli import answers
 from clipcifar.cli.answers import Answer
-from clipcifar.cli.command import Command, in_project
+from clipcifar.cli.command import Command, in_project, positive
 from clipcifar.cli.formats import add_formats
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.core.terminal import note, one_line
@@ -50,7 +50,7 @@ def _arguments(parser: ArgumentParser) -> None:
         metavar="LABELS",
         help='zero-shot with labels of your own: "a cat on a sofa; a dog outdoors"',
     )
-    parser.add_argument("--top", type=int, default=3, metavar="K", help="classes shown (default 3)")
+    parser.add_argument("--top", type=positive, default=3, metavar="K", help="classes shown (default 3)")
     add_formats(
         parser,
         json_help="everything as one JSON document",
@@ -101,8 +101,6 @@ def _what_to_do(failed: Sequence[tuple[Path, str]], total: int) -> str:
 
 def _labels(arguments: Namespace) -> list[str] | None:
     """What is asked is checked before anything is read, and long before a tower is loaded."""
-    if arguments.top < 1:
-        raise ConfigError("at least one class is shown", where="--top", fix="give a whole number from 1")
     if arguments.null and STDIN not in arguments.paths:
         raise ConfigError(
             "no paths are read from standard input", where="--null", fix="give - in place of a file"

@@ -244,7 +244,7 @@ def _explained(path: Path, text: str) -> Iterator[None]:
                 where=f"{path}, line {line}",
                 fix="keep one side of each place, and remove the lines <<<<<<<, ======= and >>>>>>>",
             ) from error
-        mark = getattr(error, "problem_mark", None)
+        problem, mark = getattr(error, "problem", None) or error, getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
-        problem = getattr(error, "problem", None) or str(error)
-        raise ConfigError(f"not valid YAML: {problem}", where=where, fix="see the line named") from error
+        fix = "see the line named: text that begins with [ or {, or holds a colon, stands in quotes"
+        raise ConfigError(f"not valid YAML: {problem}", where=where, fix=fix) from error

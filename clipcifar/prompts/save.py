@@ -37,21 +37,55 @@ def edit_params(path: Path, change: Callable[[Any], object]) -> None:
     )
     text = path.read_bytes().decode()
     document = editor.load(text.replace("\r\n", "\n"))  # a comment would keep the \r
+    before = _dumped(editor, document)
     change(document)
-    stream = io.StringIO()
-    editor.dump(document, stream)
-    written = stream.getvalue()
-    try:
-        as_meant = YAML(typ="safe").load(written) == document
-    except YAMLError:
-        as_meant = False
-    if not as_meant:  # text with a colon loses its quotes inside braces
+    written = _dumped(editor, document)
+    parted = _parted(before, written)
+    if _reads_as(parted, document):
+        written = parted
+    elif not _reads_as(written, document):  # text with a colon loses its quotes inside braces
         raise ConfigError(
             "the change does not fit into the form of this file",
             where=str(path),
             fix="write its mappings one key a line, without braces",
         )
     write_atomically(path, (written.replace("\n", "\r\n") if "\r\n" in text else written).encode())
+
+
+def _dumped(editor: YAML, document: Any) -> str:
+    stream = io.StringIO()
+    editor.dump(document, stream)
+    return stream.getvalue()
+
+
+def _reads_as(text: str, document: Any) -> bool:
+    try:
+        return bool(YAML(typ="safe").load(text) == document)
+    except YAMLError:
+        return False
+
+
+def _parted(before: str, after: str) -> str:
+    """The text after lines were added at a section's end, with what parts it from the next below them.
+
+    The library takes blank lines, and comments that stand further left, for the end of the entry above.
+    """
+    old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
+    start = next((i for i, (was, line) in enumerate(zip(old, new, strict=False)) if was != line), len(old))
+    end = start + len(new) - len(old)
+    if end <= start or old[start:] != new[end:]:
+        return after  # more than one place, or nothing, was added to
+    margin = _margin(new[start])
+    top = start
+    while top and (
+        not new[top - 1].strip() or (new[top - 1].lstrip()[0] == "#" and _margin(new[top - 1]) < margin)
+    ):
+        top -= 1
+    return "".join([*new[:top], *new[start:end], *new[top:start], *new[end:]])
+
+
+def _margin(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def overlay(settings: Any, changes: Mapping[str, Any]) -> None:

@@ -160,6 +160,8 @@ def test_every_section_is_known_and_a_typo_gets_a_suggestion(tmp_path: Path) -> 
         (f"dataset: {'1' * 5000}\n", "cannot read"),
         ("dataset: [\n", "not valid YAML"),
         ("\tdataset: 1\n", "not valid YAML"),
+        ("templates:\n  - [big|small] {classname}\n", "begins with [ or {"),
+        ("templates:\n  - photo: a {classname}: b\n", "or holds a colon, stands in quotes"),
         ("- a\n- b\n", "not a mapping"),
         ("", "not a mapping"),
     ],

@@ -139,3 +139,23 @@ def test_our_own_editor_writes_nothing_that_dvc_cannot_read(tmp_path: Path) -> N
     assert path.read_text() == "sets: {photo: {cat: [a cat]}}\n"
     edit_params(path, lambda document: document["sets"]["photo"].update(dog=["a dog"]))
     assert load_yaml(str(path)) == {"sets": {"photo": {"cat": ["a cat"], "dog": ["a dog"]}}}
+
+
+@pytest.mark.parametrize("break_", ["\n", "\r\n"])
+def test_what_is_added_below_a_list_stands_above_what_parts_it_from_the_next_section(
+    tmp_path: Path, break_: str
+) -> None:
+    path, lines = tmp_path / "params.yaml", ["sets:", "  photo:", "    - a {classname}", "    # and no more"]
+    below = ["", "# Another matter", "", "search: 1", ""]
+    path.write_bytes(break_.join([*lines, *below]).encode())
+    for name in ("mine", "yours"):
+        edit_params(path, lambda document, name=name: document["sets"].update({name: ["the {classname}"]}))
+    added = ["  mine:", "    - the {classname}", "  yours:", "    - the {classname}"]
+    assert path.read_bytes().decode().split(break_) == [*lines, *added, *below]
+
+
+def test_blank_lines_that_are_text_stay_where_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("sets:\n  photo: |+\n    a\n\n\nsearch: 1\n")
+    edit_params(path, lambda document: document["sets"].update(mine=["b"]))
+    assert load_yaml(str(path)) == {"sets": {"photo": "a\n\n\n", "mine": ["b"]}, "search": 1}
