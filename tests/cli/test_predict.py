@@ -207,6 +207,18 @@ def test_where_nothing_could_be_read_no_others_are_said_to_be_answered(
     assert capsys.readouterr().err.endswith("\n  fix:   see what these are\n")
 
 
+def test_where_no_prompts_are_embedded_labels_of_ones_own_are_named(
+    finished: Workspace, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said
+) -> None:
+    at = finished.copy(tmp_path / "w").folder
+    for made in ("dvc.lock", "data/embeddings/texts/photo.h5", "data/embeddings/active/photo.h5"):
+        (at / made).unlink()
+    monkeypatch.chdir(at)
+    assert run(monkeypatch, "predict", str(digits / "0000.png")) == 3
+    said = capsys.readouterr().err
+    assert "fix:   run `dvc repro embed_texts`; labels of your own need none of it: --text" in said
+
+
 def test_a_folder_without_images_says_what_it_holds(
     here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said
 ) -> None:
