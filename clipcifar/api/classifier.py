@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -51,8 +51,8 @@ class Classifier:
     class_names: list[str]
     temperature: float | None
     dim: int
-    _logits: Logits
-    _embed: Embed
+    _logits: Logits = field(repr=False)
+    _embed: Embed = field(repr=False)
 
     def scores(self, images: Inputs) -> NDArray[np.float32]:
         """The logits of N images, (N, C) float32.

@@ -20,7 +20,7 @@ from clipcifar.evaluation.names import METHODS
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.prompts.typed import expand_typed
 from clipcifar.store import inputs
-from clipcifar.store.embeddings import TextEmbeddings
+from clipcifar.store.embeddings import ImageEmbeddings, TextEmbeddings
 from clipcifar.store.predictions import Predictions, read_predictions
 
 _RANKING = "data/ranking.json"
@@ -44,8 +44,8 @@ def scored(opened: Opened, method: str) -> Predictions:
         return read_predictions(opened.root / path)
 
 
-def prompt_set(opened: Opened, name: str) -> TextEmbeddings:
-    """An embedded prompt set; see `Project.prompt_set`."""
+def prompt_set(opened: Opened, name: str) -> tuple[TextEmbeddings, ImageEmbeddings]:
+    """An embedded prompt set, see `Project.prompt_set`, and the images in whose space it is."""
     embedded = sides.embedded_sets(opened.root)
     if isinstance(name, str) and name not in embedded:
         with opened.explained():
@@ -53,7 +53,8 @@ def prompt_set(opened: Opened, name: str) -> TextEmbeddings:
     check_name(name, embedded, what="embedded prompt set")
     path = sides.texts_of(name, opened.root)
     with opened.fresh({path: f"the set {name}", IMAGES: IMAGES}):
-        return inputs.matching_texts(opened.root / path, opened.images())
+        images = opened.images()
+        return inputs.matching_texts(opened.root / path, images), images
 
 
 def embed_sentences(opened: Opened, sentences: list[str]) -> NDArray[np.float32]:
@@ -87,8 +88,8 @@ def of_prompt_set(opened: Opened, name: str | None) -> Classifier:
     """Zero-shot by an embedded set; None for the active one."""
     if name is None:
         name = params.read(opened.settings, "prompts", PromptsParams).active
-    of_set = prompt_set(opened, name)
-    return _zero_shot(opened, name, of_set.embeddings, of_set.class_index)
+    of_set, images = prompt_set(opened, name)
+    return _zero_shot(opened, name, images, of_set.embeddings, of_set.class_index)
 
 
 def of_templates(opened: Opened, templates: object) -> Classifier:
@@ -100,23 +101,29 @@ def of_templates(opened: Opened, templates: object) -> Classifier:
 def of_labels(opened: Opened, labels: object) -> Classifier:
     """Zero-shot by labels, a list of texts, that are the classes themselves; the dataset is not asked."""
     names = texts(labels, what="label")
-    rows, embed = embed_sentences(opened, names), PictureEmbedder.of(opened)
+    with opened.fresh({MODEL: MODEL}):
+        embed = PictureEmbedder.of(opened)
+        rows = opened.embed_sentences(embed.model, names)
     return classifier.of_labels(names, rows, logit_scale=embed.model.logit_scale, embed=embed)
 
 
 def _of_typed(opened: Opened, values: Mapping[str, Any], *, name: str) -> Classifier:
-    with opened.fresh({IMAGES: IMAGES}):
+    with opened.fresh({IMAGES: IMAGES, MODEL: MODEL}):
         images = opened.images()
-    dataset = str(images.attributes["dataset"])
-    prompts = expand_typed(values, class_names=images.class_names, dataset=dataset)
-    rows = embed_sentences(opened, prompts.sentences)
-    return _zero_shot(opened, name, rows, np.array(prompts.class_index))
+        dataset = str(images.attributes["dataset"])
+        prompts = expand_typed(values, class_names=images.class_names, dataset=dataset)
+        rows = opened.embed_sentences(opened.model(images), prompts.sentences)
+    return _zero_shot(opened, name, images, rows, np.array(prompts.class_index))
 
 
 def _zero_shot(
-    opened: Opened, name: str, embeddings: NDArray[np.float32], class_index: NDArray[np.int64]
+    opened: Opened,
+    name: str,
+    images: ImageEmbeddings,
+    embeddings: NDArray[np.float32],
+    class_index: NDArray[np.int64],
 ) -> Classifier:
+    """The classifier of sentences in the space of `images`, which are not read again: a run may go on."""
     with opened.fresh({IMAGES: IMAGES, SPLITS: SPLITS}):
-        images, val = opened.images(), opened.val()
-        embed = PictureEmbedder.of(opened, images)
+        embed, val = PictureEmbedder.of(opened, images), opened.val(images)
         return classifier.zero_shot(name, embeddings, class_index, images=images, val=val, embed=embed)

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.api.classifier import Picture
-from clipcifar.api.images import Images
-from clipcifar.api.opened import IMAGES, MODEL, Opened
+from clipcifar.api.given import checked_number, checked_text
+from clipcifar.api.images import PARTS, Images, images_of
+from clipcifar.api.opened import IMAGES, MODEL, SPLITS, Opened, check_name
 from clipcifar.api.pictures import PictureEmbedder
 from clipcifar.core.class_files import holds_control, reading
 from clipcifar.core.errors import ConfigError, DataError
@@ -39,37 +40,48 @@ class Hit:
     id: str
 
 
-def embed_query(opened: Opened, text: str | None, image: Picture | None) -> NDArray[np.float32]:
-    """A query, (D,) float32 unit vector.
-
-    Args:
-        opened: the project.
-        text: a sentence, which needs no tower if the memo knows it; or
-        image: what is one says `Classifier`.
+def find(
+    opened: Opened,
+    text: str | None,
+    image: Picture | None,
+    *,
+    top: int,
+    split: str | None,
+    class_name: str | None,
+) -> list[Hit]:
+    """The images nearest to a query, see `Project.find`; what is asked is checked before a tower is loaded.
 
     Raises:
-        ConfigError: it is neither of the two or both, or longer than the model reads; or the
-            embeddings are stale.
-        DataError: the image cannot be read.
+        ConfigError: the query is neither a sentence nor an image or both, or longer than the model reads;
+            there is no such split or class; or the embeddings are stale.
+        DataError: the image cannot be read, or there is none to look among.
     """
     if (text is None) == (image is None):
         what = "there is nothing to look for" if text is None else "a sentence and an image were given"
         raise ConfigError(what, fix="give a sentence or an image")
-    with opened.fresh({IMAGES: IMAGES, MODEL: MODEL}):
+    sentence = "" if text is None else checked_query(text)
+    top = checked_number(top, what="top")
+    if split is not None:
+        check_name(split, PARTS, what="split")
+    with opened.fresh({IMAGES: IMAGES, SPLITS: SPLITS, MODEL: MODEL}):
+        embedded = opened.images()
+        images = images_of(embedded, opened.val(embedded))
+        images = images if split is None else images.of(split)
+        rows_among(images, class_name)
         if image is not None:
-            (row,) = PictureEmbedder.of(opened, opened.images())([image])
-            return np.asarray(row)
-        sentence = checked_text(text or "")
-        (row,) = opened.embed_sentences(opened.model(opened.images()), [sentence], where="the query")
-        return np.asarray(row)
+            (query,) = PictureEmbedder.of(opened, embedded)([image])
+        else:
+            (query,) = opened.embed_sentences(opened.model(embedded), [sentence], where="the query")
+    return nearest_images(images, query, top=top, class_name=class_name)
 
 
-def checked_text(text: str) -> str:
-    """A query without the blanks around it.
+def checked_query(query: object) -> str:
+    """A sentence without the blanks around it.
 
     Raises:
-        ConfigError: it is empty, or holds what no sentence holds.
+        ConfigError: it is no text, is empty, or holds what no sentence holds.
     """
+    text = checked_text(query, where="the query")
     if not text.strip():
         raise ConfigError("the query is empty", fix='write what to look for: "two cats on a sofa"')
     if len(text) > MAX_CHARACTERS or holds_control(text):
@@ -126,18 +138,10 @@ def nearest_images(
         class_name: of the only class to look in, as it is or as prompts say it; None for all.
 
     Raises:
-        ConfigError: there is no such class, or `top` is below 1.
-        DataError: there is no image to look among.
+        ConfigError, DataError: see `rows_among`.
     """
-    if top < 1:
-        raise ConfigError(f"top is {top}, expected a number from 1")
-    embeddings, among = images.embeddings, np.arange(len(images.ids))
-    if class_name is not None:
-        among = np.flatnonzero(images.labels == _label_of(class_name, images.class_names))
-        embeddings = embeddings[among]
-    if not len(among):
-        where = "" if class_name is None else f" of the class {class_name!r}"
-        raise DataError(f"there is no image{where} to look among", fix="ask in another split, or in all")
+    among = rows_among(images, class_name)
+    embeddings = images.embeddings if class_name is None else images.embeddings[among]
     positions, cosines = nearest(embeddings, query, top=top)
     nearest_rows = zip(among[positions].tolist(), np.clip(cosines, -1, 1).tolist(), strict=True)
     return [
@@ -146,8 +150,25 @@ def nearest_images(
     ]
 
 
+def rows_among(images: Images, class_name: str | None) -> NDArray[np.int64]:
+    """The rows of a class, by its name as it is or as prompts say it; for None all rows.
+
+    Raises:
+        ConfigError: there is no such class.
+        DataError: there is no image to look among.
+    """
+    rows = np.arange(len(images.ids))
+    if class_name is not None:
+        rows = np.flatnonzero(images.labels == _label_of(class_name, images.class_names))
+    if not len(rows):
+        where = "" if class_name is None else f" of the class {class_name!r}"
+        raise DataError(f"there is no image{where} to look among", fix="ask in another split, or in all")
+    return rows
+
+
 def _label_of(class_name: str, class_names: Sequence[str]) -> int:
-    alike = [label for label, name in enumerate(class_names) if reading(name) == reading(class_name)]
+    asked = reading(checked_text(class_name, where="class_name"))
+    alike = [label for label, name in enumerate(class_names) if reading(name) == asked]
     if not alike:
         raise ConfigError(f"unknown class {class_name!r}", fix=suggestion(class_name, class_names))
     return alike[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Integral
 
 from clipcifar.core.errors import ConfigError
 
@@ -31,12 +32,22 @@ def texts(values: object, *, what: str) -> list[str]:
             f"expected a list of {what}s, found {type(values).__name__}",
             fix=f'write ["a {what}", "another {what}"]',
         )
-    items = list(values)
-    for i, item in enumerate(items):
-        if not isinstance(item, str):
-            raise ConfigError(f"expected text, found {type(item).__name__}", where=f"{what} {i} of the list")
-        try:
-            item.encode()
-        except UnicodeEncodeError as error:
-            raise ConfigError(f"not UTF-8: {item!r}", where=f"{what} {i} of the list") from error
-    return items
+    return [checked_text(item, where=f"{what} {i} of the list") for i, item in enumerate(values)]
+
+
+def checked_text(value: object, *, where: str) -> str:
+    """One text; ConfigError where it is none, or is not UTF-8."""
+    if not isinstance(value, str):
+        raise ConfigError(f"expected text, found {type(value).__name__}", where=where)
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"not UTF-8: {value!r}", where=where) from error
+    return value
+
+
+def checked_number(value: object, *, what: str) -> int:
+    """A whole number from 1, such as NumPy's, too; ConfigError where it is none."""
+    if not isinstance(value, Integral) or value < 1:
+        raise ConfigError(f"{what} is {value!r}, expected a whole number from 1")
+    return int(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ class Images:
 
     embeddings: NDArray[np.float32]
     labels: NDArray[np.int64]
-    ids: list[str]
+    ids: list[str] = field(repr=False)  # a notebook would show all of them
     split: NDArray[np.str_]
     class_names: list[str]
 

@@ -88,9 +88,9 @@ class Opened:
             self._images = written, inputs.requested_images(path, self.settings)
         return self._images[1]
 
-    def val(self) -> NDArray[np.int64]:
+    def val(self, images: ImageEmbeddings) -> NDArray[np.int64]:
         """The val rows of the official train images, maybe none."""
-        return inputs.val_of(self.images(), self.root / SPLITS)
+        return inputs.val_of(images, self.root / SPLITS)
 
     def model(self, images: ImageEmbeddings | None = None) -> ModelDescription:
         """What was resolved last.

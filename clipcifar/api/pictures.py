@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from clipcifar.embeddings.photographs import Batch
 
 _FEW = 16  # files that are decoded before worker processes have started
-_AT_LEAST, _AT_MOST = 8, 32  # files of a batch of which answers are waited for
 _IN_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 _IN_TIFF = ("I", "I;16B", "F", "CMYK", "YCbCr", "LAB", "RGBX", "PA")
 
@@ -80,20 +79,18 @@ class PictureEmbedder:
     def batches(
         self, paths: Sequence[Path], *, on_image: Callable[[int], object] = lambda n: None
     ) -> Generator[Batch, None, None]:
-        """Embed files as answers are wanted; see `embed_files`.
-
-        Batches are small, which takes no longer on a CPU: the first answers come soon, and the processes
-        that decode share a few large files.
-        """
-        from clipcifar.embeddings.photographs import embed_files
+        """Embed files in batches that somebody waits for; see `embed_files`."""
+        from clipcifar.embeddings.photographs import embed_files, soon
 
         with self.opened.explained():
             backbone = self.opened.backbone(self.model)
-        of_each_worker = -(-len(paths) // max(1, self.embed.worker_count))
-        rows = min(self.embed.batch_size, max(_AT_LEAST, min(_AT_MOST, of_each_worker)))
-        embed = replace(self.embed, batch_size=rows)
         return embed_files(
-            paths, backbone, embed=embed, max_megapixels=self.max_megapixels, on_image=on_image
+            paths,
+            backbone,
+            embed=self.embed,
+            max_megapixels=self.max_megapixels,
+            on_image=on_image,
+            bounds=soon(len(paths), self.embed),
         )
 
     def _files(self, pictures: Sequence[Any], backbone: Backbone) -> Iterator[NDArray[np.float32]]:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar.api import classifiers, sides
+from clipcifar.api import classifiers, find, sides
 from clipcifar.api.classifier import Classifier, Inputs, Picture
-from clipcifar.api.find import Hit, embed_query, nearest_images
+from clipcifar.api.find import Hit
 from clipcifar.api.given import texts
 from clipcifar.api.images import PARTS, Images, images_of
 from clipcifar.api.opened import IMAGES, MODEL, SPLITS, Opened, check_name, warn_caller
@@ -113,7 +113,8 @@ class Project:
         if split is not None:
             check_name(split, PARTS, what="split")
         with self._opened.fresh({IMAGES: IMAGES, SPLITS: SPLITS}):
-            images = images_of(self._opened.images(), self._opened.val())
+            embedded = self._opened.images()
+            images = images_of(embedded, self._opened.val(embedded))
         return images if split is None else images.of(split)
 
     def prompt_set(self, name: str) -> TextEmbeddings:
@@ -122,7 +123,7 @@ class Project:
         >>> project.prompt_set("photo").embeddings.shape
         (10, 32)
         """
-        return classifiers.prompt_set(self._opened, name)
+        return classifiers.prompt_set(self._opened, name)[0]
 
     def scored(self, method: str) -> Predictions:
         """What a method says of the test images: (N, C) scores, (N,) labels, N ids, and attributes."""
@@ -241,8 +242,7 @@ class Project:
         >>> [hit.label for hit in project.find("a drawing of zero", top=2)]
         ['zero', 'zero']
         """
-        query = embed_query(self._opened, text, image)
-        return nearest_images(self.images(split), query, top=top, class_name=class_name)
+        return find.find(self._opened, text, image, top=top, split=split, class_name=class_name)
 
     def load(self) -> None:
         """Load the frozen towers now, which else the first image does; threads may share the project."""

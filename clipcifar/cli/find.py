@@ -7,18 +7,17 @@ import shlex
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipcifar.cli.command import Command, in_project
+from clipcifar.cli.command import Command, in_project, positive
 from clipcifar.cli.formats import add_formats, as_csv, as_json
-from clipcifar.core.errors import ConfigError, DataError
+from clipcifar.core.errors import ConfigError
 from clipcifar.core.terminal import note, one_line
 
 if TYPE_CHECKING:
     from clipcifar.api.find import Hit
-    from clipcifar.api.project import Project
+    from clipcifar.api.opened import Opened
     from clipcifar.datasets.params import DatasetParams
     from clipcifar.render.pictures import Card
 
@@ -32,7 +31,7 @@ COSINE = "A cosine is that of the two embeddings, 1 where they point the same wa
 def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("text", nargs="?", metavar="TEXT", help='what to look for: "two cats on a sofa"')
     parser.add_argument("--image", type=Path, metavar="FILE", help="look for images like this one instead")
-    parser.add_argument("--top", type=int, default=TOP, metavar="N", help="images shown (default 12)")
+    parser.add_argument("--top", type=positive, default=TOP, metavar="N", help="images shown (default 12)")
     parser.add_argument("--split", choices=["train", "val", "test"], help="look there alone (default all)")
     parser.add_argument("--class", dest="class_name", metavar="NAME", help="look among this class alone")
     parser.add_argument(
@@ -73,8 +72,8 @@ def _answer(arguments: Namespace, image: Path | None, sheet: Path | None) -> tup
             where="--sheet",
             fix="let it end in .html",
         )
-    project = Project(Opened(Path.cwd(), on_note=cache(note)))  # said once, however often it is asked
-    hits = project.find(
+    opened = Opened(Path.cwd(), on_note=note)
+    hits = Project(opened).find(
         arguments.text,
         image=image,
         top=arguments.top,
@@ -82,9 +81,9 @@ def _answer(arguments: Namespace, image: Path | None, sheet: Path | None) -> tup
         class_name=arguments.class_name,
     )
     if sheet is None and not (arguments.json or arguments.csv):
-        sheet = project.root / SHEET
+        sheet = opened.root / SHEET
     if sheet is not None:
-        write_atomically(sheet, contact_sheet(hits, project, arguments, image).encode())
+        write_atomically(sheet, contact_sheet(hits, opened, arguments, image).encode())
     columns = {field.name: [getattr(hit, field.name) for hit in hits] for field in fields(Hit)}
     if arguments.csv:
         return as_csv(columns), sheet
@@ -95,12 +94,12 @@ def _answer(arguments: Namespace, image: Path | None, sheet: Path | None) -> tup
     return "\n".join(markdown_table([*columns], rows, text_columns=len(columns))), sheet
 
 
-def contact_sheet(hits: Sequence[Hit], project: Project, arguments: Namespace, image: Path | None) -> str:
+def contact_sheet(hits: Sequence[Hit], opened: Opened, arguments: Namespace, image: Path | None) -> str:
     """The page; a note says how many of its pictures are gone.
 
     Args:
         hits: the nearest first.
-        project: that they are of.
+        opened: the project that they are of.
         arguments: what was typed.
         image: the file that was asked with, absolute.
 
@@ -111,8 +110,8 @@ def contact_sheet(hits: Sequence[Hit], project: Project, arguments: Namespace, i
     from clipcifar.datasets.params import DatasetParams
     from clipcifar.render import contact_sheet
 
-    dataset = params.read(params.load(project.root / "params.yaml"), "dataset", DatasetParams)
-    cards, tiny = _cards(hits[:SHOWN], project, dataset)
+    dataset = params.read(opened.settings, "dataset", DatasetParams)
+    cards, tiny = _cards(hits[:SHOWN], opened, dataset)
     among = f"{arguments.split or ''} images".lstrip()
     if arguments.class_name is not None:
         among += f" of the class {arguments.class_name}"
@@ -130,28 +129,24 @@ def contact_sheet(hits: Sequence[Hit], project: Project, arguments: Namespace, i
         said=said,
         tiny=tiny,
         asked_tiny=asked[1],
-        attributes=project.provenance,
+        attributes=opened.images().attributes,
         command=one_line(_again(arguments)),
     )
 
 
-def _cards(hits: Sequence[Hit], project: Project, dataset: DatasetParams) -> tuple[list[Card], bool]:
+def _cards(hits: Sequence[Hit], opened: Opened, dataset: DatasetParams) -> tuple[list[Card], bool]:
     """A picture for each image, and whether they are arrays, which are tiny."""
     from clipcifar.datasets.params import photograph_folder
     from clipcifar.render.contact_sheet import SHEET_SIDE
     from clipcifar.render.pictures import Card, Pictures
     from clipcifar.store.dataset import read_dataset
     from clipcifar.store.fields import rows_of
+    from clipcifar.store.inputs import check_embedded
 
-    prepared = read_dataset(project.root / DATASET)
-    if prepared.digest != project.provenance["dataset_digest"]:
-        raise DataError(
-            "the prepared images are not those that were embedded",
-            where=str(DATASET),
-            fix="run `dvc repro`, which embeds again what is stale",
-        )
+    prepared = read_dataset(opened.root / DATASET)
+    check_embedded(prepared, opened.images(), where=DATASET)
     everything = prepared.train + prepared.test
-    pictures = Pictures(everything, project.root / photograph_folder(dataset, RAW), side=SHEET_SIDE)
+    pictures = Pictures(everything, opened.root / photograph_folder(dataset, RAW), side=SHEET_SIDE)
     rows = rows_of([hit.id for hit in hits], everything.ids, what="the prepared images").tolist()
     cards = [
         Card(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from clipcifar.cli import answers
 from clipcifar.cli.answers import Answer
-from clipcifar.cli.command import Command, in_project
+from clipcifar.cli.command import Command, in_project, positive
 from clipcifar.cli.formats import add_formats
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.core.terminal import note, one_line
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 _OWN_LABELS = "no temperature can be fitted for labels of your own"
+_GONE = "there is no such file"
 _NO_VAL = "the dataset has no val images to fit a temperature on"
 
 
@@ -49,7 +50,7 @@ def _arguments(parser: ArgumentParser) -> None:
         metavar="LABELS",
         help='zero-shot with labels of your own: "a cat on a sofa; a dog outdoors"',
     )
-    parser.add_argument("--top", type=int, default=3, metavar="K", help="classes shown (default 3)")
+    parser.add_argument("--top", type=positive, default=3, metavar="K", help="classes shown (default 3)")
     add_formats(
         parser,
         json_help="everything as one JSON document",
@@ -84,15 +85,22 @@ def _predict(arguments: Namespace) -> str:
         total = len(listed.images) + len(listed.unread)
         raise DataError(
             f"{len(failed):,} of {total:,} could not be read:\n    " + "\n    ".join(shortened(lines)),
-            fix="see what these are; all others are answered",
+            fix=_what_to_do(failed, total),
         )
     return ""
 
 
+def _what_to_do(failed: Sequence[tuple[Path, str]], total: int) -> str:
+    advice = ["see what these are"]
+    if any(reason == _GONE and not path.is_absolute() for path, reason in failed):
+        advice.append(f"a path that is not absolute begins in the current folder, {one_line(os.getcwd())}")
+    if len(failed) < total:
+        advice.append("all others are answered")
+    return "; ".join(advice)
+
+
 def _labels(arguments: Namespace) -> list[str] | None:
     """What is asked is checked before anything is read, and long before a tower is loaded."""
-    if arguments.top < 1:
-        raise ConfigError("at least one class is shown", where="--top", fix="give a whole number from 1")
     if arguments.null and STDIN not in arguments.paths:
         raise ConfigError(
             "no paths are read from standard input", where="--null", fix="give - in place of a file"
@@ -122,7 +130,7 @@ def _listed(arguments: Namespace) -> LooseImages:
             elif os.path.lexists(name):
                 listed.images.append(Path(name))
             else:
-                listed.unread.append((Path(name), "there is no such file"))
+                listed.unread.append((Path(name), _GONE))
     if not listed.images and not listed.unread:
         rest = f"; left out: {counted(listed.left_out)}" if listed.left_out else ""
         where = ", ".join(map(one_line, arguments.paths))
@@ -153,7 +161,12 @@ def _loaded(
     elif arguments.set is not None:
         classifier = project.zero_shot(arguments.set)
     else:
-        classifier = project.classifier(arguments.method)
+        try:
+            classifier = project.classifier(arguments.method)
+        except DataError as error:
+            if error.where and not os.path.exists(error.where):
+                error.fix += '; labels of your own need none of it: --text "a cat on a sofa; a dog outdoors"'
+            raise
     if has_images:
         project.load()
     return classifier, PictureEmbedder.of(opened)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clipcifar.cli.command import Command, in_project, refuse_stale, refuse_without_train, stale_results
+from clipcifar.cli.command import (
+    Command,
+    in_project,
+    positive,
+    refuse_stale,
+    refuse_without_train,
+    stale_results,
+)
 from clipcifar.cli.formats import add_formats, as_csv, as_json, columns_of
 from clipcifar.core.errors import ConfigError
 from clipcifar.core.terminal import note
@@ -81,15 +88,9 @@ TRY = Command(
 )
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
-    return int(text)
-
-
 def _search_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--top", type=_positive, metavar="N", help="single templates shown (default 10; as JSON or CSV all)"
+        "--top", type=positive, metavar="N", help="single templates shown (default 10; as JSON or CSV all)"
     )
     parser.add_argument("--write", metavar="NAME", help="keep the chosen prompts as a set in params.yaml")
     add_formats(

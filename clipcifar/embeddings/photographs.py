@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
@@ -23,10 +24,13 @@ from clipcifar.backbone.params import EmbedParams
 from clipcifar.backbone.preprocess import Preprocess
 from clipcifar.backbone.towers import Backbone
 from clipcifar.core.errors import ClipcifarError, DataError, EnvironmentFault
+from clipcifar.datasets import decode as decoding
 from clipcifar.datasets.decode import decode
 from clipcifar.datasets.imagefolder import MAX_BYTES
 from clipcifar.embeddings.sources import fitted
 from clipcifar.store.embeddings import check_embeddings
+
+_FIRST = 8  # images of a batch whose answers are waited for
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ def embed_files(
     embed: EmbedParams,
     max_megapixels: int,
     on_image: Callable[[int], object] = lambda n: None,
+    bounds: Sequence[range] | None = None,
 ) -> Generator[Batch, None, None]:
     """Embed image files, batch by batch in the order of the paths.
 
@@ -64,6 +69,7 @@ def embed_files(
         embed: batch size, precision, and how many processes decode.
         max_megapixels: a file that claims more is not read.
         on_image: told how many paths are done, after each batch.
+        bounds: the positions of each batch, where they shall not all have the batch size.
 
     Raises:
         DataError: an embedding is not a unit vector, which is the model's fault; names the image.
@@ -71,7 +77,9 @@ def embed_files(
     """
     tower = partial(backbone.encode_images, precision=embed.precision)
     blank = torch.zeros((1, 3, *backbone.preprocess.size), dtype=torch.uint8)
-    bounds = [range(i, min(i + embed.batch_size, len(paths))) for i in range(0, len(paths), embed.batch_size)]
+    if bounds is None:
+        starts = range(0, len(paths), embed.batch_size)
+        bounds = [range(i, min(i + embed.batch_size, len(paths))) for i in starts]
 
     def fetched(rows: list[int], embeddings: Download, failed: list[tuple[int, ClipcifarError]]) -> Batch:
         batch = embeddings.wait().numpy()[: len(rows)]
@@ -91,6 +99,21 @@ def embed_files(
             pending = rows, queued, sorted(errors.items())
         if pending is not None:
             yield fetched(*pending)
+
+
+def soon(n: int, embed: EmbedParams) -> list[range]:
+    """Batches of N images that somebody waits for.
+
+    The first is small, so that answers begin, and each is twice as large as the one before: soon they are the
+    extraction's, which cost a tower least. None is so large that a process which decodes gets no other.
+    """
+    largest = min(embed.batch_size, max(_FIRST, -(-n // max(1, embed.worker_count))))
+    bounds: list[range] = []
+    rows = range(0)
+    while rows.stop < n:
+        rows = range(rows.stop, min(n, rows.stop + min(largest, _FIRST << len(bounds))))
+        bounds.append(rows)
+    return bounds
 
 
 def read_image(path: Path, *, max_megapixels: int) -> NDArray[np.uint8]:
@@ -122,14 +145,15 @@ _Decoded = tuple[torch.Tensor | None, dict[int, ClipcifarError]]
 
 
 def _decoded(
-    paths: Sequence[Path], bounds: list[range], preprocess: Preprocess, max_megapixels: int, workers: int
+    paths: Sequence[Path], bounds: Sequence[range], preprocess: Preprocess, max_megapixels: int, workers: int
 ) -> Generator[_Decoded, None, None]:
     """For each range of paths the images that could be read, (n, 3, height, width) uint8, and the errors."""
     loader: DataLoader[_Item] = DataLoader(
         _Files(paths, preprocess, max_megapixels),  # type: ignore[arg-type]
-        batch_sampler=bounds,  # type: ignore[arg-type]
+        batch_sampler=list(bounds),  # type: ignore[arg-type]
         num_workers=min(workers, len(bounds)) if len(bounds) > 1 else 0,  # ahead of which nothing is done
         collate_fn=_together,
+        worker_init_fn=_with_own_locks,
     )
     with _worker_failure_explained():
         batches: Iterator[_Decoded] = iter(loader)
@@ -142,6 +166,11 @@ def _decoded(
             yield batch
     finally:
         del batches  # the workers end with it, as in embeddings/sources.py
+
+
+def _with_own_locks(_: int) -> None:
+    """Free in a worker what another thread held when it was forked, as one that decodes an image itself."""
+    decoding._opening, decoding._large = Lock(), Lock()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ Every row is float32, finite and of unit length; both facts are checked on writi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ class TextEmbeddings:
 
     embeddings: NDArray[np.float32]
     class_index: NDArray[np.int64]
-    sentences: list[str]
+    sentences: list[str] = field(repr=False)  # a notebook would show all of them
     attributes: Mapping[str, Attribute]
 
     @property
@@ -181,12 +181,12 @@ def read_texts(path: Path) -> TextEmbeddings:
 
 
 def check_same_space(images: ImageEmbeddings, texts: TextEmbeddings) -> None:
-    """Raise DataError naming the first field on which the two files differ."""
-    for field in SHARED_FIELDS:
-        left, right = images.attributes.get(field), texts.attributes.get(field)
+    """Raise DataError naming the first attribute on which the two files differ."""
+    for name in SHARED_FIELDS:
+        left, right = images.attributes.get(name), texts.attributes.get(name)
         if left != right:
             raise DataError(
-                f"images and sentences do not belong together: {field} is {left!r} for the images and "
+                f"images and sentences do not belong together: {name} is {left!r} for the images and "
                 f"{right!r} for the sentences",
                 fix="run `dvc repro`, which embeds again what is stale",
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ class Predictions:
 
     scores: NDArray[np.float32]
     labels: NDArray[np.int64]
-    ids: list[str]
+    ids: list[str] = field(repr=False)  # a notebook would show all of them
     attributes: Mapping[str, Attribute]
 
     @cached_property

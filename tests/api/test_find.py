@@ -68,7 +68,6 @@ NONE = Images(AXES[:0], np.zeros(0, dtype=int), [], np.zeros(0, dtype="<U5"), NA
     ("images", "asked", "kind", "what"),
     [
         (IMAGES, {"class_name": "cut"}, ConfigError, "unknown class 'cut'\n  fix:   did you mean cat?"),
-        (IMAGES, {"top": 0}, ConfigError, "top is 0"),
         (
             replace(IMAGES, labels=np.zeros(5, dtype=int)),
             {"class_name": "hot_dog"},
@@ -120,8 +119,8 @@ def test_equal_images_stay_in_order_whatever_the_last_bits_are(top: int) -> None
 @pytest.mark.parametrize("text", ["", " \n", "a\x1b[2Jcat", "caf\udce9", "x" * 6000])
 def test_what_is_no_query(text: str) -> None:
     with pytest.raises(ConfigError, match="the query"):
-        find.checked_text(text)
+        find.checked_query(text)
 
 
 def test_blanks_around_a_query_do_not_count() -> None:
-    assert find.checked_text("  two {cats} [on] a sofa ") == "two {cats} [on] a sofa"
+    assert find.checked_query("  two {cats} [on] a sofa ") == "two {cats} [on] a sofa"

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import clipcifar
+from clipcifar.api.opened import Opened
 from clipcifar.core.errors import ConfigError, DataError
 from tests.support.workspace import TEXT_SIDE, Workspace
 
@@ -66,6 +67,12 @@ LETTERS = "expected a list of"  # a single text would be taken for its letters
         (lambda p: p.zero_shot(labels=["cat", "a " * 500]), "where: the sentences"),
         (lambda p: p.embed_sentences("a cat"), f"{LETTERS} sentences, found str"),
         (lambda p: p.embed_sentences([None]), "expected text, found NoneType"),
+        (lambda p: p.find(5), "expected text, found int\n  where: the query"),
+        (lambda p: p.find("a\ud800"), "not UTF-8"),
+        (lambda p: p.find("a cat", top=0), "top is 0, expected a whole number from 1"),
+        (lambda p: p.find("a cat", top=2.5), "top is 2.5"),
+        (lambda p: p.find("a cat", top="3"), "top is '3'"),
+        (lambda p: p.find("a cat", class_name=3), "found int\n  where: class_name"),
         (lambda p: p.compare("photo", None), "found NoneType\n  where: side 1"),
         (lambda p: p.compare("photo", "--output=x"), "no commit, branch, tag or experiment"),
         (lambda p: p.compare("photo", "a\0b"), "no commit, branch, tag or experiment"),
@@ -191,6 +198,43 @@ def ask_everything(project: clipcifar.Project) -> list[object]:
         project.embed_sentences(new).shape,
         [hit.id for hit in project.find("a drawing of zero", top=3)],
     ]
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda p: p.images(),
+        lambda p: p.prompt_set("photo"),
+        lambda p: p.zero_shot("photo"),
+        lambda p: p.zero_shot(templates=["the number {classname}"]),
+        lambda p: p.classifier("linear_probe"),
+        lambda p: p.find("a drawing of zero", top=np.int64(3)),
+        lambda p: p.find(image=np.zeros((8, 8, 3), np.uint8), split="test"),
+    ],
+)
+def test_an_answer_rests_on_one_reading_of_the_images(
+    project: clipcifar.Project, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two readings a run may have written others, of another model."""
+    read, images = [], Opened.images
+    monkeypatch.setattr(Opened, "images", lambda opened: read.append(opened) or images(opened))
+    ask(project)
+    assert len(read) == 1
+
+
+@pytest.mark.parametrize("wrong", [{"top": 0}, {"split": "tset"}, {"class_name": "zreo"}])
+def test_what_cannot_be_looked_for_is_told_before_a_tower_is_loaded(
+    project: clipcifar.Project, wrong: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: object) -> None:
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr(Opened, "backbone", load)
+    image = np.zeros((8, 8, 3), np.uint8)
+    with pytest.raises(ConfigError):
+        project.find(image=image, **wrong)
+    with pytest.raises(AssertionError):  # negative control
+        project.find(image=image)
 
 
 def test_threads_share_a_project(

@@ -66,6 +66,14 @@ def test_its_names_are_those_that_it_offers() -> None:
         clipcifar.opne  # type: ignore[attr-defined]  # noqa: B018
 
 
+def test_what_a_notebook_shows_of_an_answer_is_short(project: clipcifar.Project) -> None:
+    images, scored, photo = project.images(), project.scored("zero_shot"), project.prompt_set("photo")
+    names = [*images.ids[:3], *scored.ids[:3], *photo.sentences]
+    shown = [repr(answer) for answer in (images, scored, photo)]
+    assert [text for text in shown if any(repr(name) in text for name in names)] == []
+    assert repr(project.classifier("linear_probe")).endswith("dim=32)")
+
+
 def test_a_project_is_found_upward(project: clipcifar.Project, tmp_path: Path) -> None:
     assert clipcifar.open(project.root / "studies" / "few_shot").root == project.root
     with pytest.raises(ConfigError, match="there is no project here"):

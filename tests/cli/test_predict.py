@@ -194,6 +194,16 @@ def test_of_many_unreadable_files_twenty_are_named_and_the_rest_counted(
     assert len(said.out.splitlines()) == 2
     assert [name in said.err for name in missing] == [True] * 20 + [False] * 5
     assert "and 5 more" in said.err
+    advice = f"a path that is not absolute begins in the current folder, {here}; all others are answered"
+    assert said.err.endswith(f"fix:   see what these are; {advice}\n")
+
+
+def test_where_nothing_could_be_read_no_others_are_said_to_be_answered(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said
+) -> None:
+    (tmp_path / "m.jpg").write_text("no image")
+    assert run(monkeypatch, "predict", str(tmp_path), str(tmp_path / "missing.png")) == 3
+    assert capsys.readouterr().err.endswith("\n  fix:   see what these are\n")
 
 
 def test_a_folder_without_images_says_what_it_holds(

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ from torch.utils.data import DataLoader
 from clipcifar.backbone.params import EmbedParams
 from clipcifar.backbone.towers import Backbone
 from clipcifar.core.errors import DataError, EnvironmentFault
+from clipcifar.datasets import decode
 from clipcifar.embeddings import photographs
 from clipcifar.embeddings.extract import extract
 from clipcifar.embeddings.photographs import Batch, embed_files, read_image
 from clipcifar.embeddings.shards import ShardFolder
 from clipcifar.embeddings.sources import FolderSource
+from tests.support.waiting import PATIENCE_S
 
 N, MEGAPIXELS = 11, 1
 
@@ -66,6 +69,19 @@ def extracted(paths: list[Path], backbone: Backbone, scratch: Path, batch_size: 
     source = FolderSource(paths[0].parent, ids, digests, preprocess=backbone.preprocess, workers=0)
     shards = ShardFolder(scratch, "ab" * 32)
     return extract(source, backbone.encode_images, ids=ids, batch_size=batch_size, shards=shards)
+
+
+def test_workers_wait_for_nothing_that_another_thread_held_when_they_were_forked(
+    photos: list[Path], backbone: Backbone
+) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        try:
+            with decode._opening, decode._large:  # as a thread of a service that decodes an image itself
+                batches = threads.submit(embedded, photos, backbone, workers=2).result(timeout=PATIENCE_S)
+        finally:
+            for worker in multiprocessing.active_children():  # else a failure would wait for them for ever
+                worker.kill()
+    assert sum(len(batch.rows) for batch in batches) == N
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -218,6 +234,30 @@ def test_no_more_workers_are_started_than_there_are_batches(
     for batch_size in (1, 2, 3):
         embedded(photos[:3], backbone, batch_size, workers=2)
     assert asked == [2, 2, 0]  # one batch has nothing to be ahead of
+
+
+@pytest.mark.parametrize(
+    ("n", "batch_size", "workers", "sizes"),
+    [
+        (1000, 256, 2, [8, 16, 32, 64, 128, 256, 256, 240]),
+        (100, 256, 16, [8] * 12 + [4]),  # so few that all processes have some
+        (100, 4, 2, [4] * 25),  # never more than memory is said to have room for
+        (3, 256, 0, [3]),
+        (0, 256, 2, []),
+    ],
+)
+def test_batches_that_are_waited_for_begin_small_and_become_those_of_the_extraction(
+    n: int, batch_size: int, workers: int, sizes: list[int]
+) -> None:
+    bounds = photographs.soon(n, params(batch_size, workers))
+    assert [len(rows) for rows in bounds] == sizes
+    assert [row for rows in bounds for row in rows] == list(range(n))
+
+
+def test_batches_may_be_given(photos: list[Path], backbone: Backbone) -> None:
+    given = [range(0, 1), range(1, 4), range(4, N)]
+    stream = embed_files(photos, backbone, embed=params(), max_megapixels=MEGAPIXELS, bounds=given)
+    assert [batch.rows for batch in stream] == [list(rows) for rows in given]
 
 
 def test_a_worker_that_is_killed_is_the_environments_fault(

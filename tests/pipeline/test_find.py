@@ -228,7 +228,7 @@ def test_a_picture_that_is_gone_leaves_its_place(
         ([], 2, "there is nothing to look for"),
         (["a cat", "--image", "params.yaml"], 2, "a sentence and an image were given"),
         (["a cat", "--class", "sevn"], 2, "unknown class 'sevn'\n  fix:   did you mean seven?"),
-        (["a cat", "--top", "0"], 2, "top is 0"),
+        (["a cat", "--top", "0"], 2, "from 1"),
         (["a cat", "--sheet", "params.yaml"], 2, "the contact sheet is a web page"),
         (["--image", "params.yaml"], 3, "not an image of a known format"),
         (["--image", "nothing.png"], 3, "cannot be read: No such file"),
