@@ -21,16 +21,23 @@ if TYPE_CHECKING:
     from clipcifar.api.project import Project, open
     from clipcifar.core.errors import ClipcifarError
 
+    __version__: str
+
 __all__ = ["Classifier", "ClipcifarError", "Project", "open"]
 
+if not TYPE_CHECKING:  # a type checker would take any name for one that this gives
 
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from clipcifar.api import classifier, project
-    from clipcifar.core import errors
+    def __getattr__(name: str) -> object:
+        if name == "__version__":
+            from importlib.metadata import version
 
-    return next(getattr(home, name) for home in (errors, classifier, project) if hasattr(home, name))
+            return version(__name__)
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from clipcifar.api import classifier, project
+        from clipcifar.core import errors
+
+        return next(getattr(home, name) for home in (errors, classifier, project) if hasattr(home, name))
 
 
 def __dir__() -> list[str]:

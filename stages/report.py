@@ -32,7 +32,7 @@ def main(
     split = params.read(settings, "split", SplitParams)
     folder = photograph_folder(params.read(settings, "dataset", DatasetParams), raw)
     run_facts = facts.read(metrics, predictions, ranking, dataset, model, active=active)
-    share = f"{100 * split.val_fraction:g} % of the official train images are val, seed {split.seed}"
+    share = f"{100 * split.val_fraction:g} % of the train images of each class are val, seed {split.seed}"
     html = page.render(run_facts, Pictures(run_facts.dataset.test, folder), split=share)
     stale = write_page(page_path, html)
     text = table.report(

@@ -145,7 +145,11 @@ def embeddings_of(images: Inputs, *, dim: int) -> NDArray[np.float32] | None:
             f"an array of {images.dtype} and shape {images.shape} is neither embeddings nor images",
             fix=f"embeddings are (N, {dim}) floats with unit rows, an image is (H, W, 3) uint8",
         )
-    check_embeddings(rows, [f"row {i}" for i in range(len(rows))], what="image")
+    try:
+        check_embeddings(rows, [f"row {i}" for i in range(len(rows))], what="image")
+    except DataError as error:  # they come from whoever asks, and not from a model here
+        error.fix = "divide each row by its length, or give rows of `embed_images`"
+        raise
     return rows
 
 

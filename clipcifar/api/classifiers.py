@@ -14,6 +14,7 @@ from clipcifar.api.given import texts
 from clipcifar.api.opened import Opened, check_name
 from clipcifar.api.pictures import PictureEmbedder
 from clipcifar.core import params
+from clipcifar.core.errors import ConfigError
 from clipcifar.evaluation.names import METHODS
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.prompts.typed import expand_typed
@@ -24,9 +25,19 @@ from clipcifar.store.places import IMAGES, MODEL, RANKING, SPLITS, head_of, pred
 from clipcifar.store.predictions import Predictions, read_predictions
 
 
+def check_method(opened: Opened, method: object) -> None:
+    """Raise ConfigError where a method is asked for by another name; of a prompt set, with what to ask."""
+    if isinstance(method, str) and method in set(sides.embedded_sets(opened.root)) - set(METHODS):
+        raise ConfigError(
+            f"{method!r} is a prompt set, and no method",
+            fix=f"project.zero_shot({method!r}) is its classifier; else use one of: {', '.join(METHODS)}",
+        )
+    check_name(method, METHODS, what="method")
+
+
 def scored(opened: Opened, method: str) -> Predictions:
     """What a method says of the test images; see `Project.scored`."""
-    check_name(method, METHODS, what="method")
+    check_method(opened, method)
     path = predictions_of(method)
     with opened.fresh({path: method}, learner=method):
         return read_predictions(opened.root / path)
@@ -53,7 +64,7 @@ def embed_sentences(opened: Opened, sentences: list[str]) -> NDArray[np.float32]
 
 def of_method(opened: Opened, method: str) -> Classifier:
     """What a method made; see `Project.classifier`."""
-    check_name(method, METHODS, what="method")
+    check_method(opened, method)
     if method == "zero_shot":
         return of_prompt_set(opened, None)
     temperature = float(scored(opened, method).attributes["temperature"])

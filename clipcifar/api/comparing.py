@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from clipcifar.api import sides
@@ -20,11 +20,14 @@ class Compared(Comparison):
     Attributes:
         name_a, name_b: what the two are called.
         notes: what is to be known of the two, each a sentence.
+        origin_a, origin_b: dataset, model, pretrained and weights_sha256 of either.
     """
 
     name_a: str = ""
     name_b: str = ""
     notes: tuple[str, ...] = ()
+    origin_a: Mapping[str, str] = field(default_factory=dict)
+    origin_b: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:
@@ -57,9 +60,17 @@ def compare_sides(
         freshness.refuse_without_train(repository, f"{learner} needs")
     for note in freshness.refuse_stale(repository, given):
         on_note(note)
-    pair = sides.align(*(sides.load(name, repository=repository, method=method) for name in names))
+    a_side, b_side = (sides.load(name, repository=repository, method=method) for name in names)
+    pair = sides.align(a_side, b_side)
     notes = [said for name in names if (said := sides.note_of(name, repository=repository, method=method))]
     compared = compare(pair.predicted_a, pair.predicted_b, pair.labels, class_names=pair.class_names)
     return Compared(
-        compared.overall, compared.per_class, compared.flows, a, b, notes=tuple(dict.fromkeys(notes))
+        compared.overall,
+        compared.per_class,
+        compared.flows,
+        name_a=a,
+        name_b=b,
+        notes=tuple(dict.fromkeys(notes)),
+        origin_a=sides.origin_of(a_side),
+        origin_b=sides.origin_of(b_side),
     )

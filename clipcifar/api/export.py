@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from clipcifar.api.opened import Opened
 from clipcifar.api.project import Project
+from clipcifar.api.sides import ORIGIN
 from clipcifar.api.tables import Columns, answers_of
 from clipcifar.core import params
 from clipcifar.core.errors import DataError
@@ -22,8 +23,6 @@ from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.heads import read_for
 from clipcifar.store.places import IMAGES, head_of
 from clipcifar.store.predictions import Predictions
-
-_ORIGIN = ("dataset", "model", "pretrained", "weights_sha256")
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ def _temperature(predictions: Predictions) -> NDArray[np.float64]:
 
 def _about(images: ImageEmbeddings) -> Columns:
     """The class names in label order, and which data and backbone it is of."""
-    origin = {name: np.array(str(images.attributes[name])) for name in _ORIGIN}
+    origin = {name: np.array(str(images.attributes[name])) for name in ORIGIN}
     return {
         "class_names": np.array(images.class_names),
         **origin,

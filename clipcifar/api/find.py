@@ -16,6 +16,7 @@ from clipcifar.api.pictures import PictureEmbedder
 from clipcifar.core.class_files import holds_control, reading
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.core.params import suggestion
+from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.places import IMAGES, MODEL, SPLITS
 
 MAX_CHARACTERS = 5_000  # of a query, far beyond any context
@@ -65,7 +66,7 @@ def find(
     if split is not None:
         check_name(split, PARTS, what="split")
     with opened.fresh({IMAGES: IMAGES, SPLITS: SPLITS, MODEL: MODEL}):
-        embedded = opened.images()
+        embedded = _embedded(opened)
         images = images_of(embedded, opened.val(embedded), split)
         rows_among(images, class_name)
         if image is not None:
@@ -73,6 +74,15 @@ def find(
         else:
             (query,) = opened.embed_sentences(opened.model(embedded), [sentence], where="the query")
     return nearest_images(images, query, top=top, class_name=class_name)
+
+
+def _embedded(opened: Opened) -> ImageEmbeddings:
+    try:
+        return opened.images()
+    except DataError as error:
+        if not (opened.root / IMAGES).exists():  # a search needs no more than these
+            error.fix = error.fix.replace("`dvc repro`", "`dvc repro embed_images`")
+        raise
 
 
 def checked_query(query: object) -> str:

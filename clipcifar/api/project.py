@@ -142,7 +142,7 @@ class Project:
 
     def metrics(self, method: str) -> dict[str, Any]:
         """All numbers of a method, the headline first; docs/metrics.md says what they mean."""
-        check_name(method, METHODS, what="method")
+        classifiers.check_method(self._opened, method)
         of_method = {f"{folder}/{method}.json": method for folder in ("metrics", "metrics/details")}
         with self._opened.fresh(of_method, learner=method):
             return headline.read(self.root / "metrics", method)

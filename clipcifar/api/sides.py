@@ -25,6 +25,7 @@ from clipcifar.store.prompt_set import left_out, words_of_left_out
 
 Kind = Literal["workspace", "method", "set", "rev"]
 WORKSPACE = "workspace"
+ORIGIN = ("dataset", "model", "pretrained", "weights_sha256")  # what a result is of, wherever it is read
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,11 @@ def check_embedded(name: str, repository: Path) -> None:
             if isinstance(of_set, dict) and isinstance(of_project, dict):
                 is_for, is_here = of_set.get("dataset"), of_project.get("name")
                 if is_for not in (None, is_here):
-                    raise DataError(f"the prompt set {name!r} is for {is_for}, and the dataset is {is_here}")
+                    here = embedded_sets(repository)
+                    raise DataError(
+                        f"the prompt set {name!r} is for {is_for}, and the dataset is {is_here}",
+                        fix=f"use one of: {', '.join(here)}" if here else "run `dvc repro embed_texts`",
+                    )
             raise DataError(
                 f"the prompt set {name!r} is not embedded here",
                 where=str(path),
@@ -178,6 +183,11 @@ def _of_prompt_set(images_path: Path, texts_path: Path) -> Predictions:
     weights = zero_shot.classifier(texts)
     scores = zero_shot.logits(images.test.embeddings, weights, logit_scale=images.logit_scale)
     return Predictions(scores, images.test.labels, images.test.ids, inherited(images.attributes))
+
+
+def origin_of(predictions: Predictions) -> dict[str, str]:
+    """Which images they are of, and which backbone's embeddings."""
+    return {name: str(predictions.attributes[name]) for name in ORIGIN}
 
 
 def align(a: Predictions, b: Predictions) -> Aligned:

@@ -87,9 +87,17 @@ def as_rows(batches: Iterator[list[Answer]], *, top: int) -> Iterator[str]:
     header = as_csv({name: [] for name in names})
     yield header
     for batch in batches:
-        rows = [[str(path), *(cell for pair in classes for cell in pair)] for path, classes in batch]
+        rows = [[_shown(path), *(cell for pair in classes for cell in pair)] for path, classes in batch]
         if rows:
             yield as_csv(dict(zip(names, zip(*rows, strict=True), strict=True))).removeprefix(header + "\n")
+
+
+def _shown(path: Path) -> str:
+    """The path; one that a spreadsheet would take for a formula begins with "./", which is the same file."""
+    from clipcifar.evaluation.plots import cell
+
+    text = str(path)
+    return text if cell(text)[:1] == text[:1] else f"./{text}"
 
 
 def as_document(

@@ -77,6 +77,8 @@ def as_data(comparison: Compared) -> dict[str, Any]:
     return {
         "a": numbers.pop("name_a"),
         "b": numbers.pop("name_b"),
+        "origin_a": numbers.pop("origin_a"),
+        "origin_b": numbers.pop("origin_b"),
         "notes": list(numbers.pop("notes")),
         "verdict": comparison.verdict,
         **numbers,

@@ -31,7 +31,9 @@ COMMANDS = {
 def main() -> None:
     """Entry point of the console script."""
     print_anything()
-    arguments = _parser().parse_args()
+    arguments, unknown = _parser().parse_known_args()
+    if unknown:  # argparse itself would show the usage of no command
+        arguments.of_command.error(f"unrecognized arguments: {' '.join(unknown)}")
     gc.set_threshold(50_000)  # as in the stages: imports make many objects, hardly any of them cycles
     try:
         text = COMMANDS[arguments.command].run(arguments)
@@ -58,5 +60,7 @@ def _parser() -> ArgumentParser:
     parser.set_defaults(parser=parser)  # `completion` describes it to a shell
     commands = parser.add_subparsers(dest="command", required=True)
     for name, command in COMMANDS.items():
-        command.arguments(commands.add_parser(name, help=command.help, description=command.description))
+        of_command = commands.add_parser(name, help=command.help, description=command.description)
+        of_command.set_defaults(of_command=of_command)
+        command.arguments(of_command)
     return parser

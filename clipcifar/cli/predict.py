@@ -118,25 +118,35 @@ def _labels(arguments: Namespace) -> list[str] | None:
 
 
 def _listed(arguments: Namespace) -> LooseImages:
-    """All images that are named, in the order of their names; DataError where there are none."""
+    """All images that are named, in the order of their names.
+
+    Raises:
+        DataError: something is named, and no image is there.
+    """
     from clipcifar.datasets.loose_images import LooseImages, loose_images
     from clipcifar.store.dataset import counted
 
     listed = LooseImages()
+    names: list[str] = []
     for given in arguments.paths:
-        for name in _on_stdin(arguments.null) if given == STDIN else [given]:
-            if os.path.isdir(name):
-                below = loose_images(Path(name))
-                listed.images += below.images
-                listed.unread += below.unread
-                listed.left_out += below.left_out
-            elif os.path.lexists(name):
-                listed.images.append(Path(name))
-            else:
-                listed.unread.append((Path(name), _GONE))
-    if not listed.images and not listed.unread:
+        names += _on_stdin(arguments.null) if given == STDIN else [given]
+    for name in names:
+        if os.path.isdir(name):
+            below = loose_images(Path(name))
+            listed.images += below.images
+            listed.unread += below.unread
+            listed.left_out += below.left_out
+        elif os.path.lexists(name):
+            listed.images.append(Path(name))
+        else:
+            listed.unread.append((Path(name), _GONE))
+    if not names:  # of a pipeline that found nothing this time
+        note("no paths on standard input")
+    elif not listed.images and not listed.unread:
         rest = f"; left out: {counted(listed.left_out)}" if listed.left_out else ""
-        where = ", ".join(map(one_line, arguments.paths))
+        where = ", ".join(
+            "standard input" if given == STDIN else one_line(given) for given in arguments.paths
+        )
         raise DataError(f"no images there{rest}", where=where, fix="name images, or a folder that holds some")
     return listed
 

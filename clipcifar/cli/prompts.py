@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from clipcifar.cli.command import (
     stale_results,
 )
 from clipcifar.cli.formats import add_formats, as_csv, as_json, columns_of
+from clipcifar.core.errors import ConfigError
 from clipcifar.core.terminal import note
+from clipcifar.prompts.templates import PLACEHOLDER
 from clipcifar.store.places import RANKING
 
 PARAMS = Path("params.yaml")
@@ -43,7 +45,8 @@ def _try(arguments: Namespace) -> str:
     from clipcifar.store.places import IMAGES
 
     opened = Opened(Path.cwd(), on_note=note)
-    active = params.read(opened.settings, "prompts", PromptsParams).active
+    prompts = params.read(opened.settings, "prompts", PromptsParams)
+    active = prompts.active
     texts_path = texts_of(active, opened.root)
     with opened.fresh({IMAGES: IMAGES, texts_path: f"the active set {active}"}):
         images = opened.images()
@@ -52,6 +55,8 @@ def _try(arguments: Namespace) -> str:
     bench = Bench(images, texts, embedder.embed_rows)
     bench.check(arguments.on)
     if arguments.prompts:
+        for prompt in arguments.prompts:
+            _refuse_other(prompt, sets=prompts.sets, class_names=images.class_names)
         trial = bench.run(bench.from_templates(arguments.prompts), on=arguments.on)
         return answer(trial, on=arguments.on, active=active)
     print("loading the text tower …", file=sys.stderr)
@@ -60,6 +65,21 @@ def _try(arguments: Namespace) -> str:
     console = Console(bench, active=active, params_path=PARAMS, dataset=dataset, on=arguments.on)
     interact(console)
     return ""
+
+
+def _refuse_other(prompt: str, *, sets: Container[str], class_names: Sequence[str]) -> None:
+    """Raise ConfigError, with what to do, for what belongs into another command or into a session."""
+    if prompt in sets:
+        raise ConfigError(
+            f"{prompt!r} is a prompt set, and no prompt",
+            fix="give a template of it; whole sets are compared by `clipcifar compare`",
+        )
+    class_name, colon, _ = prompt.partition(":")
+    if colon and class_name.strip() in class_names and PLACEHOLDER not in prompt:
+        raise ConfigError(
+            f"a class's own sentences are tried in a session: {prompt!r}",
+            fix="run `clipcifar try` without a prompt, and write them there",
+        )
 
 
 TRY = Command(

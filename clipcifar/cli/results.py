@@ -126,7 +126,9 @@ def _compare_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("a", nargs="?", default="HEAD", metavar="A", help="(default HEAD)")
     parser.add_argument("b", nargs="?", default="workspace", metavar="B", help="(default workspace)")
     parser.add_argument(
-        "--method", choices=list(METHODS), default="zero_shot", help="whose predictions of a revision"
+        "--method",
+        choices=list(METHODS),
+        help="whose predictions of a revision or the workspace (default zero_shot)",
     )
     output = add_formats(
         parser, json_help="everything as JSON", csv_help="a row for all images and one for each class"
@@ -137,11 +139,18 @@ def _compare_arguments(parser: ArgumentParser) -> None:
 @in_project()
 def _compare(arguments: Namespace) -> str:
     from clipcifar.api.comparing import compare_sides
+    from clipcifar.api.sides import kind_of
     from clipcifar.cli import comparison
 
+    a, b, method = arguments.a, arguments.b, arguments.method
+    if method and not {kind_of(name, Path.cwd())[0] for name in (a, b)} & {"rev", "workspace"}:
+        raise ConfigError(
+            f"--method says whose predictions of a revision or the workspace, and {a} and {b} are neither",
+            fix="leave it out",
+        )
     of_other_code: list[str] = []
     compared = compare_sides(
-        arguments.a, arguments.b, repository=Path.cwd(), method=arguments.method, on_note=of_other_code.append
+        a, b, repository=Path.cwd(), method=method or "zero_shot", on_note=of_other_code.append
     )
     notes = [*of_other_code, *(compared.notes if arguments.csv else ())]
     for said in notes:

@@ -10,7 +10,7 @@ from clipcifar.core.errors import DataError
 from clipcifar.datasets.params import DatasetParams
 from clipcifar.datasets.source import Collected
 from clipcifar.store import splits
-from clipcifar.store.dataset import PreparedSplit
+from clipcifar.store.dataset import OWN_VAL, PreparedSplit
 from clipcifar.store.splits import SplitParams, TrainVal
 
 BEYOND = "beyond dataset.max_per_class"
@@ -62,6 +62,7 @@ def divide(collected: Collected, dataset: DatasetParams, split: SplitParams) -> 
         return Divided(train, test, TrainVal(none, none), left_out, notes)
     splits.check_classes(train.labels, class_names=names, split="train")
     if len(val.ids):
+        notes.append(OWN_VAL)
         rows = np.arange(len(train.ids) + len(val.ids))
         return Divided(train + val, test, TrainVal(*np.split(rows, [len(train.ids)])), left_out, notes)
     try:

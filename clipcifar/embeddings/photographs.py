@@ -127,7 +127,7 @@ def read_image(path: Path, *, max_megapixels: int) -> NDArray[np.uint8]:
         status = path.stat()  # before it is opened: at a pipe that would wait for ever
         if not stat.S_ISREG(status.st_mode):
             is_folder = stat.S_ISDIR(status.st_mode)
-            raise DataError("a folder" if is_folder else "not a file: a pipe, a socket or a device")
+            raise DataError("a folder, no image" if is_folder else "not a file: a pipe, a socket or a device")
         if status.st_size > MAX_BYTES:
             raise DataError(f"{status.st_size:,} bytes, more than {MAX_BYTES:,}")
         content = path.read_bytes()

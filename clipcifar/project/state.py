@@ -79,7 +79,8 @@ class Stale:
 
 
 def some(changed: Sequence[str]) -> str:
-    """The first of many changes."""
+    """The first of many changes; before code, what a person changed, for which alone an answer is refused."""
+    changed = sorted(changed, key=lambda name: name.startswith(CODE))
     more = f" and {len(changed) - NAMED:,} more" if len(changed) > NAMED else ""
     return ", ".join(changed[:NAMED]) + more
 

@@ -8,7 +8,7 @@ from clipcifar.render import frame
 from clipcifar.render.pictures import SIDE, Pictures
 from clipcifar.report import cards, confusion, sections, superclasses, verdicts
 from clipcifar.report.facts import Facts
-from clipcifar.store.dataset import counted
+from clipcifar.store.dataset import OWN_VAL, counted
 
 SECTIONS = [
     ("verdicts", "Verdicts"),
@@ -90,7 +90,7 @@ def _provenance(facts: Facts, split: str) -> list[tuple[str, str]]:
         ("left out", counted(dataset.left_out) or "nothing"),
         *(("of the images", note) for note in dataset.notes),
         ("dataset digest", dataset.digest),
-        ("split", split),
+        ("split", "val images of the dataset's own" if OWN_VAL in dataset.notes else split),
         ("embeddings", f"{attributes['images_fingerprint']} (fingerprint)"),
         ("embedded on", f"{attributes.get('device', 'unknown')}, {attributes.get('precision', 'unknown')}"),
         ("versions", frame.versions(attributes)),

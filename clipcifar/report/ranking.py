@@ -58,7 +58,7 @@ def gains_text(ranking: Mapping[str, Any]) -> str:
     train_images = count_of(n["train"], "train image")
     train = f"{what} over {ranking['active']}: {gain['train']:+.2f} points on the {train_images}"
     if ranking["kind"] == "average":
-        return f"{train}, which had no part in this choice, {on_test}."
+        return f"{train}, to which a plain average is not fitted, {on_test}."
     return f"{train} that chose it, {on_test}; optimism {gain['optimism']:+.2f}."
 
 

@@ -19,6 +19,7 @@ from clipcifar.store import container
 from clipcifar.store.fields import check_ids, check_index, class_names_attribute, class_names_of
 
 SPLITS = ("train", "test")
+OWN_VAL = "val images are those that the dataset has as such"  # a note: none were drawn from train
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,7 @@ def test_what_is_no_image_and_no_embedding_is_told(project: clipcifar.Project, t
         ([tmp_path / "gone.jpg"] * 20, "No such file"),
         ([tmp_path / "gone.jpg"], "No such file"),
         (rows * 2, "not a unit vector"),
+        (rows * 2, "divide each row by its length"),
         (rows[0], "neither embeddings nor images"),
         (rows[:, :-1] / np.linalg.norm(rows[:, :-1], axis=1, keepdims=True), "(N, 32) floats"),
         (np.zeros((4, 4), np.uint8), "an image is (H, W, 3) uint8"),

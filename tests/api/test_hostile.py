@@ -42,6 +42,12 @@ LETTERS = "expected a list of"  # a single text would be taken for its letters
         (lambda p: p.prompt_set("../texts/photo"), "there is no embedded prompt set '../texts/photo'"),
         (lambda p: p.metrics(5), "the name of the method; found int"),
         (lambda p: p.scored("../predictions/zero_shot"), "there is no method"),
+        (
+            lambda p: p.scored("photo"),
+            "'photo' is a prompt set, and no method\n  fix:   project.zero_shot('photo')",
+        ),
+        (lambda p: p.metrics("photo"), "'photo' is a prompt set, and no method"),
+        (lambda p: p.classifier("photo"), "'photo' is a prompt set, and no method"),
         (lambda p: p.classifier("prompt_sets"), "there is no method 'prompt_sets'"),
         (lambda p: p.zero_shot(""), "there is no embedded prompt set ''"),
         (lambda p: p.zero_shot(0), "the name of the embedded prompt set; found int"),
@@ -346,8 +352,9 @@ def test_a_set_for_another_dataset_is_told_as_that(at: Workspace) -> None:
     of_cats = {"template_mode": "per_class", "dataset": "cifar10", "sentences": {"cat": ["a cat."]}}
     at.edit(lambda settings: settings["prompts"]["sets"].update(cats=of_cats))
     for ask in (lambda p: p.prompt_set("cats"), lambda p: p.compare("photo", "set:cats")):
-        with pytest.raises(DataError, match="'cats' is for cifar10, and the dataset is digits"):
+        with pytest.raises(DataError, match="'cats' is for cifar10, and the dataset is digits") as caught:
             ask(clipcifar.open(at.folder))
+        assert caught.value.fix == "use one of: digits, photo"
 
 
 @pytest.mark.pipeline

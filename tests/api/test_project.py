@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import subprocess
 import sys
 import textwrap
@@ -17,6 +18,7 @@ from clipcifar.evaluation.compare import mcnemar_exact
 from clipcifar.store.embeddings import read_images, read_texts
 from clipcifar.store.predictions import read_predictions
 from clipcifar.store.splits import read_splits
+from tests.support.import_closure import ROOT
 from tests.support.workspace import Workspace
 
 
@@ -64,6 +66,22 @@ def test_its_names_are_those_that_it_offers() -> None:
     assert set(clipcifar.__all__) <= set(dir(clipcifar))
     with pytest.raises(AttributeError, match="has no attribute 'opne'"):
         clipcifar.opne  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_a_service_can_log_the_version_that_answers() -> None:
+    assert clipcifar.__version__ == importlib.metadata.version("clipcifar")
+
+
+def test_a_type_checker_finds_a_name_that_is_not_there(tmp_path: Path) -> None:
+    """A program of a user's own: what lies behind the package's front is not looked at, which is quick."""
+    program = tmp_path / "program.py"
+    program.write_text("import clipcifar\nclipcifar.open\nprint(clipcifar.__version__)\nclipcifar.opne\n")
+    options = ["--config-file=", f"--cache-dir={tmp_path / 'cache'}", "--follow-imports=skip"]
+    command = [sys.executable, "-m", "mypy", *options, clipcifar.__file__, str(program)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.splitlines()[:-1] == [
+        f'{program}:4: error: Module has no attribute "opne"  [attr-defined]'
+    ], done.stderr
 
 
 def test_what_a_notebook_shows_of_an_answer_is_short(project: clipcifar.Project) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import os
 import re
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -27,8 +30,8 @@ pytestmark = pytest.mark.pipeline
 class Service:
     """A running server and what it has said to its terminal."""
 
-    def __init__(self, port: int, log: Path) -> None:
-        self.port, self._log = port, log
+    def __init__(self, port: int, pid: int, log: Path) -> None:
+        self.port, self.pid, self._log = port, pid, log
 
     def post(self, body: bytes, headers: dict[str, str] | None = None) -> tuple[int, dict[str, object]]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
@@ -60,7 +63,7 @@ def service(project: clipcifar.Project, tmp_path_factory: pytest.TempPathFactory
     ):
         assert process.stdout is not None
         try:
-            yield Service(int(process.stdout.readline()), folder / "log")
+            yield Service(int(process.stdout.readline()), process.pid, folder / "log")
         finally:
             process.terminate()
 
@@ -116,4 +119,16 @@ def test_a_client_that_goes_away_is_no_fault(service: Service, files: list[bytes
         client.sendall(b"POST / HTTP/1.0\r\nContent-Length: 1000\r\n\r\nhalf an image")
         client.shutdown(socket.SHUT_WR)
         assert client.recv(12) == b"HTTP/1.0 400"
+    assert service.post(files[0])[0] == 200
+
+
+def test_clients_that_come_at_once_wait_to_be_let_in(service: Service, files: list[bytes]) -> None:
+    """Stopped, it lets nobody in: all of them are connected by what waits in its queue."""
+    with ExitStack() as connected:
+        os.kill(service.pid, signal.SIGSTOP)
+        try:
+            for _ in range(40):
+                connected.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=2))
+        finally:
+            os.kill(service.pid, signal.SIGCONT)
     assert service.post(files[0])[0] == 200

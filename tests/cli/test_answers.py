@@ -71,6 +71,15 @@ def test_csv_reads_back_to_the_same_floats() -> None:
     assert read == [answer.top for batch in BATCHES for answer in batch]
 
 
+@pytest.mark.parametrize("name", ["=1+1.jpg", "-a.jpg", "+a.jpg", "@a.jpg", " =a.jpg", "＝a.jpg", "\t=a.jpg"])
+def test_no_path_runs_in_a_spreadsheet_and_all_name_their_file(name: str) -> None:
+    batches = [[Answer(Path(path), [("cat", 1.0)]) for path in (name, f"a/{name}", f"/{name}", "a;b.jpg")]]
+    _, *rows = csv.reader(io.StringIO("\n".join(answers.as_rows(iter(batches), top=1))))
+    paths = [row[0] for row in rows]
+    assert paths == [f"./{name}", f"a/{name}", f"/{name}", "a;b.jpg"]
+    assert Path(paths[0]) == Path(name)
+
+
 def test_rows_are_written_as_batches_come() -> None:
     asked = []
 

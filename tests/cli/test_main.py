@@ -24,6 +24,15 @@ def test_wrong_usage_is_exit_code_2_and_says_how_it_is_used(
     assert "usage: clipcifar" in capsys.readouterr().err
 
 
+def test_of_an_option_that_a_command_lacks_the_usage_is_the_commands_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "find", "a cat", "--label", "cat") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("usage: clipcifar find ")
+    assert said.endswith("clipcifar find: error: unrecognized arguments: --label cat\n")
+
+
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -206,12 +207,51 @@ def test_where_nothing_could_be_read_no_others_are_said_to_be_answered(
     assert capsys.readouterr().err.endswith("\n  fix:   see what these are\n")
 
 
+def test_where_no_prompts_are_embedded_labels_of_ones_own_are_named(
+    finished: Workspace, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said
+) -> None:
+    at = finished.copy(tmp_path / "w").folder
+    for made in ("dvc.lock", "data/embeddings/texts/photo.h5", "data/embeddings/active/photo.h5"):
+        (at / made).unlink()
+    monkeypatch.chdir(at)
+    assert run(monkeypatch, "predict", str(digits / "0000.png")) == 3
+    said = capsys.readouterr().err
+    assert "fix:   run `dvc repro embed_texts`; labels of your own need none of it: --text" in said
+
+
 def test_a_folder_without_images_says_what_it_holds(
     here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said
 ) -> None:
     (tmp_path / "raw.heic").touch()
     assert run(monkeypatch, "predict", str(tmp_path)) == 3
     assert "no images there; left out: 1 .heic" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ([], r""),
+        (["--csv"], r"path,class_1,probability_1\n"),
+        (["--json"], r'\{(?s:.*)"images": \[\],(?s:.*)\}\n'),
+    ],
+)
+def test_an_empty_list_on_standard_input_is_answered_by_an_empty_one(
+    form: list[str], said: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said
+) -> None:
+    """As of a nightly `find` without news."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\n")))
+    assert run(monkeypatch, "predict", "-", "--top", "1", *form) == 0
+    answered = capsys.readouterr()
+    assert re.fullmatch(said, answered.out)
+    assert answered.err == "note: no paths on standard input\n"
+
+
+def test_where_images_were_looked_for_is_named(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(bytes(tmp_path))))
+    assert run(monkeypatch, "predict", "-") == 3
+    assert "where: standard input" in capsys.readouterr().err
 
 
 WRONG = {

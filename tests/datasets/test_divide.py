@@ -12,6 +12,7 @@ from clipcifar.core.errors import DataError, EnvironmentFault
 from clipcifar.datasets.divide import BEYOND, divide
 from clipcifar.datasets.params import DatasetParams
 from clipcifar.datasets.source import Collected, LeftOut, Sample, Source, Split, Unusable, collect
+from clipcifar.store.dataset import OWN_VAL
 from clipcifar.store.splits import SplitParams
 
 DATASET = DatasetParams("imagefolder", "photos", None, 0, "error", test_fraction=0.25)
@@ -85,6 +86,7 @@ def test_what_the_limit_per_class_leaves_out_is_counted_with_all_else() -> None:
     ]
     divided = divide(collected(*parts), replace(DATASET, max_per_class=4), SPLIT)
     assert divided.left_out == {".heic": 1, "not readable as an image": 1, BEYOND: 5 + 3 + 2}
+    assert divided.notes == [OWN_VAL]
     assert [by_class(divided.train.labels[rows]) for rows in divided.rows] == [[4, 4], [4, 2]]
     assert [name.split("/")[0] for name in divided.train.ids] == ["train"] * 8 + ["val"] * 6
     used = len(divided.train.ids) + len(divided.test.ids)

@@ -124,7 +124,7 @@ def refused(path: Path) -> dict[str, str]:
         "cut.jpg": "cannot be decoded: .*truncated",
         "text.jpg": "not an image of a known format",
         "empty.png": "empty, or not an image",
-        "folder.png": "a folder",
+        "folder.png": "a folder, no image",
         "pipe.png": "not a file: a pipe, a socket or a device",
         "dead.png": "cannot be read: No such file or directory",
         "missing.png": "cannot be read: No such file or directory",

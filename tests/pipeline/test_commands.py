@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from clipcifar.store.embeddings import read_images
 from tests.support import command_line
 from tests.support.workspace import SETS, Workspace
 
@@ -51,6 +52,18 @@ def test_a_prompt_that_is_tried_has_the_accuracy_that_its_set_has(
     assert f" {split} images)\n" in said
 
 
+def test_what_is_no_prompt_is_told_where_it_belongs(run: Any) -> None:
+    for given, words in (
+        ("digits", "'digits' is a prompt set, and no prompt"),
+        ("one: a stroke", "own sentences are tried in a session: 'one: a stroke'"),
+        ("ten: a stroke", "does not name the class"),
+    ):
+        code, said, beside = run("try", given)
+        assert (code, said) == (2, ""), given
+        assert words in beside
+    assert run("try", "one: {classname}")[0] == 0
+
+
 def test_a_session_answers_line_by_line_and_keeps_what_was_tried(at: Workspace, run: Any) -> None:
     photo, digits = accuracies(at, "test")
     lines = [DIGITS, ":save kept", "no class", ":quit", "never read"]
@@ -86,6 +99,21 @@ def test_two_sets_are_compared_as_a_table(at: Workspace, run: Any, form: list[st
     assert f"{digits:.4f}" in shown
     assert said.startswith("A = photo, B = digits\n")
     assert beside == ""
+
+
+def test_a_comparison_as_json_says_what_both_sides_are_of(at: Workspace, run: Any) -> None:
+    data = json.loads(run("compare", "HEAD", "digits", "--json")[1])
+    made_of = read_images(at.folder / "data/embeddings/images.h5").attributes
+    names = ("dataset", "model", "pretrained", "weights_sha256")
+    assert data["origin_a"] == data["origin_b"] == {name: made_of[name] for name in names}
+
+
+def test_a_method_is_refused_where_it_says_nothing(at: Workspace, run: Any) -> None:
+    code, said, beside = run("compare", "photo", "set:digits", "--method", "linear_probe")
+    assert (code, said) == (2, "")
+    assert "and photo and set:digits are neither" in beside
+    for side in ("HEAD", "workspace"):
+        assert run("compare", "photo", side, "--method", "linear_probe")[0] == 0
 
 
 def test_of_two_commits_nothing_of_params_yaml_is_said(at: Workspace, run: Any) -> None:

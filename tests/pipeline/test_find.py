@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 import clipcifar
@@ -232,7 +233,7 @@ def test_a_picture_that_is_gone_leaves_its_place(
         (["a cat", "--sheet", "params.yaml"], 2, "the contact sheet is a web page"),
         (["--image", "params.yaml"], 3, "not an image of a known format"),
         (["--image", "nothing.png"], 3, "cannot be read: No such file"),
-        (["--image", "data"], 3, "a folder"),
+        (["--image", "data"], 3, "a folder, no image"),
     ],
 )
 def test_what_cannot_be_asked(asked: list[str], code: int, what: str, digits: Workspace, run: Run) -> None:
@@ -240,6 +241,19 @@ def test_what_cannot_be_asked(asked: list[str], code: int, what: str, digits: Wo
     assert (ended, said) == (code, "")
     assert what in beside
     assert "Traceback" not in beside
+
+
+def test_where_nothing_is_embedded_the_stage_that_suffices_is_named(
+    finished: Workspace, tmp_path: Path, run: Run
+) -> None:
+    at = finished.copy(tmp_path / "w")
+    lock = yaml.safe_load(at.read("dvc.lock"))
+    lock["stages"] = {"fetch_model": lock["stages"]["fetch_model"]}
+    (at.folder / "dvc.lock").write_text(yaml.safe_dump(lock))
+    (at.folder / "data/embeddings/images.h5").unlink()
+    code, _, beside = run(at, SEVEN)
+    assert code == 3
+    assert beside.endswith("fix:   run `dvc repro embed_images`\n")
 
 
 def test_stale_embeddings_are_refused(at: Workspace, run: Run) -> None:

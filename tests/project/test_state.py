@@ -193,3 +193,8 @@ def test_nothing_but_code_is_told_apart() -> None:
     assert Stale("", "a", ["clipcifar/core", "stages/a.py"]).is_of_other_code
     assert not Stale("", "a", ["clipcifar/core", "split.seed"]).is_of_other_code
     assert not Stale("", "a", []).is_of_other_code
+
+
+def test_of_many_changes_those_for_which_it_is_refused_are_named_before_code() -> None:
+    reason = Stale("it", "t", ["clipcifar/core", "clipcifar/store", "stages/a.py", "prompts.sets.mine"])
+    assert reason.what.endswith(": prompts.sets.mine, clipcifar/core, clipcifar/store and 1 more")

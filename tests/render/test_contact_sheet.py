@@ -42,7 +42,7 @@ def test_it_has_the_policy_and_the_sections_of_the_other_pages() -> None:
     assert re.findall(r'<h2 id="([^"]+)"', html) == re.findall(r'<a href="#([^"]+)"', html)
     assert "ab" * 32 in html
     assert "script" not in {tag for tag, _ in Tags(html).found}
-    assert "official test split" not in html  # which is said of numbers in the other pages
+    assert "All numbers are on test images" not in html  # which is said of numbers in the other pages
 
 
 def test_a_picture_that_is_gone_is_a_place_that_says_so() -> None:

@@ -21,7 +21,7 @@ from clipcifar.evaluation import compare
 from clipcifar.evaluation.names import METHODS
 from clipcifar.render.pictures import Pictures
 from clipcifar.report import cards, confusion, facts, page, sections, verdicts
-from clipcifar.store.dataset import PreparedSplit
+from clipcifar.store.dataset import OWN_VAL, PreparedSplit
 from clipcifar.store.predictions import read_predictions
 from tests.support import finished_run
 
@@ -80,6 +80,14 @@ def test_the_page_has_the_numbers_of_the_files(folder: Path, html: str) -> None:
         "Gain over photo: +2.00",
     ):
         assert part in text
+
+
+def test_where_the_dataset_has_val_images_none_are_said_to_be_drawn(folder: Path) -> None:
+    read = finished_run.read(folder)
+    own = replace(read, dataset=replace(read.dataset, notes=[OWN_VAL]))
+    text = " ".join(Tags(page.render(own, Pictures(own.dataset.test, folder), split="10 % val, seed 0")).text)
+    assert "val images of the dataset's own" in text
+    assert "10 % val" not in text
 
 
 def test_every_section_of_the_contents_is_there_once(html: str) -> None:

@@ -685,7 +685,7 @@ def test_the_summary_says_by_what_the_search_went() -> None:
 
 def test_no_luck_is_spoken_of_where_nothing_was_chosen_on_train() -> None:
     assert gains_text(told(kind="average")) == (
-        "Gain over photo: +1.23 points on the 45,000 train images, which had no part in this choice, "
+        "Gain over photo: +1.23 points on the 45,000 train images, to which a plain average is not fitted, "
         "-0.45 on the 10,000 test images."
     )
 
