@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from clipcifar.api import classifier, sides
 from clipcifar.api.classifier import Classifier
 from clipcifar.api.given import texts
-from clipcifar.api.opened import IMAGES, MODEL, SPLITS, Opened, check_name
+from clipcifar.api.opened import Opened, check_name
 from clipcifar.api.pictures import PictureEmbedder
 from clipcifar.core import params
 from clipcifar.core.errors import ConfigError
@@ -21,9 +21,8 @@ from clipcifar.prompts.typed import expand_typed
 from clipcifar.report import ranking
 from clipcifar.store import inputs
 from clipcifar.store.embeddings import ImageEmbeddings, TextEmbeddings
+from clipcifar.store.places import IMAGES, MODEL, RANKING, SPLITS, head_of, predictions_of
 from clipcifar.store.predictions import Predictions, read_predictions
-
-_RANKING = "data/ranking.json"
 
 
 def check_method(opened: Opened, method: object) -> None:
@@ -39,7 +38,7 @@ def check_method(opened: Opened, method: object) -> None:
 def scored(opened: Opened, method: str) -> Predictions:
     """What a method says of the test images; see `Project.scored`."""
     check_method(opened, method)
-    path = f"{sides.PREDICTIONS}/{method}.h5"
+    path = predictions_of(method)
     with opened.fresh({path: method}, learner=method):
         return read_predictions(opened.root / path)
 
@@ -70,12 +69,12 @@ def of_method(opened: Opened, method: str) -> Classifier:
         return of_prompt_set(opened, None)
     temperature = float(scored(opened, method).attributes["temperature"])
     if method == "rank_prompts":
-        with opened.fresh({_RANKING: "the ranking"}):
-            values = ranking.read(opened.root / _RANKING)["set"]
+        with opened.fresh({RANKING: "the ranking"}):
+            values = ranking.read(opened.root / RANKING)["set"]
         return _of_typed(opened, values, name=method)
     from clipcifar.methods.classifiers import head  # scipy, which images and sentences do without
 
-    path = f"data/heads/{method}.h5"
+    path = head_of(method)
     with opened.fresh({path: f"the head of {method}", IMAGES: IMAGES}):
         images = opened.images()
         embed = PictureEmbedder.of(opened, images)

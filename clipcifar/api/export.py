@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar.api.opened import IMAGES, Opened
+from clipcifar.api.opened import Opened
 from clipcifar.api.project import Project
 from clipcifar.api.sides import ORIGIN
 from clipcifar.api.tables import Columns, answers_of
@@ -21,6 +21,7 @@ from clipcifar.methods import zero_shot
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.heads import read_for
+from clipcifar.store.places import IMAGES, head_of
 from clipcifar.store.predictions import Predictions
 
 
@@ -109,7 +110,7 @@ def heads(opened: Opened) -> Export:
             weights = zero_shot.classifier(Project(opened).prompt_set(active))
             of_head: Columns = {"weights": weights, "logit_scale": np.array(images.logit_scale)}
         elif method in TRAINED:
-            path = f"data/heads/{method}.h5"
+            path = head_of(method)
             with opened.fresh({path: f"the head of {method}", IMAGES: IMAGES}):
                 of_head = dict(read_for(opened.root / path, images, method=method)[0])
         else:

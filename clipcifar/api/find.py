@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from clipcifar.api.classifier import Picture
 from clipcifar.api.given import checked_number, checked_text
 from clipcifar.api.images import PARTS, Images, images_of
-from clipcifar.api.opened import IMAGES, MODEL, SPLITS, Opened, check_name
+from clipcifar.api.opened import Opened, check_name
 from clipcifar.api.pictures import PictureEmbedder
 from clipcifar.core.class_files import holds_control, reading
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.core.params import suggestion
 from clipcifar.store.embeddings import ImageEmbeddings
+from clipcifar.store.places import IMAGES, MODEL, SPLITS
 
 MAX_CHARACTERS = 5_000  # of a query, far beyond any context
 _ROWS = 4096  # that are gone through in float64 at once
@@ -66,8 +67,7 @@ def find(
         check_name(split, PARTS, what="split")
     with opened.fresh({IMAGES: IMAGES, SPLITS: SPLITS, MODEL: MODEL}):
         embedded = _embedded(opened)
-        images = images_of(embedded, opened.val(embedded))
-        images = images if split is None else images.of(split)
+        images = images_of(embedded, opened.val(embedded), split)
         rows_among(images, class_name)
         if image is not None:
             (query,) = PictureEmbedder.of(opened, embedded)([image])

@@ -37,15 +37,16 @@ class Images:
         return Images(self.embeddings[rows], self.labels[rows], ids, self.split[rows], self.class_names)
 
 
-def images_of(embedded: ImageEmbeddings, val: NDArray[np.int64]) -> Images:
-    """All images of a file; `val` are rows of its official train images."""
+def images_of(embedded: ImageEmbeddings, val: NDArray[np.int64], split: str | None = None) -> Images:
+    """The images of a file, of one split or all; `val` are rows of its official train images."""
     train, test = embedded.train, embedded.test
-    split = np.array(["train"] * len(train.ids) + ["test"] * len(test.ids), dtype="<U5")
-    split[val] = "val"
-    return Images(
+    splits = np.array(["train"] * len(train.ids) + ["test"] * len(test.ids), dtype="<U5")
+    splits[val] = "val"
+    images = Images(
         np.concatenate([train.embeddings, test.embeddings]),
         np.concatenate([train.labels, test.labels]),
         train.ids + test.ids,
-        split,
+        splits,
         embedded.class_names,
     )
+    return images if split is None else images.of(split)

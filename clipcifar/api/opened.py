@@ -23,12 +23,10 @@ from clipcifar.project import freshness, missing
 from clipcifar.store import inputs
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.model import ModelDescription, check_described, embedding_dim
+from clipcifar.store.places import IMAGES, MODEL, SPLITS, WEIGHTS
 
 if TYPE_CHECKING:
     from clipcifar.backbone.towers import Backbone
-
-IMAGES, SPLITS = "data/embeddings/images.h5", "data/splits.h5"
-MODEL, WEIGHTS = "data/model.json", "data/weights"
 
 
 class Opened:

@@ -15,7 +15,7 @@ from clipcifar.api.classifier import Classifier, Inputs, Picture
 from clipcifar.api.find import Hit
 from clipcifar.api.given import texts
 from clipcifar.api.images import PARTS, Images, images_of
-from clipcifar.api.opened import IMAGES, MODEL, SPLITS, Opened, check_name, warn_caller
+from clipcifar.api.opened import Opened, check_name, warn_caller
 from clipcifar.api.pictures import PictureEmbedder
 from clipcifar.api.tables import Columns, answers_of, as_frame
 from clipcifar.core.errors import ConfigError
@@ -23,6 +23,7 @@ from clipcifar.evaluation import headline
 from clipcifar.evaluation.names import METHODS
 from clipcifar.project.root import find_root
 from clipcifar.store.embeddings import TextEmbeddings
+from clipcifar.store.places import IMAGES, MODEL, SPLITS, head_of, predictions_of
 from clipcifar.store.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Project:
     @property
     def methods(self) -> list[str]:
         """The methods whose predictions are here."""
-        return [name for name in METHODS if (self.root / sides.PREDICTIONS / f"{name}.h5").is_file()]
+        return [name for name in METHODS if (self.root / predictions_of(name)).is_file()]
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -114,8 +115,7 @@ class Project:
             check_name(split, PARTS, what="split")
         with self._opened.fresh({IMAGES: IMAGES, SPLITS: SPLITS}):
             embedded = self._opened.images()
-            images = images_of(embedded, self._opened.val(embedded))
-        return images if split is None else images.of(split)
+            return images_of(embedded, self._opened.val(embedded), split)
 
     def prompt_set(self, name: str) -> TextEmbeddings:
         """An embedded prompt set: its sentences, their embeddings and the classes that they speak for.
@@ -189,7 +189,7 @@ class Project:
         """
         from clipcifar.api.estimator import logistic_regression
 
-        path = "data/heads/linear_probe.h5"
+        path = head_of("linear_probe")
         with self._opened.fresh({path: "the linear probe", IMAGES: IMAGES}, learner="linear_probe"):
             return logistic_regression(self.root / path, self._opened.images())
 

@@ -19,14 +19,13 @@ from clipcifar.project import freshness, revisions
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.store.embeddings import check_same_space, read_images, read_texts
 from clipcifar.store.fields import class_names_of, rows_of
+from clipcifar.store.places import ACTIVE, IMAGES, TEXTS, predictions_of
 from clipcifar.store.predictions import Predictions, inherited, read_predictions
 from clipcifar.store.prompt_set import left_out, words_of_left_out
 
 Kind = Literal["workspace", "method", "set", "rev"]
 WORKSPACE = "workspace"
 ORIGIN = ("dataset", "model", "pretrained", "weights_sha256")  # what a result is of, wherever it is read
-PREDICTIONS, IMAGES, TEXTS = "data/predictions", "data/embeddings/images.h5", "data/embeddings/texts"
-ACTIVE = "data/embeddings/active"  # the active set once more, by a stage that waits for no other set
 
 
 @dataclass(frozen=True)
@@ -136,16 +135,16 @@ def load(name: str, *, repository: Path, method: str) -> Predictions:
     """
     kind, rest = kind_of(name, repository)
     if kind == "workspace":
-        return read_predictions(repository / PREDICTIONS / f"{method}.h5")
+        return read_predictions(repository / predictions_of(method))
     if kind == "method":
-        return read_predictions(repository / PREDICTIONS / f"{rest}.h5")
+        return read_predictions(repository / predictions_of(rest))
     if kind == "set":
         return _of_prompt_set(repository / IMAGES, repository / texts_of(rest, repository))
     try:
-        return revisions.predictions_at(repository, rest, f"{PREDICTIONS}/{method}.h5")
+        return revisions.predictions_at(repository, rest, predictions_of(method))
     except ConfigError as error:
         check_embedded(rest, repository)
-        scored = [name for name in METHODS if (repository / PREDICTIONS / f"{name}.h5").is_file()]
+        scored = [name for name in METHODS if (repository / predictions_of(name)).is_file()]
         known = [*embedded_sets(repository), *scored]
         near = nearest(rest, [*known, WORKSPACE])
         meant = f"did you mean {near}? Else " if near else ""
@@ -166,7 +165,7 @@ def files_of(name: str, *, repository: Path, method: str) -> dict[str, str]:
     if kind == "set":
         return {IMAGES: IMAGES, texts_of(rest, repository): rest}
     shown = rest if kind == "method" else method
-    return {f"{PREDICTIONS}/{shown}.h5": shown}
+    return {predictions_of(shown): shown}
 
 
 def note_of(name: str, *, repository: Path, method: str) -> str | None:
@@ -174,7 +173,7 @@ def note_of(name: str, *, repository: Path, method: str) -> str | None:
     kind, rest = kind_of(name, repository)
     if kind != "rev":
         return None
-    stale = revisions.stale_at(repository, rest, f"{PREDICTIONS}/{method}.h5")
+    stale = revisions.stale_at(repository, rest, predictions_of(method))
     return f"{stale.what} (no run of it before the commit, or one that failed)" if stale else None
 
 

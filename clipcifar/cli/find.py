@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from clipcifar.datasets.params import DatasetParams
     from clipcifar.render.pictures import Card
 
-SHEET, DATASET, RAW = Path("report/find.html"), Path("data/dataset.h5"), Path("data/raw")
+SHEET = Path("report/find.html")
 TOP = 12
 SHOWN = 300  # pictures of a page, which holds all of them
 TINY = 64  # pixels of an image that is enlarged without smoothing
@@ -148,11 +148,12 @@ def _cards(hits: Sequence[Hit], opened: Opened, dataset: DatasetParams) -> tuple
     from clipcifar.store.dataset import read_dataset
     from clipcifar.store.fields import rows_of
     from clipcifar.store.inputs import check_embedded
+    from clipcifar.store.places import DATASET, RAW
 
     prepared = read_dataset(opened.root / DATASET)
-    check_embedded(prepared, opened.images(), where=DATASET)
+    check_embedded(prepared, opened.images(), where=Path(DATASET))
     everything = prepared.train + prepared.test
-    pictures = Pictures(everything, opened.root / photograph_folder(dataset, RAW), side=SHEET_SIDE)
+    pictures = Pictures(everything, opened.root / photograph_folder(dataset, Path(RAW)), side=SHEET_SIDE)
     rows = rows_of([hit.id for hit in hits], everything.ids, what="the prepared images").tolist()
     cards = [
         Card(

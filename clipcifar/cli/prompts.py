@@ -20,6 +20,7 @@ from clipcifar.cli.formats import add_formats, as_csv, as_json, columns_of
 from clipcifar.core.errors import ConfigError
 from clipcifar.core.terminal import note
 from clipcifar.prompts.templates import PLACEHOLDER
+from clipcifar.store.places import RANKING
 
 PARAMS = Path("params.yaml")
 _TEMPLATES_SHOWN = 10
@@ -34,13 +35,14 @@ def _try_arguments(parser: ArgumentParser) -> None:
 
 @in_project()
 def _try(arguments: Namespace) -> str:
-    from clipcifar.api.opened import IMAGES, Opened
+    from clipcifar.api.opened import Opened
     from clipcifar.api.sides import texts_of
     from clipcifar.cli.console import Console, answer, interact
     from clipcifar.cli.trial import Bench
     from clipcifar.core import params
     from clipcifar.prompts.params import PromptsParams
     from clipcifar.store import inputs
+    from clipcifar.store.places import IMAGES
 
     opened = Opened(Path.cwd(), on_note=note)
     prompts = params.read(opened.settings, "prompts", PromptsParams)
@@ -103,10 +105,10 @@ def _search(arguments: Namespace) -> str:
     from clipcifar.report import ranking
 
     refuse_without_train("a search ranks templates on")
-    results = {"data/ranking.json": "the ranking"}
+    results = {RANKING: "the ranking"}
     if arguments.write is not None:
         refuse_stale(results)
-    ranked = ranking.read(Path("data/ranking.json"))
+    ranked = ranking.read(Path(RANKING))
     stale = [str(reason) for reason in stale_results(results)]
     written = [] if arguments.write is None else _keep(arguments.write, ranked)
     if arguments.json:

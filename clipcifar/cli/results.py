@@ -193,17 +193,17 @@ MODELS = Command(_models, help="the backbones side by side, from the study `mode
 
 @in_project()
 def _verify(arguments: Namespace) -> str:
-    from clipcifar.api.sides import PREDICTIONS, TEXTS
     from clipcifar.core import params
     from clipcifar.datasets.params import DatasetParams
     from clipcifar.store.model import ModelParams
+    from clipcifar.store.places import PREDICTIONS, TEXTS, predictions_of
     from clipcifar.verify import measured, references, text, verification
 
     refuse_stale(
         {
             path: name
             for name in (*TRAINED, "prompt_sets")
-            for path in (f"{PREDICTIONS}/{name}.h5", *(f"{folder}/{name}.json" for folder in METRICS))
+            for path in (predictions_of(name), *(f"{folder}/{name}.json" for folder in METRICS))
         }
         | {TEXTS: TEXTS}
     )

@@ -19,6 +19,7 @@ from clipcifar.project import freshness, missing
 from clipcifar.project.dvc_cache import kept_objects
 from clipcifar.store import (
     heads,
+    places,
     splits,
 )
 from clipcifar.store.dataset import Prepared, digest_of, read_dataset
@@ -35,10 +36,10 @@ from clipcifar.store.predictions import read_predictions, read_set_predictions
 Found = Iterator[str | ClipcifarError]
 RESULTS = ("data", "metrics", "plots", "report")
 NAMED = 5  # of many bad things, so many are named
-RAW, DATASET = Path("data/raw"), Path("data/dataset.h5")
-WEIGHTS, MODEL = Path("data/weights"), Path("data/model.json")
-IMAGES = Path("data/embeddings/images.h5")
-SPLITS, HEADS, PREDICTIONS = Path("data/splits.h5"), Path("data/heads"), Path("data/predictions")
+RAW, DATASET = Path(places.RAW), Path(places.DATASET)
+WEIGHTS, MODEL = Path(places.WEIGHTS), Path(places.MODEL)
+IMAGES = Path(places.IMAGES)
+SPLITS, HEADS, PREDICTIONS = Path(places.SPLITS), Path(places.HEADS), Path(places.PREDICTIONS)
 
 
 def dataset(repository: Path, settings: Mapping[str, Any]) -> Found:

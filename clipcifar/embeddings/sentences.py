@@ -28,6 +28,7 @@ from clipcifar.project.dvc_cache import kept_objects
 from clipcifar.store.container import fingerprint_in_file, fingerprint_of
 from clipcifar.store.embeddings import TEXTS_KIND, check_embeddings, read_texts
 from clipcifar.store.model import ModelDescription, check_weights
+from clipcifar.store.places import ACTIVE, POOL, TEXTS
 
 if TYPE_CHECKING:
     from clipcifar.backbone.towers import Backbone
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 MEMO_FILE = "sentences.sqlite"
 # What stages make of sentences, the smallest first.
-OUTPUTS = tuple(Path("data/embeddings", name) for name in ("active", "texts", "pool.h5"))
+OUTPUTS = (Path(ACTIVE), Path(TEXTS), Path(POOL))
 _OF_A_SET = ("class_names", "prompt_set")  # what a file of text embeddings says besides
 KEPT_AT_ONCE = 1024  # new sentences; a run that is killed loses no more
 # Text batches have a fixed size, on which a sentence's bytes depend: there is none to lower.

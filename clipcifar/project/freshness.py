@@ -10,8 +10,8 @@ from clipcifar.core import params
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.project import dvc_cache, dvc_faults, dvc_project, lockfile, missing, sources
 from clipcifar.project.state import Stale, State, mending
+from clipcifar.store.places import SPLITS
 
-SPLITS = "data/splits.h5"
 HASHED = 256_000_000  # bytes, of an output that is read for its digest in less than half a second
 
 

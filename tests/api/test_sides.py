@@ -14,6 +14,7 @@ from clipcifar.core.files import Attribute
 from clipcifar.evaluation import results
 from clipcifar.methods import zero_shot
 from clipcifar.project import revisions
+from clipcifar.store import places
 from clipcifar.store.embeddings import Split, read_images, read_texts, write_images, write_texts
 from clipcifar.store.fields import class_names_attribute
 from clipcifar.store.predictions import Predictions, read_predictions
@@ -43,19 +44,19 @@ def repository(tmp_path: Path) -> Path:
     }
     labels = rng.integers(0, 3, 20)
     split = Split(_unit(rng, 20), labels, [f"test/{i}" for i in range(20)])
-    write_images(tmp_path / sides.IMAGES, train=split, test=split, attributes=attributes)
+    write_images(tmp_path / places.IMAGES, train=split, test=split, attributes=attributes)
     write_texts(
-        tmp_path / sides.TEXTS / "photo.h5",
+        tmp_path / places.TEXTS / "photo.h5",
         embeddings=_unit(rng, 3), class_index=np.arange(3), sentences=["a", "b", "c"], attributes=attributes,
     )  # fmt: skip
-    images = read_images(tmp_path / sides.IMAGES)
+    images = read_images(tmp_path / places.IMAGES)
     for method in ("zero_shot", "mlp_probe"):
         results.write(
             method,
             rng.normal(size=(20, 3)).astype(np.float32),
             images,
             temperature=1.0,
-            predictions_path=tmp_path / sides.PREDICTIONS / f"{method}.h5",
+            predictions_path=tmp_path / places.PREDICTIONS / f"{method}.h5",
             metrics_path=tmp_path / "m.json",
             details_path=tmp_path / "details/m.json",
             plots_folder=tmp_path / "plots",
@@ -64,8 +65,8 @@ def repository(tmp_path: Path) -> Path:
 
 
 def test_the_workspace_and_a_method_are_read_from_their_files(repository: Path) -> None:
-    zero_shot_file = read_predictions(repository / sides.PREDICTIONS / "zero_shot.h5")
-    mlp_file = read_predictions(repository / sides.PREDICTIONS / "mlp_probe.h5")
+    zero_shot_file = read_predictions(repository / places.PREDICTIONS / "zero_shot.h5")
+    mlp_file = read_predictions(repository / places.PREDICTIONS / "mlp_probe.h5")
     found = sides.load("workspace", repository=repository, method="zero_shot")
     np.testing.assert_array_equal(found.scores, zero_shot_file.scores)
     for name in ("mlp_probe", "method:mlp_probe"):
@@ -75,8 +76,8 @@ def test_the_workspace_and_a_method_are_read_from_their_files(repository: Path) 
 
 
 def test_a_prompt_set_is_scored_from_the_cache(repository: Path) -> None:
-    images = read_images(repository / sides.IMAGES)
-    texts = read_texts(repository / sides.TEXTS / "photo.h5")
+    images = read_images(repository / places.IMAGES)
+    texts = read_texts(repository / places.TEXTS / "photo.h5")
     weights = zero_shot.class_weights(texts.embeddings, texts.class_index, class_names=NAMES)
     for name in ("photo", "set:photo"):
         found = sides.load(name, repository=repository, method="linear_probe")

@@ -14,7 +14,6 @@ import pandas
 import pytest
 import shtab
 
-from clipcifar.api.sides import IMAGES, PREDICTIONS, TEXTS
 from clipcifar.cli import export
 from clipcifar.cli.main import COMMANDS
 from clipcifar.core import params
@@ -23,6 +22,7 @@ from clipcifar.project import freshness
 from clipcifar.store import heads
 from clipcifar.store.embeddings import ImageEmbeddings, Split, read_images, write_images, write_texts
 from clipcifar.store.fields import class_names_attribute
+from clipcifar.store.places import IMAGES, PREDICTIONS, TEXTS
 from clipcifar.store.predictions import inherited, write_answers
 from clipcifar.store.splits import TrainVal, write_splits
 from tests.support.command_line import run
