@@ -250,7 +250,8 @@ def test_where_nothing_is_embedded_the_stage_that_suffices_is_named(
     lock = yaml.safe_load(at.read("dvc.lock"))
     lock["stages"] = {"fetch_model": lock["stages"]["fetch_model"]}
     (at.folder / "dvc.lock").write_text(yaml.safe_dump(lock))
-    (at.folder / "data/embeddings/images.h5").unlink()
+    for made in ("data/embeddings/images.h5", "data/splits.h5"):
+        (at.folder / made).unlink()
     code, _, beside = run(at, SEVEN)
     assert code == 3
     assert beside.endswith("fix:   run `dvc repro embed_images`\n")
