@@ -6,6 +6,7 @@ import os
 from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,12 +55,16 @@ def positive(text: str) -> int:
     return int(text)
 
 
+# What `--project` names, where a person is elsewhere.
+PROJECT: ContextVar[Path | None] = ContextVar("PROJECT", default=None)
+
+
 @contextmanager
 def in_project(*, required: bool = True) -> Iterator[None]:
-    """Work in the project's folder, found upward from the current one, and go back; decorates commands.
+    """Work in the project's folder, found upward from `PROJECT` or the current one, and go back.
 
-    All paths of a command are relative to it, and so is what errors say. For a user who is elsewhere a
-    note names it then.
+    It decorates commands. All their paths are relative to it, and so is what errors say. For a user who is
+    elsewhere a note names it then.
 
     Args:
         required: else, where there is no project, the command works where the user is.
@@ -73,12 +78,14 @@ def in_project(*, required: bool = True) -> Iterator[None]:
         raise ConfigError(
             "the current folder is gone", fix="go to the project's folder, or clone it"
         ) from error
+    if (start := here / (PROJECT.get() or "")) != here and not start.is_dir():
+        raise ConfigError("there is no such folder", where=str(start), fix="give that of a project")
     try:
-        root = find_root(here)
+        root = find_root(start.resolve())
     except ConfigError:
         if required:
             raise
-        root = here
+        root = start
     os.chdir(root)
     try:
         yield

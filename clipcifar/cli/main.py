@@ -9,6 +9,7 @@ from argparse import ArgumentParser
 from importlib.metadata import version
 
 from clipcifar.cli import export, find, predict, prompts, results, study, upkeep
+from clipcifar.cli.command import PROJECT, add_folder
 from clipcifar.core.errors import OUT_OF_MEMORY, ClipcifarError, exit_with_message, print_anything
 from clipcifar.core.files import fault
 
@@ -35,6 +36,7 @@ def main() -> None:
     if unknown:  # argparse itself would show the usage of no command
         arguments.of_command.error(f"unrecognized arguments: {' '.join(unknown)}")
     gc.set_threshold(50_000)  # as in the stages: imports make many objects, hardly any of them cycles
+    PROJECT.set(arguments.project)
     try:
         text = COMMANDS[arguments.command].run(arguments)
         if text:
@@ -58,6 +60,7 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('clipcifar')}")
     parser.set_defaults(parser=parser)  # `completion` describes it to a shell
+    add_folder(parser, "--project", explanation="as if started in this folder; paths stay relative to yours")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, command in COMMANDS.items():
         of_command = commands.add_parser(name, help=command.help, description=command.description)

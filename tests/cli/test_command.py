@@ -12,7 +12,7 @@ import pytest
 from clipcifar.cli.command import Command, in_project
 from clipcifar.cli.main import COMMANDS
 from clipcifar.core.errors import DataError
-from tests.support.command_line import run
+from tests.support.command_line import make_project, run
 
 NEED_NONE = {"completion"}
 ARGUMENTS = {
@@ -110,3 +110,25 @@ def test_a_command_that_fails_leaves_the_process_where_it_was(project: Path) -> 
     with pytest.raises(DataError, match=f"^{project}$"):
         Command(fail, help="").run(Namespace())
     assert Path.cwd() == project / "below"
+
+
+def test_another_folder_is_begun_in_by_name_and_typed_paths_stay_where_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = make_project(tmp_path / "project")
+    (project / "below").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for folder in ("../project", "../project/below", str(project)):
+        assert run(monkeypatch, "--project", folder, "show") == 3
+        said = capsys.readouterr().err
+        assert f"those of the project's folder, {project}" in said
+        assert "there is no zero_shot.json" in said
+    for command in (["export", "embeddings", "nowhere/images.npz"], ["predict", "cat.jpg"]):
+        assert run(monkeypatch, "--project", "../project", *command) != 0
+        assert "there is no project here" not in capsys.readouterr().err
+    assert Path.cwd() == tmp_path / "elsewhere"
+    assert run(monkeypatch, "--project", "../projekt", "show") == 2
+    assert f"there is no such folder\n  where: {tmp_path}/elsewhere/../projekt" in capsys.readouterr().err
+    assert run(monkeypatch, "show") == 2  # of one call alone
+    assert "there is no project here" in capsys.readouterr().err

@@ -261,6 +261,7 @@ def test_what_lies_there_twice_is_said_by_name_and_counted_for_the_page(tmp_path
     assert "train/a/1.png is test/a/twin.png" in ended.output
     notes = read_dataset(tmp_path / "data/dataset.h5").notes
     assert [note.split(":")[0] for note in notes] == [
+        "val images are those that the dataset has as such",
         "under two classes, 1 image",
         "both in train and in test, 1 image",
     ]
@@ -370,7 +371,7 @@ def test_what_dvc_would_wait_for_or_stumble_on_is_refused_by_the_stage_before_it
     make(photos / "train/a" / name)
     ended = _prepare(tmp_path, photos)
     assert ended.code == 3
-    assert "1 files cannot be read by DVC" in ended.error
+    assert "1 file cannot be read by DVC" in ended.error
     assert expected in ended.error
     ended.error.encode()  # fit for any terminal
     assert not (tmp_path / "raw").exists()

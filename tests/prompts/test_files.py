@@ -80,7 +80,7 @@ def test_names_of_a_file_serve_as_those_of_params_yaml(tmp_path: Path) -> None:
         ({"cat": 3}, "data/sentences/names.json: cat[0]", "must be text"),
         ({"cat": []}, "data/sentences/names.json: cat", "at least one entry"),
         ({"cat": "eel"}, "data/sentences/names.json", "two classes read alike: 'cat' and 'eel'"),
-        (["cat"], "data/sentences/names.json", "1 names for 3 classes"),
+        (["cat"], "data/sentences/names.json", "1 name for 3 classes"),
         ("cat", "data/sentences/names.json", "expected a mapping of class to name"),
     ],
 )
