@@ -23,7 +23,7 @@ from clipcifar.evaluation import headline
 from clipcifar.evaluation.names import METHODS
 from clipcifar.project.root import find_root
 from clipcifar.store.embeddings import TextEmbeddings
-from clipcifar.store.places import IMAGES, MODEL, SPLITS, head_of, predictions_of
+from clipcifar.store.places import IMAGES, MODEL, SPLITS, head_of, metrics_of, predictions_of
 from clipcifar.store.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -143,8 +143,7 @@ class Project:
     def metrics(self, method: str) -> dict[str, Any]:
         """All numbers of a method, the headline first; docs/metrics.md says what they mean."""
         classifiers.check_method(self._opened, method)
-        of_method = {f"{folder}/{method}.json": method for folder in ("metrics", "metrics/details")}
-        with self._opened.fresh(of_method, learner=method):
+        with self._opened.fresh(dict.fromkeys(metrics_of(method), method), learner=method):
             return headline.read(self.root / "metrics", method)
 
     def classifier(self, method: str) -> Classifier:

@@ -22,12 +22,12 @@ from clipcifar.core.terminal import note
 from clipcifar.evaluation import headline
 from clipcifar.evaluation.names import METHODS, TRAINED
 from clipcifar.render import table
+from clipcifar.store.places import metrics_of
 from clipcifar.store.prompt_set import words_of_left_out
 
 if TYPE_CHECKING:
     from clipcifar.project.state import Stale
 
-METRICS = ("metrics", "metrics/details")
 _NO_VAL = (
     "The dataset has no val images: zero-shot's confidences are at the model's own logit scale, and the "
     "methods that learn from train images or choose by val have no numbers."
@@ -51,7 +51,7 @@ def _show(arguments: Namespace) -> str:
         return _shown(arguments.metrics, arguments, stale=None)
     with in_project():
         methods = _measurable(Path("metrics"))
-        stale = stale_results({f"{folder}/{name}.json": name for name in methods for folder in METRICS})
+        stale = stale_results({path: name for name in methods for path in metrics_of(name)})
         return _shown(Path("metrics"), arguments, stale=stale)
 
 
@@ -203,7 +203,7 @@ def _verify(arguments: Namespace) -> str:
         {
             path: name
             for name in (*TRAINED, "prompt_sets")
-            for path in (predictions_of(name), *(f"{folder}/{name}.json" for folder in METRICS))
+            for path in (predictions_of(name), *metrics_of(name))
         }
         | {TEXTS: TEXTS}
     )

@@ -10,6 +10,11 @@ POOL, RANKING = "data/embeddings/pool.h5", "data/ranking.json"
 PREDICTIONS, HEADS = "data/predictions", "data/heads"
 
 
+def metrics_of(name: str) -> tuple[str, str]:
+    """The headline of a method, or of the prompt sets, and its details."""
+    return f"metrics/{name}.json", f"metrics/details/{name}.json"
+
+
 def predictions_of(name: str) -> str:
     """What a method says of the test images, or, by the name `prompt_sets`, what every set says."""
     return f"{PREDICTIONS}/{name}.h5"
