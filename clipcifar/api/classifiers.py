@@ -122,7 +122,7 @@ def _zero_shot(
     embeddings: NDArray[np.float32],
     class_index: NDArray[np.int64],
 ) -> Classifier:
-    """The classifier of sentences in the space of `images`, which are not read again: a run may go on."""
-    with opened.fresh({IMAGES: IMAGES, SPLITS: SPLITS}):
+    """The classifier of sentences in the space of `images`, which were asked about and are not read again."""
+    with opened.fresh({SPLITS: SPLITS}):
         embed, val = PictureEmbedder.of(opened, images), opened.val(images)
         return classifier.zero_shot(name, embeddings, class_index, images=images, val=val, embed=embed)

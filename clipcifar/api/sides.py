@@ -117,8 +117,8 @@ def texts_of(name: str, repository: Path) -> str:
     made = [path for path in paths if (repository / path).is_file()]
     if len(made) < len(paths):
         return made[0] if made else paths[0]
-    stale = {path: freshness.stale_results(repository, {path: name}) for path in paths}
-    return min(paths, key=lambda path: [not reason.is_other_file for reason in stale[path]])
+    stale = freshness.stale_results(repository, {path: path for path in paths})
+    return min(paths, key=lambda path: [not reason.is_other_file for reason in stale if reason.name == path])
 
 
 def load(name: str, *, repository: Path, method: str) -> Predictions:
