@@ -51,7 +51,9 @@ def main(
     if not refit.converged:
         print(f"the refit at C = {chosen.c:g} did not converge in {probe_params.max_iter} iterations")
     plots.write_csv(plots_folder / "validation.csv", linear_probe.curve_rows(points))
-    heads.write(head, "linear_probe", probe.arrays, {**inherited(images.attributes), "c": chosen.c})
+    iterations = {"start": refit.own_iterations, "scikit_learn": refit.iterations}
+    trained = {"c": chosen.c, "max_iter": probe_params.max_iter, "iterations": refit.iterations}
+    heads.write(head, "linear_probe", probe.arrays, {**inherited(images.attributes), **trained})
     written = results.write(
         "linear_probe",
         probe.scores(images.test.embeddings),
@@ -63,7 +65,7 @@ def main(
         plots_folder=plots_folder,
         extra_metrics={
             "selected": {"c": chosen.c},
-            "iterations": {"start": refit.own_iterations, "scikit_learn": refit.iterations},
+            "iterations": iterations,
             "converged": {
                 "n": len(points) - len(failed),
                 "n_not": len(failed),

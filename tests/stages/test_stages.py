@@ -83,7 +83,7 @@ HEAVY = {"torch", "open_clip", "sklearn", "scipy", "torchvision", "PIL", "pandas
         ("prompt_sets", HEAVY - {"scipy"}),
         ("embed_active", HEAVY),
         ("embed_texts", HEAVY),  # the text tower is imported when a sentence is new
-        ("linear_probe", HEAVY - {"sklearn", "scipy"}),
+        ("linear_probe", HEAVY - {"scipy"}),  # scikit-learn is imported when a fit begins
         ("mlp_probe", HEAVY - {"torch"}),
     ],
 )
