@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clipcifar.evaluation.balance import Balanced
-from clipcifar.evaluation.compare import LEVEL, NamedDifference
+from clipcifar.evaluation.compare import NamedDifference
 from clipcifar.evaluation.names import METHODS
+from clipcifar.evaluation.signs import LEVEL
 from clipcifar.evaluation.verdict import balanced_said, statement, tells_otherwise
 from clipcifar.report.ranking import gains_text
 

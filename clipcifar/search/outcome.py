@@ -12,17 +12,8 @@ from numpy.typing import NDArray
 from clipcifar.core.counts import count_of
 from clipcifar.evaluation.balance import ClassSums, balanced, sign_flip_bound
 from clipcifar.evaluation.calibration import fit_temperature
-from clipcifar.evaluation.compare import (
-    LEVEL,
-    Comparison,
-    Paired,
-    as_metrics,
-    compare,
-    from_counts,
-    holm,
-    in_measure,
-    mcnemar_exact_each,
-)
+from clipcifar.evaluation.compare import Comparison, Paired, as_metrics, compare, from_counts, in_measure
+from clipcifar.evaluation.signs import LEVEL, holm, mcnemar_exact_each
 from clipcifar.evaluation.verdict import verdict
 from clipcifar.methods import zero_shot
 from clipcifar.search.candidates import Candidate, as_set
@@ -174,8 +165,9 @@ def judge(
         test_scores.argmax(axis=1),
         images.test.labels,
         class_names=images.class_names,
+        by=by,
     )
-    asked = comparison.overall_by(by)
+    asked = comparison.overall
     gains = Gains(float(on_train.gains(by)[0]), float(on_val.gains(by)[0]), asked.difference)
     shown_on_val = _is_better(in_measure(*_whole(on_val), by))
     temperature = fit_temperature(val_scores, val[1])
@@ -215,7 +207,7 @@ def as_data(
         "kind": selection.kind,
         "chosen": chosen,
         "by": selection.by,
-        "verdict": verdict(judgement.comparison, name_a=active, name_b=chosen, by=selection.by),
+        "verdict": verdict(judgement.comparison, name_a=active, name_b=chosen),
         "shown": {"val": judgement.shown_on_val, "test": judgement.shown_on_test},
         "n": {"train": selection.singles.n, "test": judgement.comparison.overall.n},
         "gain": gains.as_metrics(),
