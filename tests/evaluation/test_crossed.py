@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from clipcifar.core.errors import DataError
-from clipcifar.studies.few_shot.crossed import crossed, spread
+from clipcifar.evaluation.crossed import crossed, spread
 
 
 def test_a_spread_worked_out_by_hand() -> None:
