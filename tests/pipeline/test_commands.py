@@ -52,6 +52,30 @@ def test_a_prompt_that_is_tried_has_the_accuracy_that_its_set_has(
     assert f" {split} images)\n" in said
 
 
+def test_every_shell_counts_on_and_git_sees_nothing_of_it(at: Workspace, run: Any) -> None:
+    before = at.command("git", "status", "--short").stdout
+    assert run("try", DIGITS)[1].endswith("\ntrial 1 of this session.\n")
+    second = run("try", "a {classname}")[1].splitlines()
+    assert second[2].startswith("trial 2 of this session")
+    assert run("try", "--on", "test", "a {classname}")[1].endswith("\ntrial 1 of this session.\n")
+    assert ", of 2 so far" in run("try", DIGITS)[1]  # word for word the same trial
+    at.edit(lambda settings: settings["prompts"].update(active="digits"))
+    assert run("try", "a {classname}")[1].splitlines()[2].startswith("trial 1 of this session")
+    at.edit(lambda settings: settings["prompts"].update(active="photo"))
+    said = "2 trials against photo on the train images forgotten: the correction starts anew and does not"
+    code, forgotten, beside = run("try", "--reset", "a {classname}")
+    assert (code, beside) == (0, "")
+    assert forgotten.startswith(said)
+    assert "\ntrial 1 of this session" in forgotten
+    assert run("try", "--reset") == (0, said.replace("2 trials", "1 trial") + " cover them\n", "")
+    assert run("try", "--reset", "--on", "test")[1].startswith("1 trial against photo on the test images f")
+    (at.folder / "data/trials.json").write_text("{")
+    code, again, beside = run("try", DIGITS)
+    assert (code, again.endswith("\ntrial 1 of this session.\n")) == (0, True)
+    assert "note: the record of trials is damaged and begun anew" in beside
+    assert at.command("git", "status", "--short").stdout == before
+
+
 def test_what_is_no_prompt_is_told_where_it_belongs(run: Any) -> None:
     for given, words in (
         ("digits", "'digits' is a prompt set, and no prompt"),
