@@ -130,8 +130,8 @@ def told(mean: float, *parts: Part) -> tuple[float, float, float, float]:
 
     error = math.sqrt(variance)
     half = quantile(LEVEL) * error
-    low, high = -700.0, 0.0  # of log p, between the smallest number and 1
-    for _ in range(60):
+    low, high = -230.0, 0.0  # of log p; below 1e-100 SciPy's quantile loses its way
+    for _ in range(50):
         middle = (low + high) / 2
         low, high = (middle, high) if quantile(math.exp(middle)) > abs(mean) / error else (low, middle)
     return mean, mean - half, mean + half, math.exp(high)
