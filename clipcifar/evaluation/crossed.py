@@ -26,7 +26,7 @@ from scipy.special import stdtrit
 
 from clipcifar.core.counts import count_of
 from clipcifar.core.errors import DataError
-from clipcifar.evaluation.compare import LEVEL
+from clipcifar.evaluation.signs import LEVEL
 
 
 @dataclass(frozen=True)

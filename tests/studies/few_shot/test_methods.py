@@ -13,9 +13,9 @@ import pytest
 
 from clipcifar.core import params
 from clipcifar.core.errors import ConfigError, DataError
-from clipcifar.evaluation.compare import holm
 from clipcifar.evaluation.crossed import Crossed, Spread, crossed
 from clipcifar.evaluation.selection import Standing
+from clipcifar.evaluation.signs import holm
 from clipcifar.methods.logistic import Problem
 from clipcifar.store import container, splits
 from clipcifar.store.embeddings import read_images
