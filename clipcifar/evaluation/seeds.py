@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.core.counts import count_of
-from clipcifar.evaluation.compare import LEVEL
 from clipcifar.evaluation.crossed import of_images, of_means, told
 from clipcifar.evaluation.names import METHODS, SEEDED
+from clipcifar.evaluation.signs import LEVEL
 from clipcifar.evaluation.words import p_said, with_interval
 
 COVERS = "covers other test images, not retraining"
