@@ -110,7 +110,7 @@ def test_a_comparison_as_json_says_what_both_sides_are_of(at: Workspace, run: An
 
 
 def test_two_trained_heads_are_compared_over_seeds_and_images(at: Workspace, run: Any) -> None:
-    """Recomputed from the files alone; a commit has what the workspace has, and a head without seeds adds none."""
+    """Recomputed from the files; a commit has what the workspace has, and a side without seeds adds none."""
     sides = [
         read_predictions(at.folder / f"data/predictions/{name}.h5") for name in ("mlp_probe", "projection")
     ]
@@ -124,9 +124,7 @@ def test_two_trained_heads_are_compared_over_seeds_and_images(at: Workspace, run
     assert (seeds["n_a"], seeds["n_b"]) == (3, 3)
     assert seeds["crossed"]["difference"] == pytest.approx(right[1].mean() - right[0].mean())
     half = (seeds["crossed"]["high"] - seeds["crossed"]["low"]) / 2
-    assert (
-        1.9 * variance**0.5 < half < 4.4 * variance**0.5
-    )  # t quantiles of many and of two degrees of freedom
+    assert 1.9 < half / variance**0.5 < 4.4  # the t quantiles of many degrees of freedom and of two
     assert "Covering both: " in json.loads(said)["verdict"]
     assert "| seeds " in run("compare", "mlp_probe", "projection")[1]
     committed = json.loads(run("compare", "HEAD", "projection", "--method", "mlp_probe", "--json")[1])[
