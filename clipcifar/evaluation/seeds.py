@@ -28,7 +28,7 @@ from clipcifar.evaluation.names import METHODS, SEEDED
 from clipcifar.evaluation.signs import LEVEL
 from clipcifar.evaluation.words import p_said, with_interval
 
-COVERS = "covers other test images, not retraining"
+OTHER_IMAGES = "other test images, not retraining"
 
 
 @dataclass(frozen=True)
@@ -100,16 +100,16 @@ def seeds_said(seeds: SeedsCompared | None, *, name_a: str, name_b: str) -> str:
     over = seeds.crossed
     if over is None:
         known = " and ".join(name for n, name in sides if n == 1)
-        return f"The p value {COVERS}" + (f": of {known} one seed is kept." if known else ".")
+        return f"The p value covers {OTHER_IMAGES}" + (f": of {known} one seed is kept." if known else ".")
     a, b = (f"{name} (mean of {count_of(n, 'seed')})" if n else name for n, name in sides)
     head = f"{b} is {'better' if over.difference > 0 else 'worse'} than {a}"
     if over.p_value >= LEVEL:
         head = f"no difference shown between {b} and {a}"
     shown = f"{with_interval(over, unit=' points')}, {p_said(over.p_value)}"
-    return f"The p value {COVERS}. Covering both: {head}: {shown}."
+    return f"The p value covers {OTHER_IMAGES}. Covering both: {head}: {shown}."
 
 
 def covers_said(methods: Sequence[str]) -> list[str]:
     """For a list of sentences: one line on the p values of its methods that are trained from seeds."""
     seeded = [METHODS[name] for name in methods if name in SEEDED]
-    return [f"P values of {' and '.join(seeded)} cover other test images, not retraining."] if seeded else []
+    return [f"P values of {' and '.join(seeded)} cover {OTHER_IMAGES}."] if seeded else []
