@@ -36,6 +36,7 @@ class Aligned:
         predicted_a, predicted_b: (N,) int64.
         labels: (N,) int64.
         class_names: C names in label order.
+        copies: (N,), equal where two images are exact copies; None where none is one.
         seeds_a, seeds_b: (R, N) int64, what each seed says whose answers are kept; None of a side that is
             not trained from seeds.
     """
@@ -44,6 +45,7 @@ class Aligned:
     predicted_b: NDArray[np.int64]
     labels: NDArray[np.int64]
     class_names: list[str]
+    copies: NDArray[np.int64] | None = None
     seeds_a: NDArray[np.int64] | None = None
     seeds_b: NDArray[np.int64] | None = None
 
@@ -186,7 +188,9 @@ def _of_prompt_set(images_path: Path, texts_path: Path) -> Predictions:
     check_same_space(images, texts)
     weights = zero_shot.classifier(texts)
     scores = zero_shot.logits(images.test.embeddings, weights, logit_scale=images.logit_scale)
-    return Predictions(scores, images.test.labels, images.test.ids, inherited(images.attributes))
+    return Predictions(
+        scores, images.test.labels, images.test.ids, inherited(images.attributes), images.test.copies
+    )
 
 
 def origin_of(predictions: Predictions) -> dict[str, str]:
@@ -221,6 +225,7 @@ def align(a: Predictions, b: Predictions) -> Aligned:
         b.predicted[rows],
         a.labels,
         class_names_of(a.attributes),
+        a.copies if a.copies is not None or b.copies is None else b.copies[rows],
         _of_seeds(a),
         None if seeds_b is None else seeds_b[:, rows],
     )

@@ -166,6 +166,7 @@ def judge(
         test_scores.argmax(axis=1),
         images.test.labels,
         class_names=images.class_names,
+        copies=images.test.copies,
         by=by,
     )
     asked = comparison.overall

@@ -126,7 +126,9 @@ def test_a_class_is_named_only_where_the_corrected_p_value_says_so() -> None:
 def test_without_a_flow_there_is_no_table_of_flows() -> None:
     same, other = ([0, 1, 2], [0, 1, 2]), ([0, 1, 2], [0, 2, 2])
     texts = [
-        comparison.as_table(Compared(found.overall, found.per_class, found.flows, "x", "y"), shown=str)
+        comparison.as_table(
+            Compared(found.overall, found.per_class, found.flows, name_a="x", name_b="y"), shown=str
+        )
         for found in (_comparison(a, b, [0, 1, 2]) for a, b in (same, other))
     ]
     assert ["images of" in text for text in texts] == [False, True]

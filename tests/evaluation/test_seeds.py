@@ -80,6 +80,25 @@ def test_of_one_seed_and_of_one_image_no_spread_is_told_and_without_seeds_there_
     assert three_of_one == SeedsCompared(2, 2, None)
 
 
+def test_copies_of_test_images_are_no_further_images() -> None:
+    rng = np.random.default_rng(4)
+    a, b, labels = rng.integers(0, 2, (3, 40)), rng.integers(0, 2, (3, 40)), np.zeros(40, dtype=np.int64)
+    fives = [np.repeat(rows, 5, axis=-1) for rows in (a, b, labels)]
+    known, alike = over(a, b, labels), over(*fives)
+    told = compare_seeds(
+        fives[0],
+        fives[1],
+        predicted_a=fives[0][0],
+        predicted_b=fives[1][0],
+        labels=fives[2],
+        copies=np.repeat(np.arange(40) * 5, 5),
+    )
+    assert told is not None
+    assert told.crossed is not None
+    assert (told.crossed.low, told.crossed.high) == (pytest.approx(known.low), pytest.approx(known.high))
+    assert alike.high - alike.low < 0.9 * (known.high - known.low)  # where nobody says that they are copies
+
+
 class Noise(NamedTuple):
     """How far a margin (right where it is above 0) varies by seed, by image, and by both."""
 

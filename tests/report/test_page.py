@@ -97,7 +97,7 @@ def test_every_section_of_the_contents_is_there_once(html: str) -> None:
 
 
 def test_what_kind_the_intervals_of_the_verdicts_are_is_said_of_both_accuracies(html: str) -> None:
-    assert "paired bootstrap, of balanced accuracy normal and wide where classes are small" in html
+    assert "Bonett and Price’s, of balanced accuracy normal and wide where classes are small" in html
 
 
 def test_of_heads_with_seeds_one_line_says_what_their_p_values_cover(html: str) -> None:
