@@ -80,25 +80,6 @@ def test_of_one_seed_and_of_one_image_no_spread_is_told_and_without_seeds_there_
     assert three_of_one == SeedsCompared(2, 2, None)
 
 
-def test_copies_of_test_images_are_no_further_images() -> None:
-    rng = np.random.default_rng(4)
-    a, b, labels = rng.integers(0, 2, (3, 40)), rng.integers(0, 2, (3, 40)), np.zeros(40, dtype=np.int64)
-    fives = [np.repeat(rows, 5, axis=-1) for rows in (a, b, labels)]
-    known, alike = over(a, b, labels), over(*fives)
-    told = compare_seeds(
-        fives[0],
-        fives[1],
-        predicted_a=fives[0][0],
-        predicted_b=fives[1][0],
-        labels=fives[2],
-        copies=np.repeat(np.arange(40) * 5, 5),
-    )
-    assert told is not None
-    assert told.crossed is not None
-    assert (told.crossed.low, told.crossed.high) == (pytest.approx(known.low), pytest.approx(known.high))
-    assert alike.high - alike.low < 0.9 * (known.high - known.low)  # where nobody says that they are copies
-
-
 class Noise(NamedTuple):
     """How far a margin (right where it is above 0) varies by seed, by image, and by both."""
 
@@ -163,6 +144,26 @@ def test_a_difference_that_is_there_is_seen() -> None:
     result = over(a, b, labels)
     assert result.low > 0
     assert result.p_value < 0.01
+
+
+def test_copies_of_test_images_are_no_further_images() -> None:
+    rng = np.random.default_rng(4)
+    common, labels = rng.normal(size=40), np.zeros(40, dtype=np.int64)
+    a, b = (answers(rng, common, Noise(0.0, 1.0), seeds=3) for _ in range(2))
+    fives = [np.repeat(rows, 5, axis=-1) for rows in (a, b, labels)]
+    known, alike = over(a, b, labels), over(*fives)
+    told = compare_seeds(
+        fives[0],
+        fives[1],
+        predicted_a=fives[0][0],
+        predicted_b=fives[1][0],
+        labels=fives[2],
+        copies=np.repeat(np.arange(40) * 5, 5),
+    )
+    assert told is not None
+    assert told.crossed is not None
+    assert (told.crossed.low, told.crossed.high) == (pytest.approx(known.low), pytest.approx(known.high))
+    assert alike.high - alike.low < 0.7 * (known.high - known.low)  # where nobody says that they are copies
 
 
 def test_in_words() -> None:
