@@ -131,7 +131,7 @@ def test_the_report_ranks_sets_on_train_and_compares_them_on_test() -> None:
     lines = text.splitlines()
     ranked = [line for line in lines if line.startswith(("| wide ", "| photo (active)"))]
     assert [line.split()[1] for line in ranked] == ["wide", "photo", "wide"]
-    assert "-100.00 | -100.00 to -100.00 |   0 |   40 | < 0.0001 |" in ranked[-1]
+    assert "-100.00 | -100.00 to -86.01 |   0 |   40 | < 0.0001 |" in ranked[-1]
     assert "Against photo, image by image" in text
     alone = table.report(ALL, sets, [], active="photo", images=IMAGES, dataset="d", model="m")
     assert "Against photo" not in alone
