@@ -73,19 +73,21 @@ def spread(values: NDArray[np.float64]) -> Spread:
     return Spread(mean, deviation, mean - half, mean + half, n)
 
 
-def crossed(differences: NDArray[np.floating]) -> Crossed:
+def crossed(differences: NDArray[np.floating], *, copies: NDArray[np.int64] | None = None) -> Crossed:
     """Is the mean of a table of differences other than zero, for other draws and other images alike?
 
     Args:
         differences: (R, N), such as 1 where only B is right, -1 where only A is, else 0. With R = 1 only
             other images are spoken for.
+        copies: (N,), equal where two images are exact copies, which vary together; None where none is one.
 
     Raises:
         DataError: there are fewer than two images.
     """
     mean = float(differences.mean())
     of_draws = of_means([differences.mean(axis=1)])
-    return Crossed(*told(mean, of_images(differences.mean(axis=0)), of_draws), len(differences))
+    images = of_images(differences.mean(axis=0), copies=copies)
+    return Crossed(*told(mean, images, of_draws), len(differences))
 
 
 def of_images(differences: NDArray[np.floating], *, copies: NDArray[np.int64] | None = None) -> Part:
@@ -93,7 +95,7 @@ def of_images(differences: NDArray[np.floating], *, copies: NDArray[np.int64] | 
 
     Args:
         differences: (N,), of every image.
-        copies: (N,) for every image the row of its first exact copy; copies vary together, as one image.
+        copies: (N,), equal where two images are exact copies, which vary together; None where none is one.
 
     Raises:
         DataError: there are fewer than two images.

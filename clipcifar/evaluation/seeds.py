@@ -73,7 +73,7 @@ def compare_seeds(
             learnt without.
         predicted_a, predicted_b: (N,) those that are reported.
         labels: (N,) int64, the true classes.
-        copies: (N,) for every image the row of its first exact copy; None where there are none.
+        copies: (N,), equal where two images are exact copies; None where none is one.
     """
     if seeds_a is None and seeds_b is None:
         return None
