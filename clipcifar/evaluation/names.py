@@ -11,3 +11,4 @@ METHODS = {
 }
 LEARNING = tuple(name for name in METHODS if name != "zero_shot")  # from train images, and choosing by val
 TRAINED = ("linear_probe", "mlp_probe", "projection")  # those with a head in data/heads
+SEEDED = ("mlp_probe", "projection")  # those that another seed would train to another head

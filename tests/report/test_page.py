@@ -100,6 +100,15 @@ def test_what_kind_the_intervals_of_the_verdicts_are_is_said_of_both_accuracies(
     assert "Bonett and Price’s, of balanced accuracy normal and wide where classes are small" in html
 
 
+def test_of_heads_with_seeds_one_line_says_what_their_p_values_cover(html: str) -> None:
+    said = "<li>P values of MLP probe and projection heads cover other test images, not retraining.</li>"
+    assert html.count(said) == 1
+    none = compare.NamedDifference(
+        "linear_probe", compare.from_counts(9, n_correct_a=5, only_a=1, only_b=1), 1.0
+    )
+    assert len(verdicts.of_methods([none], reference="zero_shot")) == 1
+
+
 def test_no_script_and_nothing_from_elsewhere(html: str) -> None:
     parsed = Tags(html)
     assert not [tag for tag, _ in parsed.found if tag in ("script", "iframe", "object", "form", "base")]

@@ -165,6 +165,15 @@ def test_the_heat_maps_hold_the_numbers(outcome: Findings) -> None:
     assert f"--shade: {reference.accuracy[0, 0]:.3f}" in html
 
 
+def test_of_heads_with_seeds_one_line_says_what_their_p_values_cover(outcome: Findings) -> None:
+    covers = "P values of MLP probe cover other test images, not retraining."
+    assert findings.verdicts(outcome, "photo").count(covers) == 1
+    without = {name: item for name, item in outcome.answers.items() if name != "mlp_probe"}
+    said = " ".join(findings.verdicts(replace(outcome, answers=without), "photo"))
+    assert "linear probe" in said
+    assert "retraining" not in said
+
+
 def test_the_page_says_generated_and_names_cifar_10_c_only_to_deny_it(outcome: Findings) -> None:
     html = page.render(outcome, images(), active="photo")
     assert html.count("CIFAR-10-C") == 1

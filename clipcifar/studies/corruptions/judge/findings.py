@@ -17,6 +17,7 @@ from clipcifar.evaluation import plots
 from clipcifar.evaluation.compare import NamedDifference
 from clipcifar.evaluation.metrics import rounded
 from clipcifar.evaluation.names import METHODS
+from clipcifar.evaluation.seeds import covers_said
 from clipcifar.evaluation.verdict import difference_said
 from clipcifar.methods import zero_shot
 from clipcifar.methods.classifiers import Classifier
@@ -209,6 +210,7 @@ def verdicts(findings: Findings, active: str) -> list[str]:
     for item in findings.versus:
         said = difference_said(item.paired, item.p_holm, name_a=METHODS[REFERENCE], name_b=METHODS[item.name])
         sentences.append(f"In mean corruption accuracy {said}.")
+    sentences += covers_said([item.name for item in findings.versus])
     return [*sentences, *naming.verdicts(findings.naming, active)]
 
 
