@@ -50,7 +50,7 @@ def main(
         {
             "zero_shot": findings.text_classifier(zero_shot.classifier(texts), images),
             "rank_prompts": findings.prompt_classifier(best, embeddings, images),
-            **classifiers.trained(heads, images),
+            **classifiers.heads_in(heads, images),
         },
         {
             name: (len(own.sentences), findings.prompt_classifier(own, embeddings, images))
