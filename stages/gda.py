@@ -1,4 +1,4 @@
-"""GDA-CLIP, Gaussians of image embeddings beside zero-shot: alpha chosen on val, the rest refitted with val."""
+"""GDA-CLIP, Gaussians of image embeddings beside zero-shot: alpha chosen on val, then all refitted."""
 
 from __future__ import annotations
 

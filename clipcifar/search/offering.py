@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from clipcifar.core.files import read_json
 from clipcifar.prompts import pool
 from clipcifar.search import candidates
@@ -29,7 +32,7 @@ def read(
         DataError: a file is missing, damaged, or of another model or other classes.
     """
     texts = {path.stem: read_texts(path) for path in sorted(texts_folder.glob("*.h5"))}
-    embedding_of = {}
+    embedding_of: dict[str, NDArray[np.float32]] = {}
     for embedded in [*texts.values(), read_texts(pool_path)]:
         check_same_space(images, embedded)
         embedding_of.update(zip(embedded.sentences, embedded.embeddings, strict=True))

@@ -10,7 +10,10 @@ import pytest
 
 from tests.support.command_line import make_project
 
-METHODS = ["zero_shot", "rank_prompts", "linear_probe", "mlp_probe", "projection"]
+METHODS = [
+    *("zero_shot", "rank_prompts", "prompt_weighting", "gda"),
+    *("linear_probe", "mlp_probe", "projection"),
+]
 
 
 def _headline(accuracy: float) -> dict[str, Any]:

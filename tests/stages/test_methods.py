@@ -17,9 +17,9 @@ from clipcifar.methods.linear_probe import fit
 from clipcifar.store import container, heads, splits
 from clipcifar.store.embeddings import read_images
 from clipcifar.store.predictions import read_set_predictions
-from stages import linear_probe, mlp_probe, projection, prompt_sets, zero_shot
+from stages import gda, linear_probe, mlp_probe, projection, prompt_sets, prompt_weighting, zero_shot
+from tests.search.test_outcome import write_search as write_embeddings
 from tests.support.import_closure import ROOT
-from tests.support.made import write_embeddings
 
 _TRAINING = {
     "hidden": 4,
@@ -35,6 +35,7 @@ _TRAINING = {
 SETTINGS: dict[str, Any] = {
     "model": {"name": "tiny", "pretrained": None, "path": "data/none", "seed": 0, "allow_pickle": False},
     "prompts": {"active": "photo", "max_sentences": 50_000, "sets": {}},
+    "gda": {"alphas": [0, 0.1, 1]},
     "linear_probe": {"c_grid": [0.1, 10], "max_iter": 500},
     "mlp_probe": _TRAINING,
     "projection": _TRAINING,
@@ -49,6 +50,16 @@ STAGES: dict[str, tuple[Callable[..., None], tuple[str, ...], tuple[str, ...]]] 
         prompt_sets.main,
         ("images.h5", "texts", "splits.h5"),
         ("p.h5", "prompt_sets.json", "details/prompt_sets.json"),
+    ),
+    "prompt_weighting": (
+        prompt_weighting.main,
+        ("images.h5", "prompts", "texts", "pool.h5", "splits.h5"),
+        ("head.h5", "p.h5", "m.json", "details/m.json", "plots"),
+    ),
+    "gda": (
+        gda.main,
+        ("images.h5", "texts", "splits.h5"),
+        ("head.h5", "p.h5", "m.json", "details/m.json", "plots"),
     ),
     "linear_probe": (
         linear_probe.main,
@@ -147,14 +158,14 @@ def test_a_split_of_another_dataset_is_refused(stage: str, tmp_path: Path) -> No
     assert "another dataset" in refused(stage, tmp_path, DataError).what
 
 
-@pytest.mark.parametrize("stage", ["zero_shot", "projection"])
+@pytest.mark.parametrize("stage", ["zero_shot", "gda", "projection"])
 def test_an_active_set_without_embeddings_is_named(stage: str, tmp_path: Path) -> None:
     write_embeddings(tmp_path)
     error = refused(stage, tmp_path, DataError, changed("prompts", active="absent"))
     assert error.where.endswith("absent.h5")
 
 
-@pytest.mark.parametrize("stage", ["linear_probe", "mlp_probe", "projection"])
+@pytest.mark.parametrize("stage", ["gda", "linear_probe", "mlp_probe", "projection"])
 def test_an_unknown_key_in_the_stages_own_section_is_refused(stage: str, tmp_path: Path) -> None:
     write_embeddings(tmp_path)
     error = refused(stage, tmp_path, ConfigError, changed(stage, momentum=0.9))
