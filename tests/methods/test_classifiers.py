@@ -14,8 +14,8 @@ from clipcifar.methods import classifiers
 from clipcifar.store import container, heads
 from clipcifar.store.embeddings import read_images
 from clipcifar.store.predictions import read_predictions
-from tests.stages.test_methods import run
 from tests.search.test_outcome import write_search as write_embeddings
+from tests.stages.test_methods import run
 
 METHODS = ("prompt_weighting", "gda", "linear_probe", "mlp_probe", "projection")
 

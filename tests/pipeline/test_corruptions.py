@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from clipcifar.evaluation.names import METHODS
 from clipcifar.backbone.towers import Backbone
+from clipcifar.evaluation.names import METHODS
 from clipcifar.methods import zero_shot
 from clipcifar.store import container
 from clipcifar.store.dataset import read_dataset

@@ -14,9 +14,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from clipcifar.evaluation.names import METHODS
 from clipcifar.core import strict_yaml
 from clipcifar.evaluation import headline
+from clipcifar.evaluation.names import METHODS
 from clipcifar.prompts.save import edit_params, overlay
 from tests.support.nightly import first
 from tests.support.once import made_once
