@@ -81,12 +81,14 @@ class TextEmbeddings:
         embeddings: (S, D) float32 unit rows, one per sentence.
         class_index: (S,) int64, the class that each sentence speaks for.
         sentences: the S sentences.
+        weights: (S,) float64 above 0, how much each sentence counts; None where all count alike.
     """
 
     embeddings: NDArray[np.float32]
     class_index: NDArray[np.int64]
     sentences: list[str] = field(repr=False)  # a notebook would show all of them
     attributes: Mapping[str, Attribute]
+    weights: NDArray[np.float64] | None = field(default=None, repr=False)
 
     @property
     def class_names(self) -> list[str]:
@@ -154,6 +156,7 @@ def write_texts(
     class_index: NDArray[np.int64],
     sentences: list[str],
     attributes: Mapping[str, Attribute],
+    weights: NDArray[np.float64] | None = None,
 ) -> None:
     """Write one prompt set's sentence embeddings, shapes as in `TextEmbeddings`."""
     check_embeddings(embeddings, sentences, what="sentence")
@@ -163,6 +166,9 @@ def write_texts(
         "class_index": class_index,
         "sentences": container.encode_strings(sentences),
     }
+    if weights is not None:
+        _check_weights(weights, len(sentences))
+        arrays["weights"] = weights
     container.write(path, kind=TEXTS_KIND, arrays=arrays, attributes=attributes)
 
 
@@ -174,10 +180,21 @@ def read_texts(path: Path) -> TextEmbeddings:
             class_index=file.arrays["class_index"],
             sentences=container.decode_strings(file.arrays["sentences"]),
             attributes=file.attributes,
+            weights=file.arrays.get("weights"),
         )
         check_embeddings(texts.embeddings, texts.sentences, what="sentence")
         check_index(texts.class_index, len(texts.class_names), len(texts.sentences))
+        if texts.weights is not None:
+            _check_weights(texts.weights, len(texts.sentences))
     return texts
+
+
+def _check_weights(weights: NDArray[np.float64], num_sentences: int) -> None:
+    """Raise DataError unless there is a finite number above 0 for each sentence."""
+    if weights.shape != (num_sentences,) or weights.dtype != np.float64:
+        raise DataError(f"expected {num_sentences} float64 weights, found {weights.dtype} {weights.shape}")
+    if not (np.isfinite(weights) & (weights > 0)).all():
+        raise DataError("the weight of a sentence is no finite number above 0", fix="check the prompt set")
 
 
 def check_same_space(images: ImageEmbeddings, texts: TextEmbeddings) -> None:

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from clipcifar.core.files import Attribute, write_json
 from clipcifar.evaluation import compare, metrics
-from clipcifar.evaluation.compare import Paired, holm, paired_by_class
+from clipcifar.evaluation.compare import Paired, paired_by_class
 from clipcifar.evaluation.names import METHODS
 from clipcifar.evaluation.plots import write_csv
+from clipcifar.evaluation.signs import holm
 from clipcifar.evaluation.verdict import statement
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.predictions import write_answers
