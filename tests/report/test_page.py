@@ -97,7 +97,7 @@ def test_every_section_of_the_contents_is_there_once(html: str) -> None:
 
 
 def test_what_kind_the_intervals_of_the_verdicts_are_is_said_of_both_accuracies(html: str) -> None:
-    assert "paired bootstrap, of balanced accuracy normal and wide where classes are small" in html
+    assert "Bonett and Price’s, of balanced accuracy normal and wide where classes are small" in html
 
 
 def test_no_script_and_nothing_from_elsewhere(html: str) -> None:
