@@ -16,6 +16,7 @@ from PIL import Image
 
 from clipcifar.core import strict_yaml
 from clipcifar.evaluation import headline
+from clipcifar.evaluation.names import METHODS
 from clipcifar.prompts.save import edit_params, overlay
 from tests.support.nightly import first
 from tests.support.once import made_once
@@ -83,6 +84,7 @@ def test_another_active_set_embeds_nothing(workspace: Workspace) -> None:
     workspace.repro()
     assert sorted(workspace.executed()) == [
         "embed_active",
+        "gda",
         "projection",
         "prompt_sets",
         "prompts",
@@ -97,7 +99,8 @@ def test_an_edit_of_an_inactive_set_leaves_the_active_ones_results_alone(workspa
         lambda settings: settings["prompts"]["sets"]["digits"].update(templates=["digit {classname}"])
     )
     workspace.repro()
-    assert sorted(workspace.executed()) == ["embed_texts", "prompt_sets", "prompts", "rank_prompts", "report"]
+    scored = ["prompt_sets", "prompt_weighting", "prompts", "rank_prompts"]
+    assert sorted(workspace.executed()) == ["embed_texts", *scored, "report"]
 
 
 def test_comments_and_key_order_run_nothing(workspace: Workspace) -> None:
@@ -247,7 +250,7 @@ def test_the_prompts_that_the_search_found_do_as_it_said(workspace: Workspace) -
 
 def test_the_report_is_a_page_with_the_runs_numbers_and_pictures(workspace: Workspace) -> None:
     html = workspace.read("report/index.html").decode()
-    for method in ("zero_shot", "rank_prompts", "linear_probe", "mlp_probe", "projection"):
+    for method in METHODS:
         accuracy = json.loads(workspace.read(f"metrics/{method}.json"))["accuracy"]
         assert f"{accuracy:.4f}" in html
     assert html.count("data:image/png;base64,") > 40
@@ -322,7 +325,7 @@ def _run_on_photos(folder: Path, tiny_clip: Path) -> None:
 
 
 def test_three_classes_of_photographs_give_three_classes_of_metrics(finished_photos: Workspace) -> None:
-    for method in ("zero_shot", "linear_probe", "mlp_probe", "projection"):
+    for method in METHODS:
         metrics = headline.read(finished_photos.folder / "metrics", method)
         assert list(metrics["per_class"]) == ["brick", "leaf", "sky"]
         assert metrics["n"] == 9

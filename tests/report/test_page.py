@@ -232,7 +232,13 @@ def test_predictions_of_other_images_are_refused(folder: Path, tmp_path: Path) -
 def test_trained_methods_are_tested_against_zero_shot_and_corrected(folder: Path) -> None:
     found = finished_run.read(folder)
     differences = found.trained_differences
-    assert [item.name for item in differences] == ["linear_probe", "mlp_probe", "projection"]
+    assert [item.name for item in differences] == [
+        "prompt_weighting",
+        "gda",
+        "linear_probe",
+        "mlp_probe",
+        "projection",
+    ]
     said = {
         method: read_predictions(folder / "predictions" / f"{method}.h5").scores.argmax(axis=1)
         for method in found.metrics
