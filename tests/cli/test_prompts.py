@@ -87,7 +87,7 @@ WHOLE = {
     "verdict": "none",
     "n": {"train": 4, "test": 4},
     "gain": {"train": 0.0, "test": 0.0, "optimism": 0.0},
-    "val_accuracy": {"ensemble": 0.5, "average": 0.5, "active": 0.5},
+    "val_accuracy": {"active": 0.5, "average": 0.5, "weighted": 0.5, "ensemble": 0.5},
     "set": {"template_mode": "shared", "templates": ["a {classname}."]},
     "best": [],
     "candidates": [],
