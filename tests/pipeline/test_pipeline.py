@@ -261,7 +261,7 @@ def test_weights_of_templates_reach_the_classifier(workspace: Workspace) -> None
     of_class = [texts.embeddings[texts.class_index == label] for label in range(10)]
     sums = np.array([7 * scan + photo for scan, photo in of_class])
     rows = sums / np.linalg.norm(sums, axis=1, keepdims=True)
-    expected = project.info["logit_scale"] * test @ rows.T
+    expected = float(project.provenance["logit_scale"]) * test @ rows.T
     np.testing.assert_allclose(project.scored("zero_shot").scores, expected, atol=1e-3)
     np.testing.assert_allclose(project.zero_shot("mine").scores(test), expected, atol=1e-3)
     plain = project.zero_shot(templates=values["templates"]).scores(test)
