@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clipcifar.evaluation.balance import Balanced
-from clipcifar.evaluation.compare import LEVEL, NamedDifference
+from clipcifar.evaluation.compare import NamedDifference
 from clipcifar.evaluation.names import METHODS
-from clipcifar.evaluation.verdict import balanced_said, statement, tells_otherwise
+from clipcifar.evaluation.signs import LEVEL
+from clipcifar.evaluation.verdict import balanced_said, copies_said, statement, tells_otherwise
 from clipcifar.report.ranking import gains_text, is_kept
 
 MOST_NAMED = 6  # prompt sets named in one sentence
@@ -60,6 +61,11 @@ def of_ranking(ranking: Mapping[str, Any]) -> str:
     if is_kept(ranking):
         return str(ranking["verdict"])
     return f"Best prompts, chosen on train and val: {ranking['verdict']} {gains_text(ranking)}"
+
+
+def of_copies(differences: Sequence[NamedDifference]) -> list[str]:
+    """What exact copies among the test images mean for all tests here, if there are any."""
+    return sorted({said for item in differences if (said := copies_said(item.paired))})
 
 
 def of_calibration(metrics: Mapping[str, Mapping[str, Any]]) -> str:

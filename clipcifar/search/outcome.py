@@ -12,17 +12,8 @@ from numpy.typing import NDArray
 from clipcifar.core.counts import count_of
 from clipcifar.evaluation.balance import ClassSums, balanced, sign_flip_bound
 from clipcifar.evaluation.calibration import fit_temperature
-from clipcifar.evaluation.compare import (
-    LEVEL,
-    Comparison,
-    Paired,
-    as_metrics,
-    compare,
-    from_counts,
-    holm,
-    in_measure,
-    mcnemar_exact_each,
-)
+from clipcifar.evaluation.compare import Comparison, Paired, as_metrics, compare, from_counts, in_measure
+from clipcifar.evaluation.signs import LEVEL, holm, mcnemar_exact_each
 from clipcifar.evaluation.verdict import verdict
 from clipcifar.methods import zero_shot
 from clipcifar.search.candidates import Candidate, as_set
@@ -175,8 +166,10 @@ def judge(
         test_scores.argmax(axis=1),
         images.test.labels,
         class_names=images.class_names,
+        copies=images.test.copies,
+        by=by,
     )
-    asked = comparison.overall_by(by)
+    asked = comparison.overall
     if selection.kind == "active":  # one classifier: there is no chance in that nothing differs
         asked = replace(asked, low=0.0, high=0.0)
     gains = Gains(float(on_train.gains(by)[0]), float(on_val.gains(by)[0]), asked.difference)
@@ -217,7 +210,7 @@ def as_data(
     """
     gains, is_kept = judgement.gains, selection.kind == "active"
     chosen = f"the active set {active}" if is_kept else name_of(selection)
-    said = verdict(judgement.comparison, name_a=active, name_b=chosen, by=selection.by)
+    said = verdict(judgement.comparison, name_a=active, name_b=chosen)
     members = [candidates[i] for i in selection.members]
     return {
         "active": active,

@@ -17,9 +17,10 @@ from clipcifar.core.counts import count_of
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute
 from clipcifar.store import container
-from clipcifar.store.fields import INHERITED, check_ids, check_index, class_names_of
+from clipcifar.store.fields import INHERITED, check_copies, check_ids, check_index, class_names_of
 
 IMAGES_KIND, TEXTS_KIND = "image embeddings", "text embeddings"
+COPIES = "copies"  # in a file only where there are any
 UNIT_TOLERANCE = 1e-4  # float32 rows of 4,096 dimensions stay well inside it
 # What the two files, and params.yaml, must agree on before their rows may be multiplied.
 SHARED_FIELDS = (
@@ -41,11 +42,13 @@ class Split:
         embeddings: (N, D) float32 unit rows.
         labels: (N,) int64 indices into the class names.
         ids: N unique sample ids.
+        copies: (N,) int64, for each image the row of the first of its exact copies; None where none has one.
     """
 
     embeddings: NDArray[np.float32]
     labels: NDArray[np.int64]
     ids: list[str]
+    copies: NDArray[np.int64] | None = None
 
     def part(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Embeddings and labels of some rows."""
@@ -119,6 +122,7 @@ def _check_split(split: Split, num_classes: int) -> None:
     check_embeddings(split.embeddings, split.ids, what="image")
     check_index(split.labels, num_classes, len(split.ids))
     check_ids(split.ids)
+    check_copies(split.copies, len(split.ids))
 
 
 def write_images(path: Path, *, train: Split, test: Split, attributes: Mapping[str, Attribute]) -> None:
@@ -129,6 +133,8 @@ def write_images(path: Path, *, train: Split, test: Split, attributes: Mapping[s
         arrays[f"{name}/embeddings"] = split.embeddings
         arrays[f"{name}/labels"] = split.labels
         arrays[f"{name}/ids"] = container.encode_strings(split.ids)
+        if split.copies is not None:
+            arrays[f"{name}/{COPIES}"] = split.copies
     container.write(path, kind=IMAGES_KIND, arrays=arrays, attributes=attributes)
 
 
@@ -140,6 +146,7 @@ def read_images(path: Path) -> ImageEmbeddings:
                 embeddings=file.arrays[f"{name}/embeddings"],
                 labels=file.arrays[f"{name}/labels"],
                 ids=container.decode_strings(file.arrays[f"{name}/ids"]),
+                copies=file.arrays.get(f"{name}/{COPIES}"),
             )
             for name in ("train", "test")
         }

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.core.errors import ConfigError, DataError
-from clipcifar.evaluation.compare import LEVEL, Paired, holm, paired as paired_once
+from clipcifar.evaluation.compare import Paired, paired as paired_once
+from clipcifar.evaluation.signs import LEVEL, holm
 from clipcifar.evaluation.verdict import balanced_said, tells_otherwise
 from clipcifar.evaluation.words import with_interval
 from clipcifar.prompts.sets import expand_set
