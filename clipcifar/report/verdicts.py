@@ -61,7 +61,7 @@ def _unbalanced(differences: Sequence[NamedDifference]) -> list[tuple[str, Balan
 def of_ranking(ranking: Mapping[str, Any]) -> str:
     """What the search for prompts found, and how much of it was luck."""
     if is_kept(ranking):
-        return f"Search for prompts, on train and val: {ranking['verdict']}"
+        return str(ranking["verdict"])
     return f"Best prompts, chosen on train and val: {ranking['verdict']} {gains_text(ranking)}"
 
 

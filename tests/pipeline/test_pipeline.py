@@ -14,6 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
+import clipcifar
 from clipcifar.core import strict_yaml
 from clipcifar.evaluation import headline
 from clipcifar.evaluation.names import METHODS
@@ -246,6 +247,28 @@ def test_the_prompts_that_the_search_found_do_as_it_said(workspace: Workspace) -
     found = headline.read(workspace.folder / "metrics", "zero_shot")
     common = ("accuracy", "n_correct", "ece", "nll", "calibrated", "per_class")
     assert {key: found[key] for key in common} == {key: said[key] for key in common}
+
+
+def test_weights_of_templates_reach_the_classifier(workspace: Workspace) -> None:
+    """From params.yaml by way of the expanded set and its embeddings, and the same from Python."""
+    values = {"template_mode": "shared", "templates": ["a [scan|photo] of a {classname}."], "weights": [7, 1]}
+
+    def weigh(settings: Any) -> None:
+        settings["prompts"]["sets"]["mine"] = values
+        settings["prompts"]["active"] = "mine"
+
+    workspace.edit(weigh)
+    workspace.repro("zero_shot", "embed_texts")
+    project = clipcifar.open(workspace.folder)
+    texts, test = project.prompt_set("mine"), project.images("test").embeddings
+    of_class = [texts.embeddings[texts.class_index == label] for label in range(10)]
+    sums = np.array([7 * scan + photo for scan, photo in of_class])
+    rows = sums / np.linalg.norm(sums, axis=1, keepdims=True)
+    expected = float(project.provenance["logit_scale"]) * test @ rows.T
+    np.testing.assert_allclose(project.scored("zero_shot").scores, expected, atol=1e-3)
+    np.testing.assert_allclose(project.zero_shot("mine").scores(test), expected, atol=1e-3)
+    plain = project.zero_shot(templates=values["templates"]).scores(test)
+    assert np.abs(plain - expected).max() > 0.1
 
 
 def test_the_report_is_a_page_with_the_runs_numbers_and_pictures(workspace: Workspace) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clipcifar.core import files
 from clipcifar.core.errors import DataError
 from clipcifar.evaluation import compare, signs
 from clipcifar.evaluation.names import METHODS
@@ -88,6 +89,17 @@ def test_where_the_dataset_has_val_images_none_are_said_to_be_drawn(folder: Path
     text = " ".join(Tags(page.render(own, Pictures(own.dataset.test, folder), split="10 % val, seed 0")).text)
     assert "val images of the dataset's own" in text
     assert "10 % val" not in text
+
+
+def test_where_the_active_set_is_kept_the_page_says_so_and_offers_nothing_to_write(tmp_path: Path) -> None:
+    finished_run.write(tmp_path)
+    chosen, path = html_of(tmp_path), tmp_path / "ranking.json"
+    files.write_json(path, {**files.read_json(path), **finished_run.KEPT})
+    html = html_of(tmp_path)
+    assert html.count("The search keeps the active set photo: val prefers no other prompts.") == 2
+    for absent in ("Best prompts, chosen", "Chosen on train and val", "The chosen prompts", "search --write"):
+        assert absent in chosen
+        assert absent not in html
 
 
 def test_every_section_of_the_contents_is_there_once(html: str) -> None:

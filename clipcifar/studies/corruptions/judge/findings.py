@@ -86,13 +86,8 @@ def prompt_classifier(
     """The zero-shot classifier of an expanded set whose sentences are embedded."""
     rows = np.stack([embeddings[sentence] for sentence in prompts.sentences])
     index = np.array(prompts.class_index, dtype=np.int64)
-    weights = zero_shot.text_classifier(
-        rows,
-        index,
-        class_names=images.class_names,
-        where=f"prompt set {prompts.name}",
-        sentence_weights=prompts.weights,
-    )
+    about: dict[str, Any] = {"class_names": images.class_names, "where": f"prompt set {prompts.name}"}
+    weights = zero_shot.text_classifier(rows, index, **about, sentence_weights=prompts.weights)
     return text_classifier(weights, images)
 
 
