@@ -59,8 +59,9 @@ def main(
     )
     findings.write(folder, results, images)
     write_page(page_path, page.render(results, images, active=active))
-    kept = results.robustness["zero_shot"]
-    print(f"{results.source}: zero-shot {kept.clean.value:.4f} clean, {kept.mean.value:.4f} corrupted")
+    robust = results.robustness["zero_shot"]
+    means = (f"{kept.mean.value:.4f} over {results.said(key)}" for key, kept in robust.over.items())
+    print(f"{results.source}: zero-shot {robust.clean.value:.4f} clean; {'; '.join(means)}")
 
 
 if __name__ == "__main__":

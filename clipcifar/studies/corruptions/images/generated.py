@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from clipcifar.studies.corruptions.images import blur, light, noise, spatter, weather
-from clipcifar.studies.corruptions.images.kinds import KNOWN
+from clipcifar.studies.corruptions.images.kinds import KNOWN, WHOSE, kind
 from clipcifar.studies.corruptions.images.levels import Pixels
 
 SEVERITIES = 5
@@ -180,6 +180,16 @@ _MADE = {
     "desaturate": Corruption(light.desaturate, "factor on distances from grey", _DESATURATE, _DESATURATE),
 }
 CORRUPTIONS = {name: _MADE[name] for name in KNOWN if name in _MADE}
+
+
+def described(name: str) -> list[str]:
+    """A row of the table of all: whose it is, what sets its severity, and that at 1 and 5 for both sizes."""
+    made = CORRUPTIONS[name]
+    spans = [
+        " … ".join(", ".join(f"{number:g}" for number in strengths[step]) for step in (0, -1))
+        for strengths in (made.small, made.large)
+    ]
+    return [WHOSE[kind(name)], made.strength, *spans]
 
 
 def corrupt(pixels: Pixels, name: str, severity: int, *, seed: int, sample_id: str) -> Pixels:

@@ -34,6 +34,8 @@ KNOWN = (*PUBLISHED, *OWN)  # in the order to show them
 # What a mean can be over. The first that has a corruption is the one that methods are compared by.
 MEANS = {"benchmark": BENCHMARK, "with_extras": PUBLISHED, "own": OWN}
 
+WHOSE = {"benchmark": "published, of the 15", "extra": "published, extra", "own": "own"}
+
 
 def kind(name: str) -> str:
     """Whose corruption it is: of the benchmark, an extra of it, or our own."""
@@ -63,3 +65,13 @@ def said(key: str, count: int) -> str:
     whole = len(MEANS[key])
     what = f"the benchmark's {whole} corruptions" + (" with its extras" if key == "with_extras" else "")
     return what if count == whole else f"{count} of {what}"
+
+
+def short(key: str, count: int) -> str:
+    """The same for the head of a table.
+
+    >>> short("benchmark", 14), short("with_extras", 19)
+    ('mean of 14 of 15', 'mean of 19')
+    """
+    of = f"{count}" if count == len(MEANS[key]) else f"{count} of {len(MEANS[key])}"
+    return f"mean of {of}{' own' if key == 'own' else ''}"
