@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from clipcifar.core.counts import count_of
+
 BENCHMARK = (
     "gaussian_noise",
     "shot_noise",
@@ -61,10 +63,11 @@ def said(key: str, count: int) -> str:
     ("the benchmark's 15 corruptions", "14 of the benchmark's 15 corruptions")
     """
     if key == "own":
-        return f"{count} of our own"
-    whole = len(MEANS[key])
-    what = f"the benchmark's {whole} corruptions" + (" with its extras" if key == "with_extras" else "")
-    return what if count == whole else f"{count} of {what}"
+        return f"{count_of(count, 'corruption')} of our own"
+    what = f"the benchmark's {len(BENCHMARK)} corruptions"
+    if key == "with_extras":
+        what += f" and its {len(EXTRAS)} extras"
+    return what if count == len(MEANS[key]) else f"{count} of {what}"
 
 
 def short(key: str, count: int) -> str:
