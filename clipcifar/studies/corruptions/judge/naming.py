@@ -19,11 +19,9 @@ from clipcifar.evaluation.words import with_interval
 from clipcifar.prompts.sets import expand_set
 from clipcifar.store.prompt_set import PromptSet
 from clipcifar.studies.corruptions.images.generated import CORRUPTIONS
-from clipcifar.studies.corruptions.images.published import NAMES
+from clipcifar.studies.corruptions.images.kinds import KNOWN, PUBLISHED
 from clipcifar.studies.corruptions.judge.repeated import paired_by_class
 from clipcifar.studies.corruptions.params import offered
-
-KNOWN = tuple(dict.fromkeys((*CORRUPTIONS, *NAMES)))  # in the order to show them
 
 
 def expand(
@@ -43,7 +41,7 @@ def expand(
             raise ConfigError(
                 f"unknown corruption {name!r}",
                 where="params.yaml: corruptions.naming",
-                fix=offered(name, CORRUPTIONS, NAMES),
+                fix=offered(name, CORRUPTIONS, PUBLISHED),
             )
     sets = {}
     for name in names:
