@@ -20,7 +20,8 @@ import filelock
 from clipcifar.core.errors import DataError, EnvironmentFault
 from clipcifar.core.files import explained, read_json, sha256_of, write_atomically
 from clipcifar.core.terminal import cut, one_line
-from clipcifar.evaluation.compare import LEVEL, Comparison, Paired, holm
+from clipcifar.evaluation.compare import Comparison, Paired
+from clipcifar.evaluation.signs import LEVEL, holm
 from clipcifar.evaluation.words import p_said
 
 RECORD = Path("data/trials.json")  # from the project's root; its lock lies beside it
@@ -124,7 +125,7 @@ def said(counted: Counted) -> list[str]:
     line = f"trial {counted.number} of this session"
     if counted.total > counted.number:  # asked again
         line += f", of {counted.total:,} so far"
-    if counted.p_holm != counted.p_value:
+    if p_said(counted.p_holm) != p_said(counted.p_value):
         line += f"; alone it would have {p_said(counted.p_value)}"
     lines = [f"{line}."]
     for item in counted.withdrawn:
