@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from clipcifar.store.embeddings import read_images
+from clipcifar.store.predictions import read_predictions
 from tests.support import command_line
 from tests.support.workspace import SETS, Workspace
 
@@ -130,6 +131,33 @@ def test_a_comparison_as_json_says_what_both_sides_are_of(at: Workspace, run: An
     made_of = read_images(at.folder / "data/embeddings/images.h5").attributes
     names = ("dataset", "model", "pretrained", "weights_sha256")
     assert data["origin_a"] == data["origin_b"] == {name: made_of[name] for name in names}
+
+
+def test_two_trained_heads_are_compared_over_seeds_and_images(at: Workspace, run: Any) -> None:
+    """Recomputed from the files; a commit has what the workspace has, and a side without seeds adds none."""
+    sides = [
+        read_predictions(at.folder / f"data/predictions/{name}.h5") for name in ("mlp_probe", "projection")
+    ]
+    right = [side.by_seed == side.labels for side in sides]
+    n = len(sides[0].labels)
+    variance = (right[1].mean(axis=0) - right[0].mean(axis=0)).var(ddof=1) / n
+    variance += sum(of_side.mean(axis=1).var(ddof=1) / 3 for of_side in right)
+    code, said, _ = run("compare", "mlp_probe", "projection", "--json")
+    assert code == 0
+    seeds = json.loads(said)["seeds"]
+    assert (seeds["n_a"], seeds["n_b"]) == (3, 3)
+    assert seeds["crossed"]["difference"] == pytest.approx(right[1].mean() - right[0].mean())
+    half = (seeds["crossed"]["high"] - seeds["crossed"]["low"]) / 2
+    assert 1.9 < half / variance**0.5 < 4.4  # the t quantiles of many degrees of freedom and of two
+    assert "Covering both: " in json.loads(said)["verdict"]
+    assert "| seeds " in run("compare", "mlp_probe", "projection")[1]
+    committed = json.loads(run("compare", "HEAD", "projection", "--method", "mlp_probe", "--json")[1])[
+        "seeds"
+    ]
+    assert committed == seeds
+    alone = json.loads(run("compare", "linear_probe", "mlp_probe", "--json")[1])["seeds"]
+    assert (alone["n_a"], alone["n_b"]) == (0, 3)
+    assert json.loads(run("compare", "zero_shot", "linear_probe", "--json")[1])["seeds"] is None
 
 
 def test_a_method_is_refused_where_it_says_nothing(at: Workspace, run: Any) -> None:

@@ -16,18 +16,19 @@ from clipcifar.core.files import Attribute, write_json
 from clipcifar.evaluation import plots
 from clipcifar.evaluation.compare import NamedDifference
 from clipcifar.evaluation.metrics import rounded
-from clipcifar.evaluation.names import METHODS
-from clipcifar.evaluation.verdict import difference_said
 from clipcifar.methods import zero_shot
 from clipcifar.methods.classifiers import Classifier
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.fields import rows_of
 from clipcifar.store.predictions import write_answers
 from clipcifar.store.prompt_set import PromptSet
+from clipcifar.studies.corruptions.images.generated import SEVERITIES
+from clipcifar.studies.corruptions.images.kinds import BENCHMARK, means_over, said
+from clipcifar.studies.corruptions.images.published import TEST_IMAGES
 from clipcifar.studies.corruptions.judge import naming, robustness
 from clipcifar.studies.corruptions.judge.naming import Naming, Right
-from clipcifar.studies.corruptions.judge.robustness import Answers, Robustness, Share
-from clipcifar.studies.corruptions.store import STUDY, Corrupted
+from clipcifar.studies.corruptions.judge.robustness import Answers, Robustness
+from clipcifar.studies.corruptions.store import GENERATED, STUDY, Corrupted
 
 REFERENCE = "zero_shot"
 _SAME = ("corruption_source", "corruption_severities", "corruption_ids")  # in every file of a run
@@ -43,6 +44,7 @@ class Findings:
         severities: the S severities.
         rows, labels: (N,) the test rows that were looked at, and their true classes.
         class_names: C names in label order.
+        copies: (N,), equal where two of the images are copies; None where none is one.
         predicted: by classifier, (K, S, N) predicted classes.
         answers: by classifier, whether it was right.
         examples: by corruption, (S, H, W, 3) uint8, one image at every severity.
@@ -56,22 +58,48 @@ class Findings:
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
     class_names: list[str]
+    copies: NDArray[np.int64] | None
     predicted: dict[str, NDArray[np.int64]]
     answers: dict[str, Answers]
     examples: dict[str, NDArray[np.uint8]]
     naming: list[Naming]
     attributes: Mapping[str, Attribute]
 
+    @property
+    def over(self) -> dict[str, list[int]]:
+        """By key of `kinds.MEANS`, which of the K corruptions that mean is over."""
+        return {
+            key: [self.names.index(name) for name in names] for key, names in means_over(self.names).items()
+        }
+
+    @property
+    def first(self) -> str:
+        """The mean that methods are compared by."""
+        return next(iter(self.over))
+
+    def said(self, key: str) -> str:
+        """What a mean is over, in words."""
+        return said(key, len(self.over[key]))
+
+    @property
+    def is_published_protocol(self) -> bool:
+        """Whether the mean over the benchmark is of all that a published one is of."""
+        whole = len(BENCHMARK), SEVERITIES, TEST_IMAGES
+        looked_at = len(self.over.get("benchmark", [])), len(self.severities), len(self.rows)
+        return self.source != GENERATED and looked_at == whole
+
     @cached_property
     def robustness(self) -> dict[str, Robustness]:
         """By classifier, what it keeps."""
-        return {method: robustness.robustness(answers) for method, answers in self.answers.items()}
+        return {method: robustness.robustness(answers, self.over) for method, answers in self.answers.items()}
 
     @cached_property
     def versus(self) -> list[NamedDifference]:
         """Every other classifier minus the reference."""
-        others = {name: answers for name, answers in self.answers.items() if name != REFERENCE}
-        return robustness.against(self.answers[REFERENCE], others, self.labels, class_names=self.class_names)
+        compared = {name: answers.under(self.over[self.first]) for name, answers in self.answers.items()}
+        reference = compared.pop(REFERENCE)
+        about: dict[str, Any] = {"class_names": self.class_names, "copies": self.copies}
+        return robustness.against(reference, compared, self.labels, **about)
 
 
 def text_classifier(weights: NDArray[np.float32], images: ImageEmbeddings) -> Classifier:
@@ -85,13 +113,8 @@ def prompt_classifier(
     """The zero-shot classifier of an expanded set whose sentences are embedded."""
     rows = np.stack([embeddings[sentence] for sentence in prompts.sentences])
     index = np.array(prompts.class_index, dtype=np.int64)
-    weights = zero_shot.text_classifier(
-        rows,
-        index,
-        class_names=images.class_names,
-        where=f"prompt set {prompts.name}",
-        sentence_weights=prompts.weights,
-    )
+    about: dict[str, Any] = {"class_names": images.class_names, "where": f"prompt set {prompts.name}"}
+    weights = zero_shot.text_classifier(rows, index, **about, sentence_weights=prompts.weights)
     return text_classifier(weights, images)
 
 
@@ -146,17 +169,19 @@ def measure(
         name: Right(answers[REFERENCE].clean, right)
         for name, right in zip(examples, answers[REFERENCE].corrupted, strict=True)
     }
+    copies = None if images.test.copies is None else images.test.copies[rows]
+    about_images: dict[str, Any] = {"class_names": images.class_names, "copies": copies}
     return Findings(
         source=str(same["corruption_source"]),
         names=list(examples),
         severities=severities,
         rows=rows,
         labels=labels,
-        class_names=images.class_names,
+        **about_images,
         predicted=stacked,
         answers=answers,
         examples=examples,
-        naming=naming.against_active(active, rights, labels, class_names=images.class_names),
+        naming=naming.against_active(active, rights, labels, **about_images),
         attributes=attributes,
     )
 
@@ -172,7 +197,7 @@ def as_metrics(findings: Findings) -> dict[str, Any]:
     versus = {item.name: item.as_metrics() for item in findings.versus}
     return {
         "n": len(findings.rows),
-        "n_corruptions": len(findings.names),
+        "n_corruptions": {key: len(rows) for key, rows in findings.over.items()},
         **{
             method: {
                 **robustness.as_nested(kept, **options),
@@ -190,36 +215,6 @@ def as_metrics(findings: Findings) -> dict[str, Any]:
             for item in findings.naming
         },
     }
-
-
-def verdicts(findings: Findings, active: str) -> list[str]:
-    """What zero-shot keeps, every method against it, and what naming a corruption does for the active set."""
-    kept = findings.robustness[REFERENCE]
-    means = kept.accuracy.mean(axis=1)
-    worst, best = int(means.argmin()), int(means.argmax())
-    extremes = (
-        f", most under {naming.spoken(findings.names[worst])} (to {percent(means[worst])} %) "
-        f"and least under {naming.spoken(findings.names[best])} (to {percent(means[best])} %)"
-    )
-    sentences = [
-        f"Zero-shot is right on {share_text(kept.mean)} % of the corrupted images and on "
-        f"{percent(kept.clean.value)} % of the clean ones: it loses {share_text(kept.drop)} % of its "
-        f"accuracy{extremes if worst != best else ''}.",
-    ]
-    for item in findings.versus:
-        said = difference_said(item.paired, item.p_holm, name_a=METHODS[REFERENCE], name_b=METHODS[item.name])
-        sentences.append(f"In mean corruption accuracy {said}.")
-    return [*sentences, *naming.verdicts(findings.naming, active)]
-
-
-def percent(share: float) -> str:
-    """A share in per cent, without the sign."""
-    return f"{100 * share:.1f}"
-
-
-def share_text(share: Share) -> str:
-    """The same with its interval."""
-    return f"{percent(share.value)} [{percent(share.low)}, {percent(share.high)}]"
 
 
 def write(folder: Path, findings: Findings, images: ImageEmbeddings) -> None:
