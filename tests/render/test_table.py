@@ -42,6 +42,8 @@ SEEDS = {"n": 3, "accuracy_mean": 0.71, "accuracy_std": 0.02}
 ALL = {
     "zero_shot": _metrics(0.6),
     "rank_prompts": _metrics(0.61),
+    "prompt_weighting": _metrics(0.66),
+    "gda": _metrics(0.68),
     "linear_probe": _metrics(0.7, max_per_class=5),
     "mlp_probe": _metrics(0.72, seeds=SEEDS),
     "projection": _metrics(0.73, seeds=SEEDS),
