@@ -56,7 +56,9 @@ def main(
             f"the active set {active!r} was not embedded", where=str(texts_folder), fix="run `dvc repro`"
         )
     others = {name: predicted for name, predicted in said.items() if name != active}
-    for item in compare.against(said[active], others, test_labels, class_names=images.class_names):
+    for item in compare.against(
+        said[active], others, test_labels, class_names=images.class_names, copies=images.test.copies
+    ):
         set_metrics[item.name]["vs_active"] = item.as_metrics()
     write_set_predictions(predictions, test_scores, images)
     results.write_sets(metrics_path, details_path, set_metrics, left_out=left_out(texts_folder))

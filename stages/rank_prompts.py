@@ -51,7 +51,14 @@ def main(
     val = images.train.part(rows.val)
     averaged = candidates.averageable(offered, clashes, class_names=names)
     selection = ranking.select(
-        train, val, sums, reference=reference, averaged=averaged, clashes=clashes, by=by
+        train,
+        val,
+        sums,
+        reference=reference,
+        logit_scale=images.logit_scale,
+        averaged=averaged,
+        clashes=clashes,
+        by=by,
     )
     judgement = outcome.judge(selection, images, train, val, reference=reference)
     data = outcome.as_data(offered, selection, judgement, active=active, class_names=names, dataset=dataset)
@@ -70,7 +77,7 @@ def main(
     )
     ranked = f"{count_of(len(offered), 'template')} ranked on {count_of(selection.singles.n, 'train image')}"
     print(ranked + note)
-    print(f"on test: {data['verdict']}")
+    print(data["verdict"] if selection.kind == "active" else f"on test: {data['verdict']}")
 
 
 if __name__ == "__main__":

@@ -63,7 +63,9 @@ def compare_sides(
     a_side, b_side = (sides.load(name, repository=repository, method=method) for name in names)
     pair = sides.align(a_side, b_side)
     notes = [said for name in names if (said := sides.note_of(name, repository=repository, method=method))]
-    compared = compare(pair.predicted_a, pair.predicted_b, pair.labels, class_names=pair.class_names)
+    compared = compare(
+        pair.predicted_a, pair.predicted_b, pair.labels, class_names=pair.class_names, copies=pair.copies
+    )
     return Compared(
         compared.overall,
         compared.per_class,

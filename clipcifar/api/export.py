@@ -19,7 +19,7 @@ from clipcifar.core.errors import DataError
 from clipcifar.evaluation.names import LEARNING, TRAINED
 from clipcifar.methods import zero_shot
 from clipcifar.prompts.params import PromptsParams
-from clipcifar.store.embeddings import ImageEmbeddings
+from clipcifar.store.embeddings import ImageEmbeddings, TextEmbeddings
 from clipcifar.store.heads import read_for
 from clipcifar.store.places import IMAGES, head_of
 from clipcifar.store.predictions import Predictions
@@ -58,7 +58,7 @@ def embeddings(opened: Opened) -> Export:
 
 
 def sentences(opened: Opened) -> Export:
-    """Every sentence of the embedded prompt sets: set, class, class_index, sentence, embedding (S, D).
+    """Every sentence of the embedded prompt sets, its class and weight, and (S, D) embeddings.
 
     Raises:
         DataError: there is none.
@@ -73,9 +73,15 @@ def sentences(opened: Opened) -> Export:
         "class": np.array(opened.images().class_names)[class_index],
         "class_index": class_index,
         "sentence": np.array([sentence for of_set in texts.values() for sentence in of_set.sentences]),
+        "weight": np.concatenate([_weights(of_set) for of_set in texts.values()]),
         "embedding": np.concatenate([of_set.embeddings for of_set in texts.values()]),
     }
     return Export(rows, _about(opened.images()))
+
+
+def _weights(texts: TextEmbeddings) -> NDArray[np.float64]:
+    """(S,) how much each sentence counts, 1 where all count alike."""
+    return np.ones(len(texts.sentences)) if texts.weights is None else texts.weights
 
 
 def predictions(opened: Opened) -> Export:

@@ -36,12 +36,14 @@ class Aligned:
         predicted_a, predicted_b: (N,) int64.
         labels: (N,) int64.
         class_names: C names in label order.
+        copies: (N,), equal where two images are exact copies; None where none is one.
     """
 
     predicted_a: NDArray[np.int64]
     predicted_b: NDArray[np.int64]
     labels: NDArray[np.int64]
     class_names: list[str]
+    copies: NDArray[np.int64] | None = None
 
 
 def kind_of(name: str, repository: Path) -> tuple[Kind, str]:
@@ -182,7 +184,9 @@ def _of_prompt_set(images_path: Path, texts_path: Path) -> Predictions:
     check_same_space(images, texts)
     weights = zero_shot.classifier(texts)
     scores = zero_shot.logits(images.test.embeddings, weights, logit_scale=images.logit_scale)
-    return Predictions(scores, images.test.labels, images.test.ids, inherited(images.attributes))
+    return Predictions(
+        scores, images.test.labels, images.test.ids, inherited(images.attributes), images.test.copies
+    )
 
 
 def origin_of(predictions: Predictions) -> dict[str, str]:
@@ -209,4 +213,5 @@ def align(a: Predictions, b: Predictions) -> Aligned:
         b.predicted[rows],
         a.labels,
         class_names_of(a.attributes),
+        a.copies if a.copies is not None or b.copies is None else b.copies[rows],
     )

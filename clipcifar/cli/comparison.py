@@ -7,8 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from clipcifar.api.comparing import Compared
-from clipcifar.evaluation.compare import LEVEL, Paired, mcnemar_exact
-from clipcifar.evaluation.verdict import verdict
+from clipcifar.evaluation.compare import Paired
+from clipcifar.evaluation.signs import LEVEL, mcnemar_exact
+from clipcifar.evaluation.verdict import copies_said, verdict
 from clipcifar.evaluation.words import interval, p_text, points
 from clipcifar.render.table import escape, markdown_table
 
@@ -57,8 +58,10 @@ def as_table(comparison: Compared, *, shown: Callable[[str], str] = escape) -> s
         "",
     ]
     lines += [
-        "p: exact McNemar; of a class, Holm-corrected over the classes. The test decides: intervals are",
-        "paired bootstrap and not corrected, so one may leave out 0 where no difference is shown.",
+        "The row all is the primary claim; the classes are a second family, Holm-corrected among themselves.",
+        "p: exact McNemar, by flipping signs. An interval is Bonett and Price's, of one comparison alone: it",
+        "holds 0 where its own p is 0.05 or more, and may leave 0 out where the corrected one is.",
+        *([copies] if (copies := copies_said(comparison.overall)) else []),
         *(_BALANCED if balanced else []),
     ]
     if small := [item for item in comparison.per_class if mcnemar_exact(item.paired.n, 0) >= LEVEL]:

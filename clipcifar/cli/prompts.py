@@ -131,6 +131,9 @@ def _keep(name: str, ranked: Mapping[str, Any]) -> list[str]:
     from clipcifar.report import ranking
     from clipcifar.store.classes import read_classes
 
+    if ranking.is_kept(ranked):
+        what = f"there is nothing better to write: {ranked['verdict'].removesuffix('.')}"
+        raise ConfigError(what, fix="go on with the active set, or offer the search other prompts")
     classes = read_classes(Path("data/classes.json"))
     said = save_set(PARAMS, name, compact(ranked["set"]), **classes)
     doubt = ranking.doubt(ranked)

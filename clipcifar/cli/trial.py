@@ -107,7 +107,9 @@ class Bench:
         rows = self._embed(flat)
         weights = zero_shot.text_classifier(rows, index, class_names=self.class_names, where="the prompt")
         predicted = (split.embeddings @ weights.T).argmax(axis=1)
-        comparison = compare(self._active(on), predicted, split.labels, class_names=self.class_names)
+        comparison = compare(
+            self._active(on), predicted, split.labels, class_names=self.class_names, copies=split.copies
+        )
         return Trial(sentences, comparison, zero_shot.repeated_note(rows, index))
 
     def _active(self, on: SplitName) -> NDArray[np.int64]:

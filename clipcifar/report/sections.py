@@ -18,9 +18,11 @@ from clipcifar.report.ranking import (
     chosen_templates,
     doubt,
     gains_text,
+    is_kept,
     on_val_text,
     template_cells,
     tested_how,
+    tested_text,
     train_header,
 )
 from clipcifar.store.prompt_set import words_of_left_out
@@ -90,7 +92,8 @@ def ranking(facts: Facts) -> dict[str, Any]:
     """The best single templates, and what was made of them."""
     outcome = facts.ranking
     return {
-        "summary": f"Chosen on train and val: {outcome['chosen']}. On test, asked once: {outcome['verdict']}",
+        "summary": f"Chosen on train and val: {outcome['chosen']}. {tested_text(outcome)}",
+        "is_kept": is_kept(outcome),
         "on_val": on_val_text(outcome),
         "gains": gains_text(outcome),
         "doubt": doubt(outcome),

@@ -40,16 +40,18 @@ def main(
     names = [name for name in naming.KNOWN if (corrupted / f"{name}.h5").is_file()]
     about: dict[str, Any] = {"class_names": images.class_names, "dataset": str(images.attributes["dataset"])}
     sets = naming.expand(asked.naming, names, **about)
-    best = naming.searched(ranking.read(ranking_path)["set"], **about)
+    chosen = ranking.read(ranking_path)["set"]
+    best = naming.searched(chosen, **about) if chosen else None  # None: the active set is kept
     device = params.read(settings, "embed", EmbedParams).device
     embedder = SentenceEmbedder(described, weights, device, repository=Path())
     embeddings, _ = embedder.embed(naming.origins(sets, best))
+    of_active = findings.text_classifier(zero_shot.classifier(texts), images)
     results = findings.measure(
         (read_corrupted(corrupted / f"{name}.h5", images) for name in names),
         images,
         {
-            "zero_shot": findings.text_classifier(zero_shot.classifier(texts), images),
-            "rank_prompts": findings.prompt_classifier(best, embeddings, images),
+            "zero_shot": of_active,
+            "rank_prompts": findings.prompt_classifier(best, embeddings, images) if best else of_active,
             **classifiers.trained(heads, images),
         },
         {

@@ -222,7 +222,7 @@ def compared(sizes: list[int], names: list[str], *notes: str) -> Compared:
     """B is wrong on the first class."""
     labels = np.repeat(np.arange(len(sizes)), sizes)
     done = compare(labels, np.where(labels == 0, 1, labels), labels, class_names=names)
-    return Compared(done.overall, done.per_class, done.flows, "photo", "c,d", notes=notes)
+    return Compared(done.overall, done.per_class, done.flows, name_a="photo", name_b="c,d", notes=notes)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from clipcifar.core.errors import DataError
-from clipcifar.evaluation import compare
+from clipcifar.evaluation import compare, signs
 from clipcifar.evaluation.names import METHODS
 from clipcifar.render.pictures import Pictures
 from clipcifar.report import cards, confusion, facts, page, sections, verdicts
@@ -97,7 +97,7 @@ def test_every_section_of_the_contents_is_there_once(html: str) -> None:
 
 
 def test_what_kind_the_intervals_of_the_verdicts_are_is_said_of_both_accuracies(html: str) -> None:
-    assert "paired bootstrap, of balanced accuracy normal and wide where classes are small" in html
+    assert "Bonett and Price’s, of balanced accuracy normal and wide where classes are small" in html
 
 
 def test_no_script_and_nothing_from_elsewhere(html: str) -> None:
@@ -231,7 +231,7 @@ def test_trained_methods_are_tested_against_zero_shot_and_corrected(folder: Path
     labels = found.sets.labels
     plain = [compare.paired(said["zero_shot"] == labels, said[item.name] == labels) for item in differences]
     assert [item.paired for item in differences] == plain
-    assert [item.p_holm for item in differences] == compare.holm([item.p_value for item in plain])
+    assert [item.p_holm for item in differences] == signs.holm([item.p_value for item in plain])
 
 
 def test_a_card_says_what_both_sets_said(folder: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from clipcifar.evaluation import compare
+from clipcifar.evaluation import compare, signs
 from clipcifar.evaluation.balance import Measure
 from clipcifar.methods import zero_shot
 from clipcifar.search import counting, ranking
@@ -538,7 +538,7 @@ class Claims:
 
 
 def winner(found: compare.Paired) -> bool:
-    return found.p_value < compare.LEVEL and found.difference > 0
+    return found.p_value < signs.LEVEL and found.difference > 0
 
 
 def repetition(rng: np.random.Generator, *, better: int | None, by: Measure = "accuracy") -> dict[str, bool]:
@@ -569,7 +569,7 @@ def repetition(rng: np.random.Generator, *, better: int | None, by: Measure = "a
     chosen, active, *singles = (
         (test @ weights.T).argmax(axis=1) for weights in (selection.weights, reference, *sums)
     )
-    asked = compare.compare(active, chosen, labels, class_names=CLASSES).overall_by(by)
+    asked = compare.compare(active, chosen, labels, class_names=CLASSES, by=by).overall
     best = max(singles, key=lambda predicted: int((predicted == labels).sum()))
     offered = [Candidate(str(i), ["made"], []) for i in range(CANDIDATES)]
     ranked = candidate_rows(offered, selection)
@@ -580,19 +580,15 @@ def repetition(rng: np.random.Generator, *, better: int | None, by: Measure = "a
             compare.paired(right(*parts["train"], reference), right(*parts["train"], selection.weights))
         ),
         "best_on_test": winner(compare.paired(active == labels, best == labels)),
-        "holm": any(row["p_holm"] < compare.LEVEL and row["difference"] > 0 for row in ranked),
-        "uncorrected": any(
-            b > a and compare.mcnemar_exact(int(a), int(b)) < compare.LEVEL for a, b in counts
-        ),
+        "holm": any(row["p_holm"] < signs.LEVEL and row["difference"] > 0 for row in ranked),
+        "uncorrected": any(b > a and signs.mcnemar_exact(int(a), int(b)) < signs.LEVEL for a, b in counts),
         "found": selection.order[0] == better and selection.ensemble[0] == better and winner(asked),
     }
 
 
 def simulate(repetitions: int, *, better: int | None, by: Measure = "accuracy") -> Claims:
     rng = np.random.default_rng(2024)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(compare, "RESAMPLES", 50)  # of the interval, which is not looked at
-        trials = [repetition(rng, better=better, by=by) for _ in range(repetitions)]
+    trials = [repetition(rng, better=better, by=by) for _ in range(repetitions)]
     return Claims(**{name: sum(trial[name] for trial in trials) for name in trials[0]})
 
 
@@ -601,7 +597,7 @@ def null() -> Claims:
     return simulate(REPETITIONS, better=None)
 
 
-TOO_MANY = int(stats.binom.ppf(0.999, REPETITIONS, compare.LEVEL))
+TOO_MANY = int(stats.binom.ppf(0.999, REPETITIONS, signs.LEVEL))
 
 
 def test_among_equal_prompts_the_procedure_claims_no_more_winners_than_its_level_allows() -> None:
@@ -614,15 +610,15 @@ def test_among_equal_prompts_no_candidate_is_shown_to_be_better_on_train() -> No
 
 def test_by_balanced_accuracy_neither_are_claims_made_among_equals_nor_is_a_better_prompt_missed() -> None:
     equal = simulate(100, better=None, by="balanced_accuracy")
-    assert max(equal.procedure, equal.holm) <= int(stats.binom.ppf(0.999, 100, compare.LEVEL))
+    assert max(equal.procedure, equal.holm) <= int(stats.binom.ppf(0.999, 100, signs.LEVEL))
     assert simulate(20, better=3, by="balanced_accuracy").found >= 18
 
 
 def test_choosing_and_asking_on_the_same_images_would_claim_winners_that_do_not_exist() -> None:
     """Or the two tests above would pass whatever the procedure did."""
-    assert null().best_on_test > 3 * compare.LEVEL * REPETITIONS
-    assert null().on_train > 3 * compare.LEVEL * REPETITIONS
-    assert null().uncorrected > 3 * compare.LEVEL * REPETITIONS
+    assert null().best_on_test > 3 * signs.LEVEL * REPETITIONS
+    assert null().on_train > 3 * signs.LEVEL * REPETITIONS
+    assert null().uncorrected > 3 * signs.LEVEL * REPETITIONS
 
 
 def test_one_prompt_that_is_really_better_is_found_and_claimed() -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute
 from clipcifar.store import container, embeddings as store
-from clipcifar.store.fields import class_names_attribute, class_names_of
+from clipcifar.store.fields import class_names_attribute, class_names_of, copies_of
 
 ATTRIBUTES: dict[str, Attribute] = {
     "model": "ViT-B-32",
@@ -75,6 +75,30 @@ def test_image_embeddings_come_back_as_they_were(tmp_path: Path) -> None:
         assert found.ids == wanted.ids
     assert back.class_names == ["cat", "dog", "frog"]
     assert {key: back.attributes[key] for key in ATTRIBUTES} == ATTRIBUTES
+
+
+def test_copies_come_back_and_are_not_in_the_file_of_images_that_have_none(tmp_path: Path) -> None:
+    copies = np.array([0, 1, 1, 0])
+    path = write_images(tmp_path / "images.h5", test=replace(TEST, copies=copies))
+    images = store.read_images(path)
+    np.testing.assert_array_equal(images.test.copies, copies)
+    assert images.train.copies is None
+    assert "train/copies" not in container.read(path, kind=store.IMAGES_KIND).arrays
+
+
+@pytest.mark.parametrize(
+    "copies", [[0, 0, 1, 3], [1, 1, 2, 3], [0, 1, 2], [0, -1, 2, 3], [0.0, 1.0, 1.0, 3.0]]
+)
+def test_rows_that_are_no_first_copies_are_refused(copies: list[int], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"copy|rows of first copies"):
+        write_images(tmp_path / "images.h5", test=replace(TEST, copies=np.array(copies)))
+
+
+def test_contents_that_are_the_same_are_copies_of_the_first() -> None:
+    assert copies_of(["a", "b", "c"]) is None
+    same = copies_of(["a", "b", "a", "b", "b", "c"])
+    assert same is not None
+    assert same.tolist() == [0, 1, 0, 1, 1, 5]
 
 
 def test_text_embeddings_come_back_as_they_were(tmp_path: Path) -> None:

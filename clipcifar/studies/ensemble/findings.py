@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from clipcifar.core.files import Attribute, write_json
 from clipcifar.evaluation import compare, metrics
-from clipcifar.evaluation.compare import Paired, holm, paired_by_class
+from clipcifar.evaluation.compare import Paired, paired_by_class
 from clipcifar.evaluation.names import METHODS
 from clipcifar.evaluation.plots import write_csv
+from clipcifar.evaluation.signs import holm
 from clipcifar.evaluation.verdict import statement
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.predictions import write_answers
@@ -58,15 +59,22 @@ def title(pair: Pair) -> str:
 
 
 def measure(
-    pairs: list[Pair], choices: list[Choice], labels: NDArray[np.int64], *, class_names: list[str]
+    pairs: list[Pair],
+    choices: list[Choice],
+    labels: NDArray[np.int64],
+    *,
+    class_names: list[str],
+    copies: NDArray[np.int64] | None = None,
 ) -> list[Judged]:
-    """What every chosen mix is worth on test, whose (N,) labels these are."""
+    """What every chosen mix is worth on test, whose (N,) labels and copies these are."""
     scored = [pair.test(choice.coefficient) for pair, choice in zip(pairs, choices, strict=True)]
     ends = []
     for pair, scores in zip(pairs, scored, strict=True):
         right = scores.argmax(axis=1) == labels
         ends += [
-            paired_by_class(end.test.argmax(axis=1) == labels, right, labels, class_names=class_names)
+            paired_by_class(
+                end.test.argmax(axis=1) == labels, right, labels, class_names=class_names, copies=copies
+            )
             for end in (pair.zero_shot, pair.trained)
         ]
     p_values = holm([versus.p_value for versus in ends])

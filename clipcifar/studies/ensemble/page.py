@@ -84,8 +84,8 @@ def _results(judged: list[Judged], active: str, n_val: int, n_test: int) -> Sect
                 "chosen mixes on test",
                 header,
                 rows,
-                note="Differences in points with 95 % paired bootstrap intervals; calibration error after a "
-                "temperature that val chose for the mix.",
+                note="Differences in points with 95 % intervals (Bonett and Price); calibration error after "
+                "a temperature that val chose for the mix.",
             )
         ],
     )

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 from clipcifar.core.files import Attribute, write_json
 from clipcifar.evaluation.balance import class_sums, mean_of_classes
-from clipcifar.evaluation.compare import LEVEL, holm
+from clipcifar.evaluation.crossed import Crossed, Spread, crossed, spread
 from clipcifar.evaluation.metrics import rounded, wilson_interval
 from clipcifar.evaluation.plots import write_csv
+from clipcifar.evaluation.signs import LEVEL, holm
 from clipcifar.evaluation.verdict import APART
 from clipcifar.evaluation.words import p_said, points as signed, with_interval
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.predictions import write_answers
-from clipcifar.studies.few_shot.crossed import Crossed, Spread, crossed, spread
 from clipcifar.studies.few_shot.draws import Study, choice_rows, label, num_not_converged, prediction_arrays
 from clipcifar.studies.few_shot.methods import METHODS
 

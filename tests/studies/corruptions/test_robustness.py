@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clipcifar.evaluation import compare, metrics
+from clipcifar.evaluation import metrics, signs
 from clipcifar.studies.corruptions.judge import robustness
 from clipcifar.studies.corruptions.judge.robustness import Answers
 
@@ -99,7 +99,7 @@ def test_methods_are_compared_by_image_and_corrected_for_one_another() -> None:
     assert [item.name for item in found] == list(others)
     assert found[0].p_holm < 0.05 < found[1].p_holm == 1.0
     assert found[0].paired.difference > 0 > found[2].paired.difference
-    assert [item.p_holm for item in found] == compare.holm([item.paired.p_value for item in found])
+    assert [item.p_holm for item in found] == signs.holm([item.paired.p_value for item in found])
     assert found[0].paired.accuracy_a == pytest.approx(
         robustness.robustness(reference, ALL).over["all"].mean.value
     )

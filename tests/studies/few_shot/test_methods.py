@@ -13,13 +13,13 @@ import pytest
 
 from clipcifar.core import params
 from clipcifar.core.errors import ConfigError, DataError
-from clipcifar.evaluation.compare import holm
+from clipcifar.evaluation.crossed import Crossed, Spread, crossed
 from clipcifar.evaluation.selection import Standing
+from clipcifar.evaluation.signs import holm
 from clipcifar.methods.logistic import Problem
 from clipcifar.store import container, splits
 from clipcifar.store.embeddings import read_images
 from clipcifar.studies.few_shot import draws, findings
-from clipcifar.studies.few_shot.crossed import Crossed, Spread, crossed
 from clipcifar.studies.few_shot.draws import ALL, Draw, Study
 from clipcifar.studies.few_shot.findings import Point, first_better, measure, verdicts
 from clipcifar.studies.few_shot.methods import METHODS, Outcome

@@ -111,7 +111,11 @@ def prompt_classifier(
     rows = np.stack([embeddings[sentence] for sentence in prompts.sentences])
     index = np.array(prompts.class_index, dtype=np.int64)
     weights = zero_shot.text_classifier(
-        rows, index, class_names=images.class_names, where=f"prompt set {prompts.name}"
+        rows,
+        index,
+        class_names=images.class_names,
+        where=f"prompt set {prompts.name}",
+        sentence_weights=prompts.weights,
     )
     return text_classifier(weights, images)
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.core.errors import ConfigError, DataError
-from clipcifar.evaluation.compare import LEVEL, Paired, holm, paired as paired_once
+from clipcifar.evaluation.compare import Paired, paired as paired_once
+from clipcifar.evaluation.signs import LEVEL, holm
 from clipcifar.evaluation.verdict import balanced_said, tells_otherwise
 from clipcifar.evaluation.words import with_interval
 from clipcifar.prompts.sets import expand_set
@@ -65,9 +66,9 @@ def searched(values: Mapping[str, object], *, class_names: list[str], dataset: s
     return expanded
 
 
-def origins(naming: Mapping[str, PromptSet], best: PromptSet) -> dict[str, str]:
-    """Every sentence to embed, with where it is from."""
-    sources = dict.fromkeys(best.sentences, "data/ranking.json")
+def origins(naming: Mapping[str, PromptSet], best: PromptSet | None) -> dict[str, str]:
+    """Every sentence to embed, with where it is from; no best set where the search kept the active one."""
+    sources = dict.fromkeys(best.sentences if best else (), "data/ranking.json")
     for name, prompts in naming.items():
         sources |= dict.fromkeys(prompts.sentences, f"params.yaml: corruptions.naming.{name}")
     return sources

@@ -59,7 +59,11 @@ def measure(tuned: FinetuneScores, frozen: Predictions, images: ImageEmbeddings)
     before = frozen.scores[rows_of(images.test.ids, frozen.ids, what="the MLP probe's predictions")]
     temperature = fit_temperature(tuned.val, val)
     comparison = compare(
-        before.argmax(axis=1), scores.argmax(axis=1), images.test.labels, class_names=images.class_names
+        before.argmax(axis=1),
+        scores.argmax(axis=1),
+        images.test.labels,
+        class_names=images.class_names,
+        copies=images.test.copies,
     )
     return Findings(scores, before, temperature, comparison)
 
