@@ -13,6 +13,7 @@ from clipcifar.prompts.params import PromptsParams
 from clipcifar.render.page_file import write_page
 from clipcifar.report import ranking
 from clipcifar.store import inputs, model
+from clipcifar.studies.corruptions.images.kinds import KNOWN
 from clipcifar.studies.corruptions.judge import findings, naming, page
 from clipcifar.studies.corruptions.params import CorruptionParams
 from clipcifar.studies.corruptions.store import read_corrupted
@@ -37,7 +38,7 @@ def main(
     texts = inputs.matching_texts(texts_folder / f"{active}.h5", images)
     described = model.ModelDescription.read(model_path)
     model.check_described(images.attributes, described)
-    names = [name for name in naming.KNOWN if (corrupted / f"{name}.h5").is_file()]
+    names = [name for name in KNOWN if (corrupted / f"{name}.h5").is_file()]
     about: dict[str, Any] = {"class_names": images.class_names, "dataset": str(images.attributes["dataset"])}
     sets = naming.expand(asked.naming, names, **about)
     chosen = ranking.read(ranking_path)["set"]
