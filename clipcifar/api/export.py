@@ -16,7 +16,7 @@ from clipcifar.api.sides import ORIGIN
 from clipcifar.api.tables import Columns, answers_of
 from clipcifar.core import params
 from clipcifar.core.errors import DataError
-from clipcifar.evaluation.names import LEARNING, TRAINED
+from clipcifar.evaluation.names import HEADS, LEARNING
 from clipcifar.methods import zero_shot
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.store.embeddings import ImageEmbeddings, TextEmbeddings
@@ -104,7 +104,7 @@ def predictions(opened: Opened) -> Export:
 
 
 def heads(opened: Opened) -> Export:
-    """What turns embeddings into scores: zero-shot with the active set, and each trained head.
+    """What turns embeddings into scores: zero-shot with the active set, and each head that was stored.
 
     Arrays are named <method>/<array>; docs/export.md shows what to do with them.
     """
@@ -115,7 +115,7 @@ def heads(opened: Opened) -> Export:
             active = params.read(opened.settings, "prompts", PromptsParams).active
             weights = zero_shot.classifier(Project(opened).prompt_set(active))
             of_head: Columns = {"weights": weights, "logit_scale": np.array(images.logit_scale)}
-        elif method in TRAINED:
+        elif method in HEADS:
             path = head_of(method)
             with opened.fresh({path: f"the head of {method}", IMAGES: IMAGES}):
                 of_head = dict(read_for(opened.root / path, images, method=method)[0])

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcifar.api import trials
 from clipcifar.core.class_files import reading
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.core.params import suggestion
@@ -54,6 +55,10 @@ class Bench:
         self._predicted: dict[SplitName, NDArray[np.int64]] = {}
         self._active_weights = zero_shot.classifier(active)
         self.active_sentences = _by_class(active.class_index.tolist(), active.sentences, self.class_names)
+
+    def family(self, on: SplitName) -> str:
+        """Which trials those on a split are corrected together with."""
+        return trials.family_of(str(self._images.attributes["fingerprint"]), self.active_sentences, on)
 
     def from_templates(self, templates: list[str]) -> dict[str, list[str]]:
         """Expand templates for all classes; ConfigError says what is wrong with one."""

@@ -25,6 +25,7 @@ from clipcifar.core.errors import ClipcifarError, ConfigError, DataError, Enviro
 from clipcifar.datasets.params import DatasetParams
 from clipcifar.doctor import cache_folder, files as doctor_files
 from clipcifar.doctor.files import Found
+from clipcifar.methods.gda import GDAParams
 from clipcifar.methods.linear_probe import LinearProbeParams
 from clipcifar.methods.trained.training import TrainingParams
 from clipcifar.project import dvc_cache, dvc_project, freshness, missing
@@ -59,6 +60,7 @@ _SECTIONS: dict[str, Any] = {
     "prompts": PromptsParams,
     "search": SearchParams,
     "embed": EmbedParams,
+    "gda": GDAParams,
     "linear_probe": LinearProbeParams,
     "mlp_probe": TrainingParams,
     "projection": TrainingParams,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.core.errors import DataError
+from clipcifar.evaluation import signs
 from clipcifar.evaluation.balance import (
     Balanced,
     ClassSums,
@@ -23,14 +24,7 @@ from clipcifar.evaluation.balance import (
     sign_flip,
 )
 from clipcifar.evaluation.flows import Flow, flows
-from clipcifar.evaluation.signs import (
-    agreeing,
-    holm,
-    mcnemar_exact,
-    paired_interval,
-    sign_flip_exact,
-    sums_of_groups,
-)
+from clipcifar.evaluation.signs import agreeing, paired_interval, sums_of_groups
 
 
 @dataclass(frozen=True)
@@ -91,7 +85,7 @@ class Comparison:
 
 def corrected(comparisons: Sequence[tuple[str, Paired]]) -> list[NamedDifference]:
     """Several comparisons by name, their p values corrected over all of them by `holm`."""
-    p_values = holm([item.p_value for _, item in comparisons])
+    p_values = signs.holm([item.p_value for _, item in comparisons])
     return [NamedDifference(name, item, p) for (name, item), p in zip(comparisons, p_values, strict=True)]
 
 
@@ -123,7 +117,7 @@ def paired(
 
 def from_counts(n: int, *, n_correct_a: int, only_a: int, only_b: int) -> Paired:
     """The same comparison where the images have been counted already, and none is a copy."""
-    gained, p_value = only_b - only_a, mcnemar_exact(only_a, only_b)
+    gained, p_value = only_b - only_a, signs.mcnemar_exact(only_a, only_b)
     low, high = paired_interval(n=n, gained=gained, squared=only_a + only_b, groups=n)
     low, high = agreeing(low, high, difference=gained, p_value=p_value)
     return Paired(
@@ -147,7 +141,7 @@ def of_groups(counted: Paired, gains: NDArray[np.float64], *, answers: int = 1) 
         gains: (G,) whole numbers, what B gets right more than A of each group.
         answers: of either side about an image.
     """
-    p_value = sign_flip_exact(np.rint(gains).astype(np.int64))
+    p_value = signs.sign_flip_exact(np.rint(gains).astype(np.int64))
     low, high = paired_interval(
         n=counted.n * answers, gained=float(gains.sum()), squared=float(gains @ gains), groups=len(gains)
     )
@@ -249,13 +243,8 @@ def against(
         labels: (N,) int64, the true classes.
         class_names: C names in label order.
     """
-    right = reference == labels
-    return corrected(
-        [
-            (
-                name,
-                paired_by_class(right, said == labels, labels, class_names=class_names, copies=copies),
-            )
-            for name, said in others.items()
-        ]
-    )
+    right, compared = reference == labels, []
+    for name, said in others.items():
+        delta = paired_by_class(right, said == labels, labels, class_names=class_names, copies=copies)
+        compared.append((name, delta))
+    return corrected(compared)

@@ -20,13 +20,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.core.params import Range, check_distinct
 from clipcifar.evaluation.selection import Standing, standing
+from clipcifar.methods.linear import Linear, of_zero_shot
 from clipcifar.store.splits import check_classes
 
 _BLOCK_ROWS = 8192  # held in float64 at once
@@ -41,17 +42,6 @@ class GDAParams:
 
     def __post_init__(self) -> None:
         check_distinct(self.alphas, "gda.alphas")
-
-
-class Linear(NamedTuple):
-    """A linear classifier of D-dimensional rows: coefficients (C, D) float32 and intercepts (C,) float32."""
-
-    coefficients: NDArray[np.float32]
-    intercepts: NDArray[np.float32]
-
-    def scores(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits of (N, D) rows, (N, C) float32."""
-        return embeddings @ self.coefficients.T + self.intercepts
 
 
 def fit(embeddings: NDArray[np.float32], labels: NDArray[np.int64], *, class_names: list[str]) -> Linear:
@@ -141,8 +131,8 @@ def folded(discriminant: Linear, weights: NDArray[np.float32], *, logit_scale: f
         weights: the zero-shot classifier, (C, D) float32 unit rows.
         logit_scale: of the zero-shot logits.
     """
-    coefficients = np.float32(logit_scale) * weights + np.float32(alpha) * discriminant.coefficients
-    return Linear(coefficients, np.float32(alpha) * discriminant.intercepts)
+    base, weight = of_zero_shot(weights, logit_scale=logit_scale), np.float32(alpha)
+    return Linear(base.coefficients + weight * discriminant.coefficients, weight * discriminant.intercepts)
 
 
 def curve_rows(alphas: Sequence[float], on_val: Sequence[Standing]) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ from clipcifar.evaluation.calibration import Bin
 from clipcifar.evaluation.words import Difference
 
 INK, MUTED, LINE, ACCENT = "#010101", "#020202", "#030303", "#040404"
-SERIES = ("#111111", "#121212", "#131313", "#141414", "#151515")
+SERIES = ("#111111", "#121212", "#131313", "#141414", "#151515", "#161616", "#171717")
 _VARIABLES = {
     INK: "ink",
     MUTED: "muted",

@@ -78,11 +78,6 @@ def doubt(ranking: Mapping[str, Any]) -> str:
     return f"no difference for the better was shown {where}" if where else ""
 
 
-def tested_text(ranking: Mapping[str, Any]) -> str:
-    """The verdict, and that it is of test, where test was asked."""
-    return str(ranking["verdict"]) if is_kept(ranking) else f"On test, asked once: {ranking['verdict']}"
-
-
 def on_val_text(ranking: Mapping[str, Any]) -> str:
     """One sentence on what val weighed, the active set for comparison."""
     on_val, where = ranking["val_accuracy"], "Balanced accuracy on val" if _is_balanced(ranking) else "On val"
@@ -147,11 +142,11 @@ def summary(ranking: Mapping[str, Any], *, top: int) -> list[str]:
         "",
         tested_how(ranking),
         "",
-        f"Chosen: {ranking['chosen']}",
+        ranking["verdict"] if is_kept(ranking) else f"Chosen: {ranking['chosen']}",
         *(f"  {member}" for member in members[:_MEMBERS_SHOWN]),
         *more,
         "",
         on_val_text(ranking),
-        tested_text(ranking),
+        *([] if is_kept(ranking) else [f"On test, asked once: {ranking['verdict']}"]),
         gains_text(ranking),
     ]

@@ -22,7 +22,6 @@ from clipcifar.report.ranking import (
     on_val_text,
     template_cells,
     tested_how,
-    tested_text,
     train_header,
 )
 from clipcifar.store.prompt_set import words_of_left_out
@@ -91,8 +90,9 @@ def sets(facts: Facts) -> dict[str, Any]:
 def ranking(facts: Facts) -> dict[str, Any]:
     """The best single templates, and what was made of them."""
     outcome = facts.ranking
+    said = f"Chosen on train and val: {outcome['chosen']}. On test, asked once: {outcome['verdict']}"
     return {
-        "summary": f"Chosen on train and val: {outcome['chosen']}. {tested_text(outcome)}",
+        "summary": outcome["verdict"] if is_kept(outcome) else said,
         "is_kept": is_kept(outcome),
         "on_val": on_val_text(outcome),
         "gains": gains_text(outcome),

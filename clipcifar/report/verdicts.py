@@ -8,6 +8,7 @@ from typing import Any
 from clipcifar.evaluation.balance import Balanced
 from clipcifar.evaluation.compare import NamedDifference
 from clipcifar.evaluation.names import METHODS
+from clipcifar.evaluation.seeds import covers_said
 from clipcifar.evaluation.signs import LEVEL
 from clipcifar.evaluation.verdict import balanced_said, copies_said, statement, tells_otherwise
 from clipcifar.report.ranking import gains_text, is_kept
@@ -22,11 +23,12 @@ def sentence(text: str) -> str:
 
 
 def of_methods(differences: Sequence[NamedDifference], *, reference: str) -> list[str]:
-    """One sentence per method against a reference, p values corrected over them."""
-    return [
+    """One sentence per method against a reference, p values corrected over them, and what those cover."""
+    sentences = [
         sentence(statement(item.paired, item.p_holm, name_a=METHODS[reference], name_b=METHODS[item.name]))
         for item in differences
     ]
+    return sentences + covers_said([item.name for item in differences])
 
 
 def of_sets(differences: Sequence[NamedDifference], *, active: str) -> list[str]:
@@ -59,7 +61,7 @@ def _unbalanced(differences: Sequence[NamedDifference]) -> list[tuple[str, Balan
 def of_ranking(ranking: Mapping[str, Any]) -> str:
     """What the search for prompts found, and how much of it was luck."""
     if is_kept(ranking):
-        return f"Search for prompts, on train and val: {ranking['verdict']}"
+        return str(ranking["verdict"])
     return f"Best prompts, chosen on train and val: {ranking['verdict']} {gains_text(ranking)}"
 
 

@@ -209,7 +209,7 @@ def as_data(
         Of them `set` is the chosen prompts as params.yaml has them, None where the active set is kept.
     """
     gains, is_kept = judgement.gains, selection.kind == "active"
-    chosen = f"{active}, the active set" if is_kept else name_of(selection)
+    chosen = f"the active set {active}" if is_kept else name_of(selection)
     said = verdict(judgement.comparison, name_a=active, name_b=chosen)
     members = [candidates[i] for i in selection.members]
     return {
@@ -217,7 +217,7 @@ def as_data(
         "kind": selection.kind,
         "chosen": chosen,
         "by": selection.by,
-        "verdict": f"{chosen}, is kept: val prefers no other." if is_kept else said,
+        "verdict": f"The search keeps {chosen}: val prefers no other prompts." if is_kept else said,
         "shown": {"val": judgement.shown_on_val, "test": judgement.shown_on_test},
         "n": {"train": selection.singles.n, "test": judgement.comparison.overall.n},
         "gain": gains.as_metrics(),

@@ -19,6 +19,7 @@ from clipcifar.store.fields import INHERITED, check_copies, check_ids, check_ind
 
 _OPTIONAL = ("device", "precision")
 _FITTED = {"temperature"}  # on val, which a dataset may lack
+SEEDS = "by_seed"
 _PREFIX = "scores/"  # of a prompt set's name
 
 
@@ -31,6 +32,8 @@ class Predictions:
         labels: (N,) int64.
         ids: N sample ids.
         copies: as `embeddings.Split` has them.
+        by_seed: (R, N) int64, the classes that each seed of a trained head predicts, the one whose scores
+            these are among them; None of a method without seeds, and of a file of before they were kept.
     """
 
     scores: NDArray[np.float32]
@@ -38,6 +41,7 @@ class Predictions:
     ids: list[str] = field(repr=False)  # a notebook would show all of them
     attributes: Mapping[str, Attribute]
     copies: NDArray[np.int64] | None = None
+    by_seed: NDArray[np.int64] | None = None
 
     @cached_property
     def predicted(self) -> NDArray[np.int64]:
@@ -132,6 +136,25 @@ def check_scores(scores: NDArray[np.float32], ids: list[str], *, num_classes: in
     check_ids(ids)
 
 
+def seeds_array(by_seed: NDArray[np.int64], *, num_classes: int) -> NDArray[np.unsignedinteger]:
+    """(R, N) predicted classes in the smallest type that holds every class."""
+    return by_seed.astype(np.min_scalar_type(num_classes - 1))
+
+
+def _as_classes(stored: NDArray[Any]) -> NDArray[np.int64]:
+    if stored.dtype.kind != "u" or stored.ndim != 2:
+        raise DataError(f"expected the classes that each seed predicts, found {stored.dtype} {stored.shape}")
+    return stored.astype(np.int64)
+
+
+def _check_seeds(by_seed: NDArray[np.int64], predicted: NDArray[np.int64], *, num_classes: int) -> None:
+    """Raise DataError unless these are (R, N) classes, and what is predicted is what some seed says."""
+    for said in by_seed:
+        check_index(said, num_classes, len(predicted))
+    if not (by_seed == predicted).all(axis=1).any():
+        raise DataError("the scores are of none of the seeds")
+
+
 def read_predictions(path: Path) -> Predictions:
     """Read and verify a predictions file; DataError names what is wrong with it."""
     with container.reading(path, kind="predictions", what="predictions") as file:
@@ -141,6 +164,7 @@ def read_predictions(path: Path) -> Predictions:
             ids=container.decode_strings(file.arrays["ids"]),
             attributes=file.attributes,
             copies=file.arrays.get(COPIES),
+            by_seed=_as_classes(file.arrays[SEEDS]) if SEEDS in file.arrays else None,
         )
         container.require(
             file.attributes,
@@ -151,6 +175,8 @@ def read_predictions(path: Path) -> Predictions:
         check_scores(predictions.scores, predictions.ids, num_classes=num_classes)
         check_index(predictions.labels, num_classes, len(predictions.ids))
         check_copies(predictions.copies, len(predictions.ids))
+        if predictions.by_seed is not None:
+            _check_seeds(predictions.by_seed, predictions.predicted, num_classes=num_classes)
         if not float(file.attributes.get("temperature", 1)) > 0:
             raise DataError(f"the temperature is {file.attributes['temperature']}")
     return predictions

@@ -112,7 +112,7 @@ def read(predictions: Path, metrics: Path, texts: Path) -> Run:
         },
         sentences={
             # Weighted, the same sentences are another classifier than the published one.
-            name: said_by(text.class_index.tolist(), text.sentences if text.weights is None else [])
+            name: said_by(text.class_index.tolist(), text.sentences) if text.weights is None else frozenset()
             for name, text in embedded.items()
         },
         projected=projected[0],

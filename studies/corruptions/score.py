@@ -53,7 +53,7 @@ def main(
         {
             "zero_shot": of_active,
             "rank_prompts": findings.prompt_classifier(best, embeddings, images) if best else of_active,
-            **classifiers.trained(heads, images),
+            **classifiers.heads_in(heads, images),
         },
         {
             name: (len(own.sentences), findings.prompt_classifier(own, embeddings, images))

@@ -31,7 +31,9 @@ def main(
     rows = inputs.train_val_of(images, splits_path, learner="few_shot")
     with progress(total=draws.num_draws(asked), unit="draws", what="few-shot") as bar:
         study = draws.run(images, rows, classifier(texts), params=asked, on_draw=bar.update)
-    results = findings.measure(study, images.test.labels, num_classes=len(images.class_names))
+    results = findings.measure(
+        study, images.test.labels, num_classes=len(images.class_names), copies=images.test.copies
+    )
     findings.write(folder, results, study, images, texts_fingerprint=texts.attributes["fingerprint"])
     notes = draws.not_converged(study, asked.max_iter)
     html = page.render(results, asked, attributes=images.attributes, active=active, notes=notes)

@@ -223,6 +223,29 @@ def test_sides_are_joined_by_id() -> None:
     assert pair.labels.tolist() == [0, 1, 1]
 
 
+def test_what_seeds_say_is_joined_by_id_too() -> None:
+    a = replace(_predictions(["x", "y"], [0, 1], [0, 1]), by_seed=np.array([[0, 1], [2, 0], [1, 1]]))
+    b = replace(_predictions(["y", "x"], [2, 0], [1, 0]), by_seed=np.array([[2, 0], [1, 2]]))
+    pair = sides.align(a, b)
+    assert pair.seeds_a is not None
+    assert pair.seeds_b is not None
+    assert pair.seeds_a.tolist() == [[0, 1], [2, 0], [1, 1]]
+    assert pair.seeds_b.tolist() == [[0, 2], [2, 1]]
+
+
+@pytest.mark.parametrize(
+    ("method", "known"), [("mlp_probe", [[0, 1]]), ("projection", [[0, 1]]), ("linear_probe", None)]
+)
+def test_a_file_of_before_seeds_were_kept_has_the_seed_that_it_reports(
+    method: str, known: list[list[int]] | None
+) -> None:
+    plain = _predictions(["x", "y"], [0, 1], [0, 1])
+    before = replace(plain, attributes={**plain.attributes, "method": method})
+    pair = sides.align(before, plain)
+    assert (None if pair.seeds_a is None else pair.seeds_a.tolist()) == known
+    assert pair.seeds_b is None
+
+
 def test_other_images_labels_or_classes_are_refused() -> None:
     a = _predictions(["x", "y"], [0, 1], [0, 1])
     with pytest.raises(DataError, match="different images"):

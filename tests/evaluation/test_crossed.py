@@ -90,6 +90,9 @@ def test_copies_of_an_image_count_as_that_image() -> None:
     five = of_images(np.repeat(values, 5), copies=np.repeat(np.arange(30) * 5, 5))
     assert (five.variance, five.freedom) == (pytest.approx(known.variance), known.freedom)
     assert of_images(np.repeat(values, 5)).variance < known.variance / 4  # where nobody says that they are
+    table = np.random.default_rng(9).normal(size=(4, 30))
+    fives = crossed(np.repeat(table, 5, axis=1), copies=np.repeat(np.arange(30), 5))
+    assert (fives.low, fives.high) == (pytest.approx(crossed(table).low), pytest.approx(crossed(table).high))
     with pytest.raises(DataError, match="1 image "):
         of_images(np.array([0.0, 1.0]), copies=np.array([0, 0]))
 

@@ -10,7 +10,8 @@ from clipcifar.core import params
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.evaluation.selection import most_accurate, most_likely
 from clipcifar.methods import gda
-from clipcifar.methods.gda import GDAParams, Linear
+from clipcifar.methods.gda import GDAParams
+from clipcifar.methods.linear import Linear
 from clipcifar.methods.zero_shot import logits
 from tests.support.synthetic import DIM, prototypes, task, unit
 

@@ -195,8 +195,9 @@ def _projection() -> bytes:
 
 def _ranking() -> bytes:
     noise = np.random.default_rng(0).standard_normal((40, *CENTRES.shape)).astype(np.float32)
-    found = ranking.select(TRAIN, VAL, 20 * CENTRES + noise, reference=CENTRES)
-    return found.weights.tobytes() + found.order.tobytes() + found.singles.hits.tobytes()
+    found = ranking.select(TRAIN, VAL, 20 * CENTRES + noise, reference=CENTRES, logit_scale=100.0)
+    template_weights = np.array(found.template_weights).tobytes()
+    return found.weights.tobytes() + found.order.tobytes() + found.singles.hits.tobytes() + template_weights
 
 
 def _zero_shot() -> bytes:

@@ -109,6 +109,42 @@ def test_text_embeddings_come_back_as_they_were(tmp_path: Path) -> None:
     assert (back.sentences, back.class_names) == (SENTENCES, ["cat", "dog", "frog"])
 
 
+def test_weights_of_sentences_come_back_and_a_file_without_any_is_as_it_was(tmp_path: Path) -> None:
+    weights = np.array([1.0, 0.25, 3.0, 1e-9])
+    store.write_texts(tmp_path / "weighted.h5", **TEXTS, weights=weights)
+    back = store.read_texts(tmp_path / "weighted.h5").weights
+    assert back is not None
+    assert back.tobytes() == weights.tobytes()
+    store.write_texts(tmp_path / "plain.h5", **TEXTS)
+    assert store.read_texts(tmp_path / "plain.h5").weights is None
+    arrays = container.read(tmp_path / "plain.h5", kind="text embeddings").arrays
+    assert set(arrays) == {"embeddings", "class_index", "sentences"}
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (np.ones(3), "expected 4 float64 weights"),
+        (np.ones(4, dtype=np.float32), "expected 4 float64 weights"),
+        (np.array([1, 1, 0, 1.0]), "no finite number above 0"),
+        (np.array([1, 1, np.nan, 1.0]), "no finite number above 0"),
+        (np.array([1, 1, np.inf, 1.0]), "no finite number above 0"),
+    ],
+)
+def test_bad_weights_are_refused_on_writing_and_on_reading(
+    weights: NDArray[Any], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "texts.h5"
+    with pytest.raises(DataError, match=message):
+        store.write_texts(path, **TEXTS, weights=weights)
+    arrays = {"sentences": container.encode_strings(SENTENCES), "weights": weights}
+    arrays |= {key: TEXTS[key] for key in ("embeddings", "class_index")}
+    container.write(path, kind="text embeddings", arrays=arrays, attributes=ATTRIBUTES)
+    with pytest.raises(DataError, match=message) as caught:
+        store.read_texts(path)
+    assert caught.value.where == str(path)
+
+
 @given(st.lists(st.text(min_size=1), min_size=1))
 @settings(max_examples=30)
 def test_class_names_survive_as_an_attribute(class_names: list[str]) -> None:

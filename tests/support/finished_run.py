@@ -22,6 +22,13 @@ from clipcifar.store.predictions import write_set_predictions
 N = 60
 NAMES = ["cat", "dog", "eel"]
 SETS = ["photo", "scenes", "wide"]
+KEPT = {  # of a ranking, where the search keeps the first set
+    "kind": "active",
+    "chosen": "the active set photo",
+    "verdict": "The search keeps the active set photo: val prefers no other prompts.",
+    "set": None,
+    "gain": {"train": 0.0, "val": 0.0, "test": 0.0, "optimism": 0.0},
+}
 TEMPLATES = ["a photo of a {classname}.", "a {classname} at sea."]
 MODEL = ModelDescription(
     model="ViT-B-32",

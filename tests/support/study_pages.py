@@ -151,7 +151,7 @@ def _corruptions(folder: Path, images: ImageEmbeddings) -> str:
     found = {
         "zero_shot": photo,
         "rank_prompts": other,
-        **classifiers.trained(folder / "heads", images),
+        **classifiers.heads_in(folder / "heads", images),
     }
     outcome = of_corruptions.measure(
         (corrupted(name, s) for name, s in (("gaussian_noise", 0.02), ("elastic_transform", 0.1))),

@@ -18,6 +18,7 @@ from clipcifar.evaluation import compare, metrics
 from clipcifar.evaluation.compare import Paired, paired_by_class
 from clipcifar.evaluation.names import METHODS
 from clipcifar.evaluation.plots import write_csv
+from clipcifar.evaluation.seeds import covers_said
 from clipcifar.evaluation.signs import holm
 from clipcifar.evaluation.verdict import statement
 from clipcifar.store.embeddings import ImageEmbeddings
@@ -111,7 +112,7 @@ def as_metrics(judged: list[Judged], *, n_not_converged: int) -> dict[str, Any]:
 
 
 def verdicts(judged: list[Judged]) -> list[str]:
-    """One sentence per mix: what val chose, and how it compares with both ends on test."""
+    """One sentence per mix: what val chose, and how it compares with both ends; then what p values cover."""
     sentences = []
     for mix in judged:
         parts = []
@@ -122,7 +123,7 @@ def verdicts(judged: list[Judged]) -> list[str]:
             parts.append(statement(versus, p_value, name_a=name, name_b="the mix"))
         head = mix.title[0].upper() + mix.title[1:]
         sentences.append(f"{head}: val chose {mix.choice.coefficient:g}. On test {parts[0]}; {parts[1]}.")
-    return sentences
+    return sentences + covers_said(list(dict.fromkeys(mix.pair.method for mix in judged)))
 
 
 def write(

@@ -85,8 +85,10 @@ class Findings:
         return [point for point in self.points if point.method == method]
 
 
-def measure(study: Study, labels: NDArray[np.int64], *, num_classes: int) -> Findings:
-    """What all draws are worth on test, whose (N,) labels these are."""
+def measure(
+    study: Study, labels: NDArray[np.int64], *, num_classes: int, copies: NDArray[np.int64] | None = None
+) -> Findings:
+    """What all draws are worth on test, whose (N,) labels and copies these are."""
     right = (study.zero_shot == labels).astype(np.float64)
     keys, measured, gained = [], [], []
     for shots in study.shots:
@@ -96,7 +98,7 @@ def measure(study: Study, labels: NDArray[np.int64], *, num_classes: int) -> Fin
             sums = class_sums(right, correct.mean(axis=0), labels, num_classes=num_classes)
             gained.append(float(mean_of_classes(sums.gained, sums.n)))
             keys.append((label(shots), method, draws[0].n_train, draws[0].n_val))
-            measured.append((spread(correct.mean(axis=1)), crossed(correct - right)))
+            measured.append((spread(correct.mean(axis=1)), crossed(correct - right, copies=copies)))
     corrected = holm([versus.p_value for _, versus in measured])
     points = [
         Point(*key, accuracy, versus, p, balanced)

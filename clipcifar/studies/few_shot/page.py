@@ -21,6 +21,10 @@ _QUESTION = (
     "takes k images per "
     "class to learn from and a few more to choose hyper-parameters by; test only scores what was chosen."
 )
+_COVERS = (
+    "Intervals and p values cover other draws and other test images; with all images there is one draw, and "
+    "they cover other test images alone."
+)
 _COMMANDS = [
     "clipcifar study few_shot",
     "dvc metrics diff --targets data/studies/few_shot/metrics.json",
@@ -46,7 +50,7 @@ def render(
     return study.render(
         title="Few-shot learning",
         question=_QUESTION,
-        verdicts=[*notes, *verdicts(findings)],
+        verdicts=[*notes, *verdicts(findings), _COVERS],
         sections=[_curves(findings, active), _differences(findings), _protocol(findings, params)],
         attributes=attributes,
         commands=_COMMANDS,

@@ -23,6 +23,7 @@ from clipcifar.core.errors import ConfigError
 from clipcifar.evaluation.selection import Standing, most_likely, standing
 from clipcifar.methods.linear_probe import LinearProbe
 from clipcifar.methods.logistic import Problem, Solution
+from clipcifar.methods.optimum import Regression
 from clipcifar.studies.few_shot.shots import Examples
 
 
@@ -60,7 +61,11 @@ def _coordinates(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArra
 
 
 def _path(
-    problem: Problem, basis: NDArray[np.float64] | None, *, c_grid: tuple[float, ...], max_iter: int
+    problem: Problem | Regression,
+    basis: NDArray[np.float64] | None,
+    *,
+    c_grid: tuple[float, ...],
+    max_iter: int,
 ) -> Iterator[tuple[float, LinearProbe, bool]]:
     """Every C from the smallest, each fitted from the one before: C, probe, and whether it converged."""
     solution: Solution | None = None
@@ -89,9 +94,9 @@ def from_scratch(
         ConfigError: no fit converged.
     """
     rows, basis = _coordinates(train.embeddings)
-    problem = Problem(rows, train.labels, num_classes=num_classes)
+    regression = Regression(rows, train.labels, num_classes=num_classes)
     fits, failed = [], 0
-    for c, probe, converged in _path(problem, basis, c_grid=c_grid, max_iter=max_iter):
+    for c, probe, converged in _path(regression, basis, c_grid=c_grid, max_iter=max_iter):
         failed += not converged
         if converged:
             fits.append(Fitted(probe, 0.0, c, standing(probe.scores(val.embeddings), val.labels), 0))

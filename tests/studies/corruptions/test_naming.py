@@ -80,6 +80,8 @@ def test_the_set_that_the_search_chose_and_where_sentences_are_from() -> None:
         "foggy cat.": "params.yaml: corruptions.naming.fog",
         "foggy sea dog.": "params.yaml: corruptions.naming.fog",
     }
+    kept = naming_prompts.origins(naming, None)  # where the search keeps the active set
+    assert list(kept) == ["foggy cat.", "foggy sea dog."]
     other = {"template_mode": "per_class", "dataset": "cifar10", "sentences": {}}
     with pytest.raises(DataError, match="another dataset"):
         naming_prompts.searched(other, **ABOUT)

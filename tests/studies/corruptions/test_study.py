@@ -176,6 +176,15 @@ def test_the_heat_maps_hold_the_numbers(outcome: Findings) -> None:
     assert f"--shade: {reference.accuracy[0, 0]:.3f}" in html
 
 
+def test_of_heads_with_seeds_one_line_says_what_their_p_values_cover(outcome: Findings) -> None:
+    covers = "P values of MLP probe cover other test images, not retraining."
+    assert sentences.verdicts(outcome, "photo").count(covers) == 1
+    without = {name: item for name, item in outcome.answers.items() if name != "mlp_probe"}
+    said = " ".join(sentences.verdicts(replace(outcome, answers=without), "photo"))
+    assert "linear probe" in said
+    assert "retraining" not in said
+
+
 def test_the_page_denies_that_generated_images_are_cifar_10_c(outcome: Findings) -> None:
     html = page.render(outcome, images(), active="photo")
     assert html.count("CIFAR-10-C") == 2
@@ -216,6 +225,7 @@ def published(n: int, names: tuple[str, ...], severities: list[int]) -> Findings
         rows=np.arange(n),
         labels=np.arange(n) % 3,
         class_names=CLASSES,
+        copies=None,
         predicted={},
         answers=answers,
         examples={name: np.zeros((len(severities), 8, 8, 3), np.uint8) for name in names},

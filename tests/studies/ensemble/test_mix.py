@@ -323,6 +323,8 @@ def test_the_page_says_every_verdict_and_marks_the_test_curves(done: Path) -> No
     page = (done / "ensemble.html").read_text()
     for title in ("Linear probe, weights", "MLP probe, logits", "Projection heads, probabilities"):
         assert f"<li>{title}: val chose" in page
+    covers = "P values of MLP probe and projection heads cover other test images, not retraining."
+    assert page.count(covers) == 1
     assert page.count("For showing only: nothing was chosen by it.") == 3
     assert page.count("a 95 % interval of ±") == 6
     assert "<script" not in page

@@ -331,6 +331,14 @@ def test_scores_pair_draws_and_images_with_zero_shot() -> None:
     assert (last.shots, last.accuracy.n, last.versus.difference) == ("all", 1, 0.5)
     assert asdict(last.accuracy)["deviation"] == 0
     assert draws.label(ALL) == "all"
+    copies = np.array([0, 0, 2, 3])
+    grouped = measure(study, labels, num_classes=2, copies=copies).of("tip_adapter")[0].versus
+    assert grouped == crossed(np.array([[0.0, 0, 1, 1], [0, 0, 0, 0]]), copies=copies) != first.versus
+
+
+def test_the_page_says_what_intervals_and_p_values_cover(done: Path) -> None:
+    said = "<li>Intervals and p values cover other draws and other test images; with all images"
+    assert (done / "few_shot.html").read_text().count(said) == 1
 
 
 @pytest.mark.pipeline

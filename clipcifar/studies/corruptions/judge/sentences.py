@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from clipcifar.evaluation.names import METHODS
+from clipcifar.evaluation.seeds import covers_said
 from clipcifar.evaluation.verdict import difference_said
 from clipcifar.studies.corruptions.images.generated import SEVERITIES
 from clipcifar.studies.corruptions.images.kinds import BENCHMARK
@@ -32,6 +33,7 @@ def verdicts(findings: Findings, active: str) -> list[str]:
     for item in findings.versus:
         told = difference_said(item.paired, item.p_holm, name_a=METHODS[REFERENCE], name_b=METHODS[item.name])
         sentences.append(f"In the mean over {findings.said(first)}, {told}.")
+    sentences += covers_said([item.name for item in findings.versus])
     return [*sentences, *naming.verdicts(findings.naming, active)]
 
 
