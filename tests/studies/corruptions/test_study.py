@@ -256,7 +256,7 @@ def test_the_published_protocol_gives_the_mean_over_15_and_the_one_with_extras_e
     html = page.render(whole, images(), active="photo")
     assert "mean of 15, %" in html
     assert "mean of 19, %" in html
-    assert html.count("published, extra") == 4
+    assert html.count("as an extra") == 4
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_the_published_protocol_gives_the_mean_over_15_and_the_one_with_extras_e
 def test_a_part_of_the_published_images_is_not_called_the_protocol(
     n: int, names: tuple[str, ...], severities: list[int], said: str
 ) -> None:
-    told = " ".join(sentences.verdicts(published(n, names, severities), "photo"))
+    told = sentences._protocol(published(n, names, severities))
     assert f"here are {said}: do not compare the two." in told
     assert "as an error" not in told
 
