@@ -17,10 +17,11 @@ from clipcifar.store.dataset import PreparedSplit
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.studies.corruptions.images.generated import BORDER, LARGE, SMALL, described
 from clipcifar.studies.corruptions.images.kinds import WHOSE, kind, short
-from clipcifar.studies.corruptions.judge.findings import REFERENCE, Findings
+from clipcifar.studies.corruptions.judge.findings import verdicts
 from clipcifar.studies.corruptions.judge.naming import Naming, spoken
+from clipcifar.studies.corruptions.judge.outcome import REFERENCE, Findings
 from clipcifar.studies.corruptions.judge.robustness import CLEAN
-from clipcifar.studies.corruptions.judge.sentences import percent, share_text, verdicts
+from clipcifar.studies.corruptions.judge.sentences import percent, share_text
 from clipcifar.studies.corruptions.store import GENERATED
 
 COMMANDS = [

@@ -1,43 +1,16 @@
-"""What was found, in sentences: every mean with the name of what it is over."""
+"""Parts of the sentences that say what was found."""
 
 from __future__ import annotations
 
-from clipcifar.evaluation.names import METHODS
-from clipcifar.evaluation.seeds import covers_said
-from clipcifar.evaluation.verdict import difference_said
 from clipcifar.studies.corruptions.images.generated import SEVERITIES
 from clipcifar.studies.corruptions.images.kinds import BENCHMARK
 from clipcifar.studies.corruptions.images.published import TEST_IMAGES
 from clipcifar.studies.corruptions.judge import naming
-from clipcifar.studies.corruptions.judge.findings import REFERENCE, Findings
+from clipcifar.studies.corruptions.judge.outcome import REFERENCE, Findings
 from clipcifar.studies.corruptions.judge.robustness import Share
-from clipcifar.studies.corruptions.store import GENERATED
 
 
-def verdicts(findings: Findings, active: str) -> list[str]:
-    """What zero-shot keeps, every method against it, and what naming a corruption does for the active set."""
-    robust, first = findings.robustness[REFERENCE], findings.first
-    kept = robust.over[first]
-    sentences = [
-        f"In the mean over {findings.said(first)}, zero-shot is right on {share_text(kept.mean)} %, and on "
-        f"{percent(robust.clean.value)} % of the clean images: it loses {share_text(kept.drop)} % of its "
-        f"accuracy{_extremes(findings)}.",
-        *(
-            f"In the mean over {findings.said(key)}, it is right on {share_text(other.mean)} %."
-            for key, other in robust.over.items()
-            if key != first
-        ),
-    ]
-    if findings.source != GENERATED:
-        sentences.append(_protocol(findings))
-    for item in findings.versus:
-        told = difference_said(item.paired, item.p_holm, name_a=METHODS[REFERENCE], name_b=METHODS[item.name])
-        sentences.append(f"In the mean over {findings.said(first)}, {told}.")
-    sentences += covers_said([item.name for item in findings.versus])
-    return [*sentences, *naming.verdicts(findings.naming, active)]
-
-
-def _extremes(findings: Findings) -> str:
+def extremes(findings: Findings) -> str:
     """Under which corruption of the first mean zero-shot loses most, and least."""
     means = findings.robustness[REFERENCE].accuracy.mean(axis=1)
     ordered = sorted(findings.over[findings.first], key=lambda row: float(means[row]))
@@ -50,7 +23,7 @@ def _extremes(findings: Findings) -> str:
     return f", most under {worst} and least under {best}"
 
 
-def _protocol(findings: Findings) -> str:
+def protocol(findings: Findings) -> str:
     """Whether the mean over published images can be set beside a published mean."""
     source = findings.source
     whole = f"{len(BENCHMARK)} corruptions, {SEVERITIES} severities and {TEST_IMAGES:,} images"
