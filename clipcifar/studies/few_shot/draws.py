@@ -15,10 +15,10 @@ from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.splits import TrainVal
 from clipcifar.studies.few_shot.methods import Outcome, learn
 from clipcifar.studies.few_shot.params import FewShotParams
-from clipcifar.studies.few_shot.shots import Examples, check_shots, draw
+from clipcifar.studies.few_shot.shots import Examples, Fold, both_ways, check_shots, draw
 
 ALL = 0  # stands for all images per class
-_CHOICES = ("c", "alpha", "sharpness", "weight", "epoch", "n_not_converged")
+_CHOICES = ("neighbours", "c", "alpha", "sharpness", "weight", "epoch", "n_not_converged")
 
 
 @dataclass(frozen=True)
@@ -92,15 +92,21 @@ def run(
     wanted = [(shots, seed) for shots in sorted(params.shots) for seed in params.seeds]
     draws = []
     for shots, seed in [*wanted, (ALL, params.seeds[0])]:
-        val_per_class = None if bound is None else min(shots, bound)
-        drawn = rows
+        drawn, ways = rows, [rows]
         if shots != ALL:
+            val_per_class = None if bound is None else min(shots, bound)
             drawn = draw(split, rows, shots=shots, val_per_class=val_per_class, seed=seed)
+            # all of val is more than a draw has to learn from: turned round it would judge another method
+            ways = (
+                [drawn]
+                if val_per_class is None
+                else both_ways(split, drawn, per_class=val_per_class, seed=seed)
+            )
         outcomes = learn(
-            everything.part(drawn.train),
-            everything.part(drawn.val),
+            [Fold(everything.part(way.train), everything.part(way.val)) for way in ways],
             images.test.embeddings,
             of_test,
+            weights=weights,
             logit_scale=scale,
             params=params,
             class_names=images.class_names,
