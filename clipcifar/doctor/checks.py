@@ -113,9 +113,9 @@ def _guarded(check: Check, repository: Path, settings: Mapping[str, Any]) -> Fou
 
 
 def _packages() -> Found:
-    needed = [Requirement(line) for line in metadata.requires("clipcifar") or []]
+    listed = map(Requirement, metadata.requires("clipcifar") or [])
     needed = [
-        requirement for requirement in needed if not requirement.marker or requirement.marker.evaluate()
+        requirement for requirement in listed if not requirement.marker or requirement.marker.evaluate()
     ]
     for requirement in needed:
         try:
