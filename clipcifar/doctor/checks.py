@@ -114,9 +114,7 @@ def _guarded(check: Check, repository: Path, settings: Mapping[str, Any]) -> Fou
 
 def _packages() -> Found:
     listed = map(Requirement, metadata.requires("clipcifar") or [])
-    needed = [
-        requirement for requirement in listed if not requirement.marker or requirement.marker.evaluate()
-    ]
+    needed = [item for item in listed if not item.marker or item.marker.evaluate()]
     for requirement in needed:
         try:
             installed = metadata.version(requirement.name)
