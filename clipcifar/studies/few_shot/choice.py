@@ -19,9 +19,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar.evaluation.calibration import fit_temperature, log_softmax
+from clipcifar.evaluation.calibration import fit_temperature, fit_temperatures, log_softmax
 
 Scores = NDArray[np.float32]
+_BLOCK_NUMBERS = 2**22  # logits held at once, in float64
 
 
 class Judged(NamedTuple):
@@ -48,15 +49,16 @@ def pooled(by_fold: Sequence[Sequence[Scores]]) -> list[Scores]:
 
 def judged(candidates: Sequence[Scores], labels: NDArray[np.int64]) -> Judged:
     """What N labelled images say of K candidates' logits, (N, C) each."""
-    places = np.arange(len(labels))
+    places, step = np.arange(len(labels)), max(1, _BLOCK_NUMBERS // candidates[0].size)
     losses, departures = [], []
-    first: NDArray[np.float64] | None = None
-    for scores in candidates:
-        log_p = log_softmax(scores / np.float32(fit_temperature(scores, labels)))
-        first = log_p if first is None else first
-        losses.append(-log_p[places, labels])
-        departures.append(float((np.exp(first) * (first - log_p)).sum(axis=1).mean()))
-    return Judged(np.stack(losses), np.array(departures))
+    first = log_softmax(candidates[0] / fit_temperature(candidates[0], labels))
+    for start in range(0, len(candidates), step):
+        scores = np.stack(candidates[start : start + step]).astype(np.float64)
+        scores /= fit_temperatures(scores, labels)[:, None, None]
+        log_p = np.stack([log_softmax(of_candidate) for of_candidate in scores])
+        losses.append(-log_p[:, places, labels])
+        departures.append((np.exp(first) * (first - log_p)).sum(axis=2).mean(axis=1))
+    return Judged(np.concatenate(losses), np.concatenate(departures))
 
 
 def likeliest(candidates: Sequence[Scores], labels: NDArray[np.int64]) -> int:

@@ -40,10 +40,17 @@ class Draw:
 
 @dataclass(frozen=True)
 class Study:
-    """All draws, those of more images later, and (N,) int32 what zero-shot says of the test images."""
+    """All draws, and what needs no labelled image.
+
+    Attributes:
+        draws: those of more images later.
+        zero_shot: (N,) int32, what it says of the test images.
+        weighted: the same of zero-shot with weighted prompts.
+    """
 
     draws: list[Draw]
     zero_shot: NDArray[np.int32]
+    weighted: NDArray[np.int32]
 
     @property
     def shots(self) -> list[int]:
@@ -69,6 +76,7 @@ def run(
     images: ImageEmbeddings,
     rows: TrainVal,
     weights: NDArray[np.float32],
+    weighted: NDArray[np.float32],
     *,
     params: FewShotParams,
     on_draw: Callable[[], object] = lambda: None,
@@ -78,6 +86,7 @@ def run(
     Args:
         rows: train and val among the official train rows.
         weights: (C, D) float32 unit rows, the zero-shot classifier.
+        weighted: (N, C) float32 logits of the test images by weighted prompts.
         on_draw: called after each draw.
 
     Raises:
@@ -114,7 +123,8 @@ def run(
         )
         draws.append(Draw(shots, seed, len(drawn.train), len(drawn.val), outcomes))
         on_draw()
-    return Study(draws, of_test.argmax(axis=1).astype(np.int32))
+    said = (scores.argmax(axis=1).astype(np.int32) for scores in (of_test, weighted))
+    return Study(draws, *said)
 
 
 def num_not_converged(study: Study) -> int:
@@ -154,7 +164,7 @@ def choice_rows(study: Study) -> list[dict[str, Any]]:
 
 def prediction_arrays(study: Study) -> dict[str, NDArray[np.int32]]:
     """What every method says of every test image: `<shots>/<method>`, (R, N), one row per draw."""
-    arrays = {"zero_shot": study.zero_shot}
+    arrays = {"zero_shot": study.zero_shot, "prompt_weighting": study.weighted}
     for shots in study.shots:
         draws = study.of(shots)
         for method in draws[0].outcomes:

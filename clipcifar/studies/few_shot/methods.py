@@ -39,6 +39,8 @@ METHODS = {
     "tip_adapter": "Tip-Adapter",
     "tip_adapter_f": "Tip-Adapter-F",
 }
+WEIGHTED = "zero-shot, weighted prompts"
+MIXING = ("text_probe", "gda", "tip_adapter", "tip_adapter_f")  # of which zero-shot itself is a candidate
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ class Outcome:
     predicted: NDArray[np.int32]
     standing: Standing
     chosen: dict[str, float]
+
+    @property
+    def is_zero_shot(self) -> bool:
+        """Whether zero-shot itself was chosen."""
+        return self.chosen.get("weight") == 0 or self.chosen.get("c") == 0
 
 
 class Asked:

@@ -51,7 +51,7 @@ class FewShotParams:
     batch_size: Annotated[int, Range(1)]
     finetuned_per_class: Annotated[int, Range(1)]
     neighbours: Annotated[tuple[int, ...], Range(1, 10_000)] = (1, 2, 4, 8, 16, 32, 64)
-    gda_weights: Annotated[tuple[float, ...], Range(0, 1e6)] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1)
+    gda_weights: Annotated[tuple[float, ...], Range(0, 1e6)] = (0.01, 0.03, 0.1, 0.3, 1, 3, 10)
     clap_length: Annotated[float, Range(0, 1e4)] = 10
 
     def __post_init__(self) -> None:

@@ -16,14 +16,18 @@ from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.evaluation.crossed import Crossed, Spread, crossed
 from clipcifar.evaluation.selection import Standing
 from clipcifar.evaluation.signs import holm
+from clipcifar.methods.linear import of_zero_shot
 from clipcifar.methods.logistic import Problem
-from clipcifar.store import container, splits
-from clipcifar.store.embeddings import read_images
-from clipcifar.studies.few_shot import draws, findings
+from clipcifar.methods.zero_shot import classifier
+from clipcifar.store import container, heads, splits
+from clipcifar.store.embeddings import read_images, read_texts
+from clipcifar.store.predictions import inherited
+from clipcifar.studies.few_shot import draws
 from clipcifar.studies.few_shot.draws import ALL, Draw, Study
-from clipcifar.studies.few_shot.findings import Point, first_better, measure, verdicts
+from clipcifar.studies.few_shot.findings import Findings, Point, measure
 from clipcifar.studies.few_shot.methods import METHODS, Outcome
 from clipcifar.studies.few_shot.params import FewShotParams
+from clipcifar.studies.few_shot.sentences import first_better, verdicts
 from studies.few_shot import stage
 from tests.support.made import NAMES, write_embeddings
 from tests.support.workspace import Workspace
@@ -36,11 +40,14 @@ SMALL: dict[str, Any] = {
     "max_iter": 500,
     "text_weights": [0, 1],
     "sharpness": [1, 10],
-    "cache_weights": [0, 3, 30],
+    "cache_weights": [3, 30],
     "epochs": 2,
     "learning_rate": 0.001,
     "batch_size": 64,
     "finetuned_per_class": 8,
+    "neighbours": [1, 3, 100],
+    "gda_weights": [0.01, 1],
+    "clap_length": 10,
 }
 SETTINGS: dict[str, Any] = {
     "model": {"name": "tiny", "pretrained": None, "path": "data/none", "seed": 0, "allow_pickle": False},
@@ -51,7 +58,11 @@ FILES = ("choices.csv", "curves.csv", "metrics.json", "predictions.h5")
 
 
 def run(folder: Path, settings: dict[str, Any] = SETTINGS) -> Path:
-    inputs = (folder / "images.h5", folder / "texts", folder / "splits.h5")
+    images = read_images(folder / "images.h5")
+    head = of_zero_shot(classifier(read_texts(folder / "texts" / "other.h5")), logit_scale=images.logit_scale)
+    attributes = inherited(images.attributes)
+    heads.write(folder / "weighted.h5", "prompt_weighting", head._asdict(), attributes)
+    inputs = (folder / name for name in ("images.h5", "texts", "weighted.h5", "splits.h5"))
     stage.main(settings, *inputs, folder / "out", folder / "few_shot.html")
     return folder / "out"
 
@@ -110,7 +121,12 @@ def test_the_numbers_recompute_from_the_stored_predictions(done: Path) -> None:
     metrics = json.loads((done / "out" / "metrics.json").read_text())
     right = file["zero_shot"] == file["labels"]
     assert metrics["zero_shot"]["accuracy"] == pytest.approx(right.mean(), abs=1e-5)
-    p_values, stored = [], []
+    weighted = file["prompt_weighting"] == file["labels"]
+    assert metrics["prompt_weighting"]["accuracy"] == pytest.approx(weighted.mean(), abs=1e-5)
+    versus = crossed((weighted.astype(float) - right)[None])
+    of_weighted = metrics["prompt_weighting"]["vs_zero_shot"]
+    assert of_weighted["difference"] == pytest.approx(versus.difference, abs=1e-5)
+    p_values, stored = [versus.p_value], [of_weighted["p_holm"]]
     for key, shots in (("k1", "1"), ("k4", "4"), ("all", "all")):
         for method in METHODS:
             correct = file[f"{shots}/{method}"] == file["labels"]
@@ -156,9 +172,11 @@ def test_metrics_are_nested_numbers_without_the_prompt_sets_name(done: Path) -> 
 def test_the_curves_hold_every_method_and_zero_shot_at_every_k(done: Path) -> None:
     found = rows(done / "out" / "curves.csv")
     assert {(row["shots"], row["method"]) for row in found} == {
-        (shots, method) for shots in ("1", "4", "all") for method in (*METHODS, "zero_shot")
+        (shots, method)
+        for shots in ("1", "4", "all")
+        for method in (*METHODS, "zero_shot", "prompt_weighting")
     }
-    assert len(found) == 18
+    assert len(found) == 30
     (four,) = {row["log2_images_per_class"] for row in found if row["shots"] == "4"}
     assert float(four) == 2
 
@@ -220,6 +238,10 @@ def test_the_draw_of_all_images_is_the_linear_probe_on_train(done: Path) -> None
     assert (file["all/linear_probe"][0] == said).mean() > 0.98  # fits along a path end a hair apart
 
 
+def findings_of(points: list[Point]) -> Findings:
+    return Findings(points, point("none", 0.0, 1.0, "prompt_weighting"), 50, 100, 10)
+
+
 def point(shots: str, difference: float, p_holm: float, method: str = "tip_adapter") -> Point:
     versus = Crossed(difference, difference - 0.01, difference + 0.01, p_holm / 2, 5)
     return Point(shots, method, 10, 10, Spread(0.5, 0.1, 0.4, 0.6, 5), versus, p_holm, difference)
@@ -257,9 +279,9 @@ def test_from_which_k_on_it_is_better() -> None:
 def test_a_verdict_names_where_it_is_better_worse_and_neither() -> None:
     points = [point("1", -0.2, 0.001), point("2", 0.01, 0.3), point("all", 0.03, 0.00001)]
     every = [replace(one, method=method) for method in METHODS for one in points]
-    said = verdicts(findings.Findings(every, 50, 100, 10))
-    assert len(said) == len(METHODS)
-    assert said[3] == (
+    said = verdicts(findings_of(every))
+    assert len(said) == len(METHODS) + 1
+    assert said[list(METHODS).index("tip_adapter")] == (
         "Tip-Adapter: beats zero-shot with all images (+3.0 points [+2.0, +4.0] there, "
         "p < 0.0001 after Holm's correction); no difference shown at 2; worse at 1."
     )
@@ -268,7 +290,7 @@ def test_a_verdict_names_where_it_is_better_worse_and_neither() -> None:
 def test_a_verdict_without_a_k_from_which_on_it_is_better() -> None:
     def said(*points: Point) -> str:
         every = [replace(one, method=method) for method in METHODS for one in points]
-        return verdicts(findings.Findings(every, 50, 100, 10))[0]
+        return verdicts(findings_of(every))[0]
 
     assert "from 1 image per class on (" in said(point("1", 0.1, 0.001))
     assert "from 2 images per class on (" in said(point("1", 0.1, 0.2), point("2", 0.1, 0.001))
@@ -297,7 +319,7 @@ def test_a_fall_of_balanced_accuracy_is_named_unless_the_accuracy_tells_of_it() 
         replace(point("8", -0.2, 0.001), balanced_difference=-0.4),
     ]
     every = [replace(item, method=method) for method in METHODS for item in points]
-    said = verdicts(findings.Findings(every, 50, 100, 10))[0]
+    said = verdicts(findings_of(every))[0]
     assert said.endswith("; balanced accuracy falls at 1 (-10.0 points), 4 (-3.0 points).")
 
 
@@ -305,7 +327,7 @@ def test_the_balanced_difference_is_that_of_the_classes_means() -> None:
     labels = np.array([0, 0, 0, 0, 1])
     zero_shot = np.array([0, 0, 1, 1, 1], np.int32)
     outcome = Outcome(np.zeros(5, np.int32), Standing(1, 0), {})
-    study = Study([Draw(1, 0, 2, 2, dict.fromkeys(METHODS, outcome))], zero_shot)
+    study = Study([Draw(1, 0, 2, 2, dict.fromkeys(METHODS, outcome))], zero_shot, zero_shot)
     found = measure(study, labels, num_classes=2).of("tip_adapter")[0]
     assert found.versus.difference == pytest.approx(0.2)  # from 3 of 5 to 4
     assert found.balanced_difference == pytest.approx(-0.25)  # from (2 / 4 + 1) / 2 to (1 + 0) / 2
@@ -322,6 +344,7 @@ def test_scores_pair_draws_and_images_with_zero_shot() -> None:
     study = Study(
         [one(1, 0, said["right"]), one(1, 1, said["zero_shot"]), one(ALL, 0, said["right"])],
         said["zero_shot"],
+        said["right"],
     )
     found = measure(study, labels, num_classes=2)
     assert found.zero_shot == 0.5
