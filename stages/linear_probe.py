@@ -9,7 +9,7 @@ from clipcifar.core import params
 from clipcifar.core.progress import progress
 from clipcifar.evaluation import plots, results
 from clipcifar.methods import linear_probe
-from clipcifar.methods.linear_probe import LinearProbeParams
+from clipcifar.methods.linear_probe import LinearProbe, LinearProbeParams
 from clipcifar.store import heads, inputs
 from clipcifar.store.predictions import inherited
 from stages import run
@@ -40,14 +40,15 @@ def main(
             on_fit=bar.update,
         )
         chosen = linear_probe.choose(points)
-        probe, converged = linear_probe.fit(
+        refit = linear_probe.solve(
             embeddings, labels, c=chosen.c, max_iter=probe_params.max_iter, class_names=images.class_names
         )
         bar.update()
+    probe = LinearProbe.of(refit)
     failed = [point.c for point in points if not point.converged]
     if failed:
         print(f"not converged in {probe_params.max_iter} iterations, left out of the choice: C = {failed}")
-    if not converged:
+    if not refit.converged:
         print(f"the refit at C = {chosen.c:g} did not converge in {probe_params.max_iter} iterations")
     plots.write_csv(plots_folder / "validation.csv", linear_probe.curve_rows(points))
     heads.write(head, "linear_probe", probe.arrays, {**inherited(images.attributes), "c": chosen.c})
@@ -62,10 +63,16 @@ def main(
         plots_folder=plots_folder,
         extra_metrics={
             "selected": {"c": chosen.c},
-            "converged": {"n": len(points) - len(failed), "n_not": len(failed), "refit": int(converged)},
+            "iterations": {"start": refit.own_iterations, "scikit_learn": refit.iterations},
+            "converged": {
+                "n": len(points) - len(failed),
+                "n_not": len(failed),
+                "refit": int(refit.converged),
+            },
         },
     )
-    print(f"linear probe, C = {chosen.c:g}: top-1 {written['accuracy']:.4f}")
+    how = f"{refit.iterations} iterations of scikit-learn's after {refit.own_iterations} of our own"
+    print(f"linear probe, C = {chosen.c:g}: top-1 {written['accuracy']:.4f} ({how})")
 
 
 if __name__ == "__main__":

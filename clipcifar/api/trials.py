@@ -125,7 +125,7 @@ def said(counted: Counted) -> list[str]:
     line = f"trial {counted.number} of this session"
     if counted.total > counted.number:  # asked again
         line += f", of {counted.total:,} so far"
-    if counted.p_holm != counted.p_value:
+    if p_said(counted.p_holm) != p_said(counted.p_value):
         line += f"; alone it would have {p_said(counted.p_value)}"
     lines = [f"{line}."]
     for item in counted.withdrawn:

@@ -1,8 +1,14 @@
-"""Linear probe: multinomial logistic regression on frozen image embeddings.
+"""Linear probe: scikit-learn's multinomial logistic regression on frozen image embeddings.
 
 Protocol: C is chosen on val, the smallest one where several are equally good; then the classifier
 is refitted with that C on train and val together. Its temperature is that of the fit on train alone,
 since the refit has seen val. Test is not an argument of anything here.
+
+CLIP's paper (Radford et al. 2021, "Learning Transferable Visual Models From Natural Language
+Supervision", ICML, https://arxiv.org/abs/2103.00020, appendix A.3) fits the features before the
+projection into the joint space, not normalised, by L-BFGS of at most 1,000 iterations, with its penalty
+swept over 1e-6 to 1e6. Here they are the embeddings after it, of length 1, so neither the numbers nor C
+are the paper's.
 """
 
 from __future__ import annotations
@@ -20,13 +26,17 @@ from clipcifar.core.errors import ConfigError
 from clipcifar.core.params import Range, check_distinct
 from clipcifar.evaluation.calibration import fit_temperature
 from clipcifar.evaluation.metrics import accuracy
-from clipcifar.methods.logistic import Problem, Solution
+from clipcifar.methods.logistic import Solution
+from clipcifar.methods.optimum import Regression
 from clipcifar.store.splits import check_classes
 
 
 @dataclass(frozen=True)
 class LinearProbeParams:
-    """The `linear_probe` section: inverse regularisation strengths to try, and the iteration limit."""
+    """The `linear_probe` section: inverse regularisation strengths to try, and the iteration limit of a fit.
+
+    The limit holds for the start and for scikit-learn's part alike.
+    """
 
     c_grid: Annotated[tuple[float, ...], Range(1e-4, 1e8)]
     max_iter: Annotated[int, Range(1)]
@@ -74,7 +84,9 @@ class GridPoint:
         c: inverse regularisation strength.
         train_accuracy, val_accuracy: in [0, 1].
         temperature: that val says the logits should be divided by.
-        converged: whether the solver did.
+        converged: whether scikit-learn's solver did.
+        start_iterations: of our own solver, that brought it near.
+        iterations: scikit-learn's.
     """
 
     c: float
@@ -82,6 +94,30 @@ class GridPoint:
     val_accuracy: float
     temperature: float
     converged: bool
+    start_iterations: int
+    iterations: int
+
+
+def solve(
+    embeddings: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    *,
+    c: float,
+    max_iter: int,
+    class_names: list[str],
+) -> Solution:
+    """Fit one probe, and say how it went.
+
+    Args:
+        embeddings: (N, D) float32.
+        labels: (N,) int64; every class must occur.
+        c: inverse regularisation strength, as scikit-learn defines it (not divided by N).
+
+    Raises:
+        DataError: there is one class only, or a class does not occur.
+    """
+    check_classes(labels, class_names=class_names, split="train")
+    return Regression(embeddings, labels, num_classes=len(class_names)).fit(c, max_iter=max_iter)
 
 
 def fit(
@@ -92,21 +128,8 @@ def fit(
     max_iter: int,
     class_names: list[str],
 ) -> tuple[LinearProbe, bool]:
-    """Fit one probe.
-
-    Args:
-        embeddings: (N, D) float32.
-        labels: (N,) int64; every class must occur.
-        c: inverse regularisation strength, as scikit-learn defines it (not divided by N).
-
-    Returns:
-        The probe, and whether the solver converged.
-
-    Raises:
-        DataError: there is one class only, or a class does not occur.
-    """
-    check_classes(labels, class_names=class_names, split="train")
-    solution = Problem(embeddings, labels, num_classes=len(class_names)).fit(c, max_iter=max_iter)
+    """`solve` for the probe alone, and whether the solver converged."""
+    solution = solve(embeddings, labels, c=c, max_iter=max_iter, class_names=class_names)
     return LinearProbe.of(solution), solution.converged
 
 
@@ -152,11 +175,11 @@ def validation_curve(
         on_fit: called after each fit.
     """
     check_classes(labels, class_names=class_names, split="train")
-    problem = Problem(embeddings, labels, num_classes=len(class_names))
+    regression = Regression(embeddings, labels, num_classes=len(class_names))
     points: list[GridPoint] = []
     solution: Solution | None = None
     for c in sorted(params.c_grid):
-        solution = problem.fit(c, max_iter=params.max_iter, start=solution)
+        solution = regression.fit(c, max_iter=params.max_iter, start=solution)
         probe = LinearProbe.of(solution)
         val_scores = probe.scores(val_embeddings)
         points.append(
@@ -166,6 +189,8 @@ def validation_curve(
                 accuracy(val_scores, val_labels),
                 fit_temperature(val_scores, val_labels),
                 solution.converged,
+                solution.own_iterations,
+                solution.iterations,
             )
         )
         on_fit()

@@ -6,12 +6,16 @@ magnitude, so L-BFGS on them takes hundreds of steps, and stops early for large 
 variables leave the optimum where it is and make the Hessian nearly the identity: centred rows (the
 intercepts absorb the mean), rows rotated onto their principal axes (|W| does not change), and
 coefficients scaled by the root of the Hessian's diagonal at the point where a fit starts.
+
+A linear probe starts here and is finished by scikit-learn (`optimum.py`). Beside fixed logits, which
+scikit-learn does not know, the fit is ours to the end.
 """
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -20,8 +24,9 @@ from scipy.optimize import minimize
 from threadpoolctl import ThreadpoolController
 
 # Largest gradient component in the scaled variables, where the Hessian is about 1: what the solver
-# aims at, and what counts as converged where float32's noise ends the search before.
-_AIM, TOLERANCE = 3e-5, 3e-4
+# aims at for a start and for a solution, and how many times that counts as converged where rounding
+# ends the search before.
+LOOSE, TIGHT, _SLACK = 1e-4, 1e-6, 10
 _FLOAT64_NUMBERS = 2**22  # few rows do not average the noise of float32 away, and cost little
 _MEMORY = 20  # of L-BFGS, steps
 _SQUARED_AXES = 64  # bounds the memory of squared rows
@@ -29,23 +34,39 @@ _SQUARED_AXES = 64  # bounds the memory of squared rows
 
 @dataclass(frozen=True)
 class Solution:
-    """A fit: coefficients (K, D) float64, intercepts (K,) float64, and whether the solver converged."""
+    """A fit.
+
+    Attributes:
+        coefficients, intercepts: (K, D) and (K,) float64.
+        converged: as the solver that ended it has it.
+        doubt: mean over the rows of the sum of p (1 - p) over the classes, where `Problem` ended.
+        own_iterations, iterations: of L-BFGS, by `Problem` and by scikit-learn.
+    """
 
     coefficients: NDArray[np.float64]
     intercepts: NDArray[np.float64]
     converged: bool
+    doubt: float = 1.0
+    own_iterations: int = 0
+    iterations: int = 0
 
 
-def _one_thread_for_the_solver() -> AbstractContextManager[object]:
+def one_thread_for_the_solver() -> AbstractContextManager[object]:
     """Limit the BLAS that SciPy's wheels bring beside NumPy's.
 
     It works on vectors of some thousand numbers here, and its threads, waiting for more, would take
     half the cores from NumPy's products.
     """
+    limited: AbstractContextManager[object] = _the_solvers_libraries().limit(limits=1)
+    return limited
+
+
+@cache
+def _the_solvers_libraries() -> ThreadpoolController:
+    """Looked for once: of a few dozen images a fit takes no longer than to look through all libraries."""
     libraries = ThreadpoolController()
     own = [library.filepath for library in libraries.lib_controllers if "scipy.libs" in library.filepath]
-    limited: AbstractContextManager[object] = libraries.select(filepath=own).limit(limits=1)
-    return limited
+    return libraries.select(filepath=own)
 
 
 class Problem:
@@ -68,7 +89,9 @@ class Problem:
         offsets: NDArray[np.float32] | None = None,
         intercepts: Literal["free", "none"] = "free",
     ) -> None:
-        dtype = np.float64 if rows.size <= _FLOAT64_NUMBERS else np.float32
+        # Beside offsets nothing follows that would mend what float32 leaves.
+        precise = offsets is not None or rows.size <= _FLOAT64_NUMBERS
+        dtype = np.float64 if precise else np.float32
         self._free = intercepts == "free"
         self._offsets: NDArray[Any] | None = None if offsets is None else offsets.T.astype(dtype)  # (K, N)
         mean: NDArray[Any] = rows.mean(axis=0, dtype=np.float64) if self._free else np.zeros(rows.shape[1])
@@ -79,7 +102,7 @@ class Problem:
         self._labels, self._positions = labels, np.arange(len(labels))
         self._prior = np.bincount(labels, minlength=num_classes) / len(labels)
 
-    def fit(self, c: float, *, max_iter: int, start: Solution | None = None) -> Solution:
+    def fit(self, c: float, *, max_iter: int, start: Solution | None = None, aim: float = TIGHT) -> Solution:
         """Fit one C.
 
         Args:
@@ -87,6 +110,7 @@ class Problem:
                 classes it fits one row, which softmax over -z/2 and z/2 equals at twice the penalty.
             max_iter: of L-BFGS.
             start: where to start from, such as the solution at the next smaller C.
+            aim: largest gradient component in the scaled variables.
         """
         num_classes = len(self._prior)
         penalty = (2 if num_classes == 2 else 1) / (c * len(self._labels))
@@ -97,19 +121,26 @@ class Problem:
             weights = start.coefficients @ self._axes
             intercepts = start.intercepts + start.coefficients @ self._mean
         point = np.column_stack([weights, intercepts])
-        scale, left, converged = self._curvature(point, penalty), max_iter, False
+        scale, left, steps, converged = self._curvature(point, penalty), max_iter, 1, False
         # Where p (1 - p) has shrunk on the way, a gradient that is small in the old scale is not so in
         # the one at the point reached: go on from there, in that scale.
-        with _one_thread_for_the_solver():
-            while left > 0 and not converged:
-                point, gradient, steps = self._minimised(point, scale, penalty, left)
-                scale, left = self._curvature(point, penalty), left - max(1, steps)
-                converged = bool(np.abs(gradient / scale).max() <= TOLERANCE)
+        with one_thread_for_the_solver():
+            while left > 0 and steps > 0 and not converged:
+                point, gradient, steps = self._minimised(point, scale, penalty, left, aim)
+                scale, left = self._curvature(point, penalty), left - steps
+                converged = bool(np.abs(gradient / scale).max() <= _SLACK * aim)
         coefficients = point[:, :-1] @ self._axes.T
-        return Solution(coefficients, point[:, -1] - coefficients @ self._mean, converged)
+        intercepts = point[:, -1] - coefficients @ self._mean
+        doubt = float(np.square(scale[:, -1]).sum())
+        return Solution(coefficients, intercepts, converged, doubt, own_iterations=max_iter - left)
 
     def _minimised(
-        self, point: NDArray[np.float64], scale: NDArray[np.float64], penalty: float, max_iter: int
+        self,
+        point: NDArray[np.float64],
+        scale: NDArray[np.float64],
+        penalty: float,
+        max_iter: int,
+        aim: float,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
         """L-BFGS in one scale: the point reached, its gradient (both (K, D + 1), unscaled), and the steps."""
 
@@ -122,7 +153,7 @@ class Problem:
             (point * scale).ravel(),
             jac=True,
             method="L-BFGS-B",
-            options={"maxiter": max_iter, "gtol": _AIM, "ftol": 0, "maxcor": _MEMORY},
+            options={"maxiter": max_iter, "gtol": aim, "ftol": 0, "maxcor": _MEMORY},
         )
         return result.x.reshape(scale.shape) / scale, result.jac.reshape(scale.shape) * scale, int(result.nit)
 

@@ -13,7 +13,8 @@ import pytest
 from clipcifar.api import trials
 from clipcifar.api.trials import RECORD, Counted, Trials, Tried, joined, said
 from clipcifar.core.errors import EnvironmentFault
-from clipcifar.evaluation.compare import LEVEL, from_counts, holm, mcnemar_exact
+from clipcifar.evaluation.compare import from_counts
+from clipcifar.evaluation.signs import LEVEL, holm, mcnemar_exact
 from tests.support.import_closure import ROOT
 from tests.support.waiting import PATIENCE_S
 

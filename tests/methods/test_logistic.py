@@ -141,7 +141,7 @@ def test_too_few_steps_are_not_called_converged() -> None:
 def test_the_solvers_blas_is_limited_only_while_it_runs() -> None:
     controller = logistic.ThreadpoolController()
     before = [library.num_threads for library in controller.lib_controllers]
-    with logistic._one_thread_for_the_solver():
+    with logistic.one_thread_for_the_solver():
         inside = {
             library.filepath: library.num_threads
             for library in logistic.ThreadpoolController().lib_controllers

@@ -464,10 +464,11 @@ def keeping(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("by", ["accuracy", "balanced_accuracy"])
 def test_the_active_set_is_kept_where_val_prefers_no_other(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    by: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(keeping(tmp_path))
+    run(keeping(tmp_path), {**SETTINGS, "search": {"by": by}})
     data, found = read(tmp_path, "ranking.json"), numbers(tmp_path)
     assert capsys.readouterr().out.splitlines()[-1] == data["verdict"]
     assert data["verdict"] == "The search keeps the active set photo: val prefers no other prompts."

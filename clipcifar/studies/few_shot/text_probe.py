@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from clipcifar.core.errors import ConfigError
 from clipcifar.methods.linear_probe import LinearProbe
 from clipcifar.methods.logistic import Problem, Solution
+from clipcifar.methods.optimum import Regression
 from clipcifar.studies.few_shot import choice
 from clipcifar.studies.few_shot.shots import Examples, Fold
 
@@ -63,7 +64,7 @@ def _path(
     """A fit for every C from the smallest, each from the one before; from scratch where alpha is None."""
     rows, basis = _coordinates(train.embeddings)
     if alpha is None:
-        problem = Problem(rows, train.labels, num_classes=num_classes)
+        problem: Problem | Regression = Regression(rows, train.labels, num_classes=num_classes)
     else:
         offsets = np.float32(alpha) * train.zero_shot
         problem = Problem(rows, train.labels, num_classes=num_classes, offsets=offsets, intercepts="none")

@@ -45,6 +45,18 @@ def test_means_of_several_columns_come_from_the_same_resamples() -> None:
     assert interval(np.arange(1001.0)) == (25.0, 975.0)
 
 
+def test_answers_about_copies_are_one_group() -> None:
+    """Every image twice, five answers each: the interval and the p value of the images once."""
+    rng = np.random.default_rng(4)
+    a, b = (rng.random((5, 80)) < share for share in (0.6, 0.7))
+    once = paired(a, b)
+    twice = paired(np.tile(a, 2), np.tile(b, 2), np.tile(np.arange(80), 2))
+    assert (twice.low, twice.high) == pytest.approx((once.low, once.high))
+    assert twice.p_value == pytest.approx(once.p_value, abs=1e-9)
+    assert twice.n_copies == 80
+    assert paired(np.tile(a, 2), np.tile(b, 2)).p_value < once.p_value  # without being told
+
+
 def test_what_cannot_be_paired_is_refused() -> None:
     with pytest.raises(DataError, match="cannot pair"):
         paired(np.zeros((2, 3), bool), np.zeros((2, 4), bool))

@@ -225,6 +225,7 @@ def published(n: int, names: tuple[str, ...], severities: list[int]) -> Findings
         rows=np.arange(n),
         labels=np.arange(n) % 3,
         class_names=CLASSES,
+        copies=None,
         predicted={},
         answers=answers,
         examples={name: np.zeros((len(severities), 8, 8, 3), np.uint8) for name in names},

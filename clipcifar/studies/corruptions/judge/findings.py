@@ -44,6 +44,7 @@ class Findings:
         severities: the S severities.
         rows, labels: (N,) the test rows that were looked at, and their true classes.
         class_names: C names in label order.
+        copies: (N,), equal where two of the images are copies; None where none is one.
         predicted: by classifier, (K, S, N) predicted classes.
         answers: by classifier, whether it was right.
         examples: by corruption, (S, H, W, 3) uint8, one image at every severity.
@@ -57,6 +58,7 @@ class Findings:
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
     class_names: list[str]
+    copies: NDArray[np.int64] | None
     predicted: dict[str, NDArray[np.int64]]
     answers: dict[str, Answers]
     examples: dict[str, NDArray[np.uint8]]
@@ -96,7 +98,8 @@ class Findings:
         """Every other classifier minus the reference."""
         compared = {name: answers.under(self.over[self.first]) for name, answers in self.answers.items()}
         reference = compared.pop(REFERENCE)
-        return robustness.against(reference, compared, self.labels, class_names=self.class_names)
+        about: dict[str, Any] = {"class_names": self.class_names, "copies": self.copies}
+        return robustness.against(reference, compared, self.labels, **about)
 
 
 def text_classifier(weights: NDArray[np.float32], images: ImageEmbeddings) -> Classifier:
@@ -166,17 +169,19 @@ def measure(
         name: Right(answers[REFERENCE].clean, right)
         for name, right in zip(examples, answers[REFERENCE].corrupted, strict=True)
     }
+    copies = None if images.test.copies is None else images.test.copies[rows]
+    about_images: dict[str, Any] = {"class_names": images.class_names, "copies": copies}
     return Findings(
         source=str(same["corruption_source"]),
         names=list(examples),
         severities=severities,
         rows=rows,
         labels=labels,
-        class_names=images.class_names,
+        **about_images,
         predicted=stacked,
         answers=answers,
         examples=examples,
-        naming=naming.against_active(active, rights, labels, class_names=images.class_names),
+        naming=naming.against_active(active, rights, labels, **about_images),
         attributes=attributes,
     )
 

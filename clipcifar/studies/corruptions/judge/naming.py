@@ -107,15 +107,18 @@ def against_active(
     labels: NDArray[np.int64],
     *,
     class_names: list[str],
+    copies: NDArray[np.int64] | None = None,
 ) -> list[Naming]:
     """Compare every naming set, given with its number of sentences, with the active set on the N images."""
     versus = {
-        name: paired_by_class(active[name].corrupted, right.corrupted, labels, class_names=class_names)
+        name: paired_by_class(
+            active[name].corrupted, right.corrupted, labels, class_names=class_names, copies=copies
+        )
         for name, (_, right) in naming.items()
     }
     corrected = holm([item.p_value for item in versus.values()])
     return [
-        Naming(name, sentences, versus[name], p, paired_once(active[name].clean, right.clean))
+        Naming(name, sentences, versus[name], p, paired_once(active[name].clean, right.clean, copies))
         for (name, (sentences, right)), p in zip(naming.items(), corrected, strict=True)
     ]
 

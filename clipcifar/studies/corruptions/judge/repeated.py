@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from clipcifar.core.errors import DataError
 from clipcifar.evaluation.balance import balanced, class_sums
 from clipcifar.evaluation.compare import Paired, of_groups
-from clipcifar.evaluation.signs import LEVEL, RESAMPLES
+from clipcifar.evaluation.signs import LEVEL, RESAMPLES, sums_of_groups
 
 
 def bootstrap_means(values: NDArray[np.floating], *, seed: int = 0) -> NDArray[np.float64]:
@@ -42,11 +42,14 @@ def interval(draws: NDArray[np.float64]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def paired(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_]) -> Paired:
+def paired(
+    correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_], copies: NDArray[np.int64] | None = None
+) -> Paired:
     """Compare two classifiers on images that both answered R times.
 
     Args:
         correct_a, correct_b: (R, N) bool, the same answers about the same images.
+        copies: (N,), equal where two images are copies; their answers are one group. None where none is one.
 
     Returns:
         Accuracies are means over all R N answers; `only_a` and `only_b` count the images on which one is
@@ -69,7 +72,9 @@ def paired(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_]) -> Paired
         only_b=int((gains > 0).sum()),
         p_value=1.0,
     )
-    return of_groups(counted, gains.astype(np.float64), answers=len(correct_a))
+    groups = sums_of_groups(gains.astype(np.float64), copies)
+    judged = of_groups(counted, groups, answers=len(correct_a))
+    return replace(judged, n_copies=len(gains) - len(groups))
 
 
 def paired_by_class(
@@ -78,7 +83,9 @@ def paired_by_class(
     labels: NDArray[np.int64],
     *,
     class_names: Sequence[str],
+    copies: NDArray[np.int64] | None = None,
 ) -> Paired:
     """`paired`, with the difference in balanced accuracy where the N images' classes differ in size."""
-    sums = class_sums(correct_a.mean(axis=0), correct_b.mean(axis=0), labels, num_classes=len(class_names))
-    return replace(paired(correct_a, correct_b), balanced=balanced(sums, class_names))
+    a, b = correct_a.mean(axis=0), correct_b.mean(axis=0)
+    sums = class_sums(a, b, labels, num_classes=len(class_names), copies=copies)
+    return replace(paired(correct_a, correct_b, copies), balanced=balanced(sums, class_names))

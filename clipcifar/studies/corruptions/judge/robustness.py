@@ -125,11 +125,13 @@ def against(
     labels: NDArray[np.int64],
     *,
     class_names: Sequence[str],
+    copies: NDArray[np.int64] | None = None,
 ) -> list[NamedDifference]:
     """Every other classifier minus the reference in mean corruption accuracy, Holm over them."""
+    about: dict[str, Any] = {"class_names": class_names, "copies": copies}
     return corrected(
         [
-            (name, paired_by_class(reference.repeated, answers.repeated, labels, class_names=class_names))
+            (name, paired_by_class(reference.repeated, answers.repeated, labels, **about))
             for name, answers in others.items()
         ]
     )
