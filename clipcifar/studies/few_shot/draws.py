@@ -137,7 +137,7 @@ def num_not_converged(study: Study, *, methods: Iterable[str] = METHODS) -> int:
 
 
 def not_converged(study: Study, max_iter: int) -> list[str]:
-    """A line for fits that were left out of the choice and one for those used all the same, where any were."""
+    """A line for fits that were left out of the choice, and one for those that are used, where any were."""
     of_clap = num_not_converged(study, methods=["clap"])
     told = {"and left out": num_not_converged(study) - of_clap, "and used as they are, of CLAP": of_clap}
     return [

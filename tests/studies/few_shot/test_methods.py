@@ -157,7 +157,7 @@ def test_fits_that_were_left_out_are_counted_and_said_aloud(
     assert json.loads((done / "out" / "metrics.json").read_text())["n_not_converged"] == 0
     write_embeddings(tmp_path)
     capsys.readouterr()
-    few = {**SMALL, "c_grid": [0.0001, 1000000], "max_iter": 4}
+    few = {**SMALL, "c_grid": [0.0001, 1000000], "max_iter": 4, "clap_length": 0.01}
     out = run(tmp_path, {**SETTINGS, "few_shot": few})
     choices = rows(out / "choices.csv")
     failed = sum(float(row["n_not_converged"] or 0) for row in choices)
