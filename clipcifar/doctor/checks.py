@@ -52,7 +52,6 @@ from clipcifar.studies.near_duplicates.params import NearDuplicatesParams
 
 ACTIVATE = "make setup && source .venv/bin/activate"
 ROOM = 2_000_000_000  # bytes: weights, dataset and embeddings, and DVC's copies of them
-CLASSES = Path("data/classes.json")
 _SECTIONS: dict[str, Any] = {
     "dataset": DatasetParams,
     "split": SplitParams,
@@ -62,8 +61,7 @@ _SECTIONS: dict[str, Any] = {
     "embed": EmbedParams,
     "gda": GDAParams,
     "linear_probe": LinearProbeParams,
-    "mlp_probe": TrainingParams,
-    "projection": TrainingParams,
+    **dict.fromkeys(("mlp_probe", "projection"), TrainingParams),
     "few_shot": FewShotParams,
     "ensemble": EnsembleParams,
     "models": ModelsParams,
@@ -144,10 +142,10 @@ def _settings(repository: Path, settings: Mapping[str, Any]) -> Found:
             params.read(settings, section, model)
         except ConfigError as error:
             yield error
-    if (repository / CLASSES).is_file():
-        prompts = params.read(settings, "prompts", PromptsParams)
-        classes, folder = read_classes(repository / CLASSES), repository / class_files.FOLDER
-        yield from expand_sets(prompts, **classes, folder=folder).told(prompts.active)
+    if (path := repository / "data/classes.json").is_file():
+        prompts, classes = params.read(settings, "prompts", PromptsParams), read_classes(path)
+        sets = expand_sets(prompts, **classes, folder=repository / class_files.FOLDER)
+        yield from sets.told(prompts.active)
 
 
 def _stale(repository: Path, settings: Mapping[str, Any]) -> Found:

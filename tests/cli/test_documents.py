@@ -19,6 +19,7 @@ import pytest
 from clipcifar.api.comparing import Compared
 from clipcifar.cli.comparison import as_table
 from clipcifar.evaluation.compare import compare
+from clipcifar.evaluation.names import METHODS
 from clipcifar.evaluation.seeds import OverSeeds, SeedsCompared
 from tests.support import finished_run
 from tests.support.command_line import record, run
@@ -62,7 +63,7 @@ def test_show_as_json_has_every_number_of_the_files(
         paths = (metrics / f"{method}.json", metrics / "details" / f"{method}.json")
         assert entry == {key: value for path in paths for key, value in json.loads(path.read_text()).items()}
     assert next(iter(shown["methods"])) == "zero_shot"
-    assert len(shown["methods"]) == 5
+    assert list(shown["methods"]) == list(METHODS)
 
 
 def test_show_as_csv_has_the_numbers_of_the_json(
@@ -71,7 +72,7 @@ def test_show_as_csv_has_the_numbers_of_the_json(
     recorded(project, metrics)
     methods = said("show", "--json")[1]["methods"]
     code, rows, beside = said("show", "--csv")
-    assert (code, beside, len(rows)) == (0, "", 5)
+    assert (code, beside, len(rows)) == (0, "", 7)
     for row in rows:
         entry = methods[row["method"]]
         assert (row["name"], row["stale"]) == (entry["name"], "False")

@@ -62,7 +62,11 @@ def _check_numbers(workspace: Workspace) -> None:
     for method in METHODS:
         own = json.loads(workspace.read(f"metrics/{method}.json"))
         assert found[method]["clean"] == pytest.approx(own["accuracy"], abs=2e-5), method
-        assert set(found[method]["corruption"]) == set(NAMES)
+        by_name = found[method]["corruption"]
+        assert set(by_name) == set(NAMES)
+        assert found[method]["benchmark"]["mean"] == pytest.approx(by_name["gaussian_noise"], abs=1e-5)
+        assert found[method]["own"]["mean"] == pytest.approx(by_name["darkness"], abs=1e-5)
+    assert found["n_corruptions"] == {"benchmark": 1, "own": 1}
     images = read_images(folder / "data/embeddings/images.h5")
     test = read_dataset(folder / "data/dataset.h5").test
     corrupted = read_corrupted(folder / OUT / "embeddings/gaussian_noise.h5", images)

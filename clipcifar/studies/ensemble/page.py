@@ -150,5 +150,6 @@ def _protocol() -> Section:
             "epoch and seed too: that small advantage of the trained side stays, and tilts the "
             "choice towards 1.",
             "Among equally accurate coefficients the more likely one wins, then the one nearer to zero-shot.",
+            "GDA is not here: it is such a mix itself, of zero-shot and a discriminant, by an alpha of val.",
         ],
     )

@@ -109,7 +109,7 @@ def test_all_published_names_but_frost_come_in_the_published_order_and_two_of_ou
     assert (len(kinds.BENCHMARK), len(kinds.EXTRAS)) == (15, 4)
     assert list(CORRUPTIONS) == [name for name in kinds.PUBLISHED if name != "frost"] + list(kinds.OWN)
     kinds_of = {name: described(name)[0] for name in ("snow", "spatter", "darkness")}
-    assert kinds_of == {"snow": "published, of the 15", "spatter": "published, extra", "darkness": "own"}
+    assert kinds_of == {"snow": "of the 15", "spatter": "as an extra", "darkness": "no: own"}
 
 
 def test_a_photograph_gets_the_severities_of_imagenet_c_and_a_thumbnail_those_of_cifar_10_c() -> None:
@@ -163,7 +163,7 @@ def test_how_many_of_how_many_is_said() -> None:
     assert kinds.said("benchmark", 15) == "the benchmark's 15 corruptions"
     assert kinds.said("benchmark", 14) == "14 of the benchmark's 15 corruptions"
     assert kinds.said("with_extras", 19) == "the benchmark's 15 corruptions and its 4 extras"
-    assert kinds.said("with_extras", 3) == "3 of the benchmark's 15 corruptions and its 4 extras"
+    assert kinds.said("with_extras", 3) == "3 of the benchmark's 19 corruptions and extras"
     assert kinds.said("own", 2) == "2 corruptions of our own"
     assert kinds.said("own", 1) == "1 corruption of our own"
     assert [kinds.short("benchmark", 14), kinds.short("own", 2)] == ["mean of 14 of 15", "mean of 2 own"]

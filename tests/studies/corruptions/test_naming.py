@@ -8,6 +8,7 @@ import yaml
 
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.evaluation import compare
+from clipcifar.studies.corruptions.images import kinds
 from clipcifar.studies.corruptions.images.generated import CORRUPTIONS
 from clipcifar.studies.corruptions.images.kinds import PUBLISHED
 from clipcifar.studies.corruptions.judge import naming as naming_prompts, repeated
@@ -66,8 +67,8 @@ def test_an_unknown_corruption_is_told_the_nearest_and_all_that_can_be_generated
 
 def test_every_corruption_that_there_is_has_a_prompt_in_the_committed_file() -> None:
     naming = yaml.safe_load((ROOT / "params.yaml").read_text())["corruptions"]["naming"]
-    assert set(naming) == {*CORRUPTIONS, *PUBLISHED} == set(naming_prompts.KNOWN)
-    assert len(naming_prompts.expand(naming, naming_prompts.KNOWN, **ABOUT)) == len(naming)
+    assert set(naming) == {*CORRUPTIONS, *PUBLISHED} == set(kinds.KNOWN)
+    assert len(naming_prompts.expand(naming, kinds.KNOWN, **ABOUT)) == len(naming)
 
 
 def test_the_set_that_the_search_chose_and_where_sentences_are_from() -> None:

@@ -21,8 +21,9 @@ from clipcifar.store import container
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.fields import class_names_attribute, rows_of
 from clipcifar.studies.corruptions.images.kinds import EXTRAS, PUBLISHED
-from clipcifar.studies.corruptions.judge import findings, naming, page, repeated, sentences
-from clipcifar.studies.corruptions.judge.findings import Findings, text_classifier
+from clipcifar.studies.corruptions.judge import findings, naming, page, repeated
+from clipcifar.studies.corruptions.judge.findings import text_classifier
+from clipcifar.studies.corruptions.judge.outcome import Findings
 from clipcifar.studies.corruptions.judge.robustness import Answers
 from clipcifar.studies.corruptions.store import Corrupted, read_corrupted, write_corrupted
 from tests.support.synthetic import CLASSES, image_embeddings, prototypes, unit
@@ -178,9 +179,9 @@ def test_the_heat_maps_hold_the_numbers(outcome: Findings) -> None:
 
 def test_of_heads_with_seeds_one_line_says_what_their_p_values_cover(outcome: Findings) -> None:
     covers = "P values of MLP probe cover other test images, not retraining."
-    assert sentences.verdicts(outcome, "photo").count(covers) == 1
+    assert findings.verdicts(outcome, "photo").count(covers) == 1
     without = {name: item for name, item in outcome.answers.items() if name != "mlp_probe"}
-    said = " ".join(sentences.verdicts(replace(outcome, answers=without), "photo"))
+    said = " ".join(findings.verdicts(replace(outcome, answers=without), "photo"))
     assert "linear probe" in said
     assert "retraining" not in said
 
@@ -202,8 +203,8 @@ def test_of_one_corruption_no_extremes_are_told_nor_severities_of_one(outcome: F
     }
     single = replace(outcome, names=["fog"], severities=[3], answers=answers)
     both = replace(outcome, names=["fog", "snow"])
-    assert ", most under snow (to " in sentences.verdicts(both, "photo")[0]
-    assert sentences.verdicts(single, "photo")[0].endswith("] % of its accuracy.")
+    assert ", most under snow (to " in findings.verdicts(both, "photo")[0]
+    assert findings.verdicts(single, "photo")[0].endswith("] % of its accuracy.")
     assert "under 1 corruption at severity 3?" in page._question(single)
     assert "under 2 corruptions at severities " in page._question(outcome)
 
@@ -242,7 +243,7 @@ def test_the_published_protocol_gives_the_mean_over_15_and_the_one_with_extras_e
     metrics = findings.as_metrics(whole)
     assert metrics["n_corruptions"] == {"benchmark": 15, "with_extras": 19}
     assert metrics["linear_probe"]["vs_zero_shot"]["difference"] == pytest.approx(-mean)  # of the 15 alone
-    told = sentences.verdicts(whole, "photo")
+    told = findings.verdicts(whole, "photo")
     assert told[0].startswith(
         f"In the mean over the benchmark's 15 corruptions, zero-shot is right on {100 * mean:.1f} ["
     )
@@ -256,7 +257,7 @@ def test_the_published_protocol_gives_the_mean_over_15_and_the_one_with_extras_e
     html = page.render(whole, images(), active="photo")
     assert "mean of 15, %" in html
     assert "mean of 19, %" in html
-    assert html.count("published, extra") == 4
+    assert html.count("as an extra") == 4
 
 
 @pytest.mark.parametrize(
@@ -271,13 +272,13 @@ def test_the_published_protocol_gives_the_mean_over_15_and_the_one_with_extras_e
 def test_a_part_of_the_published_images_is_not_called_the_protocol(
     n: int, names: tuple[str, ...], severities: list[int], said: str
 ) -> None:
-    told = " ".join(sentences.verdicts(published(n, names, severities), "photo"))
+    told = findings._protocol(published(n, names, severities))
     assert f"here are {said}: do not compare the two." in told
     assert "as an error" not in told
 
 
 def test_of_generated_images_no_published_mean_is_spoken_of(outcome: Findings) -> None:
-    told = sentences.verdicts(outcome, "photo")
+    told = findings.verdicts(outcome, "photo")
     assert told[0].startswith("In the mean over 1 of the benchmark's 15 corruptions, zero-shot is right on ")
     assert told[1].startswith("In the mean over 1 corruption of our own, it is right on ")
     assert "CIFAR-10-C" not in " ".join(told)

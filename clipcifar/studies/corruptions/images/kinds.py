@@ -36,7 +36,7 @@ KNOWN = (*PUBLISHED, *OWN)  # in the order to show them
 # What a mean can be over. The first that has a corruption is the one that methods are compared by.
 MEANS = {"benchmark": BENCHMARK, "with_extras": PUBLISHED, "own": OWN}
 
-WHOSE = {"benchmark": "published, of the 15", "extra": "published, extra", "own": "own"}
+WHOSE = {"benchmark": "of the 15", "extra": "as an extra", "own": "no: own"}
 
 
 def kind(name: str) -> str:
@@ -64,10 +64,12 @@ def said(key: str, count: int) -> str:
     """
     if key == "own":
         return f"{count_of(count, 'corruption')} of our own"
-    what = f"the benchmark's {len(BENCHMARK)} corruptions"
-    if key == "with_extras":
-        what += f" and its {len(EXTRAS)} extras"
-    return what if count == len(MEANS[key]) else f"{count} of {what}"
+    if key == "benchmark":
+        whole = f"the benchmark's {len(BENCHMARK)} corruptions"
+        return whole if count == len(BENCHMARK) else f"{count} of {whole}"
+    if count == len(PUBLISHED):
+        return f"the benchmark's {len(BENCHMARK)} corruptions and its {len(EXTRAS)} extras"
+    return f"{count} of the benchmark's {len(PUBLISHED)} corruptions and extras"
 
 
 def short(key: str, count: int) -> str:

@@ -1,10 +1,9 @@
-"""Every classifier on every corruption: one corruption in memory at a time."""
+"""Every classifier on every corruption in numbers and sentences; one corruption in memory at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,9 @@ from clipcifar.core.files import Attribute, write_json
 from clipcifar.evaluation import plots
 from clipcifar.evaluation.compare import NamedDifference
 from clipcifar.evaluation.metrics import rounded
+from clipcifar.evaluation.names import METHODS
+from clipcifar.evaluation.seeds import covers_said
+from clipcifar.evaluation.verdict import difference_said
 from clipcifar.methods import zero_shot
 from clipcifar.methods.classifiers import Classifier
 from clipcifar.store.embeddings import ImageEmbeddings
@@ -23,83 +25,15 @@ from clipcifar.store.fields import rows_of
 from clipcifar.store.predictions import write_answers
 from clipcifar.store.prompt_set import PromptSet
 from clipcifar.studies.corruptions.images.generated import SEVERITIES
-from clipcifar.studies.corruptions.images.kinds import BENCHMARK, means_over, said
+from clipcifar.studies.corruptions.images.kinds import BENCHMARK
 from clipcifar.studies.corruptions.images.published import TEST_IMAGES
 from clipcifar.studies.corruptions.judge import naming, robustness
-from clipcifar.studies.corruptions.judge.naming import Naming, Right
-from clipcifar.studies.corruptions.judge.robustness import Answers, Robustness
+from clipcifar.studies.corruptions.judge.naming import Right
+from clipcifar.studies.corruptions.judge.outcome import REFERENCE, Findings
+from clipcifar.studies.corruptions.judge.robustness import Answers, percent, share_text
 from clipcifar.studies.corruptions.store import GENERATED, STUDY, Corrupted
 
-REFERENCE = "zero_shot"
 _SAME = ("corruption_source", "corruption_severities", "corruption_ids")  # in every file of a run
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What was found.
-
-    Attributes:
-        source: what the images are called: generated, or by the name of what was published.
-        names: the K corruptions.
-        severities: the S severities.
-        rows, labels: (N,) the test rows that were looked at, and their true classes.
-        class_names: C names in label order.
-        copies: (N,), equal where two of the images are copies; None where none is one.
-        predicted: by classifier, (K, S, N) predicted classes.
-        answers: by classifier, whether it was right.
-        examples: by corruption, (S, H, W, 3) uint8, one image at every severity.
-        naming: the prompts that name a corruption, where there are any.
-        attributes: of the corrupted embeddings.
-    """
-
-    source: str
-    names: list[str]
-    severities: list[int]
-    rows: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    class_names: list[str]
-    copies: NDArray[np.int64] | None
-    predicted: dict[str, NDArray[np.int64]]
-    answers: dict[str, Answers]
-    examples: dict[str, NDArray[np.uint8]]
-    naming: list[Naming]
-    attributes: Mapping[str, Attribute]
-
-    @property
-    def over(self) -> dict[str, list[int]]:
-        """By key of `kinds.MEANS`, which of the K corruptions that mean is over."""
-        return {
-            key: [self.names.index(name) for name in names] for key, names in means_over(self.names).items()
-        }
-
-    @property
-    def first(self) -> str:
-        """The mean that methods are compared by."""
-        return next(iter(self.over))
-
-    def said(self, key: str) -> str:
-        """What a mean is over, in words."""
-        return said(key, len(self.over[key]))
-
-    @property
-    def is_published_protocol(self) -> bool:
-        """Whether the mean over the benchmark is of all that a published one is of."""
-        whole = len(BENCHMARK), SEVERITIES, TEST_IMAGES
-        looked_at = len(self.over.get("benchmark", [])), len(self.severities), len(self.rows)
-        return self.source != GENERATED and looked_at == whole
-
-    @cached_property
-    def robustness(self) -> dict[str, Robustness]:
-        """By classifier, what it keeps."""
-        return {method: robustness.robustness(answers, self.over) for method, answers in self.answers.items()}
-
-    @cached_property
-    def versus(self) -> list[NamedDifference]:
-        """Every other classifier minus the reference."""
-        compared = {name: answers.under(self.over[self.first]) for name, answers in self.answers.items()}
-        reference = compared.pop(REFERENCE)
-        about: dict[str, Any] = {"class_names": self.class_names, "copies": self.copies}
-        return robustness.against(reference, compared, self.labels, **about)
 
 
 def text_classifier(weights: NDArray[np.float32], images: ImageEmbeddings) -> Classifier:
@@ -215,6 +149,58 @@ def as_metrics(findings: Findings) -> dict[str, Any]:
             for item in findings.naming
         },
     }
+
+
+def verdicts(findings: Findings, active: str) -> list[str]:
+    """What zero-shot keeps, every method against it, and what naming a corruption does for the active set."""
+    robust, first = findings.robustness[REFERENCE], findings.first
+    kept = robust.over[first]
+    sentences = [
+        f"In the mean over {findings.said(first)}, zero-shot is right on {share_text(kept.mean)} %, and on "
+        f"{percent(robust.clean.value)} % of the clean images: it loses {share_text(kept.drop)} % of its "
+        f"accuracy{_extremes(findings)}.",
+        *(
+            f"In the mean over {findings.said(key)}, it is right on {share_text(other.mean)} %."
+            for key, other in robust.over.items()
+            if key != first
+        ),
+    ]
+    if findings.source != GENERATED:
+        sentences.append(_protocol(findings))
+    for item in findings.versus:
+        told = difference_said(item.paired, item.p_holm, name_a=METHODS[REFERENCE], name_b=METHODS[item.name])
+        sentences.append(f"In the mean over {findings.said(first)}, {told}.")
+    sentences += covers_said([item.name for item in findings.versus])
+    return [*sentences, *naming.verdicts(findings.naming, active)]
+
+
+def _extremes(findings: Findings) -> str:
+    """Under which corruption of the first mean zero-shot loses most, and least."""
+    means = findings.robustness[REFERENCE].accuracy.mean(axis=1)
+    ordered = sorted(findings.over[findings.first], key=lambda row: float(means[row]))
+    if len(ordered) == 1:
+        return ""
+    worst, best = (
+        f"{naming.spoken(findings.names[row])} (to {percent(means[row])} %)"
+        for row in (ordered[0], ordered[-1])
+    )
+    return f", most under {worst} and least under {best}"
+
+
+def _protocol(findings: Findings) -> str:
+    """Whether the mean over published images can be set beside a published mean."""
+    source = findings.source
+    whole = f"{len(BENCHMARK)} corruptions, {SEVERITIES} severities and {TEST_IMAGES:,} images"
+    if findings.is_published_protocol:
+        error = 1 - findings.robustness[REFERENCE].over["benchmark"].mean.value
+        return (
+            f"Means published for {source} are over the same {whole}; as an error it is {percent(error)} %."
+        )
+    looked_at = len(findings.over.get("benchmark", [])), len(findings.severities), len(findings.rows)
+    return (
+        f"Means published for {source} are over {whole}, here are {looked_at[0]}, {looked_at[1]} and "
+        f"{looked_at[2]:,}: do not compare the two."
+    )
 
 
 def write(folder: Path, findings: Findings, images: ImageEmbeddings) -> None:

@@ -17,10 +17,10 @@ from clipcifar.store.dataset import PreparedSplit
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.studies.corruptions.images.generated import BORDER, LARGE, SMALL, described
 from clipcifar.studies.corruptions.images.kinds import WHOSE, kind, short
-from clipcifar.studies.corruptions.judge.findings import REFERENCE, Findings
+from clipcifar.studies.corruptions.judge.findings import verdicts
 from clipcifar.studies.corruptions.judge.naming import Naming, spoken
-from clipcifar.studies.corruptions.judge.robustness import CLEAN
-from clipcifar.studies.corruptions.judge.sentences import percent, share_text, verdicts
+from clipcifar.studies.corruptions.judge.outcome import REFERENCE, Findings
+from clipcifar.studies.corruptions.judge.robustness import CLEAN, percent, share_text
 from clipcifar.studies.corruptions.store import GENERATED
 
 COMMANDS = [
@@ -213,7 +213,7 @@ def _kinds(findings: Findings) -> Section:
     """Which corruption is whose, and how its severity is set."""
     if findings.source != GENERATED:
         rows = [[spoken(name), WHOSE[kind(name)]] for name in findings.names]
-        table = Table("Which mean a corruption is in", ["corruption", "whose"], rows, text_columns=2)
+        table = Table("Which mean a corruption is in", ["corruption", "published"], rows, text_columns=2)
         note = f"Operations and severities are those of {findings.source}; extras are in no published mean."
         return Section("kinds", "What was done to the images", [note], tables=[table])
     said = (
@@ -223,7 +223,7 @@ def _kinds(findings: Findings) -> Section:
     )
     table = Table(
         "Whose operation, and what sets its severity",
-        ["corruption", "whose", "set by", f"{SMALL} px, 1 … 5", f"{LARGE} px, 1 … 5"],
+        ["corruption", "published", "set by", f"{SMALL} px, 1 … 5", f"{LARGE} px, 1 … 5"],
         [[spoken(name), *described(name)] for name in findings.names],
         text_columns=5,
     )

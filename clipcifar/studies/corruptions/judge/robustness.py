@@ -175,3 +175,13 @@ def accuracy_rows(
             share = {"accuracy": n_correct / n, "low": low, "high": high, "n": n, "n_correct": n_correct}
             rows.append({"method": method, "corruption": name, "severity": severity, **share})
     return rows
+
+
+def percent(share: float) -> str:
+    """A share in per cent, without the sign."""
+    return f"{100 * share:.1f}"
+
+
+def share_text(share: Share) -> str:
+    """The same with its interval."""
+    return f"{percent(share.value)} [{percent(share.low)}, {percent(share.high)}]"
