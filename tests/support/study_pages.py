@@ -63,7 +63,9 @@ def write(folder: Path, *, class_names: list[str]) -> None:
     texts, heads_folder, predictions = (folder / name for name in ("texts", "heads", "predictions"))
     out = {study: (folder / study, folder / f"{study}.html") for study in STUDIES}
     probe = heads_folder / "linear_probe.h5"
-    few_shot.main(SETTINGS, given["images"], texts, given["splits"], *out["few_shot"])
+    weighted = folder / "weighted.h5"
+    test_methods.write_weighted(folder, weighted)
+    few_shot.main(SETTINGS, given["images"], texts, weighted, given["splits"], *out["few_shot"])
     stage.main(SETTINGS, given["images"], texts, given["splits"], heads_folder, *out["ensemble"])
     label_errors.main(
         SETTINGS, folder, given["images"], texts, probe, predictions, given["dataset"], *out["label_errors"]

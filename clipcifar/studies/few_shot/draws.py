@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from clipcifar.core.counts import count_of
 from clipcifar.methods.zero_shot import logits
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.splits import TrainVal
-from clipcifar.studies.few_shot.methods import Outcome, learn
+from clipcifar.studies.few_shot.methods import METHODS, Outcome, learn
 from clipcifar.studies.few_shot.params import FewShotParams
 from clipcifar.studies.few_shot.shots import Examples, Fold, both_ways, check_shots, draw
 
@@ -127,21 +127,24 @@ def run(
     return Study(draws, *said)
 
 
-def num_not_converged(study: Study) -> int:
-    """How many fits of all draws did not converge, and so were left out of the choice."""
+def num_not_converged(study: Study, *, methods: Iterable[str] = METHODS) -> int:
+    """How many fits of all draws did not converge, of all methods or some."""
     return sum(
-        int(outcome.chosen.get("n_not_converged", 0))
+        int(draw.outcomes[method].chosen.get("n_not_converged", 0))
         for draw in study.draws
-        for outcome in draw.outcomes.values()
+        for method in methods
     )
 
 
 def not_converged(study: Study, max_iter: int) -> list[str]:
-    """A line that says so, where fits were left out of the choice; no line where none was."""
-    failed = num_not_converged(study)
-    return (
-        [f"Not converged in {max_iter} iterations and left out: {count_of(failed, 'fit')}."] if failed else []
-    )
+    """A line for fits that were left out of the choice, and one for those that are used, where any were."""
+    of_clap = num_not_converged(study, methods=["clap"])
+    told = {"and left out": num_not_converged(study) - of_clap, "and used as they are, of CLAP": of_clap}
+    return [
+        f"Not converged in {max_iter} iterations {what}: {count_of(failed, 'fit')}."
+        for what, failed in told.items()
+        if failed
+    ]
 
 
 def choice_rows(study: Study) -> list[dict[str, Any]]:

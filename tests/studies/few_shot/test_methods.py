@@ -25,7 +25,7 @@ from clipcifar.store.predictions import inherited
 from clipcifar.studies.few_shot import draws
 from clipcifar.studies.few_shot.draws import ALL, Draw, Study
 from clipcifar.studies.few_shot.findings import Findings, Point, measure
-from clipcifar.studies.few_shot.methods import METHODS, Outcome
+from clipcifar.studies.few_shot.methods import METHODS, MIXING, Outcome
 from clipcifar.studies.few_shot.params import FewShotParams
 from clipcifar.studies.few_shot.sentences import first_better, verdicts
 from studies.few_shot import stage
@@ -57,11 +57,15 @@ SETTINGS: dict[str, Any] = {
 FILES = ("choices.csv", "curves.csv", "metrics.json", "predictions.h5")
 
 
+def write_weighted(folder: Path, path: Path) -> None:
+    """The file of weighted prompts, which here are those of the set `other`."""
+    images, texts = read_images(folder / "images.h5"), read_texts(folder / "texts" / "other.h5")
+    head = of_zero_shot(classifier(texts), logit_scale=images.logit_scale)
+    heads.write(path, "prompt_weighting", head._asdict(), inherited(images.attributes))
+
+
 def run(folder: Path, settings: dict[str, Any] = SETTINGS) -> Path:
-    images = read_images(folder / "images.h5")
-    head = of_zero_shot(classifier(read_texts(folder / "texts" / "other.h5")), logit_scale=images.logit_scale)
-    attributes = inherited(images.attributes)
-    heads.write(folder / "weighted.h5", "prompt_weighting", head._asdict(), attributes)
+    write_weighted(folder, folder / "weighted.h5")
     inputs = (folder / name for name in ("images.h5", "texts", "weighted.h5", "splits.h5"))
     stage.main(settings, *inputs, folder / "out", folder / "few_shot.html")
     return folder / "out"
@@ -153,14 +157,19 @@ def test_fits_that_were_left_out_are_counted_and_said_aloud(
     assert json.loads((done / "out" / "metrics.json").read_text())["n_not_converged"] == 0
     write_embeddings(tmp_path)
     capsys.readouterr()
-    few = {**SMALL, "c_grid": [0.0001, 1000000], "max_iter": 4}
+    few = {**SMALL, "c_grid": [0.0001, 1000000], "max_iter": 4, "clap_length": 0.01}
     out = run(tmp_path, {**SETTINGS, "few_shot": few})
-    failed = sum(float(row["n_not_converged"] or 0) for row in rows(out / "choices.csv"))
-    assert failed > 0
+    choices = rows(out / "choices.csv")
+    failed = sum(float(row["n_not_converged"] or 0) for row in choices)
+    of_clap = sum(float(row["n_not_converged"]) for row in choices if row["method"] == "clap")
+    assert failed > of_clap > 1
     assert json.loads((out / "metrics.json").read_text())["n_not_converged"] == failed
-    line = f"Not converged in 4 iterations and left out: {failed:.0f} fits."
-    assert capsys.readouterr().out.splitlines()[0] == line
-    assert line in (tmp_path / "few_shot.html").read_text()
+    lines = [
+        f"Not converged in 4 iterations and left out: {failed - of_clap:.0f} fits.",
+        f"Not converged in 4 iterations and used as they are, of CLAP: {of_clap:.0f} fits.",
+    ]
+    assert capsys.readouterr().out.splitlines()[:2] == lines
+    assert all(line in (tmp_path / "few_shot.html").read_text() for line in lines)
 
 
 def test_metrics_are_nested_numbers_without_the_prompt_sets_name(done: Path) -> None:
@@ -359,6 +368,69 @@ def test_scores_pair_draws_and_images_with_zero_shot() -> None:
     assert grouped == crossed(np.array([[0.0, 0, 1, 1], [0, 0, 0, 0]]), copies=copies) != first.versus
 
 
+def test_the_second_level_is_that_of_the_file_of_weighted_prompts(done: Path) -> None:
+    images = read_images(done / "images.h5")
+    rows_of = classifier(read_texts(done / "texts" / "other.h5"))
+    accuracy = float(((images.test.embeddings @ rows_of.T).argmax(axis=1) == images.test.labels).mean())
+    metrics = json.loads((done / "out" / "metrics.json").read_text())
+    assert metrics["prompt_weighting"]["accuracy"] == pytest.approx(accuracy, abs=1e-5)
+    assert accuracy != pytest.approx(metrics["zero_shot"]["accuracy"])
+    page = (done / "few_shot.html").read_text()
+    assert "<li>Zero-shot, weighted prompts, which need no label: " in page
+    assert f"{accuracy:.4f}" in page
+
+
+def test_a_verdict_on_weighted_prompts_says_better_worse_or_neither() -> None:
+    def said(difference: float, p_holm: float) -> str:
+        level = point("none", difference, p_holm, "prompt_weighting")
+        return verdicts(Findings([point("1", 0.1, 0.2, method) for method in METHODS], level, 50, 100, 10))[
+            -1
+        ]
+
+    title = "Zero-shot, weighted prompts, which need no label: "
+    assert said(0.02, 0.01).startswith(f"{title}better than the active set (+2.0 points [+1.0, +3.0], ")
+    assert said(-0.02, 0.01).startswith(f"{title}worse than the active set (")
+    assert said(0.02, 0.3).startswith(f"{title}no difference from the active set shown (+2.0 points")
+
+
+def test_it_is_counted_how_many_draws_chose_zero_shot_itself(done: Path) -> None:
+    metrics = json.loads((done / "out" / "metrics.json").read_text())
+    choices = rows(done / "out" / "choices.csv")
+    file = container.read(done / "out" / "predictions.h5", kind="few-shot predictions").arrays
+    for key, shots in (("k1", "1"), ("k4", "4"), ("all", "all")):
+        for method in METHODS:
+            own = [row for row in choices if (row["shots"], row["method"]) == (shots, method)]
+            kept = [row["weight"] == "0.0" or row["c"] == "0.0" for row in own]
+            assert metrics[key][method].get("n_zero_shot") == (sum(kept) if method in MIXING else None)
+            for chose, predicted in zip(kept, file[f"{shots}/{method}"], strict=True):
+                assert not chose or np.array_equal(predicted, file["zero_shot"])
+    assert sum(metrics["k1"][method]["n_zero_shot"] for method in MIXING) > 0
+
+
+def test_gda_is_the_discriminant_beside_zero_shot_with_the_weight_that_was_chosen(done: Path) -> None:
+    """On all images and by hand: shared covariance, shrunk, and equal priors."""
+    images = read_images(done / "images.h5")
+    train = splits.read_splits(done / "splits.h5", images.train.ids, dataset_digest="1").train
+    embeddings, labels = images.train.part(train)
+    x = embeddings.astype(np.float64)
+    means = np.stack([x[labels == c].mean(axis=0) for c in range(3)])
+    covariance = np.cov((x - means[labels]).T)
+    covariance += np.trace(covariance) / (len(x) - 1) * np.eye(len(covariance))
+    inverse = np.linalg.inv(covariance)
+    chosen = next(
+        float(row["weight"])
+        for row in rows(done / "out" / "choices.csv")
+        if (row["shots"], row["method"]) == ("all", "gda")
+    )
+    test = images.test.embeddings.astype(np.float64)
+    text = images.logit_scale * test @ classifier(read_texts(done / "texts" / "photo.h5")).T
+    discriminant = test @ inverse @ means.T - np.einsum("cd,de,ce->c", means, inverse, means) / 2
+    file = container.read(done / "out" / "predictions.h5", kind="few-shot predictions").arrays
+    said = (text + chosen * discriminant).argmax(axis=1)
+    assert chosen > 0
+    assert (file["all/gda"][0] == said).mean() > 0.98
+
+
 def test_the_page_says_what_intervals_and_p_values_cover(done: Path) -> None:
     said = "<li>Intervals and p values cover other draws and other test images; with all images"
     assert (done / "few_shot.html").read_text().count(said) == 1
@@ -395,7 +467,8 @@ def test_fits_that_do_not_converge_are_said_aloud(
     write_embeddings(tmp_path)
     out = run(tmp_path, with_params(c_grid=[1e-4, 1e4], max_iter=3))
     said = capsys.readouterr().out
-    failed = sum(int(row["n_not_converged"] or 0) for row in rows(out / "choices.csv"))
+    probes = [row for row in rows(out / "choices.csv") if row["method"] != "clap"]
+    failed = sum(int(row["n_not_converged"] or 0) for row in probes)
     assert failed > 0
     assert f"Not converged in 3 iterations and left out: {failed} fits." in said
     assert not any(row["n_not_converged"] not in ("", "0") for row in rows(done / "out" / "choices.csv"))
