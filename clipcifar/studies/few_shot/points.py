@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from clipcifar.evaluation.compare import LEVEL
 from clipcifar.evaluation.crossed import Crossed, Spread
+from clipcifar.evaluation.signs import LEVEL
 from clipcifar.evaluation.verdict import APART
 
 
