@@ -49,7 +49,7 @@ def main(
             temperature = fit_temperature(train[val], train_labels[val])
             entry["test"]["calibrated"] = metrics.calibrated(test, test_labels, temperature=temperature)
         test_scores[path.stem] = test
-        notes[path.stem] = zero_shot.repeated_note(texts.embeddings, texts.class_index)
+        notes[path.stem] = zero_shot.repeated_note(texts.embeddings, texts.class_index, texts.weights)
     said = {name: scores.argmax(axis=1) for name, scores in test_scores.items()}
     if active not in said:
         raise DataError(

@@ -55,6 +55,7 @@ class Bench:
         self._predicted: dict[SplitName, NDArray[np.int64]] = {}
         self._active_weights = zero_shot.classifier(active)
         self.active_sentences = _by_class(active.class_index.tolist(), active.sentences, self.class_names)
+        self._is_weighted = active.weights is not None
 
     def family(self, on: SplitName) -> str:
         """Which trials those on a split are corrected together with."""
@@ -115,7 +116,9 @@ class Bench:
         comparison = compare(
             self._active(on), predicted, split.labels, class_names=self.class_names, copies=split.copies
         )
-        return Trial(sentences, comparison, zero_shot.repeated_note(rows, index))
+        of_active = any(sentences[name] is own for name, own in self.active_sentences.items())
+        unweighted = "; the active set's weights do not count here" if self._is_weighted and of_active else ""
+        return Trial(sentences, comparison, zero_shot.repeated_note(rows, index) + unweighted)
 
     def _active(self, on: SplitName) -> NDArray[np.int64]:
         """What the active set says of a split, found once."""

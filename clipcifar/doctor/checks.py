@@ -111,10 +111,8 @@ def _guarded(check: Check, repository: Path, settings: Mapping[str, Any]) -> Fou
 
 
 def _packages() -> Found:
-    needed = [Requirement(line) for line in metadata.requires("clipcifar") or []]
-    needed = [
-        requirement for requirement in needed if not requirement.marker or requirement.marker.evaluate()
-    ]
+    listed = map(Requirement, metadata.requires("clipcifar") or [])
+    needed = [item for item in listed if not item.marker or item.marker.evaluate()]
     for requirement in needed:
         try:
             installed = metadata.version(requirement.name)

@@ -24,7 +24,7 @@ from clipcifar.evaluation.balance import (
     sign_flip,
 )
 from clipcifar.evaluation.flows import Flow, flows
-from clipcifar.evaluation.signs import agreeing, paired_interval, sums_of_groups
+from clipcifar.evaluation.signs import agreeing, interval_of_groups, paired_interval, sums_of_groups
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,8 @@ def paired(
 def from_counts(n: int, *, n_correct_a: int, only_a: int, only_b: int) -> Paired:
     """The same comparison where the images have been counted already, and none is a copy."""
     gained, p_value = only_b - only_a, signs.mcnemar_exact(only_a, only_b)
-    low, high = paired_interval(n=n, gained=gained, squared=only_a + only_b, groups=n)
+    discordant = only_a + only_b
+    low, high = paired_interval(n=n, gained=gained, squared=discordant, groups=n, changed=discordant)
     low, high = agreeing(low, high, difference=gained, p_value=p_value)
     return Paired(
         n=n,
@@ -142,9 +143,7 @@ def of_groups(counted: Paired, gains: NDArray[np.float64], *, answers: int = 1) 
         answers: of either side about an image.
     """
     p_value = signs.sign_flip_exact(np.rint(gains).astype(np.int64))
-    low, high = paired_interval(
-        n=counted.n * answers, gained=float(gains.sum()), squared=float(gains @ gains), groups=len(gains)
-    )
+    low, high = interval_of_groups(gains, n=counted.n * answers)
     low, high = agreeing(low, high, difference=counted.difference, p_value=p_value)
     return replace(counted, low=low, high=high, p_value=p_value)
 

@@ -26,6 +26,8 @@ def read(path: Path) -> dict[str, Any]:
     try:
         if missing := sorted(set(_KEYS) - set(ranking)):
             raise KeyError(", ".join(missing))
+        if is_kept(ranking) != (ranking["set"] is None):
+            raise ValueError("the set does not fit its kind")
         doubt(ranking)
         summary(ranking, top=len(ranking["candidates"]))  # whoever can tell it all has all
         canonical_json(ranking)  # a number may be none

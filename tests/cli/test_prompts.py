@@ -138,7 +138,10 @@ WHOLE = {
     "best": [],
     "candidates": [],
 }
-HARMED = [{"gain": 1}, {"n": {}}, {"val_accuracy": []}, {"set": []}, {"candidates": 3}, {"candidates": [{}]}]
+HARMED = [
+    *({"gain": 1}, {"n": {}}, {"val_accuracy": []}, {"set": []}, {"candidates": 3}, {"candidates": [{}]}),
+    *({"set": None}, {"kind": "active"}, {"set": {"templates": ["a {classname}."], "weights": []}}),
+]
 
 
 def test_the_ranking_that_is_harmed_below_can_be_told(

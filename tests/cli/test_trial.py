@@ -84,6 +84,21 @@ def test_one_classes_sentences_replace_its_own_alone(bench: Bench) -> None:
         bench.with_class_sentences(bench.active_sentences, "cta", ["x"])
 
 
+def test_beside_a_classes_own_sentence_the_weights_of_the_active_set_do_not_count_and_it_is_said(
+    bench: Bench,
+) -> None:
+    """A set that is saved from it could not hold them."""
+    images, note = bench._images, "; the active set's weights do not count here"
+    sentences = [f"{word} {name}." for name in NAMES for word in ("a", "the")]
+    index, attributes = np.repeat(np.arange(3), 2), images.attributes
+    for weights in (None, np.arange(1.0, 7.0)):
+        active = TextEmbeddings(_embed(sentences), index, sentences, attributes, weights)
+        own = Bench(images, active, _embed)
+        changed = own.with_class_sentences(own.active_sentences, "cat", ["a tom cat"])
+        assert own.run(changed, on="train").note.endswith(note) == (weights is not None)
+        assert note not in own.run(own.from_templates(["a {classname}."]), on="train").note
+
+
 def test_a_class_may_be_written_as_prompts_say_it(bench: Bench) -> None:
     bench.class_names = ["hot", "my_hot_dog"]
     assert bench.with_class_sentences({}, "my hot dog", ["a dog"]) == {"my_hot_dog": ["a dog"]}

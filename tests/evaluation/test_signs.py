@@ -144,7 +144,7 @@ def intervals(n: int, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.
 
 def test_the_interval_is_bonett_and_prices_by_hand() -> None:
     # 10 and 30 of 100: 20 / 102 -+ 1.95996 sqrt((42 / 102 - (20 / 102)^2) / 102) = 0.196078 -+ 0.118573
-    low, high = paired_interval(n=100, gained=20, squared=40, groups=100)
+    low, high = paired_interval(n=100, gained=20, squared=40, groups=100, changed=40)
     assert (low, high) == pytest.approx((0.077505, 0.314652), abs=1e-6)
     found = compare.from_counts(100, n_correct_a=60, only_a=10, only_b=30)
     assert (found.low, found.high) == (low, high)
@@ -162,7 +162,7 @@ def test_of_every_outcome_the_interval_says_what_mcnemars_test_says(n: int) -> N
 
 
 def test_bonett_and_prices_alone_contradicts_the_test_which_is_why_it_is_widened() -> None:
-    low, high = paired_interval(n=100, gained=8, squared=14, groups=100)
+    low, high = paired_interval(n=100, gained=8, squared=14, groups=100, changed=14)
     p_value = mcnemar_exact(3, 11)
     assert low > 0
     assert p_value > signs.LEVEL

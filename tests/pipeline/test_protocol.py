@@ -86,7 +86,7 @@ def test_test_labels_choose_nothing(finished: Path, tmp_path: Path) -> None:
         assert _metrics(tmp_path, method)["selected"] == _metrics(finished, method)["selected"]
         temperatures = {_metrics(f, method)["calibrated"]["temperature"] for f in (tmp_path, finished)}
         assert len(temperatures) == 1
-        assert _metrics(tmp_path, method)["accuracy"] < 0.55 < _metrics(finished, method)["accuracy"]
+        assert _metrics(tmp_path, method)["accuracy"] < 0.45 < _metrics(finished, method)["accuracy"]
         for name, array in heads.read(finished / f"{method}.head.h5")[0].items():
             np.testing.assert_array_equal(array, heads.read(tmp_path / f"{method}.head.h5")[0][name])
     curves = ("prompt_weighting/weights.csv", "gda/validation.csv", "linear_probe/validation.csv")
