@@ -12,7 +12,7 @@ from clipcifar.methods.zero_shot import classifier
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.render.page_file import write_page
 from clipcifar.store import heads, inputs
-from clipcifar.studies.few_shot import draws, findings, page, sentences
+from clipcifar.studies.few_shot import draws, findings, page
 from clipcifar.studies.few_shot.params import FewShotParams
 from stages import run
 
@@ -42,7 +42,7 @@ def main(
     notes = draws.not_converged(study, asked.max_iter)
     html = page.render(results, asked, attributes=images.attributes, active=active, notes=notes)
     write_page(page_path, html)
-    print("\n".join([*notes, *sentences.verdicts(results)]))
+    print("\n".join([*notes, *findings.verdicts(results)]))
 
 
 if __name__ == "__main__":

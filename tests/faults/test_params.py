@@ -351,6 +351,7 @@ OPTIONAL = {
     "model": {"preprocess"},
     "dataset": {"test_fraction", "max_megapixels"},
     "prompts": {"max_sentences"},
+    "few_shot": {"neighbours", "gda_weights", "clap_length"},
 }
 
 

@@ -8,7 +8,7 @@ Holm-corrected over all methods and numbers of images, and over weighted prompts
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,77 +17,16 @@ from numpy.typing import NDArray
 
 from clipcifar.core.files import Attribute, write_json
 from clipcifar.evaluation.balance import class_sums, mean_of_classes
-from clipcifar.evaluation.crossed import Crossed, Spread, crossed, spread
+from clipcifar.evaluation.crossed import crossed, spread
 from clipcifar.evaluation.metrics import rounded, wilson_interval
 from clipcifar.evaluation.plots import write_csv
-from clipcifar.evaluation.signs import LEVEL, holm
-from clipcifar.evaluation.verdict import APART
+from clipcifar.evaluation.signs import holm
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.predictions import write_answers
 from clipcifar.studies.few_shot.draws import Study, choice_rows, label, num_not_converged, prediction_arrays
 from clipcifar.studies.few_shot.methods import METHODS, MIXING
-
-
-@dataclass(frozen=True)
-class Point:
-    """One method at one number of images per class.
-
-    Attributes:
-        shots: as a person reads it.
-        n_train, n_val: images of one draw.
-        accuracy: on test, over draws.
-        versus: zero-shot, this method minus it.
-        p_holm: corrected over all points.
-        balanced_difference: the same in balanced accuracy, in [-1, 1].
-        n_zero_shot: draws that chose zero-shot itself; None for a method that cannot.
-    """
-
-    shots: str
-    method: str
-    n_train: int
-    n_val: int
-    accuracy: Spread
-    versus: Crossed
-    p_holm: float
-    balanced_difference: float
-    n_zero_shot: int | None = None
-
-    @property
-    def outcome(self) -> str:
-        """better, worse, or no difference shown."""
-        if self.p_holm >= LEVEL:
-            return "no difference shown"
-        return "better" if self.versus.difference > 0 else "worse"
-
-    @property
-    def loses_balance(self) -> bool:
-        """Whether balanced accuracy falls, and the accuracy is not shown to, nor falls likewise."""
-        gap = min(0.0, self.versus.difference) - self.balanced_difference
-        return self.outcome != "worse" and gap >= APART
-
-
-@dataclass(frozen=True)
-class Findings:
-    """Every point, methods within numbers of images, and zero-shot on the same n test images.
-
-    Attributes:
-        weighted: zero-shot with weighted prompts, at no number of images.
-    """
-
-    points: list[Point]
-    weighted: Point
-    n_correct: int
-    n: int
-    num_classes: int
-
-    @property
-    def zero_shot(self) -> float:
-        """Top-1 accuracy in [0, 1]."""
-        return self.n_correct / self.n
-
-    def of(self, method: str) -> list[Point]:
-        """One method's points, by rising number of images."""
-        return [point for point in self.points if point.method == method]
+from clipcifar.studies.few_shot.points import Findings, Point
+from clipcifar.studies.few_shot.sentences import of_method, of_weighted
 
 
 def measure(
@@ -167,6 +106,12 @@ def curve_rows(findings: Findings) -> list[dict[str, Any]]:
                 rows.append({"shots": point.shots, **place, "method": name, **own})
         rows.append({"shots": point.shots, **place, "method": point.method, **values})
     return rows
+
+
+def verdicts(findings: Findings) -> list[str]:
+    """One sentence per method: from how many images per class on it beats zero-shot, and where not."""
+    by_method = [of_method(title, findings.of(method)) for method, title in METHODS.items()]
+    return [*by_method, of_weighted(findings.weighted)]
 
 
 def write(

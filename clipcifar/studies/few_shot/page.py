@@ -12,10 +12,10 @@ from clipcifar.core.files import Attribute
 from clipcifar.evaluation.words import p_text, with_interval
 from clipcifar.render import charts, study
 from clipcifar.render.study import Chart, Section, Table
-from clipcifar.studies.few_shot.findings import Findings, Point
+from clipcifar.studies.few_shot.findings import verdicts
 from clipcifar.studies.few_shot.methods import METHODS, MIXING, WEIGHTED
 from clipcifar.studies.few_shot.params import FewShotParams
-from clipcifar.studies.few_shot.sentences import verdicts
+from clipcifar.studies.few_shot.points import Findings, Point
 
 _QUESTION = (
     "How many labelled images per class does each method need to beat zero-shot? Every draw "

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from clipcifar.evaluation.words import p_said, points as signed, with_interval
-from clipcifar.studies.few_shot.findings import Findings, Point
-from clipcifar.studies.few_shot.methods import METHODS, WEIGHTED
+from clipcifar.studies.few_shot.methods import WEIGHTED
+from clipcifar.studies.few_shot.points import Point
 
 
 def first_better(points: list[Point]) -> str | None:
@@ -19,13 +19,8 @@ def first_better(points: list[Point]) -> str | None:
     return start
 
 
-def verdicts(findings: Findings) -> list[str]:
-    """One sentence per method: from how many images per class on it beats zero-shot, and where not."""
-    by_method = [_verdict(title, findings.of(method)) for method, title in METHODS.items()]
-    return [*by_method, _verdict_on_weighted(findings.weighted)]
-
-
-def _verdict_on_weighted(point: Point) -> str:
+def of_weighted(point: Point) -> str:
+    """Whether zero-shot with weighted prompts differs from the active set."""
     said = "no difference from" if point.outcome == "no difference shown" else f"{point.outcome} than"
     by, sure = with_interval(point.versus, unit=" points"), p_said(point.p_holm)
     return (
@@ -34,7 +29,8 @@ def _verdict_on_weighted(point: Point) -> str:
     )
 
 
-def _verdict(title: str, points: list[Point]) -> str:
+def of_method(title: str, points: list[Point]) -> str:
+    """From how many images per class on a method beats zero-shot, and where not; points by rising number."""
     start, shots = first_better(points), [point.shots for point in points]
     untold = points if start is None else points[: shots.index(start)]
     by_outcome: Mapping[str, list[str]] = {

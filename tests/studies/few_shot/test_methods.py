@@ -24,10 +24,11 @@ from clipcifar.store.embeddings import read_images, read_texts
 from clipcifar.store.predictions import inherited
 from clipcifar.studies.few_shot import draws
 from clipcifar.studies.few_shot.draws import ALL, Draw, Study
-from clipcifar.studies.few_shot.findings import Findings, Point, measure
+from clipcifar.studies.few_shot.findings import measure, verdicts
 from clipcifar.studies.few_shot.methods import METHODS, MIXING, Outcome
 from clipcifar.studies.few_shot.params import FewShotParams
-from clipcifar.studies.few_shot.sentences import first_better, verdicts
+from clipcifar.studies.few_shot.points import Findings, Point
+from clipcifar.studies.few_shot.sentences import first_better
 from studies.few_shot import stage
 from tests.support.made import NAMES, write_embeddings
 from tests.support.workspace import Workspace
