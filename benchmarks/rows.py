@@ -26,7 +26,7 @@ from common import (
 )
 from sides import PAIRS
 
-from clipcifar.evaluation import compare
+from clipcifar.evaluation import signs
 from clipcifar.search import counting
 
 RANDOM = "random ViT-B-32 weights at full size"
@@ -230,7 +230,7 @@ def probes() -> None:
         ("linear probe, 8 values of C, scikit-learn at tol 1e-6", exact, "exact"),
     ):
         other = np.load(PAIRS / f"logistic_{label}.npy")
-        p = compare.mcnemar_exact(int((other & ~mine).sum()), int((mine & ~other).sum()))
+        p = signs.mcnemar_exact(int((other & ~mine).sum()), int((mine & ~other).sum()))
         ahead(
             name,
             ours["seconds"],
@@ -238,7 +238,7 @@ def probes() -> None:
             unit="s",
             least=4,
             besides=" at equal val accuracy and the same C",
-            holds=p > compare.LEVEL and ours["c"] == theirs["c"],  # no difference shown, image by image
+            holds=p > signs.LEVEL and ours["c"] == theirs["c"],  # no difference shown, image by image
             note=f"val {ours['accuracy']:.4f} against {theirs['accuracy']:.4f} (McNemar p = {p:.2f}), "
             f"C = {ours['c']:g} against {theirs['c']:g}; peak {ours['peak_mb']:.0f} against "
             f"{theirs['peak_mb']:.0f} MB",

@@ -49,14 +49,16 @@ def main(
             temperature = fit_temperature(train[val], train_labels[val])
             entry["test"]["calibrated"] = metrics.calibrated(test, test_labels, temperature=temperature)
         test_scores[path.stem] = test
-        notes[path.stem] = zero_shot.repeated_note(texts.embeddings, texts.class_index)
+        notes[path.stem] = zero_shot.repeated_note(texts.embeddings, texts.class_index, texts.weights)
     said = {name: scores.argmax(axis=1) for name, scores in test_scores.items()}
     if active not in said:
         raise DataError(
             f"the active set {active!r} was not embedded", where=str(texts_folder), fix="run `dvc repro`"
         )
     others = {name: predicted for name, predicted in said.items() if name != active}
-    for item in compare.against(said[active], others, test_labels, class_names=images.class_names):
+    for item in compare.against(
+        said[active], others, test_labels, class_names=images.class_names, copies=images.test.copies
+    ):
         set_metrics[item.name]["vs_active"] = item.as_metrics()
     write_set_predictions(predictions, test_scores, images)
     results.write_sets(metrics_path, details_path, set_metrics, left_out=left_out(texts_folder))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ def main(settings: dict[str, Any], classes_path: Path, prompts_folder: Path) -> 
     classes = read_classes(classes_path)
     expanded = expand_sets(prompts, **classes)
     for prompt_set in expanded.sets:
-        content = {**asdict(prompt_set), "class_names": classes["class_names"]}
+        content = {**prompt_set.as_json(), "class_names": classes["class_names"]}
         files.write_json(prompts_folder / f"{prompt_set.name}.json", content)
     if expanded.left_out:
         files.write_json(prompts_folder / LEFT_OUT, expanded.left_out)

@@ -7,16 +7,14 @@ from typing import Any
 
 from clipcifar.core import params
 from clipcifar.core.counts import count_of
-from clipcifar.core.files import read_json, write_json
+from clipcifar.core.files import write_json
 from clipcifar.evaluation import results
 from clipcifar.evaluation.plots import write_csv
 from clipcifar.methods.zero_shot import classifier
-from clipcifar.prompts import pool
 from clipcifar.prompts.params import PromptsParams
-from clipcifar.search import candidates, counting, outcome, ranking
+from clipcifar.search import candidates, counting, offering, outcome, ranking
 from clipcifar.store import inputs
-from clipcifar.store.embeddings import check_same_space, read_texts
-from clipcifar.store.prompt_set import PromptSet
+from clipcifar.store.embeddings import read_texts
 from stages import run
 
 
@@ -37,21 +35,23 @@ def main(
     by = params.read(settings, "search", ranking.SearchParams).by
     images = inputs.requested_images(images_path, settings)
     rows = inputs.train_val_of(images, splits_path, learner="rank_prompts")
-    texts = {path.stem: read_texts(path) for path in sorted(texts_folder.glob("*.h5"))}
-    embedding_of: dict[str, Any] = {}
-    for embedded in [*texts.values(), read_texts(pool_path)]:
-        check_same_space(images, embedded)
-        embedding_of.update(zip(embedded.sentences, embedded.embeddings, strict=True))
+    (offered, sums, clashes, note), texts = offering.read(
+        images, prompts=prompts, texts_folder=texts_folder, pool_path=pool_path
+    )
     names, dataset = images.class_names, str(images.attributes["dataset"])
-    sets = [PromptSet.from_json(read_json(prompts / f"{name}.json")) for name in texts]
-    sets.append(pool.expand(names, dataset=dataset).only(embedding_of))
-    offered, sums, clashes, note = candidates.offer(sets, embedding_of, num_classes=len(names))
     reference = classifier(texts.get(active) or read_texts(texts_folder / f"{active}.h5"))
     train = images.train.part(counting.by_class(images.train.labels, rows.train))
     val = images.train.part(rows.val)
     averaged = candidates.averageable(offered, clashes, class_names=names)
     selection = ranking.select(
-        train, val, sums, reference=reference, averaged=averaged, clashes=clashes, by=by
+        train,
+        val,
+        sums,
+        reference=reference,
+        logit_scale=images.logit_scale,
+        averaged=averaged,
+        clashes=clashes,
+        by=by,
     )
     judgement = outcome.judge(selection, images, train, val, reference=reference)
     data = outcome.as_data(offered, selection, judgement, active=active, class_names=names, dataset=dataset)
@@ -70,7 +70,7 @@ def main(
     )
     ranked = f"{count_of(len(offered), 'template')} ranked on {count_of(selection.singles.n, 'train image')}"
     print(ranked + note)
-    print(f"on test: {data['verdict']}")
+    print(data["verdict"] if selection.kind == "active" else f"on test: {data['verdict']}")
 
 
 if __name__ == "__main__":

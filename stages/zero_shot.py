@@ -46,7 +46,7 @@ def main(
     )
     if not len(val):
         print("no val images: no temperature is fitted, confidences are at the model's own logit scale")
-    note = zero_shot.repeated_note(texts.embeddings, texts.class_index)
+    note = zero_shot.repeated_note(texts.embeddings, texts.class_index, texts.weights)
     print(f"zero-shot, prompt set {active}: top-1 {written['accuracy']:.4f}{note}")
 
 

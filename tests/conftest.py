@@ -109,6 +109,8 @@ LITTLE_STAGES = [
     "zero_shot",
     "prompt_sets",
     "rank_prompts",
+    "prompt_weighting",
+    "gda",
     "linear_probe",
     "mlp_probe",
     "projection",

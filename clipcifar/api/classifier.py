@@ -85,6 +85,7 @@ def zero_shot(
     images: ImageEmbeddings,
     val: NDArray[np.int64],
     embed: Embed,
+    sentence_weights: methods_zero_shot.SentenceWeights = None,
 ) -> Classifier:
     """The zero-shot classifier of sentences about the dataset's classes, its temperature fitted on val.
 
@@ -95,12 +96,15 @@ def zero_shot(
         images: the dataset's.
         val: rows of its official train images.
         embed: what embeds other images.
+        sentence_weights: (S,) above 0; None where all count alike.
 
     Raises:
         ConfigError, DataError: see `methods.zero_shot.text_classifier`.
     """
     names, scale = images.class_names, images.logit_scale
-    weights = methods_zero_shot.text_classifier(embeddings, class_index, class_names=names, where=name)
+    weights = methods_zero_shot.text_classifier(
+        embeddings, class_index, class_names=names, where=name, sentence_weights=sentence_weights
+    )
     logits = partial(methods_zero_shot.logits, weights=weights, logit_scale=scale)
     of_val = images.train.labels[val]
     temperature = fit_temperature(logits(images.train.embeddings[val]), of_val) if len(val) else None

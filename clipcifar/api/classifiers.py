@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from clipcifar.api.pictures import PictureEmbedder
 from clipcifar.core import params
 from clipcifar.core.errors import ConfigError
 from clipcifar.evaluation.names import METHODS
+from clipcifar.methods.zero_shot import SentenceWeights
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.prompts.typed import expand_typed
 from clipcifar.report import ranking
@@ -70,8 +72,10 @@ def of_method(opened: Opened, method: str) -> Classifier:
     temperature = float(scored(opened, method).attributes["temperature"])
     if method == "rank_prompts":
         with opened.fresh({RANKING: "the ranking"}):
-            values = ranking.read(opened.root / RANKING)["set"]
-        return _of_typed(opened, values, name=method)
+            ranked = ranking.read(opened.root / RANKING)
+        if ranked["set"] is None:  # the active one is kept
+            return replace(of_prompt_set(opened, ranked["active"]), name=method)
+        return _of_typed(opened, ranked["set"], name=method)
     from clipcifar.methods.classifiers import head  # scipy, which images and sentences do without
 
     path = head_of(method)
@@ -88,7 +92,7 @@ def of_prompt_set(opened: Opened, name: str | None) -> Classifier:
     if name is None:
         name = params.read(opened.settings, "prompts", PromptsParams).active
     of_set, images = prompt_set(opened, name)
-    return _zero_shot(opened, name, images, of_set.embeddings, of_set.class_index)
+    return _zero_shot(opened, name, images, of_set.embeddings, of_set.class_index, of_set.weights)
 
 
 def of_templates(opened: Opened, templates: object) -> Classifier:
@@ -112,7 +116,7 @@ def _of_typed(opened: Opened, values: Mapping[str, Any], *, name: str) -> Classi
         dataset = str(images.attributes["dataset"])
         prompts = expand_typed(values, class_names=images.class_names, dataset=dataset)
         rows = opened.embed_sentences(opened.model(images), prompts.sentences)
-    return _zero_shot(opened, name, images, rows, np.array(prompts.class_index))
+    return _zero_shot(opened, name, images, rows, np.array(prompts.class_index), prompts.weights)
 
 
 def _zero_shot(
@@ -121,8 +125,11 @@ def _zero_shot(
     images: ImageEmbeddings,
     embeddings: NDArray[np.float32],
     class_index: NDArray[np.int64],
+    weights: SentenceWeights,
 ) -> Classifier:
     """The classifier of sentences in the space of `images`, which were asked about and are not read again."""
     with opened.fresh({SPLITS: SPLITS}):
         embed, val = PictureEmbedder.of(opened, images), opened.val(images)
-        return classifier.zero_shot(name, embeddings, class_index, images=images, val=val, embed=embed)
+        return classifier.zero_shot(
+            name, embeddings, class_index, images=images, val=val, embed=embed, sentence_weights=weights
+        )

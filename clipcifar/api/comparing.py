@@ -9,6 +9,7 @@ from pathlib import Path
 from clipcifar.api import sides
 from clipcifar.evaluation.compare import Comparison, compare
 from clipcifar.evaluation.names import LEARNING
+from clipcifar.evaluation.seeds import SeedsCompared, compare_seeds, seeds_said
 from clipcifar.evaluation.verdict import verdict
 from clipcifar.project import freshness
 
@@ -21,6 +22,7 @@ class Compared(Comparison):
         name_a, name_b: what the two are called.
         notes: what is to be known of the two, each a sentence.
         origin_a, origin_b: dataset, model, pretrained and weights_sha256 of either.
+        seeds: what is known over seeds; None where neither side is trained from them.
     """
 
     name_a: str = ""
@@ -28,11 +30,18 @@ class Compared(Comparison):
     notes: tuple[str, ...] = ()
     origin_a: Mapping[str, str] = field(default_factory=dict)
     origin_b: Mapping[str, str] = field(default_factory=dict)
+    seeds: SeedsCompared | None = None
 
     @property
     def verdict(self) -> str:
-        """One sentence for a person: who is better, by how much, how sure, and in which classes."""
-        return verdict(self, name_a=self.name_a, name_b=self.name_b)
+        """For a person: who is better, by how much, how sure, in which classes, and over seeds."""
+        return self.said(str)
+
+    def said(self, shown: Callable[[str], str]) -> str:
+        """The verdict, its names written as `shown` has them."""
+        a, b = shown(self.name_a), shown(self.name_b)
+        over_seeds = seeds_said(self.seeds, name_a=a, name_b=b)
+        return f"{verdict(self, name_a=a, name_b=b)} {over_seeds}".rstrip()
 
 
 def compare_sides(
@@ -63,7 +72,9 @@ def compare_sides(
     a_side, b_side = (sides.load(name, repository=repository, method=method) for name in names)
     pair = sides.align(a_side, b_side)
     notes = [said for name in names if (said := sides.note_of(name, repository=repository, method=method))]
-    compared = compare(pair.predicted_a, pair.predicted_b, pair.labels, class_names=pair.class_names)
+    compared = compare(
+        pair.predicted_a, pair.predicted_b, pair.labels, class_names=pair.class_names, copies=pair.copies
+    )
     return Compared(
         compared.overall,
         compared.per_class,
@@ -73,4 +84,12 @@ def compare_sides(
         notes=tuple(dict.fromkeys(notes)),
         origin_a=sides.origin_of(a_side),
         origin_b=sides.origin_of(b_side),
+        seeds=compare_seeds(
+            pair.seeds_a,
+            pair.seeds_b,
+            predicted_a=pair.predicted_a,
+            predicted_b=pair.predicted_b,
+            labels=pair.labels,
+            copies=pair.copies,
+        ),
     )

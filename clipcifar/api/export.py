@@ -16,10 +16,10 @@ from clipcifar.api.sides import ORIGIN
 from clipcifar.api.tables import Columns, answers_of
 from clipcifar.core import params
 from clipcifar.core.errors import DataError
-from clipcifar.evaluation.names import LEARNING, TRAINED
+from clipcifar.evaluation.names import HEADS, LEARNING
 from clipcifar.methods import zero_shot
 from clipcifar.prompts.params import PromptsParams
-from clipcifar.store.embeddings import ImageEmbeddings
+from clipcifar.store.embeddings import ImageEmbeddings, TextEmbeddings
 from clipcifar.store.heads import read_for
 from clipcifar.store.places import IMAGES, head_of
 from clipcifar.store.predictions import Predictions
@@ -58,7 +58,7 @@ def embeddings(opened: Opened) -> Export:
 
 
 def sentences(opened: Opened) -> Export:
-    """Every sentence of the embedded prompt sets: set, class, class_index, sentence, embedding (S, D).
+    """Every sentence of the embedded prompt sets, its class and weight, and (S, D) embeddings.
 
     Raises:
         DataError: there is none.
@@ -73,9 +73,15 @@ def sentences(opened: Opened) -> Export:
         "class": np.array(opened.images().class_names)[class_index],
         "class_index": class_index,
         "sentence": np.array([sentence for of_set in texts.values() for sentence in of_set.sentences]),
+        "weight": np.concatenate([_weights(of_set) for of_set in texts.values()]),
         "embedding": np.concatenate([of_set.embeddings for of_set in texts.values()]),
     }
     return Export(rows, _about(opened.images()))
+
+
+def _weights(texts: TextEmbeddings) -> NDArray[np.float64]:
+    """(S,) how much each sentence counts, 1 where all count alike."""
+    return np.ones(len(texts.sentences)) if texts.weights is None else texts.weights
 
 
 def predictions(opened: Opened) -> Export:
@@ -98,7 +104,7 @@ def predictions(opened: Opened) -> Export:
 
 
 def heads(opened: Opened) -> Export:
-    """What turns embeddings into scores: zero-shot with the active set, and each trained head.
+    """What turns embeddings into scores: zero-shot with the active set, and each head that was stored.
 
     Arrays are named <method>/<array>; docs/export.md shows what to do with them.
     """
@@ -109,7 +115,7 @@ def heads(opened: Opened) -> Export:
             active = params.read(opened.settings, "prompts", PromptsParams).active
             weights = zero_shot.classifier(Project(opened).prompt_set(active))
             of_head: Columns = {"weights": weights, "logit_scale": np.array(images.logit_scale)}
-        elif method in TRAINED:
+        elif method in HEADS:
             path = head_of(method)
             with opened.fresh({path: f"the head of {method}", IMAGES: IMAGES}):
                 of_head = dict(read_for(opened.root / path, images, method=method)[0])

@@ -39,7 +39,7 @@ def open(folder: str | os.PathLike[str] = ".") -> Project:
     Nothing is read yet, and no file stays open: `dvc repro` may run beside it.
 
     >>> open(folder).methods
-    ['zero_shot', 'rank_prompts', 'linear_probe', 'mlp_probe', 'projection']
+    ['zero_shot', 'rank_prompts', 'prompt_weighting', 'gda', 'linear_probe', 'mlp_probe', 'projection']
 
     Raises:
         ConfigError: there is no such folder, or none from it upward holds params.yaml and dvc.yaml.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from clipcifar.core import params
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.core.params import nearest, suggestion
-from clipcifar.evaluation.names import METHODS
+from clipcifar.evaluation.names import METHODS, SEEDED
 from clipcifar.methods import zero_shot
 from clipcifar.project import freshness, revisions
 from clipcifar.prompts.params import PromptsParams
@@ -36,12 +36,18 @@ class Aligned:
         predicted_a, predicted_b: (N,) int64.
         labels: (N,) int64.
         class_names: C names in label order.
+        copies: (N,), equal where two images are exact copies; None where none is one.
+        seeds_a, seeds_b: (R, N) int64, what each seed says whose answers are kept; None of a side that is
+            not trained from seeds.
     """
 
     predicted_a: NDArray[np.int64]
     predicted_b: NDArray[np.int64]
     labels: NDArray[np.int64]
     class_names: list[str]
+    copies: NDArray[np.int64] | None = None
+    seeds_a: NDArray[np.int64] | None = None
+    seeds_b: NDArray[np.int64] | None = None
 
 
 def kind_of(name: str, repository: Path) -> tuple[Kind, str]:
@@ -182,12 +188,21 @@ def _of_prompt_set(images_path: Path, texts_path: Path) -> Predictions:
     check_same_space(images, texts)
     weights = zero_shot.classifier(texts)
     scores = zero_shot.logits(images.test.embeddings, weights, logit_scale=images.logit_scale)
-    return Predictions(scores, images.test.labels, images.test.ids, inherited(images.attributes))
+    return Predictions(
+        scores, images.test.labels, images.test.ids, inherited(images.attributes), images.test.copies
+    )
 
 
 def origin_of(predictions: Predictions) -> dict[str, str]:
     """Which images they are of, and which backbone's embeddings."""
     return {name: str(predictions.attributes[name]) for name in ORIGIN}
+
+
+def _of_seeds(side: Predictions) -> NDArray[np.int64] | None:
+    """As `Aligned` has them; a file of before they were kept has the answers of the seed it reports."""
+    if side.by_seed is None and side.attributes.get("method") in SEEDED:
+        return side.predicted[None]
+    return side.by_seed
 
 
 def align(a: Predictions, b: Predictions) -> Aligned:
@@ -204,9 +219,13 @@ def align(a: Predictions, b: Predictions) -> Aligned:
     rows = rows_of(a.ids, b.ids, what="those of B")
     if (b.labels[rows] != a.labels).any():
         raise DataError("the two sides give the same image different labels", fix="run `dvc repro` for both")
+    seeds_b = _of_seeds(b)
     return Aligned(
         a.predicted,
         b.predicted[rows],
         a.labels,
         class_names_of(a.attributes),
+        a.copies if a.copies is not None or b.copies is None else b.copies[rows],
+        _of_seeds(a),
+        None if seeds_b is None else seeds_b[:, rows],
     )

@@ -7,8 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from clipcifar.api.comparing import Compared
-from clipcifar.evaluation.compare import LEVEL, Paired, mcnemar_exact
-from clipcifar.evaluation.verdict import verdict
+from clipcifar.evaluation.compare import Paired
+from clipcifar.evaluation.signs import LEVEL, mcnemar_exact
+from clipcifar.evaluation.verdict import copies_said
 from clipcifar.evaluation.words import interval, p_text, points
 from clipcifar.render.table import escape, markdown_table
 
@@ -16,6 +17,10 @@ _NAMED = 6  # classes in a note
 _BALANCED = (
     "balanced: the mean of the classes' accuracies, each class counting alike; its interval is normal, and",
     "takes no class for certain: it is wide where classes are small, even where nothing differs.",
+)
+_SEEDS = (
+    "seeds: the mean of each side's seeds, not the seed that val chose; interval and p cover other seeds",
+    "and other test images alike (crossed, by Cochran and Cox).",
 )
 
 
@@ -46,20 +51,26 @@ def as_table(comparison: Compared, *, shown: Callable[[str], str] = escape) -> s
     if balanced := comparison.overall.balanced:
         values = [f"{balanced.accuracy_a:.4f}", f"{balanced.accuracy_b:.4f}", points(balanced.difference, 2)]
         rows.append(["balanced", "–", *values, interval(balanced), "–", "–", "–"])
+    if over := comparison.seeds and comparison.seeds.crossed:
+        values = [f"{over.accuracy_a:.4f}", f"{over.accuracy_b:.4f}", points(over.difference, 2)]
+        rows.append(["seeds", "–", *values, interval(over), "–", "–", p_text(over.p_value)])
     rows += [_row(shown(item.name), item.paired, item.p_holm) for item in comparison.per_class]
     lines = [
         f"A = {a}, B = {b}",
         "",
         *(line for note in comparison.notes for line in (f"Note: {shown(note)}", "")),
-        verdict(comparison, name_a=a, name_b=b),
+        comparison.said(shown),
         "",
         *markdown_table(header, rows),
         "",
     ]
     lines += [
-        "p: exact McNemar; of a class, Holm-corrected over the classes. The test decides: intervals are",
-        "paired bootstrap and not corrected, so one may leave out 0 where no difference is shown.",
+        "The row all is the primary claim; the classes are a second family, Holm-corrected among themselves.",
+        "p: exact McNemar, by flipping signs. An interval is Bonett and Price's, of one comparison alone: it",
+        "holds 0 where its own p is 0.05 or more, and may leave 0 out where the corrected one is.",
+        *([copies] if (copies := copies_said(comparison.overall)) else []),
         *(_BALANCED if balanced else []),
+        *(_SEEDS if over else []),
     ]
     if small := [item for item in comparison.per_class if mcnemar_exact(item.paired.n, 0) >= LEVEL]:
         named = ", ".join(f"{shown(item.name)} ({item.paired.n})" for item in small[:_NAMED])
@@ -86,15 +97,17 @@ def as_data(comparison: Compared) -> dict[str, Any]:
 
 
 def as_rows(comparison: Compared) -> list[dict[str, Any]]:
-    """The difference in accuracy, in balanced accuracy where that is another thing, and class by class.
+    """The difference in accuracy, in balanced accuracy where that is another thing, over seeds, and by class.
 
     Returns:
-        Rows of a, b and `of`, which is all, balanced or class; then the class, if one, and its numbers.
+        Rows of a, b and `of`: all, balanced, seeds or class; then the class, if one, and its numbers.
     """
     sides = {"a": comparison.name_a, "b": comparison.name_b}
     rows = [{"of": "all", "class": None, **asdict(comparison.overall), "p_holm": None}]
     if balanced := comparison.overall.balanced:
         rows.append({"of": "balanced", **asdict(balanced)})
+    if over := comparison.seeds and comparison.seeds.crossed:
+        rows.append({"of": "seeds", **asdict(over)})
     rows += [
         {"of": "class", "class": item.name, **asdict(item.paired), "p_holm": item.p_holm}
         for item in comparison.per_class

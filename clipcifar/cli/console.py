@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from clipcifar.api import trials
+from clipcifar.api.trials import Counted, Trials
 from clipcifar.cli.trial import Bench, SplitName, Trial
 from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ClipcifarError, ConfigError
@@ -20,17 +22,34 @@ a photo of a {classname}.        try a template; [a|b] are alternatives; ; separ
 horse: a horse in a field.       give one class its own sentences, on top of what was tried last
 :on test | :on train             which images to score on (train, so that the test set is not used up)
 :save NAME                       keep what was tried last as a prompt set in params.yaml
+:reset                           forget how many were tried on these images; the correction starts anew
 help or ?                        these lines
 quit, exit or q                  the end, as is Ctrl-D"""
 _WORDS = ("help", "?", "quit", "exit", "q")  # none is a prompt, which names the class
 
 
-def answer(trial: Trial, *, on: SplitName, active: str) -> str:
-    """What a trial amounts to, in two lines."""
+def answer(trial: Trial, counted: Counted, *, on: SplitName, active: str) -> str:
+    """What a trial amounts to among those of its session, in three lines, and what it takes back."""
     overall = trial.comparison.overall
     accuracies = f"top-1 {overall.accuracy_b:.4f}, {active} {overall.accuracy_a:.4f}"
-    said = verdict(trial.comparison, name_a=active, name_b="this prompt")
-    return f"{accuracies} ({count_of(overall.n, f'{on} image')}){trial.note}\n{said}"
+    said = verdict(
+        trials.among(trial.comparison, counted.total),
+        name_a=active,
+        name_b="this prompt",
+        p_value=counted.p_holm,
+    )
+    first = f"{accuracies} ({count_of(overall.n, f'{on} image')}){trial.note}"
+    return "\n".join([first, said, *trials.said(counted)])
+
+
+def forgotten(number: int, *, on: SplitName, active: str) -> str:
+    """That a session was reset, aloud."""
+    if not number:
+        return f"no trial against {active} on the {on} images was on record"
+    return (
+        f"{count_of(number, 'trial')} against {active} on the {on} images forgotten: the correction starts "
+        "anew and does not cover them"
+    )
 
 
 class Console:
@@ -38,6 +57,7 @@ class Console:
 
     Args:
         bench: what trials are made on.
+        counter: of the trials, those of earlier sessions too.
         active: name of the prompt set that trials are compared with.
         params_path: where `:save` writes.
         dataset: name for a saved per-class set.
@@ -45,9 +65,16 @@ class Console:
     """
 
     def __init__(
-        self, bench: Bench, *, active: str, params_path: Path, dataset: str, on: SplitName = "train"
+        self,
+        bench: Bench,
+        counter: Trials,
+        *,
+        active: str,
+        params_path: Path,
+        dataset: str,
+        on: SplitName = "train",
     ) -> None:
-        self._bench, self._active = bench, active
+        self._bench, self._counter, self._active = bench, counter, active
         self._params_path, self._dataset = params_path, dataset
         self._on: SplitName = on
         self._templates: list[str] | None = None
@@ -76,7 +103,14 @@ class Console:
             sentences = self._bench.from_templates(texts)
         trial = self._bench.run(sentences, on=self._on)
         self._templates, self._sentences = (None if own else texts), sentences
-        return answer(trial, on=self._on, active=self._active)
+        new = trials.tried(sentences, trial.comparison.overall, prompt=line)
+        counted = self._counter.count(self._bench.family(self._on), new)
+        return answer(trial, counted, on=self._on, active=self._active)
+
+    def so_far(self) -> str:
+        """How many trials count already on the images that are scored on; nothing where none does."""
+        number = self._counter.so_far(self._bench.family(self._on))
+        return f"{count_of(number, 'trial')} so far on the {self._on} images" if number else ""
 
     def _command(self, name: str = "", *arguments: str) -> str | None:
         match name, arguments:
@@ -84,9 +118,12 @@ class Console:
                 return None
             case "on", ("train" | "test" as split,):
                 self._on = split
-                return f"scoring on the {split} images"
+                return "; ".join(filter(None, [f"scoring on the {split} images", self.so_far()]))
             case "save", (set_name,):
                 return self._save(set_name)
+            case "reset", ():
+                number = self._counter.reset(self._bench.family(self._on))
+                return forgotten(number, on=self._on, active=self._active)
             case (("help" | "h" | "?"), ()):
                 return HELP
             case ("on", _):
@@ -119,6 +156,8 @@ def interact(
         history.parent.mkdir(parents=True, exist_ok=True)
         readline.read_history_file(history)
     write(HELP)
+    if begun := console.so_far():
+        write(f"\n{begun}; they count together with those to come")
     while True:
         try:
             line = read("prompt> ").strip()

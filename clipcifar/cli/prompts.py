@@ -31,13 +31,19 @@ def _try_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--on", choices=["train", "test"], default="train", help="which images (default train)"
     )
+    parser.add_argument(
+        "--reset",
+        action="store_true",
+        help="forget the trials so far, on these images, and begin their count anew; alone, do no more",
+    )
 
 
 @in_project()
 def _try(arguments: Namespace) -> str:
     from clipcifar.api.opened import Opened
     from clipcifar.api.sides import texts_of
-    from clipcifar.cli.console import Console, answer, interact
+    from clipcifar.api.trials import Trials, tried
+    from clipcifar.cli.console import Console, answer, forgotten, interact
     from clipcifar.cli.trial import Bench
     from clipcifar.core import params
     from clipcifar.prompts.params import PromptsParams
@@ -54,15 +60,22 @@ def _try(arguments: Namespace) -> str:
         embedder = opened.sentences(opened.model(images))
     bench = Bench(images, texts, embedder.embed_rows)
     bench.check(arguments.on)
-    if arguments.prompts:
-        for prompt in arguments.prompts:
-            _refuse_other(prompt, sets=prompts.sets, class_names=images.class_names)
-        trial = bench.run(bench.from_templates(arguments.prompts), on=arguments.on)
-        return answer(trial, on=arguments.on, active=active)
+    counter, family = Trials(opened.root, on_note=note), bench.family(arguments.on)
+    for prompt in arguments.prompts:
+        _refuse_other(prompt, sets=prompts.sets, class_names=images.class_names)
+    sentences = bench.from_templates(arguments.prompts) if arguments.prompts else None
+    if arguments.reset:
+        print(forgotten(counter.reset(family), on=arguments.on, active=active), flush=True)
+    if sentences is not None:
+        trial = bench.run(sentences, on=arguments.on)
+        new = tried(sentences, trial.comparison.overall, prompt="; ".join(arguments.prompts))
+        return answer(trial, counter.count(family, new), on=arguments.on, active=active)
+    if arguments.reset:
+        return ""
     print("loading the text tower …", file=sys.stderr)
     embedder.load()
     dataset = str(images.attributes["dataset"])
-    console = Console(bench, active=active, params_path=PARAMS, dataset=dataset, on=arguments.on)
+    console = Console(bench, counter, active=active, params_path=PARAMS, dataset=dataset, on=arguments.on)
     interact(console)
     return ""
 
@@ -131,6 +144,9 @@ def _keep(name: str, ranked: Mapping[str, Any]) -> list[str]:
     from clipcifar.report import ranking
     from clipcifar.store.classes import read_classes
 
+    if ranking.is_kept(ranked):
+        what = f"there is nothing better to write: val prefers no other prompts to {ranked['chosen']}"
+        raise ConfigError(what, fix="go on with that set, or offer the search other prompts in one of yours")
     classes = read_classes(Path("data/classes.json"))
     said = save_set(PARAMS, name, compact(ranked["set"]), **classes)
     doubt = ranking.doubt(ranked)

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcifar.api import trials
 from clipcifar.core.class_files import reading
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.core.params import suggestion
@@ -54,6 +55,11 @@ class Bench:
         self._predicted: dict[SplitName, NDArray[np.int64]] = {}
         self._active_weights = zero_shot.classifier(active)
         self.active_sentences = _by_class(active.class_index.tolist(), active.sentences, self.class_names)
+        self._is_weighted = active.weights is not None
+
+    def family(self, on: SplitName) -> str:
+        """Which trials those on a split are corrected together with."""
+        return trials.family_of(str(self._images.attributes["fingerprint"]), self.active_sentences, on)
 
     def from_templates(self, templates: list[str]) -> dict[str, list[str]]:
         """Expand templates for all classes; ConfigError says what is wrong with one."""
@@ -107,8 +113,12 @@ class Bench:
         rows = self._embed(flat)
         weights = zero_shot.text_classifier(rows, index, class_names=self.class_names, where="the prompt")
         predicted = (split.embeddings @ weights.T).argmax(axis=1)
-        comparison = compare(self._active(on), predicted, split.labels, class_names=self.class_names)
-        return Trial(sentences, comparison, zero_shot.repeated_note(rows, index))
+        comparison = compare(
+            self._active(on), predicted, split.labels, class_names=self.class_names, copies=split.copies
+        )
+        of_active = any(sentences[name] is own for name, own in self.active_sentences.items())
+        unweighted = "; the active set's weights do not count here" if self._is_weighted and of_active else ""
+        return Trial(sentences, comparison, zero_shot.repeated_note(rows, index) + unweighted)
 
     def _active(self, on: SplitName) -> NDArray[np.int64]:
         """What the active set says of a split, found once."""

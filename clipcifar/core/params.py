@@ -22,7 +22,8 @@ from clipcifar.core.errors import ConfigError
 from clipcifar.core.terminal import cut, one_line
 
 SECTIONS = (
-    *("dataset", "split", "model", "embed", "prompts", "search", "linear_probe", "mlp_probe", "projection"),
+    *("dataset", "split", "model", "embed", "prompts", "search"),
+    *("gda", "linear_probe", "mlp_probe", "projection"),
     *("few_shot", "ensemble", "models", "label_errors", "near_duplicates"),  # of the studies
     *("corruptions", "finetune"),
 )

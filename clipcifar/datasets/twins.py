@@ -6,7 +6,6 @@ test tells nothing of images that a method has not seen.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -100,21 +99,16 @@ def find(train: PreparedSplit, test: PreparedSplit, *, val: NDArray[np.int64]) -
     is_val = np.zeros(len(train.ids), dtype=bool)
     is_val[val] = True
     by_content: dict[bytes, list[Copy]] = {}
-    for rows, part, name in (
-        (np.flatnonzero(~is_val), train, "train"),
-        (np.flatnonzero(is_val), train, "val"),
-        (np.arange(len(test.ids)), test, "test"),
+    of_train, of_test = train.contents, test.contents
+    for rows, part, contents, name in (
+        (np.flatnonzero(~is_val), train, of_train, "train"),
+        (np.flatnonzero(is_val), train, of_train, "val"),
+        (np.arange(len(test.ids)), test, of_test, "test"),
     ):
         for row in rows.tolist():
             copy = Copy(name, part.ids[row], int(part.labels[row]))
-            by_content.setdefault(_content(part, row), []).append(copy)
+            by_content.setdefault(contents[row], []).append(copy)
     return Twins([group for group in by_content.values() if len(group) > 1])
-
-
-def _content(part: PreparedSplit, row: int) -> bytes:
-    """What two copies have in common."""
-    content = part.content[row]
-    return hashlib.sha256(content.tobytes()).digest() if part.in_memory else bytes(content)
 
 
 def _first(group: list[Copy], split: str) -> Copy:

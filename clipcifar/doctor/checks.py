@@ -25,6 +25,7 @@ from clipcifar.core.errors import ClipcifarError, ConfigError, DataError, Enviro
 from clipcifar.datasets.params import DatasetParams
 from clipcifar.doctor import cache_folder, files as doctor_files
 from clipcifar.doctor.files import Found
+from clipcifar.methods.gda import GDAParams
 from clipcifar.methods.linear_probe import LinearProbeParams
 from clipcifar.methods.trained.training import TrainingParams
 from clipcifar.project import dvc_cache, dvc_project, freshness, missing
@@ -51,7 +52,6 @@ from clipcifar.studies.near_duplicates.params import NearDuplicatesParams
 
 ACTIVATE = "make setup && source .venv/bin/activate"
 ROOM = 2_000_000_000  # bytes: weights, dataset and embeddings, and DVC's copies of them
-CLASSES = Path("data/classes.json")
 _SECTIONS: dict[str, Any] = {
     "dataset": DatasetParams,
     "split": SplitParams,
@@ -59,9 +59,9 @@ _SECTIONS: dict[str, Any] = {
     "prompts": PromptsParams,
     "search": SearchParams,
     "embed": EmbedParams,
+    "gda": GDAParams,
     "linear_probe": LinearProbeParams,
-    "mlp_probe": TrainingParams,
-    "projection": TrainingParams,
+    **dict.fromkeys(("mlp_probe", "projection"), TrainingParams),
     "few_shot": FewShotParams,
     "ensemble": EnsembleParams,
     "models": ModelsParams,
@@ -111,10 +111,8 @@ def _guarded(check: Check, repository: Path, settings: Mapping[str, Any]) -> Fou
 
 
 def _packages() -> Found:
-    needed = [Requirement(line) for line in metadata.requires("clipcifar") or []]
-    needed = [
-        requirement for requirement in needed if not requirement.marker or requirement.marker.evaluate()
-    ]
+    listed = map(Requirement, metadata.requires("clipcifar") or [])
+    needed = [item for item in listed if not item.marker or item.marker.evaluate()]
     for requirement in needed:
         try:
             installed = metadata.version(requirement.name)
@@ -142,10 +140,10 @@ def _settings(repository: Path, settings: Mapping[str, Any]) -> Found:
             params.read(settings, section, model)
         except ConfigError as error:
             yield error
-    if (repository / CLASSES).is_file():
-        prompts = params.read(settings, "prompts", PromptsParams)
-        classes, folder = read_classes(repository / CLASSES), repository / class_files.FOLDER
-        yield from expand_sets(prompts, **classes, folder=folder).told(prompts.active)
+    if (path := repository / "data/classes.json").is_file():
+        prompts, classes = params.read(settings, "prompts", PromptsParams), read_classes(path)
+        sets = expand_sets(prompts, **classes, folder=repository / class_files.FOLDER)
+        yield from sets.told(prompts.active)
 
 
 def _stale(repository: Path, settings: Mapping[str, Any]) -> Found:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,8 @@ from clipcifar.project.dvc_cache import kept_objects
 from clipcifar.store import container
 from clipcifar.store.container import Container, fingerprint_of
 from clipcifar.store.dataset import Prepared
-from clipcifar.store.embeddings import IMAGES_KIND, Split, write_images
+from clipcifar.store.embeddings import COPIES, IMAGES_KIND, Split, write_images
+from clipcifar.store.fields import copies_of
 from clipcifar.store.model import ModelDescription, check_weights, embedding_dim
 
 if TYPE_CHECKING:  # torch, which nobody waits for where everything is found
@@ -48,6 +49,7 @@ class Wanted:
         ids: N names of the images, for messages.
         source: the N images, for the preprocessing of the loaded model.
         write: writes the file from (N, D) float32 unit rows.
+        beside: what else the file shall hold that did not determine its rows, by the name of the array.
     """
 
     path: Path
@@ -57,6 +59,7 @@ class Wanted:
     ids: list[str]
     source: Callable[[Preprocess], ImageSource]
     write: Callable[[NDArray[np.float32]], None]
+    beside: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 def in_cache_folder(attributes: Mapping[str, Attribute]) -> Path:
@@ -93,6 +96,9 @@ def dataset_images(
     """
     everything, n = dataset.train + dataset.test, len(dataset.train.ids)
     attributes = attributes_of(dataset, model, embed)
+    copies = {
+        name: copies_of(part.contents) for name, part in (("train", dataset.train), ("test", dataset.test))
+    }
 
     def source(preprocess: Preprocess) -> ImageSource:
         from clipcifar.embeddings.sources import source_of
@@ -102,12 +108,13 @@ def dataset_images(
     def write(rows: NDArray[np.float32]) -> None:
         write_images(
             path,
-            train=Split(rows[:n], dataset.train.labels, dataset.train.ids),
-            test=Split(rows[n:], dataset.test.labels, dataset.test.ids),
+            train=Split(rows[:n], dataset.train.labels, dataset.train.ids, copies["train"]),
+            test=Split(rows[n:], dataset.test.labels, dataset.test.ids, copies["test"]),
             attributes=attributes,
         )
 
-    return Wanted(path, IMAGES_KIND, attributes, recorded, everything.ids, source, write)
+    beside = {f"{name}/{COPIES}": rows for name, rows in copies.items() if rows is not None}
+    return Wanted(path, IMAGES_KIND, attributes, recorded, everything.ids, source, write, beside)
 
 
 def obtain(
@@ -138,8 +145,10 @@ def obtain(
             missing.append(file)
             continue
         path, content = source
-        if any(content.attributes.get(key) != file.attributes[key] for key in provenance.NAMES):
-            container.write(file.path, kind=file.kind, arrays=content.arrays, attributes=file.attributes)
+        renamed = any(content.attributes.get(key) != file.attributes[key] for key in provenance.NAMES)
+        if renamed or not set(file.beside) <= set(content.arrays):  # an earlier version knew of no copies
+            arrays = {**content.arrays, **file.beside}
+            container.write(file.path, kind=file.kind, arrays=arrays, attributes=file.attributes)
         elif path != file.path:
             files.require_writable(file.path.parent)
             files.copy_file(path, file.path)

@@ -55,6 +55,7 @@ def embed_sets(
             class_names=content["class_names"],
             class_index=content["class_index"],
             sentences=content["sentences"],
+            weights=content.get("weights"),
         )
     which = next(iter(sets)) if len(sets) == 1 else f"{len(sets)} sets"
     return f"{count_of(len(origins), 'sentence')} in {which}, {num_new:,} of them new, on {embedder.kind}"
@@ -69,12 +70,13 @@ def write_set(
     class_names: list[str],
     class_index: list[int],
     sentences: list[str],
+    weights: list[float] | None = None,
 ) -> None:
     """Write one set's text embeddings.
 
     Args:
         embedder, embeddings: what embedded the sentences, and what it made of each.
-        name, class_names, class_index, sentences: of the expanded set, as `PromptSet` has them.
+        name, class_names, class_index, sentences, weights: of the expanded set, as `PromptSet` has them.
     """
     write_texts(
         path,
@@ -86,4 +88,5 @@ def write_set(
             "class_names": class_names_attribute(class_names),
             "prompt_set": name,
         },
+        weights=None if weights is None else np.array(weights, dtype=np.float64),
     )

@@ -28,7 +28,8 @@ class ClassSums(NamedTuple):
         n: images; a class may have none.
         right: those that A gets right.
         gained: what B gets right more than A, negative where it is less.
-        changed: images that only one of the two gets right.
+        changed: images that only one of the two gets right; where there are copies, the sum of their groups'
+            squared gains.
     """
 
     n: NDArray[Any]
@@ -78,13 +79,22 @@ def class_sums(
     labels: NDArray[np.int64],
     *,
     num_classes: int,
+    copies: NDArray[np.int64] | None = None,
 ) -> ClassSums:
-    """Sum (N,) answers about the same images by class: right or wrong, or shares of several answers."""
+    """Sum (N,) answers about the same images by class: right or wrong, or shares of several answers.
+
+    Args:
+        copies: (N,), equal where two images are copies; None where none has one.
+    """
     a, b = right_a.astype(np.float64), right_b.astype(np.float64)
-    summed = (
-        np.bincount(labels, weights=values, minlength=num_classes) for values in (a, b - a, (b - a) ** 2)
-    )
-    return ClassSums(np.bincount(labels, minlength=num_classes), *summed)
+    right, gained = (np.bincount(labels, weights=values, minlength=num_classes) for values in (a, b - a))
+    if copies is None:
+        own, gains = labels, b - a
+    else:  # a group may have images of several classes
+        groups, member = np.unique(np.stack([labels, copies]), axis=1, return_inverse=True)
+        own, gains = groups[0], np.asarray(np.bincount(member, weights=b - a), dtype=np.float64)
+    changed = np.bincount(own, weights=gains**2, minlength=num_classes)
+    return ClassSums(np.bincount(labels, minlength=num_classes), right, gained, changed)
 
 
 def mean_of_classes(sums: NDArray[Any], n: NDArray[Any]) -> NDArray[np.float64]:
@@ -119,24 +129,37 @@ def balanced(sums: ClassSums, class_names: Sequence[str]) -> Balanced | None:
     return Balanced(before, before + difference, difference, low, high, mover)
 
 
-def sign_flip(sums: ClassSums, *, seed: int = 0) -> float:
-    """Two-sided p value of the difference in balanced accuracy, by flipping signs.
-
-    Where A and B are alike, either could as well have been right on each of the images that only one gets
-    right. Flips of these are drawn, and p is how often the difference is as large as was found, itself
-    counted, so that it is never nought and holds its level however small a class is.
+def sign_flip(sums: ClassSums) -> float:
+    """Two-sided p value of the difference in balanced accuracy, by flipping signs; see `flipped`.
 
     Args:
-        sums: (C,) each, of whole images.
-        seed: of the draws.
+        sums: (C,) each, of whole images, none of them a copy.
     """
     n, _, gained, changed = sums.present
-    n, gained, changed = (values[changed > 0] for values in (n, gained, changed))
-    counts = np.rint(changed).astype(np.int64)
-    observed, rng, as_large = abs((gained / n).sum()) - 1e-12, np.random.default_rng(seed), 0
+    return _flipped(1 / n, np.rint(changed).astype(np.int64), abs(float((gained / n).sum())))
+
+
+def flipped(gains: NDArray[np.float64]) -> float:
+    """Two-sided p value of a sum of gains that are no whole numbers, by flipping signs.
+
+    Where A and B are alike, either could as well have been right on each of the images that only one gets
+    right. Flips of these are drawn, and p is how often the sum is as large as was found, itself counted, so
+    that it is never nought and holds its level however small a class is.
+
+    Args:
+        gains: (G,) of groups of images, each image weighing what its class makes it weigh.
+    """
+    sizes, counts = np.unique(np.round(np.abs(gains[gains != 0]), 12), return_counts=True)
+    return _flipped(sizes, counts, abs(float(gains.sum())))
+
+
+def _flipped(sizes: NDArray[np.float64], counts: NDArray[np.int64], observed: float) -> float:
+    """`flipped` of so many gains of each of some sizes."""
+    sizes, counts = sizes[counts > 0], counts[counts > 0]
+    rng, as_large = np.random.default_rng(0), 0
     for _ in range(FLIPS // _FLIPS_AT_ONCE):
-        flipped = 2 * rng.binomial(counts, 0.5, size=(_FLIPS_AT_ONCE, len(counts))) - counts
-        as_large += int((np.abs((flipped / n).sum(axis=1)) >= observed).sum())
+        signs = 2 * rng.binomial(counts, 0.5, size=(_FLIPS_AT_ONCE, len(counts))) - counts
+        as_large += int((np.abs((signs * sizes).sum(axis=1)) >= observed - 1e-9).sum())
     return (1 + as_large) / (1 + FLIPS)
 
 

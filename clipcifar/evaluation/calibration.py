@@ -79,20 +79,22 @@ def fit_temperature(scores: NDArray[np.floating], labels: NDArray[np.int64]) -> 
     Raises:
         DataError: there is no image.
     """
+    return float(fit_temperatures(scores[None], labels)[0])
+
+
+def fit_temperatures(scores: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(K,) the same for each of K methods, at once; scores are (K, N, C)."""
     if not len(labels):
         raise DataError("no image to fit a temperature on", where="split val")
-    centred = scores.astype(np.float64) - scores.max(axis=1, keepdims=True)
+    centred = scores.astype(np.float64) - scores.max(axis=2, keepdims=True)
     smoothing = 1 / (len(labels) + 1)
-    of_labels = centred[np.arange(len(labels)), labels].mean()
-    target = (1 - smoothing) * of_labels + smoothing * centred.mean()
-
-    def slope(inverse: float) -> float:
-        weights = np.exp(inverse * centred)
-        expected = (weights * centred).sum(axis=1) / weights.sum(axis=1)
-        return float(expected.mean() - target)
-
-    low, high = np.log(1 / _LARGEST), np.log(1 / _SMALLEST)
+    of_labels = centred[:, np.arange(len(labels)), labels].mean(axis=1)
+    target = (1 - smoothing) * of_labels + smoothing * centred.mean(axis=(1, 2))
+    low, high = (np.full(len(scores), np.log(1 / end)) for end in (_LARGEST, _SMALLEST))
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        low, high = (low, middle) if slope(float(np.exp(middle))) > 0 else (middle, high)
-    return float(np.exp(-(low + high) / 2))
+        weights = np.exp(np.exp(middle)[:, None, None] * centred)
+        expected = (weights * centred).sum(axis=2) / weights.sum(axis=2)
+        rises = expected.mean(axis=1) > target
+        low, high = np.where(rises, low, middle), np.where(rises, middle, high)
+    return np.asarray(np.exp(-(low + high) / 2))

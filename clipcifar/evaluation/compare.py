@@ -1,8 +1,7 @@
 """Is B really better than A? Paired statistics of two sets of predictions on the same images.
 
-Two classifiers that see the same images are compared image by image: only the images on which
-exactly one of them is right ("discordant") can tell them apart. McNemar 1947; the exact form is a
-binomial test of the discordant images against a fair coin.
+The tests and the interval are those of `signs`. Exact copies of an image among the others get the same answer
+from whatever is asked, so that each group of copies is one unit of the test.
 """
 
 from __future__ import annotations
@@ -12,14 +11,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr
 
 from clipcifar.core.errors import DataError
-from clipcifar.evaluation.balance import Balanced, ClassSums, Measure, balanced, class_sums, sign_flip
+from clipcifar.evaluation import signs
+from clipcifar.evaluation.balance import (
+    Balanced,
+    ClassSums,
+    Measure,
+    balanced,
+    class_sums,
+    flipped,
+    sign_flip,
+)
 from clipcifar.evaluation.flows import Flow, flows
-
-RESAMPLES = 10_000
-LEVEL = 0.05
+from clipcifar.evaluation.signs import agreeing, interval_of_groups, paired_interval, sums_of_groups
 
 
 @dataclass(frozen=True)
@@ -30,10 +35,12 @@ class Paired:
         n: images.
         accuracy_a, accuracy_b: top-1, in [0, 1].
         difference: accuracy_b - accuracy_a.
-        low, high: 95 % paired bootstrap interval of the difference.
+        low, high: 95 % interval of the difference, which holds 0 where the p value is 0.05 or more.
         only_a, only_b: discordant images, by who is right.
-        p_value: exact McNemar, two-sided; 1 where nothing is discordant.
+        p_value: exact McNemar, two-sided; 1 where nothing is discordant. Where there are copies, of flipping
+            the signs of their groups.
         balanced: the difference in balanced accuracy; None where that is the same, or classes were not told.
+        n_copies: images that are exact copies of another of the n, which they are counted with in the test.
     """
 
     n: int
@@ -46,6 +53,7 @@ class Paired:
     only_b: int
     p_value: float
     balanced: Balanced | None = None
+    n_copies: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,99 +71,81 @@ class NamedDifference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All of it: overall, per class in label order, and the largest flows."""
+    """All of it: overall, in the measure `by`; in accuracy per class in label order; and the largest flows.
+
+    The overall difference is the primary claim, at `signs.LEVEL`. The classes are a second family of claims,
+    corrected among themselves.
+    """
 
     overall: Paired
     per_class: list[NamedDifference]
     flows: list[Flow]
-
-    @property
-    def class_sums(self) -> ClassSums:
-        """The per-class counts, of the classes that have images."""
-        classes = [item.paired for item in self.per_class]
-        rows = [
-            (item.n, item.accuracy_a * item.n, item.only_b - item.only_a, item.only_a + item.only_b)
-            for item in classes
-        ]
-        return ClassSums(*np.array(rows, dtype=np.float64).T)
-
-    def overall_by(self, measure: Measure) -> Paired:
-        """The whole difference in accuracy or in balanced accuracy."""
-        return in_measure(self.overall, self.class_sums, measure)
-
-
-def mcnemar_exact(only_a: int, only_b: int) -> float:
-    """Two-sided p value of the exact McNemar test.
-
-    >>> round(mcnemar_exact(100, 130), 3)
-    0.056
-    """
-    return mcnemar_exact_each(np.array([only_a]), np.array([only_b]))[0]
-
-
-def mcnemar_exact_each(only_a: NDArray[np.int64], only_b: NDArray[np.int64]) -> list[float]:
-    """The same for many pairs of counts at once; a fair coin's two tails are equally likely."""
-    tail = bdtr(np.minimum(only_a, only_b), only_a + only_b, 0.5)  # scipy.stats takes half a second to import
-    return [float(p) for p in np.clip(2 * tail, np.finfo(np.float64).tiny, 1.0)]  # never 0, however sure
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction (Holm 1979): adjusted p values, in the order given, each in [0, 1]."""
-    adjusted = np.zeros(len(p_values))
-    worst = 0.0
-    for rank, i in enumerate(np.argsort(p_values, kind="stable")):
-        worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[i]))
-        adjusted[i] = worst
-    return [float(p) for p in adjusted]
+    by: Measure = "accuracy"
 
 
 def corrected(comparisons: Sequence[tuple[str, Paired]]) -> list[NamedDifference]:
     """Several comparisons by name, their p values corrected over all of them by `holm`."""
-    p_values = holm([item.p_value for _, item in comparisons])
+    p_values = signs.holm([item.p_value for _, item in comparisons])
     return [NamedDifference(name, item, p) for (name, item), p in zip(comparisons, p_values, strict=True)]
 
 
-def paired(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_], *, seed: int = 0) -> Paired:
+def paired(
+    correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_], copies: NDArray[np.int64] | None = None
+) -> Paired:
     """Compare two classifiers on the same images.
-
-    The bootstrap resamples images with replacement. The difference depends on a resample only
-    through how many discordant images of either kind it holds, so those counts are drawn directly,
-    from the multinomial distribution that resampling gives them.
 
     Args:
         correct_a, correct_b: (N,) bool, the same images in the same order.
-        seed: of the bootstrap.
+        copies: (N,), equal where two images are copies; None where none has one.
 
     Raises:
         DataError: the shapes differ or there is no image.
     """
     if correct_a.shape != correct_b.shape or not len(correct_a):
         raise DataError(f"cannot pair {len(correct_a)} with {len(correct_b)} images")
-    return from_counts(
+    counted = from_counts(
         len(correct_a),
         n_correct_a=int(correct_a.sum()),
         only_a=int((correct_a & ~correct_b).sum()),
         only_b=int((correct_b & ~correct_a).sum()),
-        seed=seed,
     )
+    if copies is None:
+        return counted
+    gains = sums_of_groups(correct_b.astype(np.float64) - correct_a, copies)
+    return replace(of_groups(counted, gains), n_copies=len(correct_a) - len(gains))
 
 
-def from_counts(n: int, *, n_correct_a: int, only_a: int, only_b: int, seed: int = 0) -> Paired:
-    """The same comparison where the images have been counted already."""
-    shares = np.array([only_a, only_b, n - only_a - only_b]) / n
-    draws = np.random.default_rng(seed).multinomial(n, shares, size=RESAMPLES)
-    low, high = np.quantile((draws[:, 1] - draws[:, 0]) / n, [LEVEL / 2, 1 - LEVEL / 2])
+def from_counts(n: int, *, n_correct_a: int, only_a: int, only_b: int) -> Paired:
+    """The same comparison where the images have been counted already, and none is a copy."""
+    gained, p_value = only_b - only_a, signs.mcnemar_exact(only_a, only_b)
+    discordant = only_a + only_b
+    low, high = paired_interval(n=n, gained=gained, squared=discordant, groups=n, changed=discordant)
+    low, high = agreeing(low, high, difference=gained, p_value=p_value)
     return Paired(
         n=n,
         accuracy_a=n_correct_a / n,
-        accuracy_b=(n_correct_a + only_b - only_a) / n,
-        difference=(only_b - only_a) / n,
-        low=float(low),
-        high=float(high),
+        accuracy_b=(n_correct_a + gained) / n,
+        difference=gained / n,
+        low=low,
+        high=high,
         only_a=only_a,
         only_b=only_b,
-        p_value=mcnemar_exact(only_a, only_b),
+        p_value=p_value,
     )
+
+
+def of_groups(counted: Paired, gains: NDArray[np.float64], *, answers: int = 1) -> Paired:
+    """A comparison whose answers are not independent: its interval and p value are those of the groups.
+
+    Args:
+        counted: its other numbers.
+        gains: (G,) whole numbers, what B gets right more than A of each group.
+        answers: of either side about an image.
+    """
+    p_value = signs.sign_flip_exact(np.rint(gains).astype(np.int64))
+    low, high = interval_of_groups(gains, n=counted.n * answers)
+    low, high = agreeing(low, high, difference=counted.difference, p_value=p_value)
+    return replace(counted, low=low, high=high, p_value=p_value)
 
 
 def in_measure(whole: Paired, sums: ClassSums, measure: Measure) -> Paired:
@@ -163,14 +153,17 @@ def in_measure(whole: Paired, sums: ClassSums, measure: Measure) -> Paired:
 
     Args:
         whole: in accuracy, its `balanced` among it.
-        sums: of the same images, (C,) each.
+        sums: of the same images, (C,) each, none of them a copy.
     """
     if measure == "accuracy" or whole.balanced is None:
         return whole
-    same = {
-        key: getattr(whole.balanced, key) for key in ("accuracy_a", "accuracy_b", "difference", "low", "high")
-    }
-    return replace(whole, **same, p_value=sign_flip(sums))
+    return _in_balance(whole, whole.balanced, p_value=sign_flip(sums))
+
+
+def _in_balance(whole: Paired, balanced: Balanced, *, p_value: float) -> Paired:
+    low, high = agreeing(balanced.low, balanced.high, difference=balanced.difference, p_value=p_value)
+    same = {key: getattr(balanced, key) for key in ("accuracy_a", "accuracy_b", "difference")}
+    return replace(whole, **same, low=low, high=high, p_value=p_value)
 
 
 def paired_by_class(
@@ -179,15 +172,23 @@ def paired_by_class(
     labels: NDArray[np.int64],
     *,
     class_names: Sequence[str],
+    copies: NDArray[np.int64] | None = None,
+    by: Measure = "accuracy",
 ) -> Paired:
     """`paired`, with the difference in balanced accuracy where the classes differ in size.
 
     Args:
         correct_a, correct_b, labels: (N,) of the same images in the same order.
         class_names: C names in label order.
+        copies: as `paired` has them.
+        by: the measure of the whole.
     """
-    sums = class_sums(correct_a, correct_b, labels, num_classes=len(class_names))
-    return replace(paired(correct_a, correct_b), balanced=balanced(sums, class_names))
+    sums = class_sums(correct_a, correct_b, labels, num_classes=len(class_names), copies=copies)
+    whole = replace(paired(correct_a, correct_b, copies), balanced=balanced(sums, class_names))
+    if copies is None or by == "accuracy" or whole.balanced is None:
+        return in_measure(whole, sums, by)
+    shares = (correct_b.astype(np.float64) - correct_a) / sums.n[labels]
+    return _in_balance(whole, whole.balanced, p_value=flipped(sums_of_groups(shares, copies)))
 
 
 def as_metrics(delta: Paired) -> dict[str, float]:
@@ -201,6 +202,8 @@ def compare(
     labels: NDArray[np.int64],
     *,
     class_names: list[str],
+    copies: NDArray[np.int64] | None = None,
+    by: Measure = "accuracy",
 ) -> Comparison:
     """Compare two sets of predicted classes overall and class by class.
 
@@ -208,15 +211,19 @@ def compare(
         predicted_a, predicted_b: (N,) int64, the same images in the same order.
         labels: (N,) int64, the true classes.
         class_names: C names in label order.
+        copies: as `paired` has them.
+        by: the measure of the whole.
     """
     correct_a, correct_b = predicted_a == labels, predicted_b == labels
-    present = [label for label in range(len(class_names)) if (labels == label).any()]
-    by_class = [paired(correct_a[labels == label], correct_b[labels == label]) for label in present]
-    return Comparison(
-        overall=paired_by_class(correct_a, correct_b, labels, class_names=class_names),
-        per_class=corrected(list(zip((class_names[label] for label in present), by_class, strict=True))),
-        flows=flows(predicted_a, predicted_b, labels, class_names),
-    )
+    whole = paired_by_class(correct_a, correct_b, labels, class_names=class_names, copies=copies, by=by)
+    by_class = []
+    for label, name in enumerate(class_names):
+        own = labels == label
+        if own.any():
+            of_class = None if copies is None else copies[own]
+            by_class.append((name, paired(correct_a[own], correct_b[own], of_class)))
+    said = flows(predicted_a, predicted_b, labels, class_names)
+    return Comparison(whole, corrected(by_class), said, by)
 
 
 def against(
@@ -225,6 +232,7 @@ def against(
     labels: NDArray[np.int64],
     *,
     class_names: Sequence[str],
+    copies: NDArray[np.int64] | None = None,
 ) -> list[NamedDifference]:
     """Compare several sets of predicted classes with one, Holm-corrected over all of them.
 
@@ -234,10 +242,8 @@ def against(
         labels: (N,) int64, the true classes.
         class_names: C names in label order.
     """
-    right = reference == labels
-    return corrected(
-        [
-            (name, paired_by_class(right, predicted == labels, labels, class_names=class_names))
-            for name, predicted in others.items()
-        ]
-    )
+    right, compared = reference == labels, []
+    for name, said in others.items():
+        delta = paired_by_class(right, said == labels, labels, class_names=class_names, copies=copies)
+        compared.append((name, delta))
+    return corrected(compared)

@@ -5,9 +5,13 @@ from __future__ import annotations
 METHODS = {
     "zero_shot": "zero-shot",
     "rank_prompts": "zero-shot, best prompts",
+    "prompt_weighting": "zero-shot, weighted prompts",
+    "gda": "GDA",
     "linear_probe": "linear probe",
     "mlp_probe": "MLP probe",
     "projection": "projection heads",
 }
 LEARNING = tuple(name for name in METHODS if name != "zero_shot")  # from train images, and choosing by val
-TRAINED = ("linear_probe", "mlp_probe", "projection")  # those with a head in data/heads
+TRAINED = ("linear_probe", "mlp_probe", "projection")  # step by step, on train labels
+HEADS = ("prompt_weighting", "gda", *TRAINED)  # those with a classifier in data/heads
+SEEDED = ("mlp_probe", "projection")  # those that another seed would train to another head

@@ -14,7 +14,7 @@ from clipcifar.evaluation import headline, metrics, plots
 from clipcifar.evaluation.hierarchy import coarse_metrics, hierarchy_of
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.fields import class_names_of
-from clipcifar.store.predictions import write_answers
+from clipcifar.store.predictions import SEEDS, seeds_array, write_answers
 
 
 def write(
@@ -29,6 +29,7 @@ def write(
     plots_folder: Path,
     extra_metrics: Mapping[str, Any] | None = None,
     extra_attributes: Mapping[str, Attribute] | None = None,
+    by_seed: NDArray[np.int64] | None = None,
 ) -> dict[str, Any]:
     """Score a finished method on the test images and write everything about it.
 
@@ -42,6 +43,7 @@ def write(
         metrics_path, details_path: of the headline, and of all other numbers.
         extra_metrics: what the method adds to the common metrics.
         extra_attributes: what else determined the scores.
+        by_seed: (R, N) classes that each seed of the method predicts, if it has any.
 
     Returns:
         All numbers as written, those of both files.
@@ -61,7 +63,9 @@ def write(
     per_class = summary.pop("per_class")
     written = metrics.rounded({**summary, **(extra_metrics or {}), "per_class": per_class})
     attributes = {"method": method, **of_val, **(extra_attributes or {})}
-    write_answers(predictions_path, {"scores": scores}, images, kind="predictions", attributes=attributes)
+    of_seeds = {} if by_seed is None else {SEEDS: seeds_array(by_seed, num_classes=len(class_names))}
+    answers = {"scores": scores, **of_seeds}
+    write_answers(predictions_path, answers, images, kind="predictions", attributes=attributes)
     rows = metrics.class_rows(scores, labels, class_names=class_names)
     plots.write_csv(plots_folder / "per_class.csv", rows)
     plots.write_confusion(

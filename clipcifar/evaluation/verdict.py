@@ -6,39 +6,35 @@ from collections.abc import Sequence
 
 from clipcifar.core.counts import count_of
 from clipcifar.evaluation.balance import Balanced, Measure
-from clipcifar.evaluation.compare import LEVEL, Comparison, NamedDifference, Paired
+from clipcifar.evaluation.compare import Comparison, NamedDifference, Paired
+from clipcifar.evaluation.signs import LEVEL
 from clipcifar.evaluation.words import p_said, points, with_interval
 
 APART = 0.005  # half a point: from here on balanced accuracy tells something else than the accuracy
 
 
-def verdict(
-    comparison: Comparison,
-    *,
-    name_a: str,
-    name_b: str,
-    p_value: float | None = None,
-    by: Measure = "accuracy",
-) -> str:
+def verdict(comparison: Comparison, *, name_a: str, name_b: str, p_value: float | None = None) -> str:
     """One sentence for a person: who is better, by how much, how sure, and in which classes.
+
+    The head is the primary claim. What is said of classes is a second family of claims, and called so.
 
     Args:
         comparison: of B with A.
         name_a, name_b: what the two are called.
         p_value: corrected, where this is one of several comparisons; else the comparison's own.
-        by: what "better" is about.
     """
-    overall = comparison.overall_by(by)
+    overall, by = comparison.overall, comparison.by
     shown_p = overall.p_value if p_value is None else p_value
     head = statement(overall, shown_p, name_a=name_a, name_b=name_b, by=by)
     moved = [item for item in comparison.per_class if item.p_holm < LEVEL]
-    worse = _listed([item for item in moved if item.paired.difference < 0])
-    better = _listed([item for item in moved if item.paired.difference > 0])
-    if not moved and shown_p < LEVEL:
-        return f"{head}; no class alone is shown to differ."
-    if better and not worse:
-        worse = "no class is shown to be worse"
-    return "; ".join(filter(None, (head, worse, better))) + "."
+    family = f"second family, {len(comparison.per_class)} classes (Holm)"
+    if len(comparison.per_class) < 2:
+        return f"{head}."
+    if moved:
+        return f"{head}; {family}: {_listed(moved)}."
+    if shown_p < LEVEL:
+        return f"{head}; {family}: none shown to differ."
+    return f"{head}."
 
 
 def statement(paired: Paired, p_value: float, *, name_a: str, name_b: str, by: Measure = "accuracy") -> str:
@@ -109,6 +105,20 @@ def _in_accuracy(paired: Paired, by: Measure) -> float:
 
 
 def _listed(classes: Sequence[NamedDifference]) -> str:
-    """Classes that are shown to be worse or better, the largest difference first."""
+    """Classes that are shown to be worse, then those shown to be better, the largest difference first."""
     ordered = sorted(classes, key=lambda item: -abs(item.paired.difference))
-    return ", ".join(f"{item.name} {points(item.paired.difference)}" for item in ordered)
+    worse = [item for item in ordered if item.paired.difference < 0]
+    better = [item for item in ordered if item.paired.difference > 0]
+    said = [f"{item.name} {points(item.paired.difference)}" for item in [*worse, *better]]
+    return ", ".join(said if worse else ["none worse", *said])
+
+
+def copies_said(paired: Paired) -> str:
+    """One line where images are exact copies of others, which are no further evidence; else nothing."""
+    if not paired.n_copies:
+        return ""
+    are = count_of(paired.n_copies, "image is an exact copy", "images are exact copies")
+    return (
+        f"{are} of others among the {paired.n:,}: the test takes an image and its copies for one, and flips "
+        "the signs of groups."
+    )

@@ -1,8 +1,8 @@
-"""Trained heads read back: from embeddings to scores, as the stage that trained them had it."""
+"""Heads read back: from embeddings to scores, as the stage that made them had it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute
+from clipcifar.evaluation.names import HEADS
 from clipcifar.methods.linear_probe import LinearProbe
 from clipcifar.store import heads
 from clipcifar.store.embeddings import ImageEmbeddings
@@ -23,9 +24,11 @@ Classifier = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # (N, D) unit
 _Arrays = Mapping[str, NDArray[Any]]
 
 
-def trained(folder: Path, images: ImageEmbeddings) -> dict[str, Classifier]:
-    """Every head that the methods left in `folder`, by method; errors as of `head`."""
-    return {method: head(folder / f"{method}.h5", images, method=method) for method in _BUILDERS}
+def heads_in(
+    folder: Path, images: ImageEmbeddings, *, methods: Iterable[str] = HEADS
+) -> dict[str, Classifier]:
+    """The heads that methods left in `folder`, by method; errors as of `head`."""
+    return {method: head(folder / f"{method}.h5", images, method=method) for method in methods}
 
 
 def head(path: Path, images: ImageEmbeddings, *, method: str) -> Classifier:
@@ -42,7 +45,7 @@ def head(path: Path, images: ImageEmbeddings, *, method: str) -> Classifier:
 
 
 def linear_probe(arrays: _Arrays, images: ImageEmbeddings) -> LinearProbe:
-    """The linear probe of a file's arrays; KeyError or ValueError where they are not one of these images."""
+    """The linear classifier of a file's arrays; KeyError or ValueError where it is not of these images."""
     probe = LinearProbe.rebuilt(arrays)
     expected = (len(images.class_names), images.test.embeddings.shape[1])
     if probe.coefficients.shape != expected or probe.intercepts.shape != expected[:1]:
@@ -50,7 +53,7 @@ def linear_probe(arrays: _Arrays, images: ImageEmbeddings) -> LinearProbe:
     return probe
 
 
-def _linear_probe(arrays: _Arrays, _: Mapping[str, Attribute], images: ImageEmbeddings) -> Classifier:
+def _linear(arrays: _Arrays, _: Mapping[str, Attribute], images: ImageEmbeddings) -> Classifier:
     return linear_probe(arrays, images).scores
 
 
@@ -84,4 +87,10 @@ def _scores(module: torch.nn.Module, embeddings: NDArray[np.float32]) -> NDArray
     return np.asarray(scores(module, torch.from_numpy(embeddings)).numpy(), dtype=np.float32)
 
 
-_BUILDERS = {"linear_probe": _linear_probe, "mlp_probe": _mlp_probe, "projection": _projection}
+_BUILDERS = {
+    "prompt_weighting": _linear,
+    "gda": _linear,
+    "linear_probe": _linear,
+    "mlp_probe": _mlp_probe,
+    "projection": _projection,
+}

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -57,10 +58,16 @@ def one_thread_for_the_solver() -> AbstractContextManager[object]:
     It works on vectors of some thousand numbers here, and its threads, waiting for more, would take
     half the cores from NumPy's products.
     """
+    limited: AbstractContextManager[object] = _the_solvers_libraries().limit(limits=1)
+    return limited
+
+
+@cache
+def _the_solvers_libraries() -> ThreadpoolController:
+    """Looked for once: of a few dozen images a fit takes no longer than to look through all libraries."""
     libraries = ThreadpoolController()
     own = [library.filepath for library in libraries.lib_controllers if "scipy.libs" in library.filepath]
-    limited: AbstractContextManager[object] = libraries.select(filepath=own).limit(limits=1)
-    return limited
+    return libraries.select(filepath=own)
 
 
 class Problem:

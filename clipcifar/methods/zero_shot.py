@@ -19,6 +19,7 @@ EQUAL = 1e-5  # between unit rows: a cosine within 5e-11 of 1; other machines di
 NAMED = 10  # of many pairs of classes, so many are named
 _BLOCK_ROWS = 4096
 Rows = Sequence[NDArray[np.float32]] | NDArray[np.float32]  # S rows of D
+SentenceWeights = Sequence[float] | NDArray[np.float64] | None  # S above 0, None where all count alike
 
 
 def class_weights(
@@ -27,7 +28,7 @@ def class_weights(
     """The zero-shot classifier: the mean of each class's sentence embeddings, normalised again.
 
     Args:
-        embeddings: (S, D) float32 unit rows.
+        embeddings: (S, D) float32 unit rows, or rows times the weight that each has in the mean.
         class_index: (S,) int64, the class that each sentence speaks for.
         class_names: C names, for messages.
 
@@ -123,18 +124,30 @@ def said_once(
 
 
 def text_classifier(
-    embeddings: NDArray[np.float32], class_index: NDArray[np.int64], *, class_names: list[str], where: str
+    embeddings: NDArray[np.float32],
+    class_index: NDArray[np.int64],
+    *,
+    class_names: list[str],
+    where: str,
+    sentence_weights: SentenceWeights = None,
 ) -> NDArray[np.float32]:
     """The zero-shot classifier of sentences, each class's counted once: `class_weights` of `said_once`.
 
     Args:
         where: the sentences are from, for messages.
+        sentence_weights: (S,) above 0, how much each counts in its class's mean; those of sentences that are
+            the same to the model add up. None where all count alike.
 
     Raises:
         DataError: as `class_weights`.
         ConfigError: two classes have the same row, so that the second would never be said.
     """
-    weights = class_weights(*said_once(embeddings, class_index), class_names=class_names)
+    if sentence_weights is None:
+        counted = said_once(embeddings, class_index)
+    else:
+        relative = np.asarray(sentence_weights, dtype=np.float64) / np.max(sentence_weights)
+        counted = embeddings * relative.astype(np.float32)[:, None], class_index
+    weights = class_weights(*counted, class_names=class_names)
     same = first_of_equal(weights, np.zeros(len(weights), dtype=np.int64))
     pairs = [f"{class_names[i]!r} and {class_names[j]!r}" for j, i in enumerate(same) if i != j]
     if pairs:
@@ -148,19 +161,30 @@ def text_classifier(
     return weights
 
 
-def repeated_note(embeddings: NDArray[np.float32], class_index: NDArray[np.int64]) -> str:
+def repeated_note(
+    embeddings: NDArray[np.float32],
+    class_index: NDArray[np.int64],
+    sentence_weights: SentenceWeights = None,
+) -> str:
     """What a person should know of sentences that count once, to follow a sentence; else nothing."""
     number = len(embeddings) - len(said_once(embeddings, class_index)[1])
     if not number:
         return ""
     counted = count_of(number, "sentence becomes", "sentences become")
-    return f"; {counted} the same tokens as another of the class, and each counts once"
+    once = "each counts once" if sentence_weights is None else "their weights add up"
+    return f"; {counted} the same tokens as another of the class, and {once}"
 
 
 def classifier(texts: TextEmbeddings) -> NDArray[np.float32]:
     """The zero-shot classifier of a prompt set, (C, D) float32 unit rows; see `text_classifier`."""
     where = f"prompt set {texts.attributes.get('prompt_set', '')}".rstrip()
-    return text_classifier(texts.embeddings, texts.class_index, class_names=texts.class_names, where=where)
+    return text_classifier(
+        texts.embeddings,
+        texts.class_index,
+        class_names=texts.class_names,
+        where=where,
+        sentence_weights=texts.weights,
+    )
 
 
 def logits(

@@ -5,11 +5,13 @@ What is wrong with an entry is gathered and the next one read, so that one repor
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from clipcifar.core import class_files
+from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ConfigError
 from clipcifar.core.faults import LISTED, Faults
 from clipcifar.core.params import suggestion
@@ -49,12 +51,18 @@ def _require_list(value: object, where: str) -> list[Any]:
 
 
 class Sentence(NamedTuple):
-    """A sentence on its way into a set; `origin` is where params.yaml or a file has it."""
+    """A sentence on its way into a set.
+
+    Attributes:
+        origin: where params.yaml or a file has it.
+        weight: of its template, where the set has weights.
+    """
 
     origin: str
     label: int
     template: str
     text: str
+    weight: float = 1.0
 
 
 class Entries:
@@ -78,13 +86,35 @@ class Entries:
             ConfigError: there are too many, or they are no templates at all.
         """
         names, stands_at = self._names(values), dict[str, str]()
+        weights = self._weights(values) if "weights" in values else None
+        left, num_readings, is_whole = iter(weights or ()), 0, True
         for i, template in enumerate(_require_list(values["templates"], f"{self._where}.templates")):
             origin = f"{self._where}.templates[{i}]"
             readings = self._readings(template, origin)
-            sound = [text for text in readings if self._is_sound(text, origin, stands_at)]
+            num_readings, is_whole = num_readings + len(readings), is_whole and bool(readings)
+            weighed = [(text, next(left, 1.0)) for text in readings]
+            sound = {text: own for text, own in weighed if self._is_sound(text, origin, stands_at)}
             for c, class_name in enumerate(self._class_names):
-                self._add(origin, c, sound, names[class_name], templates=sound)
+                own_weights = list(sound.values())
+                self._add(
+                    origin, c, list(sound), names[class_name], templates=list(sound), weights=own_weights
+                )
+        if weights is not None and is_whole and len(weights) != num_readings:
+            many = f"{count_of(num_readings, 'template')} with all alternatives"
+            what, where = f"{count_of(len(weights), 'weight')} for {many}", f"{self._where}.weights"
+            self._faults.add(ConfigError(what, where=where, fix="give one for each, in their order"))
         return self._sentences
+
+    def _weights(self, values: Mapping[str, Any]) -> list[float]:
+        """A number above 0 for each template; what is none is gathered, and counts as 1."""
+        weights = []
+        for i, weight in enumerate(_require_list(values["weights"], f"{self._where}.weights")):
+            if type(weight) not in (int, float) or not 0 < weight <= sys.float_info.max:
+                what, where = f"the weight {weight!r:.80} is no number above 0", f"{self._where}.weights[{i}]"
+                self._faults.add(ConfigError(what, where=where, fix="write one, or leave its template out"))
+                weight = 1.0
+            weights.append(float(weight))
+        return weights
 
     def _readings(self, template: object, origin: str) -> list[str]:
         """The readings of a template or sentence; none where it is not one, which is gathered."""
@@ -167,8 +197,9 @@ class Entries:
                 continue
             for i, sentence in enumerate(own):
                 readings = self._readings(sentence, f"{where}[{i}]")
-                templates = [OWN_SENTENCES] * len(readings)
-                self._add(f"{where}[{i}]", c, readings, [spoken(class_name)], templates=templates)
+                templates, weights = [OWN_SENTENCES] * len(readings), [1.0] * len(readings)
+                origin, name = f"{where}[{i}]", spoken(class_name)
+                self._add(origin, c, readings, [name], templates=templates, weights=weights)
         return self._sentences
 
     def _by_class(self, content: Mapping[str, Any], place: str) -> dict[str, tuple[str, Any]]:
@@ -181,7 +212,14 @@ class Entries:
         return {label: (f"{place}{separator}{label}", own) for label, own in entries.items()}
 
     def _add(
-        self, origin: str, label: int, readings: list[str], names: list[str], *, templates: list[str]
+        self,
+        origin: str,
+        label: int,
+        readings: list[str],
+        names: list[str],
+        *,
+        templates: list[str],
+        weights: list[float],
     ) -> None:
         """Add every reading, made from the template beside it, with every name, within bounds."""
         name_length = max(map(len, names))
@@ -195,7 +233,7 @@ class Entries:
             self._faults.add(ConfigError(what, where=origin, fix="shorten it"))
             return
         self._sentences += [
-            Sentence(origin, label, template, reading.replace(PLACEHOLDER, name))
-            for reading, template in zip(readings, templates, strict=True)
+            Sentence(origin, label, template, reading.replace(PLACEHOLDER, name), weight)
+            for reading, template, weight in zip(readings, templates, weights, strict=True)
             for name in names
         ]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
 from ruamel.yaml.error import YAMLError
 
 from clipcifar.core import params
@@ -16,6 +17,7 @@ from clipcifar.core.files import write_atomically
 from clipcifar.prompts.folding import fold
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.prompts.sets import expand_set
+from clipcifar.prompts.templates import expand_alternatives
 
 
 def edit_params(path: Path, change: Callable[[Any], object]) -> None:
@@ -98,8 +100,19 @@ def overlay(settings: Any, changes: Mapping[str, Any]) -> None:
 
 
 def compact(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A prompt set of the same readings in fewer lines, alternatives in brackets."""
-    return {**values, "templates": fold(values["templates"])} if "templates" in values else dict(values)
+    """A prompt set of the same readings in fewer lines, alternatives in brackets.
+
+    Args:
+        values: as params.yaml has it; its templates hold no brackets yet.
+    """
+    if "templates" not in values:
+        return dict(values)
+    folded = fold(values["templates"])
+    if "weights" not in values:
+        return {**values, "templates": folded}
+    weight_of = dict(zip(values["templates"], values["weights"], strict=True))
+    readings = [reading for line in folded for reading in expand_alternatives(line)]
+    return {**values, "templates": folded, "weights": [weight_of[reading] for reading in readings]}
 
 
 def save_set(
@@ -131,5 +144,9 @@ def save_set(
     if name in params.read(params.load(path), "prompts", PromptsParams).sets:
         fix = "choose another name, or remove that set first"
         raise ConfigError(f"there is a prompt set {name!r} already", where=str(path), fix=fix)
-    edit_params(path, lambda document: document["prompts"]["sets"].update({name: dict(values)}))
+    written = dict(values)
+    if "weights" in written:
+        written["weights"] = CommentedSeq(written["weights"])
+        written["weights"].fa.set_flow_style()  # a line of hundreds, not hundreds of lines
+    edit_params(path, lambda document: document["prompts"]["sets"].update({name: written}))
     return f"saved in {path}; to use it set prompts.active: {name} and run `dvc repro`"

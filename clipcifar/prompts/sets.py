@@ -103,6 +103,7 @@ def _expanded(
         templates=templates,
         origins=[item.origin.removeprefix(f"{where}.") for item in sentences],
         num_repeated=len(said) - len(sentences),
+        weights=[item.weight for item in sentences] if "weights" in values else None,
     )
 
 
@@ -114,6 +115,9 @@ def _checked_mode(values: Mapping[str, Any], where: str, dataset: str) -> str:
     for pair in (_SAID["per_class"], _NAMES):
         if set(pair) <= values.keys():
             raise ConfigError(f"both {pair[0]} and {pair[1]} are given", where=where, fix="keep one of them")
+    if mode == "per_class" and "weights" in values:
+        what, fix = "weights are for templates that all classes share", "remove them, or use shared"
+        raise ConfigError(what, where=f"{where}.weights", fix=fix)
     speaks_of_classes = mode == "per_class" or any(key in values for key in _NAMES)
     if speaks_of_classes and "dataset" not in values:
         raise ConfigError(
@@ -122,7 +126,7 @@ def _checked_mode(values: Mapping[str, Any], where: str, dataset: str) -> str:
             fix=f"add dataset: {dataset}",
         )
     said = next((key for key in _SAID[mode] if key in values), _SAID[mode][0])
-    optional = (*_NAMES, "dataset") if mode == "shared" else ("dataset",)
+    optional = (*_NAMES, "dataset", "weights") if mode == "shared" else ("dataset",)
     check_keys(values, ["template_mode", said], where=where, optional=optional)
     if "dataset" in values and values["dataset"] not in DATASETS:
         raise ConfigError(
@@ -134,7 +138,7 @@ def _checked_mode(values: Mapping[str, Any], where: str, dataset: str) -> str:
 
 
 def _said_once(sentences: Sequence[Sentence], faults: Faults) -> list[Sentence]:
-    """The sentences without those that a class has said before; what is no sentence is gathered."""
+    """The sentences, each once for its class, with the sum of its weights; what is none is gathered."""
     seen: dict[tuple[int, str], Sentence] = {}
     for sentence in sentences:
         if not sentence.text.strip():
@@ -143,7 +147,9 @@ def _said_once(sentences: Sequence[Sentence], faults: Faults) -> list[Sentence]:
         elif holds_mark(sentence.text):
             faults.add(marked(sentence.text, sentence.origin))
         else:
-            seen.setdefault((sentence.label, normal_form(sentence.text)), sentence)
+            key = sentence.label, normal_form(sentence.text)
+            before = seen.get(key)
+            seen[key] = before._replace(weight=before.weight + sentence.weight) if before else sentence
     return list(seen.values())
 
 
@@ -167,7 +173,9 @@ def notes(prompt_set: PromptSet, class_names: list[str]) -> list[str]:
     """What a person should know of an expanded set: what was left out, and what several classes say."""
     said = []
     if prompt_set.num_repeated:
-        said.append(f"{count_of(prompt_set.num_repeated, 'sentence')} left out, which its class says already")
+        weights = ", their weights added to those" if prompt_set.weights else ""
+        repeated = count_of(prompt_set.num_repeated, "sentence")
+        said.append(f"{repeated} left out, which its class says already{weights}")
     holders: defaultdict[str, dict[int, None]] = defaultdict(dict)
     for label, text in zip(prompt_set.class_index, prompt_set.sentences, strict=True):
         holders[normal_form(text)][label] = None

@@ -24,7 +24,7 @@ from clipcifar.evaluation.calibration import Bin
 from clipcifar.evaluation.words import Difference
 
 INK, MUTED, LINE, ACCENT = "#010101", "#020202", "#030303", "#040404"
-SERIES = ("#111111", "#121212", "#131313", "#141414", "#151515")
+SERIES = ("#111111", "#121212", "#131313", "#141414", "#151515", "#161616", "#171717")
 _VARIABLES = {
     INK: "ink",
     MUTED: "muted",
@@ -105,7 +105,7 @@ def intervals(
         axes.scatter(values, rows, color=ACCENT, s=34, zorder=3)
         if zero:
             axes.axvline(0, color=MUTED, linewidth=1, linestyle="--")
-        axes.set_yticks(rows, [shortened(text, 26) for text in estimates])
+        axes.set_yticks(rows, [shortened(text, 28) for text in estimates])
         axes.set_ylim(len(estimates) - 0.5, -0.5)
         axes.set_xlabel(x_label)
         axes.grid(visible=False, axis="y")
@@ -204,22 +204,22 @@ def curves(
     x_label: str,
     y_label: str,
     x_ticks: Mapping[float, str] | None = None,
-    line: tuple[str, float] | None = None,
+    levels: Mapping[str, float] | None = None,
 ) -> Markup:
     """Lines with a band around each, such as mean and spread over draws.
 
     Args:
         x_ticks: what to write at which x; matplotlib chooses where it is None.
-        line: a level to compare with, drawn dashed, and its name.
+        levels: what to compare with, by name, drawn as level lines; at most two.
     """
     with matplotlib.rc_context(_STYLE):
-        figure, axes = _figure(3.6)
+        figure, axes = _figure(3.2 + 0.09 * len(series))  # the legend takes its lines from the height
         for i, (label, (xs, ys, lows, highs)) in enumerate(series.items()):
             colour, style = SERIES[i % len(SERIES)], ("-", "--", ":")[i // len(SERIES) % 3]
             axes.fill_between(xs, lows or ys, highs or ys, color=colour, alpha=0.15, linewidth=0)
             axes.plot(xs, ys, color=colour, linestyle=style, marker="o", markersize=4, label=label)
-        if line is not None:
-            axes.axhline(line[1], color=INK, linewidth=1, linestyle="--", label=line[0])
+        for style, (label, level) in zip(("--", "-."), (levels or {}).items(), strict=False):
+            axes.axhline(level, color=INK, linewidth=1, linestyle=style, label=label)
         if x_ticks is not None:
             axes.set_xticks(list(x_ticks), list(x_ticks.values()))
         axes.set_xlabel(x_label)

@@ -26,7 +26,11 @@ def changes(facts: Facts, pictures: Pictures) -> list[dict[str, Any]]:
             sets.scores[facts.active], sets.scores[item.name], labels, limit=FLIPS_SHOWN
         )
         comparison = compare.compare(
-            sets.predicted[facts.active], sets.predicted[item.name], labels, class_names=names
+            sets.predicted[facts.active],
+            sets.predicted[item.name],
+            labels,
+            class_names=names,
+            copies=sets.copies,
         )
         said = verdict(comparison, name_a=facts.active, name_b=item.name, p_value=item.p_holm)
         num_won, num_lost = item.paired.only_b, item.paired.only_a

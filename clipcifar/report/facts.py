@@ -66,7 +66,13 @@ class Facts:
     def _against(
         self, reference: NDArray[np.int64], others: Mapping[str, NDArray[np.int64]]
     ) -> list[NamedDifference]:
-        return compare.against(reference, others, self.sets.labels, class_names=self.dataset.class_names)
+        return compare.against(
+            reference,
+            others,
+            self.sets.labels,
+            class_names=self.dataset.class_names,
+            copies=self.sets.copies,
+        )
 
     def images_by_class(self) -> dict[str, int]:
         """The number of test images of every class that has any, by its key in the metrics."""

@@ -75,6 +75,7 @@ def _verdicts(facts: Facts) -> list[str]:
         verdicts.of_ranking(facts.ranking),
         *verdicts.of_methods(facts.trained_differences, reference="zero_shot"),
         verdicts.of_calibration(facts.metrics),
+        *verdicts.of_copies(facts.trained_differences),
     ]
 
 

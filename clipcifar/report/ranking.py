@@ -17,6 +17,7 @@ _KEYS = (
     "candidates",
 )
 _MEMBERS_SHOWN = 12
+_AVERAGES = {"average": "a plain average", "weighted": "a weighted average"}
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -25,6 +26,8 @@ def read(path: Path) -> dict[str, Any]:
     try:
         if missing := sorted(set(_KEYS) - set(ranking)):
             raise KeyError(", ".join(missing))
+        if is_kept(ranking) != (ranking["set"] is None):
+            raise ValueError("the set does not fit its kind")
         doubt(ranking)
         summary(ranking, top=len(ranking["candidates"]))  # whoever can tell it all has all
         canonical_json(ranking)  # a number may be none
@@ -52,18 +55,27 @@ def train_header(ranking: Mapping[str, Any]) -> str:
 
 def gains_text(ranking: Mapping[str, Any]) -> str:
     """What was gained on train and what is left of it on test."""
+    if is_kept(ranking):
+        return "Test was asked about no other prompts."
     gain, n = {name: 100 * share for name, share in ranking["gain"].items()}, ranking["n"]
     on_test = f"{gain['test']:+.2f} on the {count_of(n['test'], 'test image')}"
     what = "Gain in balanced accuracy" if _is_balanced(ranking) else "Gain"
     train_images = count_of(n["train"], "train image")
     train = f"{what} over {ranking['active']}: {gain['train']:+.2f} points on the {train_images}"
-    if ranking["kind"] == "average":
-        return f"{train}, to which a plain average is not fitted, {on_test}."
+    if ranking["kind"] in _AVERAGES:
+        return f"{train}, to whose labels {_AVERAGES[ranking['kind']]} is not fitted, {on_test}."
     return f"{train} that chose it, {on_test}; optimism {gain['optimism']:+.2f}."
 
 
+def is_kept(ranking: Mapping[str, Any]) -> bool:
+    """Whether the active set is kept: val prefers nothing that was offered to it."""
+    return bool(ranking["kind"] == "active")
+
+
 def doubt(ranking: Mapping[str, Any]) -> str:
-    """Where the chosen prompts are not shown to be better than the active set; empty where on both."""
+    """Where what replaces the active set is not shown to be better; empty where on both, or none does."""
+    if is_kept(ranking):
+        return ""
     where = " and ".join(f"on {split}" for split in ("val", "test") if not ranking["shown"][split])
     return f"no difference for the better was shown {where}" if where else ""
 
@@ -73,13 +85,16 @@ def on_val_text(ranking: Mapping[str, Any]) -> str:
     on_val, where = ranking["val_accuracy"], "Balanced accuracy on val" if _is_balanced(ranking) else "On val"
     return (
         f"{where}: the greedy ensemble {on_val['ensemble']:.4f}, the plain average {on_val['average']:.4f}, "
-        f"{ranking['active']} {on_val['active']:.4f}."
+        f"the weighted average {on_val['weighted']:.4f}, {ranking['active']} {on_val['active']:.4f}."
     )
 
 
 def chosen_templates(ranking: Mapping[str, Any]) -> list[str]:
-    """The templates of the chosen set, or its sentences class by class."""
-    values = ranking["set"]
+    """The templates of the chosen set, the heaviest first, or its sentences class by class; none if kept."""
+    values = {"templates": []} if is_kept(ranking) else ranking["set"]
+    if "weights" in values:
+        weighted = zip(values["templates"], values["weights"], strict=True)
+        return [f"{weight:.2f} × {text}" for text, weight in sorted(weighted, key=lambda item: -item[1])]
     if "templates" in values:
         return list(values["templates"])
     return [f"{name}: {' / '.join(own)}" for name, own in values["sentences"].items()]
@@ -129,11 +144,11 @@ def summary(ranking: Mapping[str, Any], *, top: int) -> list[str]:
         "",
         tested_how(ranking),
         "",
-        f"Chosen: {ranking['chosen']}",
+        ranking["verdict"] if is_kept(ranking) else f"Chosen: {ranking['chosen']}",
         *(f"  {member}" for member in members[:_MEMBERS_SHOWN]),
         *more,
         "",
         on_val_text(ranking),
-        f"On test, asked once: {ranking['verdict']}",
+        *([] if is_kept(ranking) else [f"On test, asked once: {ranking['verdict']}"]),
         gains_text(ranking),
     ]

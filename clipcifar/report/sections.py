@@ -18,6 +18,7 @@ from clipcifar.report.ranking import (
     chosen_templates,
     doubt,
     gains_text,
+    is_kept,
     on_val_text,
     template_cells,
     tested_how,
@@ -89,8 +90,10 @@ def sets(facts: Facts) -> dict[str, Any]:
 def ranking(facts: Facts) -> dict[str, Any]:
     """The best single templates, and what was made of them."""
     outcome = facts.ranking
+    said = f"Chosen on train and val: {outcome['chosen']}. On test, asked once: {outcome['verdict']}"
     return {
-        "summary": f"Chosen on train and val: {outcome['chosen']}. On test, asked once: {outcome['verdict']}",
+        "summary": outcome["verdict"] if is_kept(outcome) else said,
+        "is_kept": is_kept(outcome),
         "on_val": on_val_text(outcome),
         "gains": gains_text(outcome),
         "doubt": doubt(outcome),

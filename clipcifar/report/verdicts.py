@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clipcifar.evaluation.balance import Balanced
-from clipcifar.evaluation.compare import LEVEL, NamedDifference
+from clipcifar.evaluation.compare import NamedDifference
 from clipcifar.evaluation.names import METHODS
-from clipcifar.evaluation.verdict import balanced_said, statement, tells_otherwise
-from clipcifar.report.ranking import gains_text
+from clipcifar.evaluation.seeds import covers_said
+from clipcifar.evaluation.signs import LEVEL
+from clipcifar.evaluation.verdict import balanced_said, copies_said, statement, tells_otherwise
+from clipcifar.report.ranking import gains_text, is_kept
 
 MOST_NAMED = 6  # prompt sets named in one sentence
 
@@ -21,11 +23,12 @@ def sentence(text: str) -> str:
 
 
 def of_methods(differences: Sequence[NamedDifference], *, reference: str) -> list[str]:
-    """One sentence per method against a reference, p values corrected over them."""
-    return [
+    """One sentence per method against a reference, p values corrected over them, and what those cover."""
+    sentences = [
         sentence(statement(item.paired, item.p_holm, name_a=METHODS[reference], name_b=METHODS[item.name]))
         for item in differences
     ]
+    return sentences + covers_said([item.name for item in differences])
 
 
 def of_sets(differences: Sequence[NamedDifference], *, active: str) -> list[str]:
@@ -57,7 +60,14 @@ def _unbalanced(differences: Sequence[NamedDifference]) -> list[tuple[str, Balan
 
 def of_ranking(ranking: Mapping[str, Any]) -> str:
     """What the search for prompts found, and how much of it was luck."""
+    if is_kept(ranking):
+        return str(ranking["verdict"])
     return f"Best prompts, chosen on train and val: {ranking['verdict']} {gains_text(ranking)}"
+
+
+def of_copies(differences: Sequence[NamedDifference]) -> list[str]:
+    """What exact copies among the test images mean for all tests here, if there are any."""
+    return sorted({said for item in differences if (said := copies_said(item.paired))})
 
 
 def of_calibration(metrics: Mapping[str, Mapping[str, Any]]) -> str:

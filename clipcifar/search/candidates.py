@@ -190,19 +190,28 @@ def averageable(
     return averaged or [0]
 
 
-def as_set(chosen: Sequence[Candidate], *, class_names: list[str], dataset: str) -> dict[str, Any]:
+def as_set(
+    chosen: Sequence[Candidate],
+    *,
+    class_names: list[str],
+    dataset: str,
+    weights: Sequence[float] | None = None,
+) -> dict[str, Any]:
     """The chosen candidates as one prompt set in params.yaml's own form.
 
     Args:
         chosen: at least one candidate; no two of them clash.
         class_names: C names in label order.
         dataset: the dataset's registry name.
+        weights: above 0, of each candidate, where all are single templates; None where they count alike.
 
     Returns:
         A shared set where templates alone say it all, else every class's own sentences.
     """
     if all(candidate.is_plain(class_names) for candidate in chosen):
-        return {"template_mode": "shared", "templates": [candidate.template for candidate in chosen]}
+        templates = [candidate.template for candidate in chosen]
+        weighted = {} if weights is None else {"weights": list(weights)}
+        return {"template_mode": "shared", "templates": templates, **weighted}
     sentences = {
         name: [text for candidate in chosen for text in candidate.sentences[label]]
         for label, name in enumerate(class_names)

@@ -12,17 +12,8 @@ from numpy.typing import NDArray
 from clipcifar.core.counts import count_of
 from clipcifar.evaluation.balance import ClassSums, balanced, sign_flip_bound
 from clipcifar.evaluation.calibration import fit_temperature
-from clipcifar.evaluation.compare import (
-    LEVEL,
-    Comparison,
-    Paired,
-    as_metrics,
-    compare,
-    from_counts,
-    holm,
-    in_measure,
-    mcnemar_exact_each,
-)
+from clipcifar.evaluation.compare import Comparison, Paired, as_metrics, compare, from_counts, in_measure
+from clipcifar.evaluation.signs import LEVEL, holm, mcnemar_exact_each
 from clipcifar.evaluation.verdict import verdict
 from clipcifar.methods import zero_shot
 from clipcifar.search.candidates import Candidate, as_set
@@ -52,10 +43,11 @@ class Gains:
 
 
 def name_of(selection: Selection) -> str:
-    """What a person calls the chosen classifier."""
+    """What a person calls the chosen classifier, where it is not the active set."""
     num_members = len(selection.members)
-    if selection.kind == "average":
-        return f"the plain average of {count_of(num_members, 'template')}"
+    if selection.kind != "ensemble":
+        how = {"average": "plain", "weighted": "weighted"}[selection.kind]
+        return f"the {how} average of {count_of(num_members, 'template')}"
     return f"the ensemble of {num_members} templates" if num_members > 1 else "the best single template"
 
 
@@ -153,7 +145,7 @@ def _is_better(paired: Paired) -> bool:
 def judge(
     selection: Selection, images: ImageEmbeddings, train: Part, val: Part, *, reference: NDArray[np.float32]
 ) -> Judgement:
-    """Ask test, once, about what train and val have chosen.
+    """Ask test, once, about what train and val have chosen; the active set, where kept, equals itself.
 
     Args:
         train, val: what the selection was made on.
@@ -174,8 +166,12 @@ def judge(
         test_scores.argmax(axis=1),
         images.test.labels,
         class_names=images.class_names,
+        copies=images.test.copies,
+        by=by,
     )
-    asked = comparison.overall_by(by)
+    asked = comparison.overall
+    if selection.kind == "active":  # one classifier: there is no chance in that nothing differs
+        asked = replace(asked, low=0.0, high=0.0)
     gains = Gains(float(on_train.gains(by)[0]), float(on_val.gains(by)[0]), asked.difference)
     shown_on_val = _is_better(in_measure(*_whole(on_val), by))
     temperature = fit_temperature(val_scores, val[1])
@@ -208,14 +204,20 @@ def as_data(
         active: the active set's name.
         class_names: C names in label order.
         dataset: the dataset's registry name.
+
+    Returns:
+        Of them `set` is the chosen prompts as params.yaml has them, None where the active set is kept.
     """
-    chosen, gains = name_of(selection), judgement.gains
+    gains, is_kept = judgement.gains, selection.kind == "active"
+    chosen = f"the active set {active}" if is_kept else name_of(selection)
+    said = verdict(judgement.comparison, name_a=active, name_b=chosen)
+    members = [candidates[i] for i in selection.members]
     return {
         "active": active,
         "kind": selection.kind,
         "chosen": chosen,
         "by": selection.by,
-        "verdict": verdict(judgement.comparison, name_a=active, name_b=chosen, by=selection.by),
+        "verdict": f"The search keeps {chosen}: val prefers no other prompts." if is_kept else said,
         "shown": {"val": judgement.shown_on_val, "test": judgement.shown_on_test},
         "n": {"train": selection.singles.n, "test": judgement.comparison.overall.n},
         "gain": gains.as_metrics(),
@@ -224,7 +226,9 @@ def as_data(
             {"template": candidates[i].label, "train_accuracy": accuracy}
             for i, accuracy in zip(selection.ensemble, selection.train_accuracy, strict=True)
         ],
-        "set": as_set([candidates[i] for i in selection.members], class_names=class_names, dataset=dataset),
+        "set": None
+        if is_kept
+        else as_set(members, class_names=class_names, dataset=dataset, weights=selection.member_weights),
         "best": plot_rows(candidates, selection),
         "candidates": candidate_rows(candidates, selection),
     }

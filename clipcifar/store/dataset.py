@@ -46,6 +46,13 @@ class PreparedSplit:
         """N hex sha256 of image files, where `content` is those."""
         return container.decode_strings(self.content)
 
+    @property
+    def contents(self) -> list[bytes]:
+        """What two copies of an image have in common: N digests of pixels or of files."""
+        if self.in_memory:
+            return [hashlib.sha256(pixels.tobytes()).digest() for pixels in self.content]
+        return [bytes(digest) for digest in self.content]
+
     def __add__(self, other: PreparedSplit) -> PreparedSplit:
         return PreparedSplit(
             np.concatenate([self.content, other.content]),

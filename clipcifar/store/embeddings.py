@@ -17,9 +17,10 @@ from clipcifar.core.counts import count_of
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute
 from clipcifar.store import container
-from clipcifar.store.fields import INHERITED, check_ids, check_index, class_names_of
+from clipcifar.store.fields import INHERITED, check_copies, check_ids, check_index, class_names_of
 
 IMAGES_KIND, TEXTS_KIND = "image embeddings", "text embeddings"
+COPIES = "copies"  # in a file only where there are any
 UNIT_TOLERANCE = 1e-4  # float32 rows of 4,096 dimensions stay well inside it
 # What the two files, and params.yaml, must agree on before their rows may be multiplied.
 SHARED_FIELDS = (
@@ -41,11 +42,13 @@ class Split:
         embeddings: (N, D) float32 unit rows.
         labels: (N,) int64 indices into the class names.
         ids: N unique sample ids.
+        copies: (N,) int64, for each image the row of the first of its exact copies; None where none has one.
     """
 
     embeddings: NDArray[np.float32]
     labels: NDArray[np.int64]
     ids: list[str]
+    copies: NDArray[np.int64] | None = None
 
     def part(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Embeddings and labels of some rows."""
@@ -81,12 +84,14 @@ class TextEmbeddings:
         embeddings: (S, D) float32 unit rows, one per sentence.
         class_index: (S,) int64, the class that each sentence speaks for.
         sentences: the S sentences.
+        weights: (S,) float64 above 0, how much each sentence counts; None where all count alike.
     """
 
     embeddings: NDArray[np.float32]
     class_index: NDArray[np.int64]
     sentences: list[str] = field(repr=False)  # a notebook would show all of them
     attributes: Mapping[str, Attribute]
+    weights: NDArray[np.float64] | None = field(default=None, repr=False)
 
     @property
     def class_names(self) -> list[str]:
@@ -117,6 +122,7 @@ def _check_split(split: Split, num_classes: int) -> None:
     check_embeddings(split.embeddings, split.ids, what="image")
     check_index(split.labels, num_classes, len(split.ids))
     check_ids(split.ids)
+    check_copies(split.copies, len(split.ids))
 
 
 def write_images(path: Path, *, train: Split, test: Split, attributes: Mapping[str, Attribute]) -> None:
@@ -127,6 +133,8 @@ def write_images(path: Path, *, train: Split, test: Split, attributes: Mapping[s
         arrays[f"{name}/embeddings"] = split.embeddings
         arrays[f"{name}/labels"] = split.labels
         arrays[f"{name}/ids"] = container.encode_strings(split.ids)
+        if split.copies is not None:
+            arrays[f"{name}/{COPIES}"] = split.copies
     container.write(path, kind=IMAGES_KIND, arrays=arrays, attributes=attributes)
 
 
@@ -138,6 +146,7 @@ def read_images(path: Path) -> ImageEmbeddings:
                 embeddings=file.arrays[f"{name}/embeddings"],
                 labels=file.arrays[f"{name}/labels"],
                 ids=container.decode_strings(file.arrays[f"{name}/ids"]),
+                copies=file.arrays.get(f"{name}/{COPIES}"),
             )
             for name in ("train", "test")
         }
@@ -154,6 +163,7 @@ def write_texts(
     class_index: NDArray[np.int64],
     sentences: list[str],
     attributes: Mapping[str, Attribute],
+    weights: NDArray[np.float64] | None = None,
 ) -> None:
     """Write one prompt set's sentence embeddings, shapes as in `TextEmbeddings`."""
     check_embeddings(embeddings, sentences, what="sentence")
@@ -163,6 +173,9 @@ def write_texts(
         "class_index": class_index,
         "sentences": container.encode_strings(sentences),
     }
+    if weights is not None:
+        _check_weights(weights, len(sentences))
+        arrays["weights"] = weights
     container.write(path, kind=TEXTS_KIND, arrays=arrays, attributes=attributes)
 
 
@@ -174,10 +187,21 @@ def read_texts(path: Path) -> TextEmbeddings:
             class_index=file.arrays["class_index"],
             sentences=container.decode_strings(file.arrays["sentences"]),
             attributes=file.attributes,
+            weights=file.arrays.get("weights"),
         )
         check_embeddings(texts.embeddings, texts.sentences, what="sentence")
         check_index(texts.class_index, len(texts.class_names), len(texts.sentences))
+        if texts.weights is not None:
+            _check_weights(texts.weights, len(texts.sentences))
     return texts
+
+
+def _check_weights(weights: NDArray[np.float64], num_sentences: int) -> None:
+    """Raise DataError unless there is a finite number above 0 for each sentence."""
+    if weights.shape != (num_sentences,) or weights.dtype != np.float64:
+        raise DataError(f"expected {num_sentences} float64 weights, found {weights.dtype} {weights.shape}")
+    if not (np.isfinite(weights) & (weights > 0)).all():
+        raise DataError("the weight of a sentence is no finite number above 0", fix="check the prompt set")
 
 
 def check_same_space(images: ImageEmbeddings, texts: TextEmbeddings) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,30 @@ def check_index(index: NDArray[np.int64], num_classes: int, num_rows: int) -> No
         raise DataError(f"expected {num_rows} int64 class indices, found {index.dtype} {index.shape}")
     if num_rows and not (index.min() >= 0 and index.max() < num_classes):
         raise DataError(f"class indices outside 0 to {num_classes - 1}")
+
+
+def copies_of(contents: Sequence[Hashable]) -> NDArray[np.int64] | None:
+    """For each of N contents the row of the first that is the same, (N,) int64; None where all differ.
+
+    >>> copies_of([b"cat", b"dog", b"cat"])
+    array([0, 1, 0])
+    """
+    first: dict[Hashable, int] = {}
+    copies = [first.setdefault(content, row) for row, content in enumerate(contents)]
+    return np.array(copies, dtype=np.int64) if len(first) < len(copies) else None
+
+
+def check_copies(copies: NDArray[np.int64] | None, num_rows: int) -> None:
+    """Raise DataError unless these are what `copies_of` gives of so many."""
+    if copies is None:
+        return
+    rows = np.arange(num_rows)
+    if copies.shape != rows.shape or copies.dtype != np.int64:
+        raise DataError(
+            f"expected {num_rows} int64 rows of first copies, found {copies.dtype} {copies.shape}"
+        )
+    if not ((copies >= 0) & (copies <= rows)).all() or (copies[copies] != copies).any():
+        raise DataError("an image is called a copy of one that is no first copy")
 
 
 def class_names_attribute(class_names: list[str]) -> str:

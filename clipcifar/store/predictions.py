@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute
 from clipcifar.store import container
-from clipcifar.store.embeddings import ImageEmbeddings
-from clipcifar.store.fields import INHERITED, check_ids, check_index, class_names_of
+from clipcifar.store.embeddings import COPIES, ImageEmbeddings
+from clipcifar.store.fields import INHERITED, check_copies, check_ids, check_index, class_names_of, copies_of
 
 _OPTIONAL = ("device", "precision")
 _FITTED = {"temperature"}  # on val, which a dataset may lack
+SEEDS = "by_seed"
 _PREFIX = "scores/"  # of a prompt set's name
 
 
@@ -30,12 +31,17 @@ class Predictions:
         scores: (N, C) float32 logits.
         labels: (N,) int64.
         ids: N sample ids.
+        copies: as `embeddings.Split` has them.
+        by_seed: (R, N) int64, the classes that each seed of a trained head predicts, the one whose scores
+            these are among them; None of a method without seeds, and of a file of before they were kept.
     """
 
     scores: NDArray[np.float32]
     labels: NDArray[np.int64]
     ids: list[str] = field(repr=False)  # a notebook would show all of them
     attributes: Mapping[str, Attribute]
+    copies: NDArray[np.int64] | None = None
+    by_seed: NDArray[np.int64] | None = None
 
     @cached_property
     def predicted(self) -> NDArray[np.int64]:
@@ -51,12 +57,14 @@ class SetPredictions:
         scores: for each set (N, C) float32 logits.
         labels: (N,) int64.
         ids: N sample ids.
+        copies: as `embeddings.Split` has them.
     """
 
     scores: Mapping[str, NDArray[np.float32]]
     labels: NDArray[np.int64]
     ids: list[str]
     attributes: Mapping[str, Attribute]
+    copies: NDArray[np.int64] | None = None
 
     @cached_property
     def predicted(self) -> dict[str, NDArray[np.int64]]:
@@ -92,13 +100,19 @@ def write_answers(
         rows: (N,) int64, the test images that were asked about; None for all.
         attributes: what else determined the answers.
     """
-    labels, ids = images.test.labels, images.test.ids
+    labels, ids, copies = images.test.labels, images.test.ids, images.test.copies
     if rows is not None:
         labels, ids = labels[rows], [ids[row] for row in rows.tolist()]
+        copies = copies_of(copies[rows].tolist()) if copies is not None else None
     container.write(
         path,
         kind=kind,
-        arrays={**answers, "labels": labels, "ids": container.encode_strings(ids)},
+        arrays={
+            **answers,
+            "labels": labels,
+            "ids": container.encode_strings(ids),
+            **({} if copies is None else {COPIES: copies}),
+        },
         attributes={**inherited(images.attributes), **(attributes or {})},
     )
 
@@ -122,6 +136,25 @@ def check_scores(scores: NDArray[np.float32], ids: list[str], *, num_classes: in
     check_ids(ids)
 
 
+def seeds_array(by_seed: NDArray[np.int64], *, num_classes: int) -> NDArray[np.unsignedinteger]:
+    """(R, N) predicted classes in the smallest type that holds every class."""
+    return by_seed.astype(np.min_scalar_type(num_classes - 1))
+
+
+def _as_classes(stored: NDArray[Any]) -> NDArray[np.int64]:
+    if stored.dtype.kind != "u" or stored.ndim != 2:
+        raise DataError(f"expected the classes that each seed predicts, found {stored.dtype} {stored.shape}")
+    return stored.astype(np.int64)
+
+
+def _check_seeds(by_seed: NDArray[np.int64], predicted: NDArray[np.int64], *, num_classes: int) -> None:
+    """Raise DataError unless these are (R, N) classes, and what is predicted is what some seed says."""
+    for said in by_seed:
+        check_index(said, num_classes, len(predicted))
+    if not (by_seed == predicted).all(axis=1).any():
+        raise DataError("the scores are of none of the seeds")
+
+
 def read_predictions(path: Path) -> Predictions:
     """Read and verify a predictions file; DataError names what is wrong with it."""
     with container.reading(path, kind="predictions", what="predictions") as file:
@@ -130,6 +163,8 @@ def read_predictions(path: Path) -> Predictions:
             labels=file.arrays["labels"],
             ids=container.decode_strings(file.arrays["ids"]),
             attributes=file.attributes,
+            copies=file.arrays.get(COPIES),
+            by_seed=_as_classes(file.arrays[SEEDS]) if SEEDS in file.arrays else None,
         )
         container.require(
             file.attributes,
@@ -139,6 +174,9 @@ def read_predictions(path: Path) -> Predictions:
         num_classes = len(class_names_of(file.attributes))
         check_scores(predictions.scores, predictions.ids, num_classes=num_classes)
         check_index(predictions.labels, num_classes, len(predictions.ids))
+        check_copies(predictions.copies, len(predictions.ids))
+        if predictions.by_seed is not None:
+            _check_seeds(predictions.by_seed, predictions.predicted, num_classes=num_classes)
         if not float(file.attributes.get("temperature", 1)) > 0:
             raise DataError(f"the temperature is {file.attributes['temperature']}")
     return predictions
@@ -153,11 +191,13 @@ def read_set_predictions(path: Path) -> SetPredictions:
             if name.startswith(_PREFIX)
         }
         labels, ids = file.arrays["labels"], container.decode_strings(file.arrays["ids"])
+        copies = file.arrays.get(COPIES)
         container.require(
             file.attributes, texts=(*INHERITED, "images_fingerprint"), numbers=("max_per_class",)
         )
         num_classes = len(class_names_of(file.attributes))
         check_index(labels, num_classes, len(ids))
+        check_copies(copies, len(ids))
         for array in scores.values():
             check_scores(array, ids, num_classes=num_classes)
-    return SetPredictions(scores, labels, ids, file.attributes)
+    return SetPredictions(scores, labels, ids, file.attributes, copies)

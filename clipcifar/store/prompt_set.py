@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ class PromptSet:
         origins: (S,) the entry of the set that each sentence is from, as in "templates[0]"; of a file, with
             the file, as in "data/sentences/mine.json: cat[0]".
         num_repeated: sentences that a class says again, and that are not among the S.
+        weights: (S,) above 0, how much each sentence counts in its class's mean; of one that its class says
+            again, with what that would have counted. None where all count alike.
     """
 
     name: str
@@ -39,6 +41,7 @@ class PromptSet:
     templates: list[str]
     origins: list[str]
     num_repeated: int = 0
+    weights: list[float] | None = None
 
     def only(self, sentences: Collection[str]) -> PromptSet:
         """The set without the templates of which any sentence is not among these."""
@@ -57,7 +60,12 @@ class PromptSet:
             template_index=[position[self.template_index[row]] for row in rows],
             templates=[self.templates[i] for i in kept],
             origins=[self.origins[row] for row in rows],
+            weights=None if self.weights is None else [self.weights[row] for row in rows],
         )
+
+    def as_json(self) -> dict[str, Any]:
+        """What `from_json` reads."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> PromptSet:
@@ -66,7 +74,8 @@ class PromptSet:
             required = {field.name: content[field.name] for field in fields(cls) if field.default is MISSING}
         except KeyError as error:
             raise DataError(f"not a prompt set: {error} is missing", fix="run `dvc repro`") from error
-        return cls(**required, num_repeated=content.get("num_repeated", 0))
+        optional = {key: content[key] for key in ("num_repeated", "weights") if key in content}
+        return cls(**required, **optional)
 
 
 def origin_in_project(set_name: str, origin: str) -> str:

@@ -111,7 +111,9 @@ def read(predictions: Path, metrics: Path, texts: Path) -> Run:
             for name, predicted in said.predicted.items()
         },
         sentences={
-            name: said_by(text.class_index.tolist(), text.sentences) for name, text in embedded.items()
+            # Weighted, the same sentences are another classifier than the published one.
+            name: said_by(text.class_index.tolist(), text.sentences) if text.weights is None else frozenset()
+            for name, text in embedded.items()
         },
         projected=projected[0],
     )

@@ -44,7 +44,8 @@ def main(
     linear = mix.interpolated(weights, sides.probe, logit_scale=images.logit_scale, coefficient=coefficient)
     origin = {**inherited(images.attributes), "texts_fingerprint": of_texts, "coefficient": coefficient}
     heads.write(folder / "interpolated.h5", "interpolated weights", linear.arrays, origin)
-    judged = findings.measure(pairs, choices, images.test.labels, class_names=images.class_names)
+    test, class_names = images.test, images.class_names
+    judged = findings.measure(pairs, choices, test.labels, class_names=class_names, copies=test.copies)
     findings.write(folder, judged, images, texts_fingerprint=of_texts, n_not_converged=sides.n_not_converged)
     counts = {"n_val": len(rows.val), "n_test": len(images.test.ids)}
     html = page.render(judged, **counts, attributes=images.attributes, active=active, notes=notes)

@@ -58,7 +58,13 @@ def main(
     for label, (description, place) in backbones.items():
         with named(label):
             study.add(label, description, place, images_of(description, place))
-    results = findings.measure(study.outcomes, study.sizes, own.test.labels, class_names=own.class_names)
+    results = findings.measure(
+        study.outcomes,
+        study.sizes,
+        own.test.labels,
+        class_names=own.class_names,
+        copies=own.test.copies,
+    )
     timing = study.timing(device=str(own.attributes["device"]))
     findings.write(folder, results, timing, own)
     about: dict[str, Any] = {"active": active, "attributes": own.attributes}

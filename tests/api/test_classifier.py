@@ -20,7 +20,10 @@ from clipcifar.store.embeddings import read_images
 from clipcifar.store.predictions import inherited, read_predictions, read_set_predictions
 from tests.support import made
 
-METHODS = ["zero_shot", "rank_prompts", "linear_probe", "mlp_probe", "projection"]
+METHODS = [
+    *("zero_shot", "rank_prompts", "prompt_weighting", "gda"),
+    *("linear_probe", "mlp_probe", "projection"),
+]
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -155,7 +155,7 @@ def test_whatever_numpy_sees_as_an_array_is_one(project: clipcifar.Project, tmp_
 def test_nothing_asked_is_nothing_answered(project: clipcifar.Project) -> None:
     dim = project.images("val").embeddings.shape[1]
     assert project.embed_sentences([]).shape == project.embed_images([]).shape == (0, dim)
-    for method in ("zero_shot", "linear_probe", "mlp_probe", "projection"):
+    for method in ("zero_shot", "prompt_weighting", "gda", "linear_probe", "mlp_probe", "projection"):
         classifier = project.classifier(method)
         for nothing in ([], np.zeros((0, dim), np.float32), np.zeros((0, 8, 8, 3), np.uint8)):
             assert classifier.predict(nothing) == []

@@ -14,7 +14,7 @@ import pytest
 import clipcifar
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.core.files import read_json
-from clipcifar.evaluation.compare import mcnemar_exact
+from clipcifar.evaluation.signs import mcnemar_exact
 from clipcifar.store.embeddings import read_images, read_texts
 from clipcifar.store.predictions import read_predictions
 from clipcifar.store.splits import read_splits

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from clipcifar.api import sides
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.core.files import Attribute
 from clipcifar.evaluation import results
+from clipcifar.evaluation.compare import compare
+from clipcifar.evaluation.verdict import copies_said
 from clipcifar.methods import zero_shot
 from clipcifar.project import revisions
 from clipcifar.store import places
@@ -73,6 +76,45 @@ def test_the_workspace_and_a_method_are_read_from_their_files(repository: Path) 
         np.testing.assert_array_equal(
             sides.load(name, repository=repository, method="zero_shot").scores, mlp_file.scores
         )
+
+
+def test_copies_go_from_the_embeddings_to_the_test_of_a_comparison(repository: Path) -> None:
+    """Rows 0 to 4 are one image, of which the MLP probe is right about all five and zero-shot about none."""
+    images = read_images(repository / places.IMAGES)
+    labels, wrong = images.test.labels, (images.test.labels + 1) % 3
+    copies = np.array([0, 0, 0, 0, 0, *range(5, 20)])
+    twinned = replace(images, test=replace(images.test, copies=copies))
+    said = {"mlp_probe": labels, "zero_shot": np.where(np.arange(20) < 6, wrong, labels)}
+    for method, predicted in said.items():
+        results.write(
+            method,
+            np.eye(3, dtype=np.float32)[predicted],
+            twinned,
+            temperature=1.0,
+            predictions_path=repository / places.PREDICTIONS / f"{method}.h5",
+            metrics_path=repository / "m.json",
+            details_path=repository / "details/m.json",
+            plots_folder=repository / "plots",
+        )
+    a, b = (
+        sides.load(name, repository=repository, method="zero_shot") for name in ("zero_shot", "mlp_probe")
+    )
+    pair = sides.align(a, b)
+    assert pair.copies is not None
+    compared = compare(pair.predicted_a, pair.predicted_b, labels, class_names=NAMES, copies=pair.copies)
+    assert (compared.overall.only_b, compared.overall.n_copies) == (6, 4)
+    assert compared.overall.p_value == pytest.approx(0.5)  # two groups; six images would be 2 / 64
+    assert "4 images are exact copies of others among the 20" in copies_said(compared.overall)
+    # In another order, and where the first side is of a version that knew of none.
+    order = np.arange(20)[::-1]
+    moved = Predictions(b.scores[order], b.labels[order], [b.ids[row] for row in order], b.attributes, None)
+    back = sides.align(replace(a, copies=None), moved)
+    assert back.copies is None
+    again = sides.align(moved, a)
+    assert again.copies is not None
+    assert compare(
+        again.predicted_b, again.predicted_a, again.labels, class_names=NAMES, copies=again.copies
+    ).overall.p_value == pytest.approx(0.5)
 
 
 def test_a_prompt_set_is_scored_from_the_cache(repository: Path) -> None:
@@ -179,6 +221,29 @@ def test_sides_are_joined_by_id() -> None:
     assert pair.predicted_a.tolist() == [0, 1, 2]
     assert pair.predicted_b.tolist() == [0, 2, 1]
     assert pair.labels.tolist() == [0, 1, 1]
+
+
+def test_what_seeds_say_is_joined_by_id_too() -> None:
+    a = replace(_predictions(["x", "y"], [0, 1], [0, 1]), by_seed=np.array([[0, 1], [2, 0], [1, 1]]))
+    b = replace(_predictions(["y", "x"], [2, 0], [1, 0]), by_seed=np.array([[2, 0], [1, 2]]))
+    pair = sides.align(a, b)
+    assert pair.seeds_a is not None
+    assert pair.seeds_b is not None
+    assert pair.seeds_a.tolist() == [[0, 1], [2, 0], [1, 1]]
+    assert pair.seeds_b.tolist() == [[0, 2], [2, 1]]
+
+
+@pytest.mark.parametrize(
+    ("method", "known"), [("mlp_probe", [[0, 1]]), ("projection", [[0, 1]]), ("linear_probe", None)]
+)
+def test_a_file_of_before_seeds_were_kept_has_the_seed_that_it_reports(
+    method: str, known: list[list[int]] | None
+) -> None:
+    plain = _predictions(["x", "y"], [0, 1], [0, 1])
+    before = replace(plain, attributes={**plain.attributes, "method": method})
+    pair = sides.align(before, plain)
+    assert (None if pair.seeds_a is None else pair.seeds_a.tolist()) == known
+    assert pair.seeds_b is None
 
 
 def test_other_images_labels_or_classes_are_refused() -> None:

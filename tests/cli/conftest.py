@@ -10,7 +10,10 @@ import pytest
 
 from tests.support.command_line import make_project
 
-METHODS = ["zero_shot", "rank_prompts", "linear_probe", "mlp_probe", "projection"]
+METHODS = [
+    *("zero_shot", "rank_prompts", "prompt_weighting", "gda"),
+    *("linear_probe", "mlp_probe", "projection"),
+]
 
 
 def _headline(accuracy: float) -> dict[str, Any]:
@@ -32,7 +35,7 @@ def metrics(tmp_path: Path) -> Path:
     for i, method in enumerate(METHODS):
         accuracy = 0.7 + i / 20
         details = {
-            **({"seeds": seeds} if i > 2 else {}),
+            **({"seeds": seeds} if i > 4 else {}),
             "max_per_class": 0,
             "per_class": {"cat": accuracy, "sea_lion*": 0.25},
         }

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ import numpy as np
 import pytest
 
 from clipcifar.api.comparing import Compared
+from clipcifar.cli.comparison import as_table
 from clipcifar.evaluation.compare import compare
+from clipcifar.evaluation.names import METHODS
+from clipcifar.evaluation.seeds import OverSeeds, SeedsCompared
 from tests.support import finished_run
 from tests.support.command_line import record, run
 
@@ -59,7 +63,7 @@ def test_show_as_json_has_every_number_of_the_files(
         paths = (metrics / f"{method}.json", metrics / "details" / f"{method}.json")
         assert entry == {key: value for path in paths for key, value in json.loads(path.read_text()).items()}
     assert next(iter(shown["methods"])) == "zero_shot"
-    assert len(shown["methods"]) == 5
+    assert list(shown["methods"]) == list(METHODS)
 
 
 def test_show_as_csv_has_the_numbers_of_the_json(
@@ -68,7 +72,7 @@ def test_show_as_csv_has_the_numbers_of_the_json(
     recorded(project, metrics)
     methods = said("show", "--json")[1]["methods"]
     code, rows, beside = said("show", "--csv")
-    assert (code, beside, len(rows)) == (0, "", 5)
+    assert (code, beside, len(rows)) == (0, "", 7)
     for row in rows:
         entry = methods[row["method"]]
         assert (row["name"], row["stale"]) == (entry["name"], "False")
@@ -222,7 +226,7 @@ def compared(sizes: list[int], names: list[str], *notes: str) -> Compared:
     """B is wrong on the first class."""
     labels = np.repeat(np.arange(len(sizes)), sizes)
     done = compare(labels, np.where(labels == 0, 1, labels), labels, class_names=names)
-    return Compared(done.overall, done.per_class, done.flows, "photo", "c,d", notes=notes)
+    return Compared(done.overall, done.per_class, done.flows, name_a="photo", name_b="c,d", notes=notes)
 
 
 @pytest.fixture
@@ -266,6 +270,41 @@ def test_a_comparison_of_even_classes_has_no_row_of_its_own_for_those(
 ) -> None:
     answer(compared([5, 5], ["cat", "dog"]))
     assert [row["of"] for row in said("compare", "--csv")[1]] == ["all", "class", "class"]
+
+
+OVER = OverSeeds(0.9, 0.88, -0.02, -0.035, -0.005, 0.012)
+
+
+def test_a_comparison_over_seeds_is_a_sentence_a_row_and_data(
+    answer: Callable[..., None], said: Callable[..., Said]
+) -> None:
+    done = replace(compared([5, 5], ["cat", "dog"]), name_b="b*", seeds=SeedsCompared(3, 2, OVER))
+    answer(done)
+    shown = said("compare", "--json")[1]
+    assert shown["seeds"] == {"n_a": 3, "n_b": 2, "crossed": asdict(OVER)}
+    assert shown["verdict"].endswith(
+        "The p value covers other test images, not retraining. Covering both: b* (mean of 2 seeds) is worse "
+        "than photo (mean of 3 seeds): -2.0 points [-3.5, -0.5], p = 0.0120."
+    )
+    rows = said("compare", "--csv")[1]
+    assert [row["of"] for row in rows] == ["all", "seeds", "class", "class"]
+    assert (rows[1]["accuracy_a"], rows[1]["p_value"], rows[1]["n"]) == ("0.9", "0.012", "")
+    table = as_table(done)
+    (row,) = (line for line in table.splitlines() if line.startswith("| seeds"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells == ["seeds", "–", "0.9000", "0.8800", "-2.00", "-3.50 to -0.50", "–", "–", "0.0120"]
+    assert r"Covering both: b\* (mean of 2 seeds)" in table
+
+
+@pytest.mark.parametrize("seeds", [None, SeedsCompared(0, 1, None)])
+def test_without_several_seeds_there_is_no_row_of_them(
+    answer: Callable[..., None], said: Callable[..., Said], seeds: SeedsCompared | None
+) -> None:
+    done = replace(compared([5, 5], ["cat", "dog"]), seeds=seeds)
+    answer(done)
+    assert [row["of"] for row in said("compare", "--csv")[1]] == ["all", "class", "class"]
+    assert "| seeds" not in as_table(done)
+    assert ("not retraining: of c,d one seed is kept." in done.verdict) == (seeds is not None)
 
 
 def test_what_is_known_of_a_side_is_data_in_json_and_beside_a_csv(

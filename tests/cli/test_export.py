@@ -19,8 +19,15 @@ from clipcifar.cli.main import COMMANDS
 from clipcifar.core import params
 from clipcifar.core.files import Attribute
 from clipcifar.project import freshness
-from clipcifar.store import heads
-from clipcifar.store.embeddings import ImageEmbeddings, Split, read_images, write_images, write_texts
+from clipcifar.store import container, heads
+from clipcifar.store.embeddings import (
+    ImageEmbeddings,
+    Split,
+    read_images,
+    read_texts,
+    write_images,
+    write_texts,
+)
 from clipcifar.store.fields import class_names_attribute
 from clipcifar.store.places import IMAGES, PREDICTIONS, TEXTS
 from clipcifar.store.predictions import inherited, write_answers
@@ -105,8 +112,26 @@ def test_names_come_back_from_every_format(images: ImageEmbeddings, ask: Callabl
             assert list(read["label"]) == list(read["zero_shot_predicted"]) == NAMES
         assert arrays["class_names"].tolist() == NAMES
         assert said["sentence"].tolist() == SENTENCES * 2
+        assert said["weight"].tolist() == [1.0] * 6
     assert [row["sentence"] for row in read_rows(Path("s.csv"))] == SENTENCES * 2
     assert list(pandas.read_parquet("s.parquet")["class"]) == NAMES * 2
+
+
+def test_weighted_sentences_are_exported_with_their_weights(
+    images: ImageEmbeddings, ask: Callable[..., Asked]
+) -> None:
+    path = Path(TEXTS) / "more.h5"
+    texts = read_texts(path)
+    write_texts(
+        path,
+        embeddings=texts.embeddings, class_index=texts.class_index, sentences=texts.sentences,
+        attributes={key: value for key, value in texts.attributes.items() if key not in container._DIGESTS},
+        weights=np.array([0.5, 1.0, 2.5]),
+    )  # fmt: skip
+    assert ask("sentences", "s.csv") == (0, "s.csv: 6 rows\n", "")
+    weights = {(row["set"], row["class"]): float(row["weight"]) for row in read_rows(Path("s.csv"))}
+    assert [weights["more", name] for name in NAMES] == [0.5, 1.0, 2.5]
+    assert {weight for (name, _), weight in weights.items() if name != "more"} == {1.0}
 
 
 def test_probabilities_by_hand(images: ImageEmbeddings, ask: Callable[..., Asked]) -> None:

@@ -78,6 +78,52 @@ def test_an_average_of_hundreds_is_written_in_few_lines_and_a_doubt_is_said(
         assert sorted(r for line in saved for r in expand_alternatives(line)) == sorted(templates)
 
 
+def test_where_the_active_set_is_kept_there_is_nothing_better_to_write(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished_run.write(project / "data")
+    path = project / "data" / "ranking.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **finished_run.KEPT}))
+    before = (ROOT / "params.yaml").read_bytes()
+    (project / "params.yaml").write_bytes(before)
+    record(project, "data/ranking.json")
+    assert run(monkeypatch, "search", "--write", "best") == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert "nothing better to write: val prefers no other prompts to the active set photo" in error
+    assert (project / "params.yaml").read_bytes() == before
+    assert run(monkeypatch, "search") == 0
+    shown = capsys.readouterr().out
+    assert "The search keeps the active set photo: val prefers no other prompts." in shown
+    assert "Chosen:" not in shown
+    assert "same images" not in shown
+    assert run(monkeypatch, "search", "--json") == 0
+    data = json.loads(capsys.readouterr().out)
+    assert (data["kind"], data["set"], data["doubt"]) == ("active", None, "")
+
+
+def test_weights_are_written_in_one_line_beside_the_templates_that_they_are_of(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished_run.write(project / "data")
+    classes = {"dataset": "cifar10", "class_names": finished_run.NAMES}
+    (project / "data" / "classes.json").write_text(json.dumps(classes))
+    path = project / "data" / "ranking.json"
+    templates = [reading for template in pool.TEMPLATES for reading in expand_alternatives(template)]
+    weights = [round(0.01 + i / 100, 4) for i in range(len(templates))]
+    chosen = {"template_mode": "shared", "templates": templates, "weights": weights}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "kind": "weighted", "set": chosen}))
+    text = (ROOT / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text)
+    record(project, "data/ranking.json")
+    assert run(monkeypatch, "search", "--write", "best") == 0
+    after = (project / "params.yaml").read_text()
+    assert len(after.splitlines()) - len(text.splitlines()) < 30
+    saved = params.load(project / "params.yaml")["prompts"]["sets"]["best"]
+    readings = [reading for line in saved["templates"] for reading in expand_alternatives(line)]
+    assert dict(zip(readings, saved["weights"], strict=True)) == dict(zip(templates, weights, strict=True))
+
+
 WHOLE = {
     "active": "photo",
     "kind": "ensemble",
@@ -87,12 +133,15 @@ WHOLE = {
     "verdict": "none",
     "n": {"train": 4, "test": 4},
     "gain": {"train": 0.0, "test": 0.0, "optimism": 0.0},
-    "val_accuracy": {"ensemble": 0.5, "average": 0.5, "active": 0.5},
+    "val_accuracy": {"active": 0.5, "average": 0.5, "weighted": 0.5, "ensemble": 0.5},
     "set": {"template_mode": "shared", "templates": ["a {classname}."]},
     "best": [],
     "candidates": [],
 }
-HARMED = [{"gain": 1}, {"n": {}}, {"val_accuracy": []}, {"set": []}, {"candidates": 3}, {"candidates": [{}]}]
+HARMED = [
+    *({"gain": 1}, {"n": {}}, {"val_accuracy": []}, {"set": []}, {"candidates": 3}, {"candidates": [{}]}),
+    *({"set": None}, {"kind": "active"}, {"set": {"templates": ["a {classname}."], "weights": []}}),
+]
 
 
 def test_the_ranking_that_is_harmed_below_can_be_told(

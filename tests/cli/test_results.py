@@ -27,9 +27,11 @@ def test_show_has_a_row_per_method_with_the_numbers_of_its_file(
     assert [cells(row)[:4] for row in rows] == [
         ["zero-shot", "0.7000", "0.6900–0.7200", ""],
         ["zero-shot, best prompts", "0.7500", "0.7400–0.7700", ""],
-        ["linear probe", "0.8000", "0.7900–0.8200", ""],
-        ["MLP probe", "0.8500", "0.8400–0.8700", "0.8110 ± 0.0040 (3)"],
-        ["projection heads", "0.9000", "0.8900–0.9200", "0.8110 ± 0.0040 (3)"],
+        ["zero-shot, weighted prompts", "0.8000", "0.7900–0.8200", ""],
+        ["GDA", "0.8500", "0.8400–0.8700", ""],
+        ["linear probe", "0.9000", "0.8900–0.9200", ""],
+        ["MLP probe", "0.9500", "0.9400–0.9700", "0.8110 ± 0.0040 (3)"],
+        ["projection heads", "1.0000", "0.9900–1.0200", "0.8110 ± 0.0040 (3)"],
     ]
 
 
@@ -55,8 +57,8 @@ def test_show_per_class_adds_the_classes_by_their_plain_names(
     assert run(monkeypatch, "show", "--metrics", str(metrics), "--per-class") == 0
     shown = capsys.readouterr().out
     assert shown.startswith(without)
-    assert cells(shown.splitlines()[-1]) == ["sea_lion*", *["0.2500"] * 5]
-    assert cells(shown.splitlines()[-2]) == ["cat", "0.7000", "0.7500", "0.8000", "0.8500", "0.9000"]
+    assert cells(shown.splitlines()[-1]) == ["sea_lion*", *["0.2500"] * 7]
+    assert cells(shown.splitlines()[-2]) == ["cat", *(f"{0.7 + i / 20:.4f}" for i in range(7))]
     assert "sea_lion" not in without
 
 

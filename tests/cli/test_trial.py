@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from clipcifar.api.trials import Trials
 from clipcifar.cli.console import HELP, Console, interact
 from clipcifar.cli.trial import Bench
 from clipcifar.core import params
@@ -40,6 +41,7 @@ def bench() -> Bench:
         "class_names": class_names_attribute(NAMES),
         "dataset": "cifar10",
         "logit_scale": 10.0,
+        "fingerprint": "f" * 64,
     }
 
     def split(n: int) -> Split:
@@ -82,6 +84,21 @@ def test_one_classes_sentences_replace_its_own_alone(bench: Bench) -> None:
         bench.with_class_sentences(bench.active_sentences, "cta", ["x"])
 
 
+def test_beside_a_classes_own_sentence_the_weights_of_the_active_set_do_not_count_and_it_is_said(
+    bench: Bench,
+) -> None:
+    """A set that is saved from it could not hold them."""
+    images, note = bench._images, "; the active set's weights do not count here"
+    sentences = [f"{word} {name}." for name in NAMES for word in ("a", "the")]
+    index, attributes = np.repeat(np.arange(3), 2), images.attributes
+    for weights in (None, np.arange(1.0, 7.0)):
+        active = TextEmbeddings(_embed(sentences), index, sentences, attributes, weights)
+        own = Bench(images, active, _embed)
+        changed = own.with_class_sentences(own.active_sentences, "cat", ["a tom cat"])
+        assert own.run(changed, on="train").note.endswith(note) == (weights is not None)
+        assert note not in own.run(own.from_templates(["a {classname}."]), on="train").note
+
+
 def test_a_class_may_be_written_as_prompts_say_it(bench: Bench) -> None:
     bench.class_names = ["hot", "my_hot_dog"]
     assert bench.with_class_sentences({}, "my hot dog", ["a dog"]) == {"my_hot_dog": ["a dog"]}
@@ -95,11 +112,16 @@ def test_several_templates_are_averaged_as_a_set_would_be(bench: Bench) -> None:
     assert bench.run(sentences, on="train").comparison.overall.accuracy_b == 1.0
 
 
+def _console(bench: Bench, folder: Path) -> Console:
+    counter = Trials(folder, on_note=pytest.fail)
+    return Console(bench, counter, active="photo", params_path=folder / "params.yaml", dataset="cifar10")
+
+
 @pytest.fixture
 def console(bench: Bench, tmp_path: Path) -> Console:
     path = tmp_path / "params.yaml"
     path.write_text((ROOT / "params.yaml").read_text())
-    return Console(bench, active="photo", params_path=path, dataset="cifar10")
+    return _console(bench, tmp_path)
 
 
 def test_the_console_answers_prompts_and_class_sentences(console: Console) -> None:
@@ -144,6 +166,66 @@ def test_a_mistake_is_named_where_it_was_made(console: Console, line: str, messa
     assert reply is not None
     assert message in reply
     assert "params.yaml" not in reply.replace(HELP, "")
+
+
+def _last(reply: str | None) -> str:
+    return (reply or "").splitlines()[-1]
+
+
+def test_trials_are_counted_over_sessions_by_split_until_they_are_reset(
+    bench: Bench, console: Console, tmp_path: Path
+) -> None:
+    assert console.so_far() == ""
+    assert _last(console.reply("a {classname}")) == "trial 1 of this session."
+    blurry = console.reply("a blurry {classname}") or ""
+    assert ", p < 0.0001 after Holm's correction; " in blurry
+    assert "cat -100.0" in blurry
+    assert _last(blurry) == "trial 2 of this session."
+    assert _last(console.reply("a {classname}")) == "trial 1 of this session, of 2 so far."
+    assert _last(console.reply("cat: the cat")) == "trial 3 of this session."
+    console.reply("a {classname}")
+    assert _last(console.reply("cat: a cat")) == "trial 1 of this session, of 3 so far."  # word for word
+    assert console.reply("no class") is not None  # a mistake is no trial
+    assert console.reply(":on test") == "scoring on the test images"
+    assert _last(console.reply("a {classname}")) == "trial 1 of this session."
+    again = _console(bench, tmp_path)
+    assert again.so_far() == "3 trials so far on the train images"
+    written: list[str] = []
+    interact(again, read=_lines(":on test", ":on train"), write=written.append)
+    assert written[1] == "\n3 trials so far on the train images; they count together with those to come"
+    assert written[2] == "scoring on the test images; 1 trial so far on the test images"
+    assert again.reply(":reset") == (
+        "3 trials against photo on the train images forgotten: the correction starts anew and does not "
+        "cover them"
+    )
+    assert again.reply(":reset") == "no trial against photo on the train images was on record"
+    assert _last(again.reply("the {classname}")) == "trial 1 of this session."
+    assert ":on test | :on train" in HELP
+    assert ":reset" in HELP
+    assert "1 trial so far" in (again.reply(":on test") or "")  # another family, and still there
+
+
+def test_another_active_set_begins_another_family_and_another_name_of_it_does_not(bench: Bench) -> None:
+    first = bench.family("train")
+    assert first != bench.family("test")
+    bench.active_sentences = {name: list(reversed(of)) for name, of in bench.active_sentences.items()}
+    assert bench.family("train") == first
+    bench.active_sentences["cat"] = ["a cat"]
+    assert bench.family("train") != first
+
+
+def test_the_classes_of_a_trial_are_corrected_over_the_trials_too(console: Console) -> None:
+    """Ten of ten cats are lost, p = 2^-9: over three classes and 8 trials 0.0469, and over 9 0.0527."""
+    console.reply(":on test")
+    for number in range(7):
+        console.reply(f"{number}: the {{classname}}")
+    reply = (console.reply("a blurry {classname}") or "").splitlines()
+    assert "cat -100.0" in reply[1]
+    console.reply("a ninth {classname}")
+    reply = (console.reply("a blurry {classname}") or "").splitlines()
+    assert reply[1].startswith("this prompt is worse than photo: -33.3 points")
+    assert "cat" not in reply[1]
+    assert reply[2] == "trial 8 of this session, of 9 so far; alone it would have p = 0.0020."
 
 
 def test_no_set_is_written_over(console: Console, tmp_path: Path) -> None:

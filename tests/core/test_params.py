@@ -12,6 +12,7 @@ from clipcifar.core import params, strict_yaml
 from clipcifar.core.errors import ConfigError
 from clipcifar.core.params import Range
 from clipcifar.datasets.params import DatasetParams
+from clipcifar.methods.gda import GDAParams
 from clipcifar.methods.linear_probe import LinearProbeParams
 from clipcifar.methods.trained.training import TrainingParams
 from clipcifar.prompts.params import PromptsParams
@@ -129,6 +130,7 @@ def test_the_committed_file_reads_alike_here_and_in_dvc() -> None:
         ("model", ModelParams),
         ("embed", EmbedParams),
         ("prompts", PromptsParams),
+        ("gda", GDAParams),
         ("linear_probe", LinearProbeParams),
         ("mlp_probe", TrainingParams),
         ("projection", TrainingParams),

@@ -18,7 +18,7 @@ from clipcifar.embeddings import compute, extract
 from clipcifar.embeddings.compute import Wanted
 from clipcifar.project import dvc_project
 from clipcifar.store.dataset import Prepared, PreparedSplit, digest_of
-from clipcifar.store.embeddings import read_images
+from clipcifar.store.embeddings import read_images, write_images
 from clipcifar.store.model import ModelDescription, ModelParams
 from clipcifar.weights import resolve
 from clipcifar.weights.describe import describe
@@ -120,6 +120,34 @@ def test_what_dvc_keeps_is_found_and_no_model_is_loaded(
     assert not [
         path for path in own_cache.rglob("*") if path.is_file() and path.stat().st_size > 1000
     ]  # no second copy of it
+
+
+def test_copies_are_told_and_a_file_of_before_gets_them_without_the_tower(
+    project: Path, dataset: Prepared, model: tuple[ModelDescription, Path], encoded: list[int]
+) -> None:
+    """The third test image is the first one again, under the other class; train has no copies."""
+    test = dataset.test.take(np.array([0, 1, 0]))
+    test = replace(test, ids=dataset.test.ids, labels=np.array([0, 1, 1]))
+    twinned = replace(dataset, test=test, digest=digest_of(dataset.train, test, dataset.class_names))
+    assert obtain(project, twinned, model) == 9
+    images = read_images(project / OUTPUT)
+    assert images.test.copies is not None
+    assert images.test.copies.tolist() == [0, 1, 0]
+    assert images.train.copies is None
+    # As a version wrote it that knew of no copies; no tower is asked for the rows that are there.
+    write_images(
+        project / OUTPUT,
+        train=images.train,
+        test=replace(images.test, copies=None),
+        attributes={key: value for key, value in images.attributes.items() if key != "fingerprint"},
+    )
+    record(project)
+    assert obtain(project, twinned, model) == 0
+    again = read_images(project / OUTPUT)
+    assert again.test.copies is not None
+    assert again.test.copies.tolist() == [0, 1, 0]
+    np.testing.assert_array_equal(again.test.embeddings, images.test.embeddings)
+    assert encoded == [9]
 
 
 def test_of_test_images_alone_those_are_embedded_and_train_is_empty(

@@ -11,7 +11,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from clipcifar.api.comparing import Compared
 from clipcifar.cli import comparison
-from clipcifar.evaluation import balance, compare
+from clipcifar.evaluation import balance, compare, signs
 from clipcifar.evaluation.balance import ClassSums, class_sums, sign_flip, sign_flip_bound
 from clipcifar.evaluation.verdict import statement, verdict
 from clipcifar.report import verdicts
@@ -46,7 +46,8 @@ def test_a_fall_of_balanced_accuracy_is_named_where_accuracy_rises() -> None:
     said = verdict(found, name_a="photo", name_b="chosen")
     assert said.startswith("chosen is better than photo: +16.4 points [")
     assert "; balanced accuracy falls from 0.758 to 0.658, -10.0 points [" in said
-    assert "] (cat 0.60 → 0.00, 5 images); no class is shown to be worse; dog +30.0." in said
+    assert "] (cat 0.60 → 0.00, 5 images); second family, 3 classes (Holm)" in said
+    assert said.endswith("none worse, dog +30.0.")
 
 
 def test_a_rise_that_accuracy_hides_is_named_too_and_one_that_goes_along_is_not() -> None:
@@ -101,7 +102,7 @@ def test_the_table_of_a_comparison_has_a_row_in_which_classes_count_alike() -> N
     assert row[1:5] == ["–", "0.7583", "0.6583", "-10.00"]
     assert "each class counting alike" in text
     assert "Too few images to show any difference, were all of them lost: cat (5)." in text
-    assert "each class counting alike; its interval is normal" in text  # all others are bootstrap
+    assert "each class counting alike; its interval is normal" in text  # all others are Bonett and Price's
     sizes = [10, 10, 10]
     even = np.repeat([0, 1, 2], sizes)
     table = comparison.as_table(named(compared(even, even, even)))
@@ -206,26 +207,27 @@ def test_among_equals_it_finds_no_more_than_its_level_allows_and_a_difference_it
     for gain in shown:
         for _ in range(200):
             a, b = rng.random(55) < 0.5, rng.random(55) < 0.5 + gain
-            shown[gain] += sign_flip(class_sums(a, b, LABELS, num_classes=3)) < compare.LEVEL
-    assert shown[0.0] <= int(stats.binom.ppf(0.999, 200, compare.LEVEL))
+            shown[gain] += sign_flip(class_sums(a, b, LABELS, num_classes=3)) < signs.LEVEL
+    assert shown[0.0] <= int(stats.binom.ppf(0.999, 200, signs.LEVEL))
     assert shown[0.25] > 60
 
 
 def test_a_verdict_by_balanced_accuracy_says_so_and_what_the_accuracy_does() -> None:
-    found = compared(BEFORE, AFTER)
-    said = verdict(found, name_a="photo", name_b="chosen", by="balanced_accuracy")
+    found = compare.compare(BEFORE, AFTER, LABELS, class_names=NAMES, by="balanced_accuracy")
+    said = verdict(found, name_a="photo", name_b="chosen")
     assert said.startswith(
         "no difference shown between chosen and photo in balanced accuracy: -10.0 points ["
     )
-    assert "; in accuracy +16.4 points; no class is shown to be worse" in said
-    asked = found.overall_by("balanced_accuracy")
+    assert "; in accuracy +16.4 points; second family, 3 classes" in said
+    asked = found.overall
     assert (asked.accuracy_a, asked.accuracy_b) == pytest.approx((0.75833, 0.65833), abs=1e-5)
     assert asked.p_value == sign_flip(class_sums(BEFORE == LABELS, AFTER == LABELS, LABELS, num_classes=3))
-    assert found.overall_by("accuracy") == found.overall
+    assert asked.low <= 0 <= asked.high  # as its p value has it
     sizes = [10, 10, 10]
     even = np.repeat([0, 1, 2], sizes)
-    alike = compared(even, answers(8, 8, 8, sizes=sizes), even)
-    assert alike.overall_by("balanced_accuracy") == alike.overall  # which it then is
+    after = answers(8, 8, 8, sizes=sizes)
+    alike = compare.compare(even, after, even, class_names=NAMES, by="balanced_accuracy")
+    assert alike.overall == compared(even, after, even).overall  # which it then is
     assert "balanced" not in statement(
         alike.overall, alike.overall.p_value, name_a="a", name_b="b", by="balanced_accuracy"
     )

@@ -22,7 +22,7 @@ def test_a_p_value_is_never_shown_as_nought(value: float, in_a_column: str, said
 
 def test_a_difference_is_said_in_points_with_its_sign() -> None:
     found = from_counts(1000, n_correct_a=900, only_a=0, only_b=0)
-    assert words.with_interval(found) == "+0.0 [+0.0, +0.0]"
+    assert words.with_interval(found) == "+0.0 [-0.3, +0.3]"
     assert words.points(-0.01234, 2) == "-1.23"
     paired = from_counts(1000, n_correct_a=900, only_a=40, only_b=10)
     low, high = 100 * paired.low, 100 * paired.high

@@ -18,6 +18,7 @@ from stages import (
     embed_pool,
     embed_texts,
     fetch_model,
+    gda,
     linear_probe,
     mlp_probe,
     prepare,
@@ -261,6 +262,7 @@ READERS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "model": (fetch_model.main, ("weights", "model.json")),
     "embed": (embed_images.main, ("raw", "d.h5", "weights", "model.json", "images.h5")),
     "search": (rank_prompts.main, tuple(f"{i}.h5" for i in range(10))),
+    "gda": (gda.main, ("i.h5", "t", "s.h5", "head.h5", "p.h5", "m.json", "details/m.json", "plots")),
     "linear_probe": (
         linear_probe.main,
         ("i.h5", "s.h5", "head.h5", "p.h5", "m.json", "details/m.json", "plots"),
@@ -299,6 +301,7 @@ TYPES: dict[str, tuple[str, list[Any]]] = {
     "embed.batch_size": ("", [0, -1, 1.5, "256", True, None]),
     "embed.workers": ("", [-1, 0.5, "4", False]),
     "search.by": ("one of accuracy, balanced_accuracy", ["balanced", True, None, ["accuracy"]]),
+    "gda.alphas": ("", [[], 1, ["1"], [True], [-1], [0, 0], [1e400], None]),
     "linear_probe.c_grid": ("", [[], 1, "1", [1, "2"], [True], [0], [1e400], [None], {"a": 1}]),
     "few_shot.shots": ("", [[], 1, ["4"], [True], [0], [1.5], None]),
     "few_shot.max_iter": ("", [0, 1.5, "9", True, None]),
@@ -348,6 +351,7 @@ OPTIONAL = {
     "model": {"preprocess"},
     "dataset": {"test_fraction", "max_megapixels"},
     "prompts": {"max_sentences"},
+    "few_shot": {"neighbours", "gda_weights", "clap_length"},
 }
 
 

@@ -22,11 +22,13 @@ from clipcifar.store.predictions import read_predictions
 from clipcifar.store.splits import TrainVal
 from stages import (
     download,
+    gda,
     linear_probe,
     mlp_probe,
     prepare,
     projection,
     prompt_sets,
+    prompt_weighting,
     rank_prompts,
     report,
     zero_shot,
@@ -53,6 +55,16 @@ STAGES: dict[str, tuple[Callable[..., None], tuple[str, ...], tuple[str, ...]]] 
         rank_prompts.main,
         ("images.h5", "prompts", "texts", "pool.h5", "splits.h5"),
         ("r.json", "p.h5", "m.json", "details/m.json", "plots"),
+    ),
+    "prompt_weighting": (
+        prompt_weighting.main,
+        ("images.h5", "prompts", "texts", "pool.h5", "splits.h5"),
+        ("head.h5", "p.h5", "m.json", "details/m.json", "plots"),
+    ),
+    "gda": (
+        gda.main,
+        ("images.h5", "texts", "splits.h5"),
+        ("head.h5", "p.h5", "m.json", "details/m.json", "plots"),
     ),
     "linear_probe": (
         linear_probe.main,

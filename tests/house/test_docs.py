@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 import pytest
 import yaml
 
+from clipcifar.api.trials import RECORD
 from tests.house.test_packages import FLOORS
 from tests.support.import_closure import ROOT
 
@@ -45,7 +46,8 @@ def _tracked() -> set[str]:
 
 
 OF_DVC = {".dvc/cache", ".dvc/config.local", ".dvc/tmp", "dvc.lock"}  # what DVC makes in a user's project
-FILES, MADE = _tracked(), _made() | OF_DVC
+OF_TRYING = {RECORD.as_posix()}  # what `clipcifar try` makes
+FILES, MADE = _tracked(), _made() | OF_DVC | OF_TRYING
 THERE = _with_folders(FILES | MADE)
 TEXTS = sorted(
     path

@@ -14,10 +14,10 @@ from clipcifar.methods import classifiers
 from clipcifar.store import container, heads
 from clipcifar.store.embeddings import read_images
 from clipcifar.store.predictions import read_predictions
+from tests.search.test_outcome import write_search as write_embeddings
 from tests.stages.test_methods import run
-from tests.support.made import write_embeddings
 
-METHODS = ("linear_probe", "mlp_probe", "projection")
+METHODS = ("prompt_weighting", "gda", "linear_probe", "mlp_probe", "projection")
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +41,14 @@ def copied(made: Path, tmp_path: Path) -> Path:
 
 def test_every_head_scores_the_test_images_as_its_stage_did(made: Path) -> None:
     images = read_images(made / "images.h5")
-    found = classifiers.trained(made / "heads", images)
+    found = classifiers.heads_in(made / "heads", images)
     assert tuple(found) == METHODS
     for method, classifier in found.items():
         stored = read_predictions(made / f"{method}.p.h5").scores
         np.testing.assert_allclose(classifier(images.test.embeddings), stored, atol=1e-5)
         part = classifier(images.test.embeddings[5:9])  # nor does a row depend on its neighbours
         np.testing.assert_allclose(part, stored[5:9], atol=1e-5)
-    assert len({found[method](images.test.embeddings).tobytes() for method in METHODS}) == 3
+    assert len({found[method](images.test.embeddings).tobytes() for method in METHODS}) == len(METHODS)
 
 
 def _rewritten(path: Path, change: Callable[[dict[str, Any]], object], **attributes: Any) -> None:
@@ -63,7 +63,7 @@ def _rewritten(path: Path, change: Callable[[dict[str, Any]], object], **attribu
 def test_a_head_of_other_embeddings_is_refused(method: str, made: Path, copied: Path) -> None:
     _rewritten(copied / f"{method}.h5", lambda _: None, images_fingerprint="ab" * 32)
     with pytest.raises(DataError, match="other embeddings") as caught:
-        classifiers.trained(copied, read_images(made / "images.h5"))
+        classifiers.heads_in(copied, read_images(made / "images.h5"))
     assert caught.value.where == str(copied / f"{method}.h5")
 
 
@@ -78,12 +78,12 @@ def test_a_sound_file_that_holds_no_such_head_is_refused(
 
     _rewritten(copied / f"{method}.h5", damage)
     with pytest.raises(DataError, match=f"not a head of {method}") as caught:
-        classifiers.trained(copied, read_images(made / "images.h5"))
+        classifiers.heads_in(copied, read_images(made / "images.h5"))
     assert caught.value.exit_code == 3
 
 
 def test_a_missing_head_is_named(made: Path, copied: Path) -> None:
     (copied / "mlp_probe.h5").unlink()
     with pytest.raises(DataError) as caught:
-        classifiers.trained(copied, read_images(made / "images.h5"))
+        classifiers.heads_in(copied, read_images(made / "images.h5"))
     assert caught.value.where.endswith("mlp_probe.h5")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -158,6 +160,37 @@ def test_a_sentence_that_becomes_the_tokens_of_another_of_its_class_counts_once(
     assert zero_shot.repeated_note(rows[1:], index[1:]) == ""
     twice = zero_shot.class_weights(rows, index, class_names=["cat", "dog"])  # of images, not of sentences
     np.testing.assert_allclose(twice[0], np.array([2, 1, 0]) / np.sqrt(5), atol=1e-6)
+
+
+def test_weighted_sentences_are_a_weighted_mean_and_those_of_equals_add_up() -> None:
+    a, b, c = np.eye(3, dtype=np.float32)
+    rows, index = np.stack([a, b, a, b, c]), np.array([0, 0, 0, 1, 1])
+    about: dict[str, Any] = {"class_names": ["cat", "dog"], "where": "here"}
+    weights = [1.0, 4.0, 2.0, 0.5, 0.5]
+    found = zero_shot.text_classifier(rows, index, **about, sentence_weights=weights)
+    np.testing.assert_allclose(found, [[0.6, 0.8, 0], [0, 0.5**0.5, 0.5**0.5]], atol=1e-6)
+    rescaled = [1e-300 * weight for weight in weights]
+    again = zero_shot.text_classifier(rows, index, **about, sentence_weights=rescaled)
+    np.testing.assert_allclose(again, found, atol=1e-6)
+    assert "their weights add up" in zero_shot.repeated_note(rows, index, weights)
+    attributes: dict[str, Attribute] = {"class_names": class_names_attribute(["cat", "dog"])}
+    texts = TextEmbeddings(rows, index, list("vwxyz"), attributes, np.array(weights))
+    np.testing.assert_array_equal(zero_shot.classifier(texts), found)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10_000))
+def test_equal_weights_are_none_and_any_are_a_naive_mean(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows, index, weights = _unit(rng, 12), np.arange(12) % 3, rng.uniform(0.1, 5, 12)
+    about: dict[str, Any] = {"class_names": NAMES, "where": "here"}
+    plain = zero_shot.text_classifier(rows, index, **about)
+    alike = zero_shot.text_classifier(rows, index, **about, sentence_weights=np.full(12, 3.0))
+    np.testing.assert_allclose(alike, plain, atol=1e-6)
+    found = zero_shot.text_classifier(rows, index, **about, sentence_weights=weights)
+    for label in range(3):
+        own = (weights[index == label, None] * rows[index == label]).sum(axis=0)
+        np.testing.assert_allclose(found[label], own / np.linalg.norm(own), atol=1e-6)
 
 
 def test_two_classes_with_one_row_are_an_error_that_names_both_and_the_set() -> None:

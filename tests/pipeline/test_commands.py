@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from clipcifar.store.embeddings import read_images
+from clipcifar.store.predictions import read_predictions
 from tests.support import command_line
 from tests.support.workspace import SETS, Workspace
 
@@ -50,6 +51,30 @@ def test_a_prompt_that_is_tried_has_the_accuracy_that_its_set_has(
     assert (code, beside) == (0, "")
     assert said.startswith(f"top-1 {digits:.4f}, photo {photo:.4f} (")
     assert f" {split} images)\n" in said
+
+
+def test_every_shell_counts_on_and_git_sees_nothing_of_it(at: Workspace, run: Any) -> None:
+    before = at.command("git", "status", "--short").stdout
+    assert run("try", DIGITS)[1].endswith("\ntrial 1 of this session.\n")
+    second = run("try", "a {classname}")[1].splitlines()
+    assert second[2].startswith("trial 2 of this session")
+    assert run("try", "--on", "test", "a {classname}")[1].endswith("\ntrial 1 of this session.\n")
+    assert ", of 2 so far" in run("try", DIGITS)[1]  # word for word the same trial
+    at.edit(lambda settings: settings["prompts"].update(active="digits"))
+    assert run("try", "a {classname}")[1].splitlines()[2].startswith("trial 1 of this session")
+    at.edit(lambda settings: settings["prompts"].update(active="photo"))
+    said = "2 trials against photo on the train images forgotten: the correction starts anew and does not"
+    code, forgotten, beside = run("try", "--reset", "a {classname}")
+    assert (code, beside) == (0, "")
+    assert forgotten.startswith(said)
+    assert "\ntrial 1 of this session" in forgotten
+    assert run("try", "--reset") == (0, said.replace("2 trials", "1 trial") + " cover them\n", "")
+    assert run("try", "--reset", "--on", "test")[1].startswith("1 trial against photo on the test images f")
+    (at.folder / "data/trials.json").write_text("{")
+    code, again, beside = run("try", DIGITS)
+    assert (code, again.endswith("\ntrial 1 of this session.\n")) == (0, True)
+    assert "note: the record of trials is damaged and begun anew" in beside
+    assert at.command("git", "status", "--short").stdout == before
 
 
 def test_what_is_no_prompt_is_told_where_it_belongs(run: Any) -> None:
@@ -106,6 +131,33 @@ def test_a_comparison_as_json_says_what_both_sides_are_of(at: Workspace, run: An
     made_of = read_images(at.folder / "data/embeddings/images.h5").attributes
     names = ("dataset", "model", "pretrained", "weights_sha256")
     assert data["origin_a"] == data["origin_b"] == {name: made_of[name] for name in names}
+
+
+def test_two_trained_heads_are_compared_over_seeds_and_images(at: Workspace, run: Any) -> None:
+    """Recomputed from the files; a commit has what the workspace has, and a side without seeds adds none."""
+    sides = [
+        read_predictions(at.folder / f"data/predictions/{name}.h5") for name in ("mlp_probe", "projection")
+    ]
+    right = [side.by_seed == side.labels for side in sides]
+    n = len(sides[0].labels)
+    variance = (right[1].mean(axis=0) - right[0].mean(axis=0)).var(ddof=1) / n
+    variance += sum(of_side.mean(axis=1).var(ddof=1) / 3 for of_side in right)
+    code, said, _ = run("compare", "mlp_probe", "projection", "--json")
+    assert code == 0
+    seeds = json.loads(said)["seeds"]
+    assert (seeds["n_a"], seeds["n_b"]) == (3, 3)
+    assert seeds["crossed"]["difference"] == pytest.approx(right[1].mean() - right[0].mean())
+    half = (seeds["crossed"]["high"] - seeds["crossed"]["low"]) / 2
+    assert 1.9 < half / variance**0.5 < 4.4  # the t quantiles of many degrees of freedom and of two
+    assert "Covering both: " in json.loads(said)["verdict"]
+    assert "| seeds " in run("compare", "mlp_probe", "projection")[1]
+    committed = json.loads(run("compare", "HEAD", "projection", "--method", "mlp_probe", "--json")[1])[
+        "seeds"
+    ]
+    assert committed == seeds
+    alone = json.loads(run("compare", "linear_probe", "mlp_probe", "--json")[1])["seeds"]
+    assert (alone["n_a"], alone["n_b"]) == (0, 3)
+    assert json.loads(run("compare", "zero_shot", "linear_probe", "--json")[1])["seeds"] is None
 
 
 def test_a_method_is_refused_where_it_says_nothing(at: Workspace, run: Any) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from clipcifar.backbone.towers import Backbone
+from clipcifar.evaluation.names import METHODS
 from clipcifar.methods import zero_shot
 from clipcifar.store import container
 from clipcifar.store.dataset import read_dataset
@@ -58,10 +59,14 @@ def test_the_study_runs_beside_the_pipeline_and_its_numbers_hold(workspace: Work
 def _check_numbers(workspace: Workspace) -> None:
     folder = workspace.folder
     found = json.loads(workspace.read(f"{OUT}/metrics.json"))
-    for method in ("zero_shot", "rank_prompts", "linear_probe", "mlp_probe", "projection"):
+    for method in METHODS:
         own = json.loads(workspace.read(f"metrics/{method}.json"))
         assert found[method]["clean"] == pytest.approx(own["accuracy"], abs=2e-5), method
-        assert set(found[method]["corruption"]) == set(NAMES)
+        by_name = found[method]["corruption"]
+        assert set(by_name) == set(NAMES)
+        assert found[method]["benchmark"]["mean"] == pytest.approx(by_name["gaussian_noise"], abs=1e-5)
+        assert found[method]["own"]["mean"] == pytest.approx(by_name["darkness"], abs=1e-5)
+    assert found["n_corruptions"] == {"benchmark": 1, "own": 1}
     images = read_images(folder / "data/embeddings/images.h5")
     test = read_dataset(folder / "data/dataset.h5").test
     corrupted = read_corrupted(folder / OUT / "embeddings/gaussian_noise.h5", images)

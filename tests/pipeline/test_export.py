@@ -18,8 +18,8 @@ from tests.support import command_line
 from tests.support.workspace import ROOT, Workspace
 
 pytestmark = pytest.mark.pipeline
-TRAINED = ("linear_probe", "mlp_probe", "projection")
-METHODS = ("zero_shot", "rank_prompts", *TRAINED)
+HEADS = ("prompt_weighting", "gda", "linear_probe", "mlp_probe", "projection")
+METHODS = ("zero_shot", "rank_prompts", *HEADS)
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_the_documented_arithmetic_gives_the_scores(
     monkeypatch.chdir(tmp_path)
     made: dict[str, Any] = {}
     exec(compile(example, "docs/export.md", "exec"), made)
-    assert set(made["scores"]) == {"zero_shot", *TRAINED}
+    assert set(made["scores"]) == {"zero_shot", *HEADS}
     for method, scores in made["scores"].items():
         np.testing.assert_allclose(scores, predictions[f"{method}_scores"], rtol=1e-4, atol=1e-4)
         assert made["names"][method].tolist() == predictions[f"{method}_predicted"].tolist()

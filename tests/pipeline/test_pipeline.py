@@ -14,8 +14,10 @@ import pytest
 import yaml
 from PIL import Image
 
+import clipcifar
 from clipcifar.core import strict_yaml
 from clipcifar.evaluation import headline
+from clipcifar.evaluation.names import METHODS
 from clipcifar.prompts.save import edit_params, overlay
 from tests.support.nightly import first
 from tests.support.once import made_once
@@ -83,6 +85,7 @@ def test_another_active_set_embeds_nothing(workspace: Workspace) -> None:
     workspace.repro()
     assert sorted(workspace.executed()) == [
         "embed_active",
+        "gda",
         "projection",
         "prompt_sets",
         "prompts",
@@ -97,7 +100,8 @@ def test_an_edit_of_an_inactive_set_leaves_the_active_ones_results_alone(workspa
         lambda settings: settings["prompts"]["sets"]["digits"].update(templates=["digit {classname}"])
     )
     workspace.repro()
-    assert sorted(workspace.executed()) == ["embed_texts", "prompt_sets", "prompts", "rank_prompts", "report"]
+    scored = ["prompt_sets", "prompt_weighting", "prompts", "rank_prompts"]
+    assert sorted(workspace.executed()) == ["embed_texts", *scored, "report"]
 
 
 def test_comments_and_key_order_run_nothing(workspace: Workspace) -> None:
@@ -245,9 +249,31 @@ def test_the_prompts_that_the_search_found_do_as_it_said(workspace: Workspace) -
     assert {key: found[key] for key in common} == {key: said[key] for key in common}
 
 
+def test_weights_of_templates_reach_the_classifier(workspace: Workspace) -> None:
+    """From params.yaml by way of the expanded set and its embeddings, and the same from Python."""
+    values = {"template_mode": "shared", "templates": ["a [scan|photo] of a {classname}."], "weights": [7, 1]}
+
+    def weigh(settings: Any) -> None:
+        settings["prompts"]["sets"]["mine"] = values
+        settings["prompts"]["active"] = "mine"
+
+    workspace.edit(weigh)
+    workspace.repro("zero_shot", "embed_texts")
+    project = clipcifar.open(workspace.folder)
+    texts, test = project.prompt_set("mine"), project.images("test").embeddings
+    of_class = [texts.embeddings[texts.class_index == label] for label in range(10)]
+    sums = np.array([7 * scan + photo for scan, photo in of_class])
+    rows = sums / np.linalg.norm(sums, axis=1, keepdims=True)
+    expected = float(project.provenance["logit_scale"]) * test @ rows.T
+    np.testing.assert_allclose(project.scored("zero_shot").scores, expected, atol=1e-3)
+    np.testing.assert_allclose(project.zero_shot("mine").scores(test), expected, atol=1e-3)
+    plain = project.zero_shot(templates=values["templates"]).scores(test)
+    assert np.abs(plain - expected).max() > 0.1
+
+
 def test_the_report_is_a_page_with_the_runs_numbers_and_pictures(workspace: Workspace) -> None:
     html = workspace.read("report/index.html").decode()
-    for method in ("zero_shot", "rank_prompts", "linear_probe", "mlp_probe", "projection"):
+    for method in METHODS:
         accuracy = json.loads(workspace.read(f"metrics/{method}.json"))["accuracy"]
         assert f"{accuracy:.4f}" in html
     assert html.count("data:image/png;base64,") > 40
@@ -322,7 +348,7 @@ def _run_on_photos(folder: Path, tiny_clip: Path) -> None:
 
 
 def test_three_classes_of_photographs_give_three_classes_of_metrics(finished_photos: Workspace) -> None:
-    for method in ("zero_shot", "linear_probe", "mlp_probe", "projection"):
+    for method in METHODS:
         metrics = headline.read(finished_photos.folder / "metrics", method)
         assert list(metrics["per_class"]) == ["brick", "leaf", "sky"]
         assert metrics["n"] == 9
@@ -340,10 +366,10 @@ def test_a_photograph_added_changed_or_removed_is_noticed(
     else:
         _photograph(7, (33, 44), 1).save(target)
     shown = workspace.command("clipcifar", "show").stdout
-    assert shown.count("is stale, changed since it was made: photos; run") == 5
+    assert shown.count("is stale, changed since it was made: photos; run") == len(METHODS)
     workspace.repro("embed_images")
     shown = workspace.command("clipcifar", "show").stdout
-    assert shown.count("is stale, changed since it was made: data/embeddings/images.h5") == 5
+    assert shown.count("is stale, changed since it was made: data/embeddings/images.h5") == len(METHODS)
     ran = {*workspace.executed()}
     workspace.repro()
     assert "stale" not in workspace.command("clipcifar", "show").stdout

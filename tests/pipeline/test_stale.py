@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 
+from clipcifar.evaluation.names import METHODS
 from clipcifar.project import dvc_project, freshness, lockfile
 from tests.support import command_line
 from tests.support.workspace import Workspace
 
 pytestmark = pytest.mark.pipeline
 Run = Callable[..., tuple[object, str, str]]
-STAGES = ("zero_shot", "rank_prompts", "linear_probe", "mlp_probe", "projection")
+STAGES = tuple(METHODS)
 
 
 @pytest.fixture
@@ -63,32 +64,35 @@ CASES = {
     "the split": Case(
         lambda s: s["split"].update(seed=1),
         "zero_shot",
-        dict.fromkeys(("rank_prompts", "linear_probe", "mlp_probe", "projection"), "data/splits.h5"),
+        dict.fromkeys(STAGES[1:], "data/splits.h5"),
         ("zero_shot",),
     ),
     "a grid": Case(
         lambda s: s["linear_probe"].update(c_grid=[1, 20]),
         "mlp_probe",
         {"linear_probe": "linear_probe.c_grid"},
-        ("zero_shot", "rank_prompts", "mlp_probe", "projection"),
+        ("zero_shot", "rank_prompts", "prompt_weighting", "gda", "mlp_probe", "projection"),
     ),
     "a template": Case(
         lambda s: s["prompts"]["sets"]["photo"].update(templates=["a scan of a {classname}."]),
         "zero_shot",
-        {"rank_prompts": "data/prompts", "projection": "data/embeddings/active/photo.h5"},
+        {
+            **dict.fromkeys(("rank_prompts", "prompt_weighting"), "data/prompts"),
+            **dict.fromkeys(("gda", "projection"), "data/embeddings/active/photo.h5"),
+        },
         ("zero_shot", "linear_probe", "mlp_probe"),
     ),
     "a template of another set": Case(
         lambda s: s["prompts"]["sets"]["digits"].update(templates=["a scan of a {classname}."]),
         "linear_probe",
-        {"rank_prompts": "prompts.sets.digits.templates"},
-        ("zero_shot", "linear_probe", "mlp_probe", "projection"),
+        dict.fromkeys(("rank_prompts", "prompt_weighting"), "prompts.sets.digits.templates"),
+        ("zero_shot", "gda", "linear_probe", "mlp_probe", "projection"),
     ),
     "the active set": Case(
         lambda s: s["prompts"].update(active="digits"),
         "zero_shot",
-        dict.fromkeys(("rank_prompts", "projection"), "prompts.active"),
-        ("zero_shot", "linear_probe", "mlp_probe"),
+        dict.fromkeys(("rank_prompts", "gda", "projection"), "prompts.active"),
+        ("zero_shot", "prompt_weighting", "linear_probe", "mlp_probe"),
     ),
     "the batch size": Case(
         lambda s: s["embed"].update(batch_size=64),
@@ -100,7 +104,7 @@ CASES = {
         lambda s: s["projection"].update(max_epochs=2),
         "zero_shot",
         {"projection": "projection.max_epochs"},
-        ("zero_shot", "rank_prompts", "linear_probe", "mlp_probe"),
+        STAGES[:-1],
     ),
 }
 

@@ -27,7 +27,7 @@ from tests.support.workspace import ROOT, SETS, Workspace, digits_params
 pytestmark = pytest.mark.pipeline
 CLASSES = ["eight", "five", "four", "nine"]  # in label order
 COUNTS = {"eight": 12, "five": 33, "four": 40, "nine": 20}
-LEARNING = ("rank_prompts", "linear_probe", "mlp_probe", "projection")
+LEARNING = ("rank_prompts", "prompt_weighting", "gda", "linear_probe", "mlp_probe", "projection")
 STUDIES = ("few_shot", "ensemble", "label_errors", "near_duplicates", "corruptions", "finetune")
 INSTEAD = "add train/<class>/…, or run `dvc repro zero_shot prompt_sets`, which needs test images alone"
 

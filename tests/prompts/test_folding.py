@@ -52,6 +52,11 @@ def test_the_set_is_the_same_for_every_class() -> None:
     assert short is not None
     pairs = [sorted(zip(own.class_index, own.sentences, strict=True)) for own in (plain, short)]
     assert pairs[0] == pairs[1]
+    values["weights"] = [1 + i / 8 for i in range(len(values["templates"]))]
+    plain, short = (expand_set("average", own, **about) for own in (values, compact(values)))  # type: ignore[arg-type]
+    weights = [dict(zip(own.sentences, own.weights or [], strict=True)) for own in (plain, short) if own]
+    assert weights[0] == weights[1]
+    assert len(set(weights[0].values())) == len(values["templates"])
     own_sentences = {
         "template_mode": "per_class",
         "dataset": "digits",

@@ -438,6 +438,62 @@ def test_names_of_a_class_that_lead_two_templates_to_one_sentence_say_it_once() 
     assert (expanded.num_repeated, len(expanded.sentences)) == (1, 5)
 
 
+def test_a_weight_for_each_template_as_expanded_is_that_of_its_sentences() -> None:
+    expanded = _expand(_shared("a [good|bad] {classname}.", "the {classname}.", weights=[2, 0.5, 1.25]))
+    assert expanded.sentences[:3] == ["a good cat.", "a bad cat.", "the cat."]
+    assert expanded.weights == [2.0, 0.5, 1.25, 2.0, 0.5, 1.25]
+    assert _expand(_shared("a {classname}.")).weights is None
+    assert expanded.only({*expanded.sentences} - {"a bad dog."}).weights == [2.0, 1.25, 2.0, 1.25]
+
+
+def test_weights_of_what_a_class_says_again_add_up() -> None:
+    names = {"cat": ["cat", "big cat"]}
+    values = _shared("a {classname}.", "a big {classname}.", class_names=names, weights=[1, 4])
+    expanded = _expand({**values, "dataset": "cifar10"})
+    said = dict(zip(expanded.sentences, expanded.weights or [], strict=True))
+    assert said == {"a cat.": 1, "a big cat.": 5, "a big big cat.": 4, "a dog.": 1, "a big dog.": 4}
+    assert prompts.notes(expanded, ["cat", "dog"]) == [
+        "s: 1 sentence left out, which its class says already, their weights added to those"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ([1, 2], "2 weights for 3 templates with all alternatives"),
+        ([1, 2, 3, 4], "4 weights for 3 templates with all alternatives"),
+        ([], "at least one entry"),
+        (None, "at least one entry"),
+        ({"a": 1}, "at least one entry"),
+        (["1", 2, 3], "the weight '1' is no number above 0"),
+        ([1, 0, 3], "the weight 0 is no number above 0"),
+        ([1, 2, -0.5], "the weight -0.5 is no number above 0"),
+        ([1, True, 3], "the weight True is no number above 0"),
+        ([1, 2, float("nan")], "the weight nan is no number above 0"),
+        ([1, 2, float("inf")], "the weight inf is no number above 0"),
+        ([1, 10**400, 3], "is no number above 0"),
+    ],
+)
+def test_weights_that_are_none_are_named(weights: Any, expected: str) -> None:
+    message = _refused(_shared("a [good|bad] {classname}.", "the {classname}.", weights=weights))
+    assert expected in message
+    assert "prompts.sets.s.weights" in message
+
+
+def test_every_faulty_weight_is_in_one_report_and_none_is_counted_where_a_template_is_faulty() -> None:
+    message = _refused(_shared("a {classname}.", "the {classname}.", weights=[0, "x"]))
+    assert "weights[0]: the weight 0" in message
+    assert "weights[1]: the weight 'x'" in message
+    message = _refused(_shared("a [good|bad {classname}.", "the {classname}.", weights=[1, 2, 3]))
+    assert "templates[0]" in message
+    assert "weights" not in message
+
+
+def test_a_set_whose_classes_have_their_own_sentences_has_no_weights() -> None:
+    values = {**_per_class({"cat": ["a cat"], "dog": ["a dog"]}), "weights": [1]}
+    assert "weights are for templates that all classes share" in _refused(values)
+
+
 @pytest.mark.parametrize(
     "names", [["hot_dog", "hot dog"], ["hot  dog", "hot dog"], ["hot dog ", "hot dog"], ["a\u200bb", "ab"]]
 )

@@ -80,7 +80,7 @@ def test_a_curve_goes_through_its_points() -> None:
         "b<": charts.Line([0, 2], [1, 1]),
     }
     options = {"name": "c", "description": "d", "x_label": "k", "y_label": "accuracy"}
-    drawn = charts.curves(series, **options, x_ticks={0: "none", 2: "all"}, line=("zero-shot", 0.25))
+    drawn = charts.curves(series, **options, x_ticks={0: "none", 2: "all"}, levels={"zero-shot": 0.25})
     points = re.search(r'<path d="([^"]*)" clip-path[^>]*stroke: var\(--series-1\)', drawn)
     assert points is not None
     found = [tuple(map(float, pair.split())) for pair in re.split("[ML]", points[1]) if pair.strip()]

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clipcifar.core import files
 from clipcifar.core.errors import DataError
-from clipcifar.evaluation import compare
+from clipcifar.evaluation import compare, signs
 from clipcifar.evaluation.names import METHODS
 from clipcifar.render.pictures import Pictures
 from clipcifar.report import cards, confusion, facts, page, sections, verdicts
@@ -90,6 +91,17 @@ def test_where_the_dataset_has_val_images_none_are_said_to_be_drawn(folder: Path
     assert "10 % val" not in text
 
 
+def test_where_the_active_set_is_kept_the_page_says_so_and_offers_nothing_to_write(tmp_path: Path) -> None:
+    finished_run.write(tmp_path)
+    chosen, path = html_of(tmp_path), tmp_path / "ranking.json"
+    files.write_json(path, {**files.read_json(path), **finished_run.KEPT})
+    html = html_of(tmp_path)
+    assert html.count("The search keeps the active set photo: val prefers no other prompts.") == 2
+    for absent in ("Best prompts, chosen", "Chosen on train and val", "The chosen prompts", "search --write"):
+        assert absent in chosen
+        assert absent not in html
+
+
 def test_every_section_of_the_contents_is_there_once(html: str) -> None:
     ids = re.findall(r'<h2 id="([^"]+)"', html)
     assert ids == [anchor for anchor, _ in page.SECTIONS if anchor != "superclasses"]
@@ -97,7 +109,16 @@ def test_every_section_of_the_contents_is_there_once(html: str) -> None:
 
 
 def test_what_kind_the_intervals_of_the_verdicts_are_is_said_of_both_accuracies(html: str) -> None:
-    assert "paired bootstrap, of balanced accuracy normal and wide where classes are small" in html
+    assert "Bonett and Price’s, of balanced accuracy normal and wide where classes are small" in html
+
+
+def test_of_heads_with_seeds_one_line_says_what_their_p_values_cover(html: str) -> None:
+    said = "<li>P values of MLP probe and projection heads cover other test images, not retraining.</li>"
+    assert html.count(said) == 1
+    none = compare.NamedDifference(
+        "linear_probe", compare.from_counts(9, n_correct_a=5, only_a=1, only_b=1), 1.0
+    )
+    assert len(verdicts.of_methods([none], reference="zero_shot")) == 1
 
 
 def test_no_script_and_nothing_from_elsewhere(html: str) -> None:
@@ -223,7 +244,13 @@ def test_predictions_of_other_images_are_refused(folder: Path, tmp_path: Path) -
 def test_trained_methods_are_tested_against_zero_shot_and_corrected(folder: Path) -> None:
     found = finished_run.read(folder)
     differences = found.trained_differences
-    assert [item.name for item in differences] == ["linear_probe", "mlp_probe", "projection"]
+    assert [item.name for item in differences] == [
+        "prompt_weighting",
+        "gda",
+        "linear_probe",
+        "mlp_probe",
+        "projection",
+    ]
     said = {
         method: read_predictions(folder / "predictions" / f"{method}.h5").scores.argmax(axis=1)
         for method in found.metrics
@@ -231,7 +258,7 @@ def test_trained_methods_are_tested_against_zero_shot_and_corrected(folder: Path
     labels = found.sets.labels
     plain = [compare.paired(said["zero_shot"] == labels, said[item.name] == labels) for item in differences]
     assert [item.paired for item in differences] == plain
-    assert [item.p_holm for item in differences] == compare.holm([item.p_value for item in plain])
+    assert [item.p_holm for item in differences] == signs.holm([item.p_value for item in plain])
 
 
 def test_a_card_says_what_both_sets_said(folder: Path) -> None:

@@ -14,16 +14,17 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 
-from clipcifar.core import files
+from clipcifar.core import files, params
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.embeddings.sentences import SentenceEmbedder
-from clipcifar.evaluation import compare, headline
+from clipcifar.evaluation import compare, headline, signs
 from clipcifar.evaluation.balance import sign_flip_bound
 from clipcifar.evaluation.verdict import verdict
 from clipcifar.methods import zero_shot
 from clipcifar.prompts import pool as prompt_pool
+from clipcifar.prompts.save import compact, save_set
 from clipcifar.prompts.sets import expand_set
-from clipcifar.report.ranking import chosen_templates, gains_text, summary
+from clipcifar.report.ranking import chosen_templates, doubt, gains_text, on_val_text, summary
 from clipcifar.search import candidates, counting, outcome as search, ranking
 from clipcifar.search.candidates import Candidate
 from clipcifar.store import container, splits
@@ -41,22 +42,21 @@ from clipcifar.store.prompt_set import OWN_SENTENCES, PromptSet
 from stages import embed_pool, rank_prompts, zero_shot as zero_shot_stage
 from tests.support.made import DIM, NAMES, prototypes, write_embeddings
 from tests.support.synthetic import unit
+from tests.support.workspace import ROOT
 
 # --- from_counts ---------------------------------------------------------------------------------
 
 
 @settings(max_examples=40)
-@given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 60), st.integers(0, 30), st.integers(0, 5))
-def test_counted_images_compare_as_the_images_do(
-    only_a: int, only_b: int, both: int, neither: int, seed: int
-) -> None:
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 60), st.integers(0, 30))
+def test_counted_images_compare_as_the_images_do(only_a: int, only_b: int, both: int, neither: int) -> None:
     n = only_a + only_b + both + neither
     if not n:
         return
-    kinds = np.random.default_rng(seed).permutation(np.repeat(range(4), [only_a, only_b, both, neither]))
+    kinds = np.random.default_rng(0).permutation(np.repeat(range(4), [only_a, only_b, both, neither]))
     a, b = (kinds == 0) | (kinds == 2), (kinds == 1) | (kinds == 2)
-    found = compare.from_counts(n, n_correct_a=only_a + both, only_a=only_a, only_b=only_b, seed=seed)
-    assert found == compare.paired(a, b, seed=seed)
+    found = compare.from_counts(n, n_correct_a=only_a + both, only_a=only_a, only_b=only_b)
+    assert found == compare.paired(a, b)
     assert found.accuracy_a == pytest.approx(a.mean())
     assert found.accuracy_b == pytest.approx(b.mean())
 
@@ -68,12 +68,13 @@ def test_a_comparison_of_counts_by_hand() -> None:
     assert found.difference == 0.03
     assert found.p_value == pytest.approx(2 / 64)
     assert 0 < found.low < 0.03 < found.high < 0.06
-    assert compare.from_counts(200, n_correct_a=120, only_a=0, only_b=6, seed=1).difference == 0.03
 
 
-def test_nothing_discordant_is_no_difference_and_no_doubt() -> None:
+def test_nothing_discordant_is_no_difference_and_no_certainty() -> None:
     found = compare.from_counts(50, n_correct_a=20, only_a=0, only_b=0)
-    assert (found.difference, found.low, found.high, found.p_value) == (0, 0, 0, 1)
+    assert (found.difference, found.p_value) == (0, 1)
+    # Bonett and Price by hand: shares 1/52 each, 1.96 * sqrt((2 / 52) / 52) = 0.0533
+    assert (found.low, found.high) == pytest.approx((-0.0533, 0.0533), abs=1e-4)
     assert found.accuracy_a == found.accuracy_b == 0.4
 
 
@@ -90,8 +91,9 @@ def selected(**values: Any) -> ranking.Selection:
         order=np.array([1, 0, 2]),
         ensemble=[1, 2],
         averaged=[0, 2],
+        template_weights=[1.5, 0.5],
         train_accuracy=[0.62, 0.7],
-        val_accuracy={"ensemble": 0.6, "average": 0.5, "active": 0.4},
+        val_accuracy={"active": 0.4, "average": 0.5, "weighted": 0.55, "ensemble": 0.6},
         kind="ensemble",
         weights=np.eye(3, dtype=np.float32),
     )
@@ -114,7 +116,7 @@ def test_candidates_are_listed_best_first_with_p_values_corrected_over_all_of_th
     ]
     assert [row["accuracy"] for row in rows] == [0.62, 0.5, 0.4]
     assert [row["difference"] for row in rows] == pytest.approx([0.12, 0, -0.1])
-    alone = [compare.mcnemar_exact(0, 12), 1.0, compare.mcnemar_exact(15, 5)]
+    alone = [signs.mcnemar_exact(0, 12), 1.0, signs.mcnemar_exact(15, 5)]
     assert [row["p_holm"] for row in rows] == pytest.approx([3 * alone[0], 1.0, 2 * alone[2]])
 
 
@@ -149,6 +151,8 @@ def test_the_chosen_classifier_has_a_name_and_members() -> None:
     assert search.name_of(selected(ensemble=[1])) == "the best single template"
     assert search.name_of(selected(kind="average")) == "the plain average of 2 templates"
     assert selected(kind="average").members == [0, 2]
+    assert search.name_of(selected(kind="weighted")) == "the weighted average of 2 templates"
+    assert selected(kind="weighted").members == [0, 2]
 
 
 def test_by_balanced_accuracy_rows_and_bars_are_of_it() -> None:
@@ -165,7 +169,7 @@ def test_by_balanced_accuracy_rows_and_bars_are_of_it() -> None:
     assert [row["difference"] for row in rows] == pytest.approx([(13 / 90 - 0.1) / 2, 0, (-5 / 90 - 0.5) / 2])
     alone = sign_flip_bound(singles.class_sums)
     assert [row["p_holm"] for row in rows] == pytest.approx(
-        [compare.holm(alone.tolist())[i] for i in (1, 0, 2)]
+        [signs.holm(alone.tolist())[i] for i in (1, 0, 2)]
     )
     bars = search.plot_rows(OFFERED, chosen)
     assert [bar["points"] for bar in bars] == pytest.approx([100 * row["difference"] for row in rows])
@@ -181,9 +185,7 @@ SETTINGS: dict[str, Any] = {
     "prompts": {"active": "photo", "max_sentences": 50_000, "sets": {}},
     "search": {"by": "accuracy"},
 }
-# How much of the next class the sentences of most of the pool's templates mean: of an average of
-# templates most of which are wrong val thinks little.
-ASTRAY = {"ensemble": 1.2, "average": 0.0}
+KINDS = ("ensemble", "average", "weighted")  # what the search chooses among the files of `write_search`
 
 
 def pool() -> PromptSet:
@@ -191,7 +193,12 @@ def pool() -> PromptSet:
 
 
 def write_search(folder: Path, *, kind: str = "ensemble", permute_test_labels: bool = False) -> None:
-    """All that the stage reads: the files of `made`, prompts/photo.json, prompts/other.json and pool.h5."""
+    """All that the stage reads: the files of `made`, prompts/photo.json, prompts/other.json and pool.h5.
+
+    Args:
+        kind: what val is to prefer. An average suffers from templates most of which mean the next class; it
+            need not where they hardly differ from class to class, which shows without a label.
+    """
     write_embeddings(folder, permute_test_labels=permute_test_labels)
     for name in ("photo", "other"):
         values = {"template_mode": "shared", "templates": [f"{name} {{classname}}"]}
@@ -203,11 +210,15 @@ def write_search(folder: Path, *, kind: str = "ensemble", permute_test_labels: b
     found = pool()
     rng = np.random.default_rng(12)
     centres, labels = prototypes(), np.array(found.class_index, dtype=np.int64)
-    astray = ASTRAY[kind] * (np.array(found.template_index) >= 20)[:, None]
-    rows = centres[labels] + astray * centres[(labels + 1) % 3]
+    most = (np.array(found.template_index) >= 20)[:, None] & (kind != "average")
+    rows = np.where(most, centres[labels] + 1.2 * centres[(labels + 1) % 3], centres[labels])
+    rows = unit(rows + 2 * rng.standard_normal(rows.shape) / np.sqrt(DIM))
+    if kind == "weighted":
+        rows = np.where(most, unit(centres.sum(axis=0) + 0.2 * centres[(labels + 1) % 3]), rows)
+        rows = unit(rows + 0.01 * rng.standard_normal(rows.shape))  # no two are the same to a model
     write_texts(
         folder / "pool.h5",
-        embeddings=unit(rows + 2 * rng.standard_normal(rows.shape) / np.sqrt(DIM)),
+        embeddings=rows,
         class_index=labels,
         sentences=found.sentences,
         attributes={key: attributes[key] for key in SHARED_FIELDS if key in attributes},
@@ -235,12 +246,13 @@ def numbers(folder: Path) -> dict[str, Any]:
 
 
 def kind_of(folder: Path) -> str:
-    """Which of the two val preferred."""
+    """What val preferred; of equals what is there, then what took less from train."""
     accuracies = read(folder, "ranking.json")["val_accuracy"]
-    return "ensemble" if accuracies["ensemble"] > accuracies["average"] else "average"
+    kinds = ("active", "average", "weighted", "ensemble")
+    return next(kind for kind in kinds if accuracies[kind] == max(accuracies.values()))
 
 
-@pytest.fixture(scope="module", params=list(ASTRAY))
+@pytest.fixture(scope="module", params=KINDS)
 def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(request.param)
     write_search(folder, kind=request.param)
@@ -272,6 +284,8 @@ class Naive:
         found = expand_set("again", values, class_names=NAMES, dataset=self.dataset)
         assert found is not None
         rows = np.stack([self.embedding_of[text] for text in found.sentences])
+        if found.weights is not None:
+            rows = rows * np.array(found.weights, dtype=np.float32)[:, None]
         return zero_shot.class_weights(rows, np.array(found.class_index), class_names=NAMES)
 
     def predicted(self, part: str, weights: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -346,8 +360,8 @@ def test_every_candidate_is_counted_on_train_and_compared_with_the_active_set(fi
         own = naive.right("train", naive.weights(values))
         assert row["accuracy"] == pytest.approx(own.mean())
         assert row["difference"] == pytest.approx(own.mean() - known.mean())
-        p_values.append(compare.mcnemar_exact(int((known & ~own).sum()), int((own & ~known).sum())))
-    assert [row["p_holm"] for row in rows] == pytest.approx(compare.holm(p_values))
+        p_values.append(signs.mcnemar_exact(int((known & ~own).sum()), int((own & ~known).sum())))
+    assert [row["p_holm"] for row in rows] == pytest.approx(signs.holm(p_values))
     assert rows == sorted(rows, key=lambda row: -row["accuracy"])
     assert {row["template"]: row["sets"] for row in rows}["other {classname}"] == ["other"]
     assert sum(row["sets"] == [prompt_pool.NAME] for row in rows) == 300
@@ -372,8 +386,119 @@ def test_the_ensemble_is_written_member_by_member_with_what_each_added_on_train(
         assert data["chosen"] == f"the ensemble of {len(members)} templates"
         assert data["set"]["templates"] == members
     else:
-        assert data["chosen"] == "the plain average of 302 templates"
+        how = {"average": "plain", "weighted": "weighted"}[data["kind"]]
+        assert data["chosen"] == f"the {how} average of 302 templates"
         assert sorted(data["set"]["templates"]) == sorted(row["template"] for row in data["candidates"])
+        assert ("weights" in data["set"]) == (how == "weighted")
+
+
+def test_the_weights_are_those_of_the_train_images_without_their_labels(tmp_path: Path) -> None:
+    write_search(tmp_path, kind="weighted")
+    run(tmp_path)
+    naive, data = Naive(tmp_path), read(tmp_path, "ranking.json")
+    templates, train = data["set"]["templates"], naive.parts["train"][0].astype(np.float64)
+    logits = np.array(
+        [20 * train @ naive.weights({"template_mode": "shared", "templates": [text]}).T for text in templates]
+    )
+    shares = np.exp((logits - logits.mean(axis=1, keepdims=True)).max(axis=2).mean(axis=1))
+    expected = 302 * shares / shares.sum()
+    np.testing.assert_allclose(data["set"]["weights"], expected, atol=2e-4)
+    known = [text in pool().templates[20:] for text in templates]
+    assert max(np.array(data["set"]["weights"])[known]) < min(
+        np.array(data["set"]["weights"])[~np.array(known)]
+    )
+    other = tmp_path / "other"
+    write_search(other, kind="weighted")
+    rows = splits.read_splits(other / "splits.h5", naive.images.train.ids, dataset_digest="1").train
+    labels = naive.images.train.labels.copy()
+    labels[rows] = labels[rows][::-1]  # of train alone: val chooses
+    edit_images(other, {"train/labels": labels})
+    run(other)
+    again = read(other, "ranking.json")
+    assert (again["kind"], again["set"]) == ("weighted", data["set"])
+    assert again["candidates"] != data["candidates"]
+
+
+def test_what_is_written_into_params_yaml_is_the_classifier_that_was_tested(
+    finished: Path, tmp_path: Path
+) -> None:
+    """By way of everything that a set goes through: folded, dumped, loaded, expanded, embedded, read."""
+    params_path = tmp_path / "params.yaml"
+    params_path.write_text((ROOT / "params.yaml").read_text())
+    chosen, naive = read(finished, "ranking.json")["set"], Naive(finished)
+    save_set(params_path, "best", compact(chosen), class_names=NAMES, dataset="made")
+    saved = params.load(params_path)["prompts"]["sets"]["best"]
+    found = expand_set("best", saved, class_names=NAMES, dataset="made")
+    assert found is not None
+    again = PromptSet.from_json(json.loads(json.dumps(found.as_json())))
+    assert again == found
+    write_texts(
+        tmp_path / "best.h5",
+        embeddings=np.stack([naive.embedding_of[text] for text in found.sentences]),
+        class_index=np.array(found.class_index, dtype=np.int64),
+        sentences=found.sentences,
+        attributes={key: value for key, value in naive.images.attributes.items() if key in SHARED_FIELDS},
+        weights=None if found.weights is None else np.array(found.weights),
+    )
+    weights = zero_shot.classifier(read_texts(tmp_path / "best.h5"))
+    tested = read_predictions(finished / "out" / "p.h5").scores
+    np.testing.assert_allclose(
+        zero_shot.logits(naive.parts["test"][0], weights, logit_scale=20.0), tested, atol=2e-5
+    )
+    lines = len(params_path.read_text().splitlines()) - len((ROOT / "params.yaml").read_text().splitlines())
+    assert lines < 60  # hundreds of weights are a line
+
+
+def keeping(folder: Path) -> Path:
+    """Files of which val prefers nothing to the active set: it is the truth, and most of the pool astray."""
+    write_search(folder)
+    texts = read_texts(folder / "texts" / "photo.h5")
+    own = {key: value for key, value in texts.attributes.items() if key not in container._DIGESTS}
+    write_texts(
+        folder / "texts" / "photo.h5",
+        embeddings=prototypes(),
+        class_index=texts.class_index,
+        sentences=texts.sentences,
+        attributes=own,
+    )
+    return folder
+
+
+@pytest.mark.parametrize("by", ["accuracy", "balanced_accuracy"])
+def test_the_active_set_is_kept_where_val_prefers_no_other(
+    by: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(keeping(tmp_path), {**SETTINGS, "search": {"by": by}})
+    data, found = read(tmp_path, "ranking.json"), numbers(tmp_path)
+    assert capsys.readouterr().out.splitlines()[-1] == data["verdict"]
+    assert data["verdict"] == "The search keeps the active set photo: val prefers no other prompts."
+    assert (kind_of(tmp_path), data["kind"]) == ("active", "active")
+    assert (data["chosen"], data["set"]) == ("the active set photo", None)
+    assert data["shown"] == {"val": False, "test": False}
+    assert set(data["gain"].values()) == {0.0}
+    assert found["vs_active"] == {"difference": 0, "low": 0, "high": 0, "p_value": 1}
+    assert found["selected"] == {"n_templates": 0, "n_candidates": 302}
+    outputs = [tmp_path / "zero_shot" / name for name in ("p.h5", "m.json", "details/m.json", "plots")]
+    zero_shot_stage.main(
+        SETTINGS, tmp_path / "images.h5", tmp_path / "texts", tmp_path / "splits.h5", *outputs
+    )
+    kept, plain = (read_predictions(path / "p.h5") for path in (tmp_path / "out", tmp_path / "zero_shot"))
+    assert kept.scores.tobytes() == plain.scores.tobytes()
+    assert kept.attributes["temperature"] == plain.attributes["temperature"]
+    assert summary(data, top=1)[-4:] == [
+        data["verdict"],
+        "",
+        on_val_text(data),
+        "Test was asked about no other prompts.",
+    ]
+    assert doubt(data) == ""
+
+
+def test_the_active_set_is_not_kept_where_val_prefers_another(tmp_path: Path) -> None:
+    """Or the test above would hold of a search that keeps it always."""
+    write_search(tmp_path)
+    run(tmp_path)
+    assert read(tmp_path, "ranking.json")["kind"] == "ensemble"
 
 
 def test_test_labels_choose_nothing(finished: Path, tmp_path: Path) -> None:
@@ -441,7 +566,7 @@ def write_scenes(folder: Path, *, noise: float) -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ASTRAY)
+@pytest.mark.parametrize("kind", ["ensemble", "average"])
 def test_a_set_with_sentences_of_its_own_may_join_the_ensemble_and_is_no_part_of_the_average(
     kind: str, tmp_path: Path
 ) -> None:
@@ -630,7 +755,7 @@ def told(**values: Any) -> dict[str, Any]:
         "kind": "ensemble",
         "by": "accuracy",
         "shown": {"val": True, "test": True},
-        "val_accuracy": {"ensemble": 0.91, "average": 0.9, "active": 0.905},
+        "val_accuracy": {"active": 0.905, "average": 0.9, "weighted": 0.903, "ensemble": 0.91},
         "gain": {"train": 0.0123, "val": 0.01, "test": -0.0045, "optimism": 0.0168},
         "set": {"template_mode": "shared", "templates": ["one {classname}.", "two {classname}."]},
         "candidates": [
@@ -665,7 +790,10 @@ def test_the_summary_ends_with_what_was_chosen_the_verdict_and_the_gains() -> No
     lines = summary(told(), top=1)
     at = lines.index("Chosen: the ensemble of 2 templates")
     assert lines[at + 1 : at + 4] == ["  one {classname}.", "  two {classname}.", ""]
-    assert lines[-3] == "On val: the greedy ensemble 0.9100, the plain average 0.9000, photo 0.9050."
+    assert lines[-3] == (
+        "On val: the greedy ensemble 0.9100, the plain average 0.9000, the weighted average 0.9030, "
+        "photo 0.9050."
+    )
     assert lines[-2] == "On test, asked once: it is better, by a lot."
     assert lines[-1] == gains_text(told())
     assert gains_text(told()) == (
@@ -685,9 +813,20 @@ def test_the_summary_says_by_what_the_search_went() -> None:
 
 def test_no_luck_is_spoken_of_where_nothing_was_chosen_on_train() -> None:
     assert gains_text(told(kind="average")) == (
-        "Gain over photo: +1.23 points on the 45,000 train images, to which a plain average is not fitted, "
-        "-0.45 on the 10,000 test images."
+        "Gain over photo: +1.23 points on the 45,000 train images, to whose labels a plain average is not "
+        "fitted, -0.45 on the 10,000 test images."
     )
+
+
+def test_a_weighted_average_is_told_the_heaviest_first_and_knows_no_labels() -> None:
+    values = {
+        "template_mode": "shared",
+        "templates": ["one {classname}.", "two {classname}."],
+        "weights": [0.25, 1.75],
+    }
+    weighted = told(kind="weighted", set=values)
+    assert chosen_templates(weighted) == ["1.75 × two {classname}.", "0.25 × one {classname}."]
+    assert "train images, to whose labels a weighted average is not fitted, -0.45" in gains_text(weighted)
 
 
 def test_two_bars_of_one_text_can_be_told_apart() -> None:
@@ -736,7 +875,7 @@ def test_the_stage_asks_test_in_the_measure_that_params_yaml_names(tmp_path: Pat
         assert numbers(tmp_path)["vs_active"]["difference"] == pytest.approx(gains[by], abs=1e-5)
         assert (" in balanced accuracy: " in data["verdict"]) == (by == "balanced_accuracy")
         shown = numbers(tmp_path)["vs_active"]
-        assert data["shown"]["test"] == (shown["p_value"] < compare.LEVEL and shown["difference"] > 0)
+        assert data["shown"]["test"] == (shown["p_value"] < signs.LEVEL and shown["difference"] > 0)
     assert gains["accuracy"] != pytest.approx(gains["balanced_accuracy"], abs=0.001)
     with pytest.raises(ConfigError, match=r"search\.by is 'macro'"):
         run(tmp_path, {**SETTINGS, "search": {"by": "macro"}})

@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import itertools
 import tracemalloc
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from clipcifar.evaluation import compare
+from clipcifar.evaluation import compare, signs
 from clipcifar.evaluation.balance import Measure
 from clipcifar.methods import zero_shot
 from clipcifar.search import counting, ranking
@@ -23,6 +23,9 @@ from clipcifar.search.candidates import Candidate
 from clipcifar.search.outcome import candidate_rows
 from tests.support.synthetic import unit
 
+SCALE = 10.0  # of the logits, by which templates are weighted
+select = partial(ranking.select, logit_scale=SCALE)
+KINDS = ("active", "average", "weighted", "ensemble")  # of equals on val the first
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
@@ -270,18 +273,32 @@ def halves(made: Problem, num_train: int) -> tuple[tuple[Floats, Labels], tuple[
 
 def test_test_is_no_argument_of_the_choice() -> None:
     found = list(inspect.signature(ranking.select).parameters)
-    assert found == ["train", "val", "sums", "reference", "averaged", "clashes", "by"]
+    assert found == ["train", "val", "sums", "reference", "logit_scale", "averaged", "clashes", "by"]
+
+
+def naive_weights(images: Floats, made: Problem, members: list[int]) -> NDArray[np.float64]:
+    """ZPE's, all logits of all images at once, 1 on average and rounded as params.yaml gets them."""
+    logits = np.array([SCALE * images @ made.classifier([i]).T for i in members], dtype=np.float64)
+    shares = np.exp((logits - logits.mean(axis=1, keepdims=True)).max(axis=2).mean(axis=1))
+    return np.round(len(members) * shares / shares.sum(), 4)
+
+
+def naive_weighted(images: Floats, made: Problem, members: list[int]) -> Floats:
+    """Every sentence of a template counts as much as its template."""
+    weights = naive_weights(images, made, members)
+    rows = np.sum([w * made.sums[i] for w, i in zip(weights, members, strict=True)], axis=0)
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_the_choice_is_the_naive_one(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The best five on train, an ensemble of them on train, val between it and the average of all."""
+    """The best five on train, an ensemble of them on train, val among it, both averages and the reference."""
     monkeypatch.setattr(ranking, "SHORTLIST", 5)
     made = problem(seed, n=240, num_candidates=12)
     reference = made.classifier([7])
     train, val = halves(made, 150)
     on_train = Problem(*train, made.sentences)
-    found = ranking.select(train, val, made.sums, reference=reference)
+    found = select(train, val, made.sums, reference=reference)
 
     singles = np.stack([made.classifier([i]) for i in range(12)])
     assert counted(found.singles) == naive_tally(*train, singles, reference)
@@ -289,56 +306,74 @@ def test_the_choice_is_the_naive_one(seed: int, monkeypatch: pytest.MonkeyPatch)
     members, accuracies = naive_greedy(on_train, found.order[:5].tolist(), most=10)
     assert found.ensemble == members
     assert found.train_accuracy == pytest.approx(accuracies)
-    average, ensemble = made.classifier(list(range(12))), made.classifier(members)
-    assert found.val_accuracy == pytest.approx(
-        {
-            "ensemble": right(*val, ensemble).mean(),
-            "average": right(*val, average).mean(),
-            "active": right(*val, reference).mean(),
-        }
-    )
-    better = right(*val, ensemble).sum() > right(*val, average).sum()
-    assert found.kind == ("ensemble" if better else "average")
-    assert found.members == (members if better else list(range(12)))
-    np.testing.assert_allclose(found.weights, ensemble if better else average, atol=1e-6)
+    offers = {
+        "active": reference,
+        "average": made.classifier(list(range(12))),
+        "weighted": naive_weighted(train[0], made, list(range(12))),
+        "ensemble": made.classifier(members),
+    }
+    assert found.template_weights == pytest.approx(naive_weights(train[0], made, list(range(12))), abs=1.1e-4)
+    on_val = {kind: int(right(*val, weights).sum()) for kind, weights in offers.items()}
+    assert found.val_accuracy == pytest.approx({kind: hits / 90 for kind, hits in on_val.items()})
+    assert found.kind == next(kind for kind in KINDS if on_val[kind] == max(on_val.values()))
+    np.testing.assert_allclose(found.weights, offers[found.kind], atol=1e-4)
     assert found.weights.dtype == np.float32
 
 
-def test_the_seeds_of_the_choices_give_both_kinds() -> None:
+def test_the_seeds_of_the_choices_give_every_kind() -> None:
     kinds = set()
-    for seed in range(6):
+    for seed in range(20):
         made = problem(seed, n=240, num_candidates=12)
-        kinds.add(ranking.select(*halves(made, 150), made.sums, reference=made.classifier([7])).kind)
-    assert kinds == {"ensemble", "average"}
+        reference = made.classifier([7] if seed % 2 else list(range(11)))  # poor, or hard to beat
+        found = select(*halves(made, 150), made.sums, reference=reference)
+        kinds.add(found.kind)
+        expected = {"active": [], "ensemble": found.ensemble}.get(found.kind, list(range(12)))
+        assert found.members == expected
+        assert (found.member_weights is None) == (found.kind != "weighted")
+    assert kinds == set(KINDS)
 
 
+def test_a_template_without_weight_is_no_member() -> None:
+    made = problem(0, n=240, num_candidates=4)
+    found = select(*halves(made, 150), made.sums, reference=made.classifier([0]))
+    weighted = replace(found, kind="weighted", averaged=[3, 1, 2], template_weights=[0.5, 0.0, 2.5])
+    assert (weighted.members, weighted.member_weights) == ([3, 2], [0.5, 2.5])
+
+
+@pytest.mark.parametrize("by", ["accuracy", "balanced_accuracy"])
 @pytest.mark.parametrize(
-    ("num_ensemble", "num_average", "kind"),
-    [(0, 0, "average"), (1, 1, "average"), (1, 0, "ensemble"), (0, 1, "average"), (3, 2, "ensemble")],
+    ("best", "kind"),
+    [
+        (KINDS, "active"),  # all are equal: what is there stays
+        (("active",), "active"),
+        (("active", "weighted", "ensemble"), "active"),
+        (("average",), "average"),
+        (("weighted",), "weighted"),
+        (("ensemble",), "ensemble"),
+        (("weighted", "ensemble"), "weighted"),  # of equals that are better, what took less from train
+        (("average", "weighted", "ensemble"), "average"),
+    ],
 )
-def test_val_prefers_the_ensemble_only_where_it_is_strictly_better(
-    num_ensemble: int, num_average: int, kind: str
+def test_of_equals_on_val_the_active_set_is_kept_then_the_simpler_wins(
+    best: tuple[str, ...], kind: str, by: Measure
 ) -> None:
-    """Val is made of images that both, only the ensemble or only the average gets right."""
-    made = problem(2, n=900, num_candidates=12)
+    """Val: of each class three images that all four get right, and one that the best alone get right."""
+    made = problem(2, n=6_000, num_classes=2, num_candidates=12, dim=6)
     train, rest = halves(made, 300)
-    reference = made.classifier([0])
-    before = ranking.select(train, rest, made.sums, reference=reference)
-    of_ensemble = right(*rest, made.classifier(before.ensemble))
-    of_average = right(*rest, made.classifier(list(range(12))))
-    rows = np.concatenate(
-        [
-            np.flatnonzero(of_ensemble & of_average)[:4],
-            np.flatnonzero(of_ensemble & ~of_average)[:num_ensemble],
-            np.flatnonzero(of_average & ~of_ensemble)[:num_average],
-        ]
-    )
-    assert len(rows) == 4 + num_ensemble + num_average
-    found = ranking.select(train, (rest[0][rows], rest[1][rows]), made.sums, reference=reference)
+    reference = made.classifier([5])
+    members = select(train, rest, made.sums, reference=reference, by=by).ensemble
+    average, weighted = made.classifier(list(range(12))), naive_weighted(train[0], made, list(range(12)))
+    offers = [reference, average, weighted, made.classifier(members)]
+    told = np.array([right(*rest, weights) for weights in offers])
+    only_best = (told == np.isin(KINDS, best)[:, None]).all(axis=0)
+    classes = [rest[1] == label for label in range(2)]
+    rows = [np.flatnonzero(own & told.all(axis=0))[:3] for own in classes]
+    rows += [np.flatnonzero(own & only_best)[-1:] for own in classes]
+    assert len(np.concatenate(rows)) == 8
+    val = tuple(part[np.concatenate(rows)] for part in rest)
+    found = select(train, val, made.sums, reference=reference, by=by)  # type: ignore[arg-type]
     assert found.kind == kind
-    members = found.ensemble if kind == "ensemble" else list(range(12))
-    assert found.members == members
-    np.testing.assert_allclose(found.weights, made.classifier(members), atol=1e-6)
+    np.testing.assert_allclose(found.weights, offers[KINDS.index(kind)], atol=1e-4)
 
 
 def test_the_average_is_of_those_that_may_be_averaged_and_the_ensemble_of_any() -> None:
@@ -346,21 +381,24 @@ def test_the_average_is_of_those_that_may_be_averaged_and_the_ensemble_of_any() 
     made = problem(2, n=900, num_candidates=12)
     train, rest = halves(made, 300)
     reference = made.classifier([0])
-    plain = ranking.select(train, rest, made.sums, reference=reference)
+    plain = select(train, rest, made.sums, reference=reference)
     averaged = [i for i in range(12) if i not in plain.ensemble][:3]
     better = right(*rest, made.classifier(averaged)) & ~right(*rest, made.classifier(plain.ensemble))
     val = (rest[0][better], rest[1][better])
-    found = ranking.select(train, val, made.sums, reference=reference, averaged=averaged)
+    found = select(train, val, made.sums, reference=reference, averaged=averaged)
+    weighted = naive_weighted(train[0], made, averaged)
     assert found.val_accuracy == {
-        "ensemble": 0.0,
-        "average": 1.0,
         "active": right(*val, reference).mean(),
+        "average": 1.0,
+        "weighted": pytest.approx(right(*val, weighted).mean()),
+        "ensemble": 0.0,
     }
+    assert found.template_weights == pytest.approx(naive_weights(train[0], made, averaged), abs=1.1e-4)
     assert (found.kind, found.members, found.ensemble) == ("average", averaged, plain.ensemble)
     np.testing.assert_allclose(found.weights, made.classifier(averaged), atol=1e-6)
     assert counted(found.singles) == counted(plain.singles)
-    everything = ranking.select(train, val, made.sums, reference=reference, averaged=list(range(12)))
-    by_default = ranking.select(train, val, made.sums, reference=reference)
+    everything = select(train, val, made.sums, reference=reference, averaged=list(range(12)))
+    by_default = select(train, val, made.sums, reference=reference)
     assert everything.val_accuracy == by_default.val_accuracy != found.val_accuracy
     assert by_default.averaged == list(range(12))
 
@@ -369,14 +407,14 @@ def test_val_weighs_the_ensemble_and_has_no_part_in_growing_it() -> None:
     made = problem(4, n=240, num_candidates=12)
     train, val = halves(made, 150)
     reference = made.classifier([0])
-    found = ranking.select(train, val, made.sums, reference=reference)
+    found = select(train, val, made.sums, reference=reference)
     other_val = (val[0], (val[1] + 1) % 3)
-    other = ranking.select(train, other_val, made.sums, reference=reference)
+    other = select(train, other_val, made.sums, reference=reference)
     assert other.val_accuracy != found.val_accuracy
     assert (other.order.tolist(), other.ensemble) == (found.order.tolist(), found.ensemble)
     assert other.train_accuracy == found.train_accuracy
     other_train = (train[0], (train[1] + 1) % 3)
-    assert ranking.select(other_train, val, made.sums, reference=reference).ensemble != found.ensemble
+    assert select(other_train, val, made.sums, reference=reference).ensemble != found.ensemble
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -384,12 +422,12 @@ def test_the_order_of_the_candidates_does_not_matter(seed: int) -> None:
     made = problem(seed, n=6_000, num_candidates=6)
     train, val = halves(made, 5_000)
     reference = made.classifier([0])
-    found = ranking.select(train, val, made.sums, reference=reference)
+    found = select(train, val, made.sums, reference=reference)
     assert (
         len(set(found.singles.scores("accuracy").tolist())) == 6
     )  # of equally good ones the first would win
     shuffle = np.random.default_rng(seed).permutation(6)
-    other = ranking.select(train, val, made.sums[shuffle], reference=reference)
+    other = select(train, val, made.sums[shuffle], reference=reference)
     for name in ("hits", "only_reference", "only_candidate"):
         np.testing.assert_array_equal(getattr(other.singles, name), getattr(found.singles, name)[:, shuffle])
     np.testing.assert_array_equal(shuffle[other.order], found.order)
@@ -404,12 +442,10 @@ def test_members_come_from_the_best_on_train_alone(monkeypatch: pytest.MonkeyPat
     made = problem(1, n=400, num_candidates=15)
     train, val = halves(made, 300)
     reference = made.classifier([0])
-    wide = ranking.select(train, val, made.sums, reference=reference)
+    wide = select(train, val, made.sums, reference=reference)
     assert not set(wide.ensemble) <= set(wide.order[:2].tolist())
     monkeypatch.setattr(ranking, "SHORTLIST", 2)
-    assert set(ranking.select(train, val, made.sums, reference=reference).ensemble) <= set(
-        wide.order[:2].tolist()
-    )
+    assert set(select(train, val, made.sums, reference=reference).ensemble) <= set(wide.order[:2].tolist())
 
 
 def test_normalised_rows_keep_their_direction_and_lose_their_length() -> None:
@@ -442,7 +478,7 @@ def test_by_balanced_accuracy_five_cats_outweigh_forty_dogs() -> None:
     with_cats = np.array([[1, 0, 1], [0, 1, 0]], dtype=np.float32)
     part, sums = (embeddings, labels), np.stack([all_dogs, with_cats])
     plain, fair = (
-        ranking.select(part, part, sums, reference=all_dogs, averaged=[0], by=by)
+        select(part, part, sums, reference=all_dogs, averaged=[0], by=by)
         for by in ("accuracy", "balanced_accuracy")
     )
     assert plain.singles.scores("accuracy").tolist() == pytest.approx([40 / 45, 35 / 45])
@@ -451,7 +487,7 @@ def test_by_balanced_accuracy_five_cats_outweigh_forty_dogs() -> None:
     assert (plain.order.tolist(), plain.ensemble[0]) == ([0, 1], 0)
     assert (fair.order.tolist(), fair.ensemble, fair.kind) == ([1, 0], [1], "ensemble")
     assert fair.train_accuracy == [0.875]
-    assert fair.val_accuracy == {"ensemble": 0.875, "average": 0.5, "active": 0.5}
+    assert fair.val_accuracy == {"active": 0.5, "average": 0.5, "weighted": 0.5, "ensemble": 0.875}
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -459,7 +495,7 @@ def test_the_choice_by_balanced_accuracy_is_the_naive_one(seed: int) -> None:
     made = uneven(seed)
     train, val = halves(made, len(made.labels) * 2 // 3)
     reference = made.classifier([7])
-    found = ranking.select(train, val, made.sums, reference=reference, by="balanced_accuracy")
+    found = select(train, val, made.sums, reference=reference, by="balanced_accuracy")
 
     singles = [balanced(*train, made.classifier([i])) for i in range(10)]
     assert found.singles.scores("balanced_accuracy").tolist() == pytest.approx(singles)
@@ -478,9 +514,11 @@ def test_the_choice_by_balanced_accuracy_is_the_naive_one(seed: int) -> None:
         reached.append(offers[best])
     assert found.ensemble == members
     assert found.train_accuracy == pytest.approx(reached)
-    on_val = [balanced(*val, made.classifier(chosen)) for chosen in (members, list(range(10)), [7])]
+    average, weighted = made.classifier(list(range(10))), naive_weighted(train[0], made, list(range(10)))
+    offers = [reference, average, weighted, made.classifier(members)]
+    on_val = [round(balanced(*val, weights), 9) for weights in offers]
     assert list(found.val_accuracy.values()) == pytest.approx(on_val)
-    assert found.kind == ("ensemble" if on_val[0] > on_val[1] + 1e-9 else "average")
+    assert found.kind == KINDS[on_val.index(max(on_val))]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -489,7 +527,7 @@ def test_where_classes_are_equally_large_both_measures_choose_alike(seed: int) -
     rows = np.concatenate([np.flatnonzero(made.labels == label)[:120] for label in range(3)])
     train, val = ((made.embeddings[own], made.labels[own]) for own in (rows[::2], rows[1::2]))
     plain, fair = (
-        ranking.select(train, val, made.sums, reference=made.classifier([0]), by=by)
+        select(train, val, made.sums, reference=made.classifier([0]), by=by)
         for by in ("accuracy", "balanced_accuracy")
     )
     assert fair.order.tolist() == plain.order.tolist()
@@ -502,7 +540,7 @@ def test_where_they_are_not_the_measures_choose_otherwise() -> None:
     made = uneven(3)
     part = (made.embeddings, made.labels)
     plain, fair = (
-        ranking.select(part, part, made.sums, reference=made.classifier([0]), by=by)
+        select(part, part, made.sums, reference=made.classifier([0]), by=by)
         for by in ("accuracy", "balanced_accuracy")
     )
     assert fair.order.tolist() != plain.order.tolist()
@@ -538,7 +576,7 @@ class Claims:
 
 
 def winner(found: compare.Paired) -> bool:
-    return found.p_value < compare.LEVEL and found.difference > 0
+    return found.p_value < signs.LEVEL and found.difference > 0
 
 
 def repetition(rng: np.random.Generator, *, better: int | None, by: Measure = "accuracy") -> dict[str, bool]:
@@ -564,12 +602,12 @@ def repetition(rng: np.random.Generator, *, better: int | None, by: Measure = "a
         sums[better] = unit(centres)
     reference = unit(rng.standard_normal((num_classes, dim)))
 
-    selection = ranking.select(parts["train"], parts["val"], sums, reference=reference, by=by)
+    selection = select(parts["train"], parts["val"], sums, reference=reference, by=by)
     test, labels = parts["test"]
     chosen, active, *singles = (
         (test @ weights.T).argmax(axis=1) for weights in (selection.weights, reference, *sums)
     )
-    asked = compare.compare(active, chosen, labels, class_names=CLASSES).overall_by(by)
+    asked = compare.compare(active, chosen, labels, class_names=CLASSES, by=by).overall
     best = max(singles, key=lambda predicted: int((predicted == labels).sum()))
     offered = [Candidate(str(i), ["made"], []) for i in range(CANDIDATES)]
     ranked = candidate_rows(offered, selection)
@@ -580,19 +618,15 @@ def repetition(rng: np.random.Generator, *, better: int | None, by: Measure = "a
             compare.paired(right(*parts["train"], reference), right(*parts["train"], selection.weights))
         ),
         "best_on_test": winner(compare.paired(active == labels, best == labels)),
-        "holm": any(row["p_holm"] < compare.LEVEL and row["difference"] > 0 for row in ranked),
-        "uncorrected": any(
-            b > a and compare.mcnemar_exact(int(a), int(b)) < compare.LEVEL for a, b in counts
-        ),
+        "holm": any(row["p_holm"] < signs.LEVEL and row["difference"] > 0 for row in ranked),
+        "uncorrected": any(b > a and signs.mcnemar_exact(int(a), int(b)) < signs.LEVEL for a, b in counts),
         "found": selection.order[0] == better and selection.ensemble[0] == better and winner(asked),
     }
 
 
 def simulate(repetitions: int, *, better: int | None, by: Measure = "accuracy") -> Claims:
     rng = np.random.default_rng(2024)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(compare, "RESAMPLES", 50)  # of the interval, which is not looked at
-        trials = [repetition(rng, better=better, by=by) for _ in range(repetitions)]
+    trials = [repetition(rng, better=better, by=by) for _ in range(repetitions)]
     return Claims(**{name: sum(trial[name] for trial in trials) for name in trials[0]})
 
 
@@ -601,7 +635,7 @@ def null() -> Claims:
     return simulate(REPETITIONS, better=None)
 
 
-TOO_MANY = int(stats.binom.ppf(0.999, REPETITIONS, compare.LEVEL))
+TOO_MANY = int(stats.binom.ppf(0.999, REPETITIONS, signs.LEVEL))
 
 
 def test_among_equal_prompts_the_procedure_claims_no_more_winners_than_its_level_allows() -> None:
@@ -614,15 +648,15 @@ def test_among_equal_prompts_no_candidate_is_shown_to_be_better_on_train() -> No
 
 def test_by_balanced_accuracy_neither_are_claims_made_among_equals_nor_is_a_better_prompt_missed() -> None:
     equal = simulate(100, better=None, by="balanced_accuracy")
-    assert max(equal.procedure, equal.holm) <= int(stats.binom.ppf(0.999, 100, compare.LEVEL))
+    assert max(equal.procedure, equal.holm) <= int(stats.binom.ppf(0.999, 100, signs.LEVEL))
     assert simulate(20, better=3, by="balanced_accuracy").found >= 18
 
 
 def test_choosing_and_asking_on_the_same_images_would_claim_winners_that_do_not_exist() -> None:
     """Or the two tests above would pass whatever the procedure did."""
-    assert null().best_on_test > 3 * compare.LEVEL * REPETITIONS
-    assert null().on_train > 3 * compare.LEVEL * REPETITIONS
-    assert null().uncorrected > 3 * compare.LEVEL * REPETITIONS
+    assert null().best_on_test > 3 * signs.LEVEL * REPETITIONS
+    assert null().on_train > TOO_MANY
+    assert null().uncorrected > 3 * signs.LEVEL * REPETITIONS
 
 
 def test_one_prompt_that_is_really_better_is_found_and_claimed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +14,16 @@ import yaml
 
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.evaluation import compare, headline
+from clipcifar.evaluation.calibration import fit_temperature
+from clipcifar.methods.gda import fit as fit_gda
 from clipcifar.methods.linear_probe import fit
+from clipcifar.methods.zero_shot import classifier as zero_shot_classifier
 from clipcifar.store import container, heads, splits
-from clipcifar.store.embeddings import read_images
-from clipcifar.store.predictions import read_set_predictions
-from stages import linear_probe, mlp_probe, projection, prompt_sets, zero_shot
+from clipcifar.store.embeddings import read_images, read_texts
+from clipcifar.store.predictions import read_predictions, read_set_predictions
+from stages import gda, linear_probe, mlp_probe, projection, prompt_sets, prompt_weighting, zero_shot
+from tests.search.test_outcome import write_search as write_embeddings
 from tests.support.import_closure import ROOT
-from tests.support.made import write_embeddings
 
 _TRAINING = {
     "hidden": 4,
@@ -35,6 +39,7 @@ _TRAINING = {
 SETTINGS: dict[str, Any] = {
     "model": {"name": "tiny", "pretrained": None, "path": "data/none", "seed": 0, "allow_pickle": False},
     "prompts": {"active": "photo", "max_sentences": 50_000, "sets": {}},
+    "gda": {"alphas": [0, 0.1, 1]},
     "linear_probe": {"c_grid": [0.1, 10], "max_iter": 500},
     "mlp_probe": _TRAINING,
     "projection": _TRAINING,
@@ -49,6 +54,16 @@ STAGES: dict[str, tuple[Callable[..., None], tuple[str, ...], tuple[str, ...]]] 
         prompt_sets.main,
         ("images.h5", "texts", "splits.h5"),
         ("p.h5", "prompt_sets.json", "details/prompt_sets.json"),
+    ),
+    "prompt_weighting": (
+        prompt_weighting.main,
+        ("images.h5", "prompts", "texts", "pool.h5", "splits.h5"),
+        ("head.h5", "p.h5", "m.json", "details/m.json", "plots"),
+    ),
+    "gda": (
+        gda.main,
+        ("images.h5", "texts", "splits.h5"),
+        ("head.h5", "p.h5", "m.json", "details/m.json", "plots"),
     ),
     "linear_probe": (
         linear_probe.main,
@@ -147,14 +162,14 @@ def test_a_split_of_another_dataset_is_refused(stage: str, tmp_path: Path) -> No
     assert "another dataset" in refused(stage, tmp_path, DataError).what
 
 
-@pytest.mark.parametrize("stage", ["zero_shot", "projection"])
+@pytest.mark.parametrize("stage", ["zero_shot", "gda", "projection"])
 def test_an_active_set_without_embeddings_is_named(stage: str, tmp_path: Path) -> None:
     write_embeddings(tmp_path)
     error = refused(stage, tmp_path, DataError, changed("prompts", active="absent"))
     assert error.where.endswith("absent.h5")
 
 
-@pytest.mark.parametrize("stage", ["linear_probe", "mlp_probe", "projection"])
+@pytest.mark.parametrize("stage", ["gda", "linear_probe", "mlp_probe", "projection"])
 def test_an_unknown_key_in_the_stages_own_section_is_refused(stage: str, tmp_path: Path) -> None:
     write_embeddings(tmp_path)
     error = refused(stage, tmp_path, ConfigError, changed(stage, momentum=0.9))
@@ -250,7 +265,7 @@ def edit_images(path: Path, **changes: Callable[[np.ndarray], np.ndarray]) -> No
 
 
 @pytest.mark.parametrize("stage", TRAINED)
-def test_other_test_images_leave_the_head_alone_and_other_train_labels_do_not(
+def test_other_test_images_leave_the_head_alone_and_other_train_labels_only_where_none_is_read(
     stage: str, tmp_path: Path
 ) -> None:
     folders = [tmp_path / name for name in ("plain", "test", "train")]
@@ -263,7 +278,87 @@ def test_other_test_images_leave_the_head_alone_and_other_train_labels_do_not(
         for folder in folders
     )
     assert plain == test
-    assert plain != train
+    assert (plain == train) == (stage == "prompt_weighting")  # which reads none
+
+
+def test_the_weights_of_templates_are_of_train_images_and_not_of_val(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("plain", "val", "train")]
+    for folder in folders:
+        write_embeddings(folder)
+    images = read_images(folders[0] / "images.h5")
+    rows = splits.read_splits(folders[0] / "splits.h5", images.train.ids, dataset_digest="1")
+    for folder, part in zip(folders[1:], (rows.val, rows.train), strict=True):
+
+        def other(embeddings: np.ndarray, part: np.ndarray = part) -> np.ndarray:
+            changed = embeddings.copy()
+            changed[part] = embeddings[part[0]]
+            return changed
+
+        edit_images(folder / "images.h5", train__embeddings=other)
+    plain, of_val, of_train = (
+        heads.read(run("prompt_weighting", folder) / "head.h5")[0]["coefficients"] for folder in folders
+    )
+    np.testing.assert_array_equal(plain, of_val)
+    assert np.abs(plain - of_train).max() > 1e-3
+
+
+def test_weighted_prompts_are_the_papers_over_the_templates_that_a_plain_average_has(tmp_path: Path) -> None:
+    """From the sentences alone: softmax of the mean largest logit, less its mean over the train images."""
+    write_embeddings(tmp_path)
+    out = run("prompt_weighting", tmp_path)
+    written, images = headline.read(out, "m"), read_images(tmp_path / "images.h5")
+    train = splits.read_splits(tmp_path / "splits.h5", images.train.ids, dataset_digest="1").train
+    files = [tmp_path / "texts/photo.h5", tmp_path / "texts/other.h5", tmp_path / "pool.h5"]
+    by_class = [
+        np.concatenate([texts.embeddings[texts.class_index == label] for texts in map(read_texts, files)])
+        for label in range(3)
+    ]
+    by_template = np.stack(by_class, axis=1).astype(np.float64)
+    logits = 20 * np.einsum("nd,tcd->tnc", images.train.embeddings[train].astype(np.float64), by_template)
+    scores = (logits - logits.mean(axis=1, keepdims=True)).max(axis=2).mean(axis=1)
+    shares = np.exp(scores) / np.exp(scores).sum()
+    rows = np.einsum("t,tcd->cd", shares, by_template)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    np.testing.assert_allclose(heads.read(out / "head.h5")[0]["coefficients"], 20 * rows, atol=1e-4)
+    assert written["selected"]["n_templates"] == len(by_template) == 302
+    assert written["selected"]["effective_templates"] == pytest.approx(1 / (shares**2).sum(), abs=0.01)
+    with (out / "plots/weights.csv").open() as file:
+        drawn = list(csv.DictReader(file))
+    heaviest = np.sort(302 * shares)[::-1][:30]
+    np.testing.assert_allclose([float(row["weight"]) for row in drawn], heaviest, atol=1e-4)
+    assert len({row["template"] for row in drawn}) == 30
+
+
+def test_gda_is_refitted_with_the_alpha_and_the_temperature_that_train_alone_gave(tmp_path: Path) -> None:
+    write_embeddings(tmp_path)
+    out = run("gda", tmp_path, changed("gda", alphas=[10, 0, 0.3]))
+    arrays, attributes = heads.read(out / "head.h5")
+    images, texts = read_images(tmp_path / "images.h5"), read_texts(tmp_path / "texts" / "photo.h5")
+    rows = splits.read_splits(tmp_path / "splits.h5", images.train.ids, dataset_digest="1")
+    (val, labels), weights = images.train.part(rows.val), zero_shot_classifier(texts)
+    names, on_val = images.class_names, 20 * images.train.embeddings[rows.val] @ weights.T
+    alone = fit_gda(*images.train.part(rows.train), class_names=names).scores(val)
+    right = {alpha: ((on_val + alpha * alone).argmax(axis=1) == labels).mean() for alpha in (0, 0.3, 10)}
+    alpha = attributes["alpha"]
+    assert headline.read(out, "m")["selected"] == {"alpha": alpha}
+    assert right[alpha] == max(right.values()) > min(right.values())
+    everything = fit_gda(images.train.embeddings, images.train.labels, class_names=names)
+    expected = 20 * weights + np.float32(alpha) * everything.coefficients
+    np.testing.assert_allclose(arrays["coefficients"], expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(arrays["intercepts"], alpha * everything.intercepts, rtol=1e-5)
+    temperature = fit_temperature(on_val + np.float32(alpha) * alone, labels)
+    assert headline.read(out, "m")["calibrated"]["temperature"] == pytest.approx(temperature, abs=1e-4)
+    with (out / "plots/validation.csv").open() as file:
+        curve = {float(row["alpha"]): float(row["val_accuracy"]) for row in csv.DictReader(file)}
+    assert curve == {key: pytest.approx(value, abs=1e-5) for key, value in right.items()}
+
+
+def test_alpha_zero_alone_is_zero_shot(tmp_path: Path) -> None:
+    write_embeddings(tmp_path)
+    of_zero_shot = read_predictions(run("zero_shot", tmp_path) / "p.h5")
+    of_gda = read_predictions(run("gda", tmp_path, changed("gda", alphas=[0])) / "p.h5")
+    np.testing.assert_allclose(of_gda.scores, of_zero_shot.scores, rtol=1e-5, atol=1e-5)
+    assert of_gda.attributes["temperature"] == pytest.approx(of_zero_shot.attributes["temperature"], rel=1e-5)
 
 
 def test_every_other_set_is_compared_with_the_active_one_image_by_image(tmp_path: Path) -> None:

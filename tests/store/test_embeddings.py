@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute
 from clipcifar.store import container, embeddings as store
-from clipcifar.store.fields import class_names_attribute, class_names_of
+from clipcifar.store.fields import class_names_attribute, class_names_of, copies_of
 
 ATTRIBUTES: dict[str, Attribute] = {
     "model": "ViT-B-32",
@@ -77,12 +77,72 @@ def test_image_embeddings_come_back_as_they_were(tmp_path: Path) -> None:
     assert {key: back.attributes[key] for key in ATTRIBUTES} == ATTRIBUTES
 
 
+def test_copies_come_back_and_are_not_in_the_file_of_images_that_have_none(tmp_path: Path) -> None:
+    copies = np.array([0, 1, 1, 0])
+    path = write_images(tmp_path / "images.h5", test=replace(TEST, copies=copies))
+    images = store.read_images(path)
+    np.testing.assert_array_equal(images.test.copies, copies)
+    assert images.train.copies is None
+    assert "train/copies" not in container.read(path, kind=store.IMAGES_KIND).arrays
+
+
+@pytest.mark.parametrize(
+    "copies", [[0, 0, 1, 3], [1, 1, 2, 3], [0, 1, 2], [0, -1, 2, 3], [0.0, 1.0, 1.0, 3.0]]
+)
+def test_rows_that_are_no_first_copies_are_refused(copies: list[int], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"copy|rows of first copies"):
+        write_images(tmp_path / "images.h5", test=replace(TEST, copies=np.array(copies)))
+
+
+def test_contents_that_are_the_same_are_copies_of_the_first() -> None:
+    assert copies_of(["a", "b", "c"]) is None
+    same = copies_of(["a", "b", "a", "b", "b", "c"])
+    assert same is not None
+    assert same.tolist() == [0, 1, 0, 1, 1, 5]
+
+
 def test_text_embeddings_come_back_as_they_were(tmp_path: Path) -> None:
     store.write_texts(tmp_path / "texts.h5", **TEXTS)
     back = store.read_texts(tmp_path / "texts.h5")
     assert back.embeddings.tobytes() == TEXTS["embeddings"].tobytes()
     assert back.class_index.tolist() == [0, 1, 2, 2]
     assert (back.sentences, back.class_names) == (SENTENCES, ["cat", "dog", "frog"])
+
+
+def test_weights_of_sentences_come_back_and_a_file_without_any_is_as_it_was(tmp_path: Path) -> None:
+    weights = np.array([1.0, 0.25, 3.0, 1e-9])
+    store.write_texts(tmp_path / "weighted.h5", **TEXTS, weights=weights)
+    back = store.read_texts(tmp_path / "weighted.h5").weights
+    assert back is not None
+    assert back.tobytes() == weights.tobytes()
+    store.write_texts(tmp_path / "plain.h5", **TEXTS)
+    assert store.read_texts(tmp_path / "plain.h5").weights is None
+    arrays = container.read(tmp_path / "plain.h5", kind="text embeddings").arrays
+    assert set(arrays) == {"embeddings", "class_index", "sentences"}
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (np.ones(3), "expected 4 float64 weights"),
+        (np.ones(4, dtype=np.float32), "expected 4 float64 weights"),
+        (np.array([1, 1, 0, 1.0]), "no finite number above 0"),
+        (np.array([1, 1, np.nan, 1.0]), "no finite number above 0"),
+        (np.array([1, 1, np.inf, 1.0]), "no finite number above 0"),
+    ],
+)
+def test_bad_weights_are_refused_on_writing_and_on_reading(
+    weights: NDArray[Any], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "texts.h5"
+    with pytest.raises(DataError, match=message):
+        store.write_texts(path, **TEXTS, weights=weights)
+    arrays = {"sentences": container.encode_strings(SENTENCES), "weights": weights}
+    arrays |= {key: TEXTS[key] for key in ("embeddings", "class_index")}
+    container.write(path, kind="text embeddings", arrays=arrays, attributes=ATTRIBUTES)
+    with pytest.raises(DataError, match=message) as caught:
+        store.read_texts(path)
+    assert caught.value.where == str(path)
 
 
 @given(st.lists(st.text(min_size=1), min_size=1))

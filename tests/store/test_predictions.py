@@ -19,7 +19,7 @@ from clipcifar.evaluation import headline, metrics, results
 from clipcifar.store import container
 from clipcifar.store.embeddings import ImageEmbeddings, Split
 from clipcifar.store.fields import class_names_attribute
-from clipcifar.store.predictions import read_predictions, write_answers
+from clipcifar.store.predictions import read_predictions, seeds_array, write_answers
 
 CLASSES = ["cat", "dog", "=frog"]
 N = 9
@@ -181,6 +181,51 @@ def test_a_predictions_file_that_lacks_an_array_is_refused(name: str, tmp_path: 
     with pytest.raises(DataError, match=f"not predictions: .*{name}") as caught:
         read_predictions(tmp_path / "p.h5")
     assert (caught.value.exit_code, caught.value.where) == (3, str(tmp_path / "p.h5"))
+
+
+PREDICTED = SCORES.argmax(axis=1)
+BY_SEED = np.stack([(PREDICTED + 1) % 3, PREDICTED, TEST.labels])
+
+
+def test_what_each_seed_says_comes_back_and_is_stored_in_a_byte_each(tmp_path: Path) -> None:
+    write(tmp_path, by_seed=BY_SEED)
+    known = read_predictions(tmp_path / "p.h5").by_seed
+    assert known is not None
+    assert known.dtype == np.int64
+    np.testing.assert_array_equal(known, BY_SEED)
+    assert container.read(tmp_path / "p.h5", kind="predictions").arrays["by_seed"].dtype == np.uint8
+    assert seeds_array(BY_SEED, num_classes=256).dtype == np.uint8
+    assert seeds_array(BY_SEED, num_classes=257).dtype == np.uint16
+
+
+def test_a_file_without_seeds_has_none(tmp_path: Path) -> None:
+    """A method that has none writes the file that it wrote before seeds were kept, to the bit."""
+    write(tmp_path)
+    assert read_predictions(tmp_path / "p.h5").by_seed is None
+    assert sorted(container.read(tmp_path / "p.h5", kind="predictions").arrays) == ["ids", "labels", "scores"]
+
+
+@pytest.mark.parametrize(
+    ("by_seed", "message"),
+    [
+        (BY_SEED.astype(np.int64), "found int64"),
+        (BY_SEED.astype(np.float32), "found float32"),
+        (BY_SEED[1].astype(np.uint8), "uint8 \\(9,\\)"),
+        (BY_SEED[:, :-1].astype(np.uint8), "9 int64 class indices"),
+        (np.where(BY_SEED == 2, 3, BY_SEED).astype(np.uint8), "outside 0 to 2"),
+        (np.full((2, N), 2**64 - 1, dtype=np.uint64), "outside 0 to 2"),
+        (BY_SEED[[0, 2]].astype(np.uint8), "none of the seeds"),
+        (np.zeros((0, N), dtype=np.uint8), "none of the seeds"),
+    ],
+)
+def test_seeds_that_do_not_fit_are_refused(by_seed: NDArray[Any], message: str, tmp_path: Path) -> None:
+    arrays = {"scores": SCORES, "labels": TEST.labels, "ids": container.encode_strings(TEST.ids)}
+    own = {**ATTRIBUTES, "images_fingerprint": "ef" * 32}
+    path = tmp_path / "p.h5"
+    container.write(path, kind="predictions", arrays={**arrays, "by_seed": by_seed}, attributes=own)
+    with pytest.raises(DataError, match=f"not predictions: .*{message}") as caught:
+        read_predictions(path)
+    assert caught.value.where == str(path)
 
 
 def test_without_val_images_there_is_no_temperature_and_no_number_that_would_need_one(tmp_path: Path) -> None:

@@ -22,6 +22,13 @@ from clipcifar.store.predictions import write_set_predictions
 N = 60
 NAMES = ["cat", "dog", "eel"]
 SETS = ["photo", "scenes", "wide"]
+KEPT = {  # of a ranking, where the search keeps the first set
+    "kind": "active",
+    "chosen": "the active set photo",
+    "verdict": "The search keeps the active set photo: val prefers no other prompts.",
+    "set": None,
+    "gain": {"train": 0.0, "val": 0.0, "test": 0.0, "optimism": 0.0},
+}
 TEMPLATES = ["a photo of a {classname}.", "a {classname} at sea."]
 MODEL = ModelDescription(
     model="ViT-B-32",
@@ -107,7 +114,7 @@ def write(
         "verdict": f"no difference shown between the ensemble of 2 templates and {sets[0]}: +0.5 points.",
         "n": {"train": 40, "test": n},
         "gain": {"train": 0.02, "val": 0.01, "test": 0.005, "optimism": 0.015},
-        "val_accuracy": {"ensemble": 0.52, "average": 0.5, "active": 0.51},
+        "val_accuracy": {"active": 0.51, "average": 0.5, "weighted": 0.505, "ensemble": 0.52},
         "set": {"template_mode": "shared", "templates": templates},
         "best": [{"template": template, **bar} for template in templates],
         "candidates": [{"template": template, **row} for template in templates],

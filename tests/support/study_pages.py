@@ -12,7 +12,9 @@ import numpy as np
 from clipcifar.core.files import canonical_json, write_atomically
 from clipcifar.evaluation import plots
 from clipcifar.methods import classifiers, zero_shot
+from clipcifar.methods.linear import of_zero_shot
 from clipcifar.methods.linear_probe import LinearProbeParams
+from clipcifar.store import heads
 from clipcifar.store.dataset import PreparedSplit, write_dataset
 from clipcifar.store.embeddings import ImageEmbeddings, read_images, read_texts
 from clipcifar.store.inputs import train_val_of
@@ -23,7 +25,7 @@ from clipcifar.studies.finetune.scores import FinetuneScores
 from clipcifar.studies.models import findings as of_models, page as models_page
 from clipcifar.studies.models.params import OWN
 from clipcifar.studies.models.study import evaluate
-from stages import zero_shot as zero_shot_stage
+from stages import gda, zero_shot as zero_shot_stage
 from studies.ensemble import stage
 from studies.few_shot import stage as few_shot
 from studies.finetune import report as finetune_report
@@ -39,6 +41,7 @@ STUDIES = ("few_shot", "ensemble", "models", "label_errors", "near_duplicates", 
 SIDE = 8
 SETTINGS: dict[str, Any] = {
     **test_mix.SETTINGS,
+    "gda": {"alphas": [0, 0.3, 1]},
     "few_shot": test_methods.SMALL,
     "label_errors": {"folds": 3, "seed": 0, "planted": 0.02, "shown": 6},
     "near_duplicates": {"threshold": 0.6, "shown": 6},
@@ -57,11 +60,13 @@ def write(folder: Path, *, class_names: list[str]) -> None:
     write_run(folder, class_names=class_names)
     images = read_images(folder / "images.h5")
     given = {name: folder / f"{name}.h5" for name in ("images", "splits", "dataset")}
-    texts, heads, predictions = (folder / name for name in ("texts", "heads", "predictions"))
+    texts, heads_folder, predictions = (folder / name for name in ("texts", "heads", "predictions"))
     out = {study: (folder / study, folder / f"{study}.html") for study in STUDIES}
-    probe = heads / "linear_probe.h5"
-    few_shot.main(SETTINGS, given["images"], texts, given["splits"], *out["few_shot"])
-    stage.main(SETTINGS, given["images"], texts, given["splits"], heads, *out["ensemble"])
+    probe = heads_folder / "linear_probe.h5"
+    weighted = folder / "weighted.h5"
+    test_methods.write_weighted(folder, weighted)
+    few_shot.main(SETTINGS, given["images"], texts, weighted, given["splits"], *out["few_shot"])
+    stage.main(SETTINGS, given["images"], texts, given["splits"], heads_folder, *out["ensemble"])
     label_errors.main(
         SETTINGS, folder, given["images"], texts, probe, predictions, given["dataset"], *out["label_errors"]
     )
@@ -97,7 +102,20 @@ def write_run(folder: Path, *, class_names: list[str], copies: Mapping[Place, Pl
     )
     write_embeddings(folder, class_names=class_names, dataset_digest=digest)
     test_mix.train_heads(folder)
-    for method, active in (("zero_shot", "photo"), ("rank_prompts", "other")):
+    gda.main(
+        SETTINGS,
+        *(folder / name for name in ("images.h5", "texts", "splits.h5", "heads/gda.h5")),
+        *(folder / name for name in ("predictions/gda.h5", "gda.json", "details/gda.json", "plots/gda")),
+    )
+    images = read_images(folder / "images.h5")
+    other = zero_shot.classifier(read_texts(folder / "texts" / "other.h5"))
+    heads.write(
+        folder / "heads" / "prompt_weighting.h5",
+        "prompt_weighting",
+        of_zero_shot(other, logit_scale=images.logit_scale)._asdict(),
+        inherited(images.attributes),
+    )
+    for method, active in (("zero_shot", "photo"), ("rank_prompts", "other"), ("prompt_weighting", "other")):
         zero_shot_stage.main(
             {**SETTINGS, "prompts": {"active": active, "max_sentences": 50_000, "sets": {}}},
             *(folder / name for name in ("images.h5", "texts", "splits.h5")),
@@ -151,7 +169,7 @@ def _corruptions(folder: Path, images: ImageEmbeddings) -> str:
     found = {
         "zero_shot": photo,
         "rank_prompts": other,
-        **classifiers.trained(folder / "heads", images),
+        **classifiers.heads_in(folder / "heads", images),
     }
     outcome = of_corruptions.measure(
         (corrupted(name, s) for name, s in (("gaussian_noise", 0.02), ("elastic_transform", 0.1))),

@@ -42,7 +42,7 @@ if "-m" in arguments and arguments[arguments.index("-m") + 1].startswith(("stage
 """
 # The stages that an edit of a prompt may run.
 TEXT_SIDE = {"prompts", "embed_active", "embed_texts", "report"} | {
-    *("zero_shot", "prompt_sets", "rank_prompts", "projection")
+    *("zero_shot", "prompt_sets", "rank_prompts", "prompt_weighting", "gda", "projection")
 }
 QUICK = {
     "dataset": {"name": "digits"},

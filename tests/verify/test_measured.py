@@ -13,7 +13,8 @@ from clipcifar.core import files
 from clipcifar.core.errors import DataError
 from clipcifar.evaluation import metrics, results
 from clipcifar.evaluation.names import TRAINED
-from clipcifar.store.embeddings import read_images, read_texts
+from clipcifar.store import container
+from clipcifar.store.embeddings import read_images, read_texts, write_texts
 from clipcifar.store.predictions import read_predictions, write_set_predictions
 from clipcifar.verify import measured
 from tests.stages.test_methods import rewrite
@@ -68,6 +69,22 @@ def test_a_run_is_counted_from_its_predictions(run: Path) -> None:
         assert counted.total == (90, int(right.sum()))
         assert counted.n_correct.tolist() == [int(right[file.labels == c].sum()) for c in range(3)]
     assert found.sentences["photo"] == measured.said_by([0, 1, 2], [f"photo {name}" for name in NAMES])
+
+
+def test_weighted_sentences_are_no_published_set(run: Path) -> None:
+    """The same sentences, otherwise weighted, are another classifier."""
+    texts = read_texts(run / "texts" / "photo.h5")
+    write_texts(
+        run / "texts" / "photo.h5",
+        embeddings=texts.embeddings,
+        class_index=texts.class_index,
+        sentences=texts.sentences,
+        attributes={key: value for key, value in texts.attributes.items() if key not in container._DIGESTS},
+        weights=np.array([1.0, 1.0, 2.0]),
+    )
+    found = read(run)
+    assert not found.sentences["photo"]
+    assert found.sentences["other"]
 
 
 @pytest.mark.parametrize("name", ["linear_probe", "mlp_probe", "projection", "prompt_sets"])

@@ -19,7 +19,8 @@ class CorruptionParams:
         names: of the corruptions; None for all that the source has.
         severities: of 1 to 5, the mildest first.
         path: CIFAR-10-C.tar or its folder; `params.NO_PATH` to generate.
-        max_per_class: at most so many test images per class, or None for all.
+        max_per_class: at most so many test images per class to generate corruptions of, or None for all.
+        published_per_class: the same of the published arrays; their published means are over all.
         seed: of that choice, and of the random numbers of generated corruptions.
         naming: by corruption, templates that name it.
     """
@@ -28,6 +29,7 @@ class CorruptionParams:
     severities: Annotated[tuple[int, ...], Range(1, 5)]
     path: str
     max_per_class: Annotated[int | None, Range(1, 10**9)]
+    published_per_class: Annotated[int | None, Range(1, 10**9)]
     seed: Annotated[int, Range(0, MAX_SEED)]
     naming: dict  # type: ignore[type-arg]  # checked by `naming_prompts`
 
@@ -47,6 +49,11 @@ class CorruptionParams:
     def published(self) -> Path | None:
         """Where the published arrays are; None where corruptions are generated."""
         return None if self.path == NO_PATH else Path(self.path)
+
+    @property
+    def most_per_class(self) -> int | None:
+        """Test images per class at most, of the source that was asked for; None for all."""
+        return self.max_per_class if self.published is None else self.published_per_class
 
     def generated_names(self, known: tuple[str, ...]) -> tuple[str, ...]:
         """The names asked for among those that can be generated; ConfigError for another."""

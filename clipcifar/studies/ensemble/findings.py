@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from clipcifar.core.files import Attribute, write_json
 from clipcifar.evaluation import compare, metrics
-from clipcifar.evaluation.compare import Paired, holm, paired_by_class
+from clipcifar.evaluation.compare import Paired, paired_by_class
 from clipcifar.evaluation.names import METHODS
 from clipcifar.evaluation.plots import write_csv
+from clipcifar.evaluation.seeds import covers_said
+from clipcifar.evaluation.signs import holm
 from clipcifar.evaluation.verdict import statement
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.predictions import write_answers
@@ -58,15 +60,22 @@ def title(pair: Pair) -> str:
 
 
 def measure(
-    pairs: list[Pair], choices: list[Choice], labels: NDArray[np.int64], *, class_names: list[str]
+    pairs: list[Pair],
+    choices: list[Choice],
+    labels: NDArray[np.int64],
+    *,
+    class_names: list[str],
+    copies: NDArray[np.int64] | None = None,
 ) -> list[Judged]:
-    """What every chosen mix is worth on test, whose (N,) labels these are."""
+    """What every chosen mix is worth on test, whose (N,) labels and copies these are."""
     scored = [pair.test(choice.coefficient) for pair, choice in zip(pairs, choices, strict=True)]
     ends = []
     for pair, scores in zip(pairs, scored, strict=True):
         right = scores.argmax(axis=1) == labels
         ends += [
-            paired_by_class(end.test.argmax(axis=1) == labels, right, labels, class_names=class_names)
+            paired_by_class(
+                end.test.argmax(axis=1) == labels, right, labels, class_names=class_names, copies=copies
+            )
             for end in (pair.zero_shot, pair.trained)
         ]
     p_values = holm([versus.p_value for versus in ends])
@@ -103,7 +112,7 @@ def as_metrics(judged: list[Judged], *, n_not_converged: int) -> dict[str, Any]:
 
 
 def verdicts(judged: list[Judged]) -> list[str]:
-    """One sentence per mix: what val chose, and how it compares with both ends on test."""
+    """One sentence per mix: what val chose, and how it compares with both ends; then what p values cover."""
     sentences = []
     for mix in judged:
         parts = []
@@ -114,7 +123,7 @@ def verdicts(judged: list[Judged]) -> list[str]:
             parts.append(statement(versus, p_value, name_a=name, name_b="the mix"))
         head = mix.title[0].upper() + mix.title[1:]
         sentences.append(f"{head}: val chose {mix.choice.coefficient:g}. On test {parts[0]}; {parts[1]}.")
-    return sentences
+    return sentences + covers_said(list(dict.fromkeys(mix.pair.method for mix in judged)))
 
 
 def write(

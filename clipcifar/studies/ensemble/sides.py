@@ -3,6 +3,7 @@
 The stored linear probe was refitted on train and val, so on val it looks better than it is. Its val logits
 are those of a fit with the same C on train alone, as are its temperature's; its test logits are the
 refit's. The MLP probe and the projection heads have not learnt val, but it chose their epoch and seed.
+GDA is left out: it is such a mix already, of zero-shot and a discriminant, by a coefficient that val chose.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute
 from clipcifar.evaluation.calibration import fit_temperature
+from clipcifar.evaluation.names import TRAINED
 from clipcifar.methods import classifiers, linear_probe, zero_shot
 from clipcifar.methods.linear_probe import LinearProbe
 from clipcifar.store import heads
@@ -64,7 +66,7 @@ def gather(
     def side(of_val: NDArray[np.float32], of_test: NDArray[np.float32]) -> Side:
         return Side(of_val, of_test, fit_temperature(of_val, val_labels))
 
-    scorers = classifiers.trained(heads_folder, images)
+    scorers = classifiers.heads_in(heads_folder, images, methods=TRAINED)
     _, of_projection = heads.read(heads_folder / "projection.h5")
     if of_projection.get("texts_fingerprint") != texts_fingerprint:
         raise DataError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,12 @@ from clipcifar.core.counts import count_of
 from clipcifar.methods.zero_shot import logits
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.splits import TrainVal
-from clipcifar.studies.few_shot.methods import Outcome, learn
+from clipcifar.studies.few_shot.methods import METHODS, Outcome, learn
 from clipcifar.studies.few_shot.params import FewShotParams
-from clipcifar.studies.few_shot.shots import Examples, check_shots, draw
+from clipcifar.studies.few_shot.shots import Examples, Fold, both_ways, check_shots, draw
 
 ALL = 0  # stands for all images per class
-_CHOICES = ("c", "alpha", "sharpness", "weight", "epoch", "n_not_converged")
+_CHOICES = ("neighbours", "c", "alpha", "sharpness", "weight", "epoch", "n_not_converged")
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,17 @@ class Draw:
 
 @dataclass(frozen=True)
 class Study:
-    """All draws, those of more images later, and (N,) int32 what zero-shot says of the test images."""
+    """All draws, and what needs no labelled image.
+
+    Attributes:
+        draws: those of more images later.
+        zero_shot: (N,) int32, what it says of the test images.
+        weighted: the same of zero-shot with weighted prompts.
+    """
 
     draws: list[Draw]
     zero_shot: NDArray[np.int32]
+    weighted: NDArray[np.int32]
 
     @property
     def shots(self) -> list[int]:
@@ -69,6 +76,7 @@ def run(
     images: ImageEmbeddings,
     rows: TrainVal,
     weights: NDArray[np.float32],
+    weighted: NDArray[np.float32],
     *,
     params: FewShotParams,
     on_draw: Callable[[], object] = lambda: None,
@@ -78,6 +86,7 @@ def run(
     Args:
         rows: train and val among the official train rows.
         weights: (C, D) float32 unit rows, the zero-shot classifier.
+        weighted: (N, C) float32 logits of the test images by weighted prompts.
         on_draw: called after each draw.
 
     Raises:
@@ -92,15 +101,21 @@ def run(
     wanted = [(shots, seed) for shots in sorted(params.shots) for seed in params.seeds]
     draws = []
     for shots, seed in [*wanted, (ALL, params.seeds[0])]:
-        val_per_class = None if bound is None else min(shots, bound)
-        drawn = rows
+        drawn, ways = rows, [rows]
         if shots != ALL:
+            val_per_class = None if bound is None else min(shots, bound)
             drawn = draw(split, rows, shots=shots, val_per_class=val_per_class, seed=seed)
+            # all of val is more than a draw has to learn from: turned round it would judge another method
+            ways = (
+                [drawn]
+                if val_per_class is None
+                else both_ways(split, drawn, per_class=val_per_class, seed=seed)
+            )
         outcomes = learn(
-            everything.part(drawn.train),
-            everything.part(drawn.val),
+            [Fold(everything.part(way.train), everything.part(way.val)) for way in ways],
             images.test.embeddings,
             of_test,
+            weights=weights,
             logit_scale=scale,
             params=params,
             class_names=images.class_names,
@@ -108,24 +123,28 @@ def run(
         )
         draws.append(Draw(shots, seed, len(drawn.train), len(drawn.val), outcomes))
         on_draw()
-    return Study(draws, of_test.argmax(axis=1).astype(np.int32))
+    said = (scores.argmax(axis=1).astype(np.int32) for scores in (of_test, weighted))
+    return Study(draws, *said)
 
 
-def num_not_converged(study: Study) -> int:
-    """How many fits of all draws did not converge, and so were left out of the choice."""
+def num_not_converged(study: Study, *, methods: Iterable[str] = METHODS) -> int:
+    """How many fits of all draws did not converge, of all methods or some."""
     return sum(
-        int(outcome.chosen.get("n_not_converged", 0))
+        int(draw.outcomes[method].chosen.get("n_not_converged", 0))
         for draw in study.draws
-        for outcome in draw.outcomes.values()
+        for method in methods
     )
 
 
 def not_converged(study: Study, max_iter: int) -> list[str]:
-    """A line that says so, where fits were left out of the choice; no line where none was."""
-    failed = num_not_converged(study)
-    return (
-        [f"Not converged in {max_iter} iterations and left out: {count_of(failed, 'fit')}."] if failed else []
-    )
+    """A line for fits that were left out of the choice, and one for those that are used, where any were."""
+    of_clap = num_not_converged(study, methods=["clap"])
+    told = {"and left out": num_not_converged(study) - of_clap, "and used as they are, of CLAP": of_clap}
+    return [
+        f"Not converged in {max_iter} iterations {what}: {count_of(failed, 'fit')}."
+        for what, failed in told.items()
+        if failed
+    ]
 
 
 def choice_rows(study: Study) -> list[dict[str, Any]]:
@@ -148,7 +167,7 @@ def choice_rows(study: Study) -> list[dict[str, Any]]:
 
 def prediction_arrays(study: Study) -> dict[str, NDArray[np.int32]]:
     """What every method says of every test image: `<shots>/<method>`, (R, N), one row per draw."""
-    arrays = {"zero_shot": study.zero_shot}
+    arrays = {"zero_shot": study.zero_shot, "prompt_weighting": study.weighted}
     for shots in study.shots:
         draws = study.of(shots)
         for method in draws[0].outcomes:

@@ -12,14 +12,19 @@ from clipcifar.core.files import Attribute
 from clipcifar.evaluation.words import p_text, with_interval
 from clipcifar.render import charts, study
 from clipcifar.render.study import Chart, Section, Table
-from clipcifar.studies.few_shot.findings import Findings, Point, verdicts
-from clipcifar.studies.few_shot.methods import METHODS
+from clipcifar.studies.few_shot.findings import verdicts
+from clipcifar.studies.few_shot.methods import METHODS, MIXING, WEIGHTED
 from clipcifar.studies.few_shot.params import FewShotParams
+from clipcifar.studies.few_shot.points import Findings, Point
 
 _QUESTION = (
     "How many labelled images per class does each method need to beat zero-shot? Every draw "
     "takes k images per "
     "class to learn from and a few more to choose hyper-parameters by; test only scores what was chosen."
+)
+_COVERS = (
+    "Intervals and p values cover other draws and other test images; with all images there is one draw, and "
+    "they cover other test images alone."
 )
 _COMMANDS = [
     "clipcifar study few_shot",
@@ -46,7 +51,7 @@ def render(
     return study.render(
         title="Few-shot learning",
         question=_QUESTION,
-        verdicts=[*notes, *verdicts(findings)],
+        verdicts=[*notes, *verdicts(findings), _COVERS],
         sections=[_curves(findings, active), _differences(findings), _protocol(findings, params)],
         attributes=attributes,
         commands=_COMMANDS,
@@ -71,14 +76,15 @@ def _chart(findings: Findings) -> Markup:
         x_label="labelled images per class (logarithmic)",
         y_label="test accuracy",
         x_ticks={place: shots for shots, place in places.items()},
-        line=("zero-shot", findings.zero_shot),
+        levels={"zero-shot": findings.zero_shot, WEIGHTED: findings.weighted.accuracy.mean},
     )
 
 
 def _curves(findings: Findings, active: str) -> Section:
     shots = [point.shots for point in findings.of("class_mean")]
     rows = [[title, *(_cell(point) for point in findings.of(method))] for method, title in METHODS.items()]
-    rows.append(["zero-shot", *(f"{findings.zero_shot:.4f}" for _ in shots)])
+    levels = {"zero-shot": findings.zero_shot, WEIGHTED: findings.weighted.accuracy.mean}
+    rows += [[title, *(f"{accuracy:.4f}" for _ in shots)] for title, accuracy in levels.items()]
     rows.append(["val images that choose", *(f"{point.n_val:,}" for point in findings.of("class_mean"))])
     return Section(
         "curves",
@@ -98,7 +104,16 @@ def _curves(findings: Findings, active: str) -> Section:
                 ["method", *shots],
                 rows,
                 note="Mean ± standard deviation over draws.",
-            )
+            ),
+            Table(
+                "draws that chose zero-shot itself",
+                ["method", *shots],
+                [
+                    [METHODS[method], *(f"{p.n_zero_shot} of {p.accuracy.n}" for p in findings.of(method))]
+                    for method in MIXING
+                ],
+                note="Of the methods that mix with zero-shot: its labelled images did not speak for more.",
+            ),
         ],
     )
 
@@ -109,17 +124,9 @@ def _cell(point: Point) -> str:
 
 
 def _differences(findings: Findings) -> Section:
-    rows = [
-        [
-            METHODS[point.method],
-            point.shots,
-            with_interval(point.versus),
-            p_text(point.p_holm),
-            point.outcome,
-        ]
-        for method in METHODS
-        for point in findings.of(method)
-    ]
+    titles = {**METHODS, findings.weighted.method: WEIGHTED}
+    points = [findings.weighted, *(point for method in METHODS for point in findings.of(method))]
+    rows = [[titles[p.method], p.shots, with_interval(p.versus), p_text(p.p_holm), p.outcome] for p in points]
     return Section(
         "differences",
         "Against zero-shot",
@@ -163,22 +170,35 @@ def _protocol(findings: Findings, params: FewShotParams) -> Section:
             "the split by the "
             "sha256 of its seed and sample id, so draws of one seed are nested.",
             bound,
-            "The choice is by likelihood, because the accuracy of a few dozen images is too coarse. With all "
-            "images no method is fitted again on train and val together, so the linear probe can differ from "
-            "that of the main page.",
+            "Each choice asks the labels of a draw twice: val judges what was learnt from train, and then as "
+            "many images of train judge what was learnt from the rest and val. What is tested has learnt "
+            "from train alone. With all images, or where all of val chooses, val alone judges.",
+            "The choice is by likelihood, because the accuracy of a few dozen images is too coarse, and at "
+            "each candidate's own temperature, or the surer one would pass for the better one. Methods that "
+            "mix with zero-shot have it as a candidate, and of all candidates within one standard error of "
+            "the likeliest, by paired differences, the one nearest to zero-shot is taken. With all images no "
+            "method is fitted again on train and val together, so the linear probe can differ from that of "
+            "the main page.",
+            "Published few-shot numbers are often chosen on test: the code of Tip-Adapter takes the best "
+            "epoch of Tip-Adapter-F by test accuracy, and on ImageNet α and β too; that of GDA takes test "
+            "for val on ImageNet. Here test chooses nothing.",
             "Nearest class mean: cosine with the normalised mean embedding of each class; nothing to choose.",
+            "Nearest neighbours: what most of the images nearest by cosine are; their number chosen.",
             "Linear probe: multinomial logistic regression from scratch, C chosen.",
-            "Linear probe beside text, after LP++ (Huang et al., CVPR 2024): logits x·w plus α "
-            "times the zero-shot "
-            "logits, w penalised and without intercepts, solved to its optimum; α and C chosen, "
-            "one α for all "
-            "classes. LP++ learns one α per class in a few steps instead.",
-            "Tip-Adapter (Zhang et al., ECCV 2022): zero-shot logits plus α times votes exp(−β(1 "
-            "− cosine)) of the "
-            "labelled images, averaged per class; α and β chosen, α = 0 among them.",
-            "Tip-Adapter-F: its keys learnt by Adam at the best α above 0; epoch, then α and β "
-            "again, chosen. "
-            "Embeddings are cached, so images are not augmented. At most "
+            "Linear probe beside text, after LP++ (Huang et al., CVPR 2024): logits x·w plus α times the "
+            "zero-shot logits, w penalised and without intercepts, solved to its optimum; α and C chosen, "
+            "one α for all classes. LP++ learns one α per class in a few steps instead.",
+            "CLAP (Silva-Rodriguez et al., CVPR 2024): a linear probe that starts at the text embeddings and "
+            "pays for leaving them, for each class as much as zero-shot is right about its images. Nothing "
+            "is chosen, so it needs no val image.",
+            "GDA (Wang et al., ICLR 2024): zero-shot logits plus α times the log posterior of Gaussians with "
+            "one shrunk covariance; α chosen.",
+            "Tip-Adapter (Zhang et al., ECCV 2022): zero-shot logits plus α times votes exp(−β(1 − cosine)) "
+            "of the labelled images, averaged per class; α and β chosen.",
+            "Tip-Adapter-F: its keys learnt by Adam at the likeliest α above 0; epoch, then α and β again, "
+            "chosen. Embeddings are cached, so images are not augmented. At most "
             f"{params.finetuned_per_class} keys per class are learnt, from all images of the draw.",
+            "Zero-shot with weighted prompts (ZPE, Allingham et al., ICML 2023) is that of the main page: "
+            "all templates of the pool and the sets, weighted by train images without their labels.",
         ],
     )

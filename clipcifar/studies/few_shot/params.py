@@ -8,6 +8,17 @@ from typing import Annotated
 from clipcifar.core.errors import ConfigError
 from clipcifar.core.params import MAX_SEED, Range, check_distinct
 
+_LISTS = (
+    "shots",
+    "seeds",
+    "c_grid",
+    "neighbours",
+    "text_weights",
+    "gda_weights",
+    "sharpness",
+    "cache_weights",
+)
+
 
 @dataclass(frozen=True)
 class FewShotParams:
@@ -22,6 +33,9 @@ class FewShotParams:
         sharpness, cache_weights: beta and alpha of Tip-Adapter.
         epochs, learning_rate, batch_size: of Tip-Adapter-F.
         finetuned_per_class: most keys per class that it learns; it learns them from all images.
+        neighbours: how many nearest neighbours to ask, where there are so many.
+        gda_weights: weights of GDA's discriminant beside zero-shot.
+        clap_length: length of the text embeddings at which CLAP's penalty is measured.
     """
 
     shots: Annotated[tuple[int, ...], Range(1)]
@@ -36,9 +50,12 @@ class FewShotParams:
     learning_rate: Annotated[float, Range(1e-8, 10)]
     batch_size: Annotated[int, Range(1)]
     finetuned_per_class: Annotated[int, Range(1)]
+    neighbours: Annotated[tuple[int, ...], Range(1, 10_000)] = (1, 2, 4, 8, 16, 32, 64)
+    gda_weights: Annotated[tuple[float, ...], Range(0, 1e6)] = (0.01, 0.03, 0.1, 0.3, 1, 3, 10)
+    clap_length: Annotated[float, Range(0, 1e4)] = 10
 
     def __post_init__(self) -> None:
-        for name in ("shots", "seeds", "c_grid", "text_weights", "sharpness", "cache_weights"):
+        for name in _LISTS:
             check_distinct(getattr(self, name), f"few_shot.{name}")
         if len(self.seeds) < 2:
             raise ConfigError(

@@ -35,6 +35,13 @@ class Examples(NamedTuple):
         return Examples(self.embeddings[rows], self.zero_shot[rows], self.labels[rows])
 
 
+class Fold(NamedTuple):
+    """Images to learn from, and others to judge by what was learnt."""
+
+    train: Examples
+    val: Examples
+
+
 def check_shots(labels: NDArray[np.int64], rows: TrainVal, *, shots: int, class_names: list[str]) -> None:
     """Raise DataError when a class has fewer train images than the largest draw wants, or no val image."""
     of_train, of_val = (np.bincount(labels[part], minlength=len(class_names)) for part in rows)
@@ -64,3 +71,19 @@ def draw(split: Split, rows: TrainVal, *, shots: int, val_per_class: int | None,
 
     val = rows.val if val_per_class is None else chosen(rows.val, val_per_class)
     return TrainVal(chosen(rows.train, shots), val)
+
+
+def both_ways(split: Split, drawn: TrainVal, *, per_class: int, seed: int) -> list[TrainVal]:
+    """The draw, and the same draw turned round: val learnt from, and as many images of train to judge by.
+
+    So every label of the draw that can judge does, for twice as many images to choose by.
+
+    Args:
+        split: the official train split.
+        drawn: a draw of it with this seed.
+        per_class: images per class of train that change places with val, at most all of them.
+    """
+    ids = [split.ids[row] for row in drawn.train]
+    turned = drawn.train[seeded_subset(split.labels[drawn.train], ids, max_per_class=per_class, seed=seed)]
+    kept = np.setdiff1d(drawn.train, turned)
+    return [drawn, TrainVal(np.union1d(kept, drawn.val), turned)]

@@ -3,7 +3,7 @@
 The second follows LP++ (Huang et al. 2024, "LP++: A Surprisingly Strong Linear Probe for Few-Shot CLIP",
 CVPR, https://arxiv.org/abs/2404.02285), whose logits are x (w_c + alpha_c t_c) with the text embedding
 t_c fixed and w_c and alpha_c learnt. There a few steps of a size derived from the loss stand in for a
-penalty. Here alpha weighs the zero-shot classifier, logit scale included, and is chosen on val among a few
+penalty. Here alpha weighs the zero-shot classifier, logit scale included, and is chosen among a few
 values, one for all classes; w_c is the exact minimum of the mean cross-entropy + |w|^2 / (2 C N), without
 intercepts, which a handful of images cannot tell. Since t_c is one of the directions that w_c can take,
 the blend of a class is still learnt, alpha + w_c t_c, under the same penalty: with alpha 1 and C towards 0
@@ -12,36 +12,34 @@ this is the zero-shot classifier, with alpha 0 a probe from scratch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.core.errors import ConfigError
-from clipcifar.evaluation.selection import Standing, most_likely, standing
 from clipcifar.methods.linear_probe import LinearProbe
 from clipcifar.methods.logistic import Problem, Solution
 from clipcifar.methods.optimum import Regression
-from clipcifar.studies.few_shot.shots import Examples
+from clipcifar.studies.few_shot import choice
+from clipcifar.studies.few_shot.shots import Examples, Fold
 
 
 class Fitted(NamedTuple):
-    """A probe that val chose.
+    """A probe of the grid, or the one that was chosen.
 
     Attributes:
         probe: what is added to alpha times the zero-shot logits.
         alpha: 0 for a probe from scratch.
-        c: inverse regularisation strength.
-        standing: on val.
-        n_not_converged: fits of the grid that were left out.
+        c: inverse regularisation strength; 0 for zero-shot itself.
+        n_not_converged: fits that were left out: 0 or 1, and those of the grid where it was chosen.
     """
 
     probe: LinearProbe
     alpha: float
     c: float
-    standing: Standing
     n_not_converged: int
 
     def scores(self, embeddings: NDArray[np.float32], zero_shot: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -61,74 +59,85 @@ def _coordinates(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArra
 
 
 def _path(
-    problem: Problem | Regression,
-    basis: NDArray[np.float64] | None,
-    *,
-    c_grid: tuple[float, ...],
-    max_iter: int,
-) -> Iterator[tuple[float, LinearProbe, bool]]:
-    """Every C from the smallest, each fitted from the one before: C, probe, and whether it converged."""
+    train: Examples, alpha: float | None, *, c_grid: tuple[float, ...], max_iter: int, num_classes: int
+) -> list[Fitted]:
+    """A fit for every C from the smallest, each from the one before; from scratch where alpha is None."""
+    rows, basis = _coordinates(train.embeddings)
+    if alpha is None:
+        problem: Problem | Regression = Regression(rows, train.labels, num_classes=num_classes)
+    else:
+        offsets = np.float32(alpha) * train.zero_shot
+        problem = Problem(rows, train.labels, num_classes=num_classes, offsets=offsets, intercepts="none")
+    fits: list[Fitted] = []
     solution: Solution | None = None
     for c in sorted(c_grid):
         solution = problem.fit(c, max_iter=max_iter, start=solution)
         whole = solution if basis is None else replace(solution, coefficients=solution.coefficients @ basis)
-        yield c, LinearProbe.of(whole), solution.converged
+        fits.append(Fitted(LinearProbe.of(whole), alpha or 0.0, c, int(not solution.converged)))
+    return fits
 
 
-def _chosen(fits: list[Fitted], n_not_converged: int) -> Fitted:
-    if not fits:
+def _converged(by_fold: Sequence[list[Fitted]]) -> tuple[list[tuple[Fitted, ...]], int]:
+    """For each point of the grid its fits in all folds, where all converged; how many fits did not."""
+    kept = [fits for fits in zip(*by_fold, strict=True) if not any(fit.n_not_converged for fit in fits)]
+    if not kept:
         raise ConfigError(
             "logistic regression converged for no C of the grid",
             where="params.yaml: few_shot",
             fix="raise few_shot.max_iter or lower the values of c_grid",
         )
-    return fits[most_likely([fit.standing for fit in fits])]._replace(n_not_converged=n_not_converged)
+    return kept, sum(fit.n_not_converged for fits in by_fold for fit in fits)
+
+
+def _answers(kept: Sequence[Sequence[Fitted]], folds: Sequence[Fold]) -> list[choice.Scores]:
+    by_fold = zip(*kept, strict=True)
+    return choice.pooled(
+        [
+            [fit.scores(fold.val.embeddings, fold.val.zero_shot) for fit in fits]
+            for fits, fold in zip(by_fold, folds, strict=True)
+        ]
+    )
 
 
 def from_scratch(
-    train: Examples, val: Examples, *, c_grid: tuple[float, ...], max_iter: int, num_classes: int
+    folds: Sequence[Fold], *, c_grid: tuple[float, ...], max_iter: int, num_classes: int
 ) -> Fitted:
-    """A linear probe with intercepts that knows nothing of the text, its C chosen on val.
+    """A linear probe of the first fold, with intercepts, that knows nothing of the text; all choose C.
 
     Raises:
         ConfigError: no fit converged.
     """
-    rows, basis = _coordinates(train.embeddings)
-    regression = Regression(rows, train.labels, num_classes=num_classes)
-    fits, failed = [], 0
-    for c, probe, converged in _path(regression, basis, c_grid=c_grid, max_iter=max_iter):
-        failed += not converged
-        if converged:
-            fits.append(Fitted(probe, 0.0, c, standing(probe.scores(val.embeddings), val.labels), 0))
-    return _chosen(fits, failed)
+    options: dict[str, Any] = {"c_grid": c_grid, "max_iter": max_iter, "num_classes": num_classes}
+    kept, failed = _converged([_path(fold.train, None, **options) for fold in folds])
+    chosen = choice.likeliest(_answers(kept, folds), np.concatenate([fold.val.labels for fold in folds]))
+    return kept[chosen][0]._replace(n_not_converged=failed)
 
 
 def beside_text(
-    train: Examples,
-    val: Examples,
+    folds: Sequence[Fold],
     *,
     text_weights: tuple[float, ...],
     c_grid: tuple[float, ...],
     max_iter: int,
     num_classes: int,
 ) -> Fitted:
-    """A linear probe without intercepts beside alpha times the zero-shot logits; val chooses alpha and C.
+    """A linear probe of the first fold without intercepts beside alpha times the zero-shot logits.
+
+    All folds choose alpha and C, or zero-shot itself.
 
     Args:
-        text_weights: the alphas to try, the earlier of equals preferred.
+        text_weights: the alphas to try.
 
     Raises:
         ConfigError: no fit converged.
     """
-    rows, basis = _coordinates(train.embeddings)
-    fits, failed = [], 0
-    for alpha in text_weights:
-        offsets = np.float32(alpha) * train.zero_shot
-        problem = Problem(rows, train.labels, num_classes=num_classes, offsets=offsets, intercepts="none")
-        for c, probe, converged in _path(problem, basis, c_grid=c_grid, max_iter=max_iter):
-            failed += not converged
-            fitted = Fitted(probe, alpha, c, Standing(0, 0), 0)
-            if converged:
-                scores = fitted.scores(val.embeddings, val.zero_shot)
-                fits.append(fitted._replace(standing=standing(scores, val.labels)))
-    return _chosen(fits, failed)
+    options: dict[str, Any] = {"c_grid": c_grid, "max_iter": max_iter, "num_classes": num_classes}
+    grids = [[fit for alpha in text_weights for fit in _path(fold.train, alpha, **options)] for fold in folds]
+    kept, failed = _converged(grids)
+    nothing = LinearProbe(
+        np.zeros((num_classes, folds[0].train.embeddings.shape[1]), np.float32),
+        np.zeros(num_classes, np.float32),
+    )
+    kept = [(Fitted(nothing, 1.0, 0.0, 0),) * len(folds), *kept]
+    chosen = choice.nearest(_answers(kept, folds), np.concatenate([fold.val.labels for fold in folds]))
+    return kept[chosen][0]._replace(n_not_converged=failed)

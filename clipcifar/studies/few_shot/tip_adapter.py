@@ -9,14 +9,13 @@ the paper's times that number. Tip-Adapter-F then learns the keys. NumPy alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar.evaluation.selection import Standing, most_likely, standing
 from clipcifar.studies.few_shot.shots import Examples
 
 _BLOCK_NUMBERS = 2**24  # affinities held at once
@@ -66,30 +65,23 @@ class Cache:
         self, images: NDArray[np.float32], zero_shot: NDArray[np.float32], mix: Mix
     ) -> NDArray[np.float32]:
         """(N, C) logits of (N, D) unit rows whose zero-shot logits are (N, C)."""
-        if mix.weight == 0:
-            return zero_shot
-        return zero_shot + np.float32(mix.weight) * self.votes(images, sharpness=mix.sharpness)
+        return self.logits_by_mix(images, zero_shot, [mix])[0]
+
+    def logits_by_mix(
+        self, images: NDArray[np.float32], zero_shot: NDArray[np.float32], mixes: Sequence[Mix]
+    ) -> list[NDArray[np.float32]]:
+        """The same for every one of several mixes; one without weight is zero-shot, bit for bit."""
+        grid = tuple(dict.fromkeys(mix.sharpness for mix in mixes if mix.weight))
+        votes = dict(zip(grid, self.votes_by_sharpness(images, grid), strict=True)) if grid else {}
+        return [
+            zero_shot + np.float32(mix.weight) * votes[mix.sharpness] if mix.weight else zero_shot
+            for mix in mixes
+        ]
 
 
-def choose_mix(
-    cache: Cache,
-    val: Examples,
-    *,
-    sharpness: tuple[float, ...],
-    weights: tuple[float, ...],
-) -> tuple[Mix, Standing]:
-    """The mix that is best on val, and how it does there.
-
-    Args:
-        sharpness, weights: the grids of beta and alpha; of equals the first wins, beta varying slowest.
-    """
-    mixes, standings = [], []
-    for beta, votes in zip(sharpness, cache.votes_by_sharpness(val.embeddings, sharpness), strict=True):
-        for alpha in weights:
-            mixes.append(Mix(beta, alpha))
-            standings.append(standing(val.zero_shot + np.float32(alpha) * votes, val.labels))
-    chosen = most_likely(standings)
-    return mixes[chosen], standings[chosen]
+def asking(sharpness: Sequence[float], weights: Sequence[float]) -> list[Mix]:
+    """The mixes of both grids in which the cache has weight, beta varying slowest."""
+    return [Mix(beta, alpha) for beta in sharpness for alpha in weights if alpha > 0]
 
 
 def loss_and_gradient(cache: Cache, train: Examples, mix: Mix) -> tuple[float, NDArray[np.float32]]:

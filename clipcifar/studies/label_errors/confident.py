@@ -18,6 +18,8 @@ from clipcifar.core.counts import count_of
 from clipcifar.core.errors import DataError
 from clipcifar.evaluation.calibration import log_softmax
 
+_TOLERANCE = 1e-6  # cleanlab's, of a comparison of probabilities
+
 
 @dataclass(frozen=True)
 class Dispute:
@@ -67,15 +69,42 @@ def confident_class(mean: NDArray[np.float64], labels: NDArray[np.int64]) -> NDA
     Raises:
         DataError: a class has no image.
     """
+    reaching = np.where(mean >= _thresholds(mean, labels), mean, -1.0)
+    return np.where(reaching.max(axis=1) >= 0, reaching.argmax(axis=1), -1)
+
+
+def _thresholds(mean: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(C,) mean probability of each class among the images labelled so; DataError where a class has none."""
     counts = np.bincount(labels, minlength=mean.shape[1])
     if not counts.all():
         raise DataError(
             f"{count_of(int((counts == 0).sum()), 'class has', 'classes have')} no image",
             fix="give every class images",
         )
-    thresholds = np.bincount(labels, mean[np.arange(len(labels)), labels], minlength=mean.shape[1]) / counts
-    reaching = np.where(mean >= thresholds, mean, -1.0)
-    return np.where(reaching.max(axis=1) >= 0, reaching.argmax(axis=1), -1)
+    own = mean[np.arange(len(labels)), labels]
+    return np.asarray(np.bincount(labels, own, minlength=mean.shape[1]) / counts)
+
+
+def label_issues(mean: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """The (N,) images that cleanlab 2.9 counts in `num_label_issues`, by its default "off_diagonal".
+
+    Those that are confidently of another class, and more probably of another class than of their own.
+    Where several classes reach their thresholds it takes the most probable of all classes, of the paper's
+    equation 1 the most probable of those; and it compares with a tolerance.
+
+    Args:
+        mean: (N, C) float64 probabilities made without the labels of their rows.
+        labels: (N,) int64; every class must occur.
+
+    Raises:
+        DataError: a class has no image.
+    """
+    reached = mean >= np.maximum(_thresholds(mean, labels), 2 * _TOLERANCE) - _TOLERANCE
+    confident = np.where(reached.sum(axis=1) > 1, mean.argmax(axis=1), reached.argmax(axis=1))
+    favoured = mean.copy()
+    favoured[np.arange(len(labels)), labels] += _TOLERANCE  # a tie goes to the label
+    issues = reached.any(axis=1) & (confident != labels) & (favoured.argmax(axis=1) != labels)
+    return np.asarray(issues)
 
 
 def confident_joint(

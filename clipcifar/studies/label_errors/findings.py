@@ -17,9 +17,20 @@ from clipcifar.evaluation import plots
 from clipcifar.evaluation.metrics import rounded
 from clipcifar.store.embeddings import ImageEmbeddings, Split
 from clipcifar.studies.label_errors import certain
-from clipcifar.studies.label_errors.confident import Dispute, confident_class, confident_joint, disputes
+from clipcifar.studies.label_errors.confident import (
+    Dispute,
+    confident_class,
+    confident_joint,
+    disputes,
+    label_issues,
+)
 
 Probabilities = Mapping[str, NDArray[np.float64]]  # by method, (N, C)
+COUNTS = (
+    "The two counts differ: the confident joint carries the shares among the confident images of a label "
+    "over to all images of that label; cleanlab's counts single images that are confidently of another "
+    "class, and more probably of another than of their own."
+)
 CAUTION = (
     "A disputed label is a reason to look, not an error: a weak model disputes what it cannot see, and its "
     "own confident mistakes count in the estimate as wrong labels do."
@@ -36,6 +47,7 @@ class SplitFindings:
         methods: that were asked.
         disputes: the images whose label all of them dispute, ranked.
         joint: (C, C) float64, estimated images by given label and true class.
+        issues: (N,) bool, the images that cleanlab's `num_label_issues` counts.
     """
 
     ids: list[str]
@@ -43,6 +55,7 @@ class SplitFindings:
     methods: list[str]
     disputes: list[Dispute]
     joint: NDArray[np.float64]
+    issues: NDArray[np.bool_]
 
     @property
     def estimated(self) -> float:
@@ -115,6 +128,7 @@ def of_split(probabilities: Probabilities, split: Split, *, num_classes: int) ->
         methods=list(probabilities),
         disputes=disputes(probabilities, split.labels),
         joint=confident_joint(confident, split.labels, num_classes=num_classes),
+        issues=label_issues(mean, split.labels),
     )
 
 
@@ -137,6 +151,8 @@ def as_metrics(findings: Findings) -> dict[str, Any]:
             "n_confident": sum(item.confident for item in split.disputes),
             "n_estimated": round(split.estimated),
             "estimated": split.estimated / len(split.labels),
+            "n_label_issues": int(split.issues.sum()),
+            "label_issues": float(split.issues.mean()),
         }
         for name, split in findings.splits.items()
     }
@@ -187,6 +203,7 @@ def class_rows(splits: Mapping[str, SplitFindings], *, class_names: list[str]) -
                     "n": int((split.labels == label).sum()),
                     "disputed": len(suggested),
                     "estimated": float(split.joint[label].sum() - split.joint[label, label]),
+                    "label_issues": int(split.issues[split.labels == label].sum()),
                     "mostly": class_names[most] if suggested else "",
                 }
             )
@@ -203,14 +220,15 @@ def verdicts(findings: Findings) -> list[str]:
             f"{name.capitalize()}: {asked} dispute {len(split.disputes):,} of {count_of(n, 'label')} "
             f"({100 * len(split.disputes) / n:.2f} %); the confident joint puts wrong labels and "
             f"confident mistakes of the methods together at {split.estimated:,.0f} "
-            f"({100 * split.estimated / n:.2f} %)."
+            f"({100 * split.estimated / n:.2f} %), and cleanlab's num_label_issues counts "
+            f"{split.issues.sum():,} ({100 * split.issues.mean():.2f} %)."
         )
     sentences.append(
         f"Of {count_of(planted.n, 'train label')} flipped on purpose to a random class, all methods dispute "
         f"{planted.disputed:,} ({100 * planted.disputed / planted.n:.0f} %), and the first {planted.n:,} of "
         f"the ranking hold {planted.first:,}. Real errors are between similar classes, and harder."
     )
-    return [*sentences, CAUTION]
+    return [*sentences, COUNTS, CAUTION]
 
 
 def write(folder: Path, findings: Findings, *, class_names: list[str]) -> None:

@@ -17,7 +17,8 @@ MOST_CLASSES = 20  # that get a matrix
 QUESTION = (
     "Which labels does no method believe? Train images are judged by zero-shot, which never saw a label, "
     "and by linear probes that were fitted without the image; test images by all methods, calibrated on "
-    "val. Confident learning (Northcutt, Jiang and Chuang 2021) estimates how many labels are wrong."
+    "val. Confident learning (Northcutt, Jiang and Chuang 2021) estimates how many labels are wrong, by its "
+    "joint and by the count that its authors' library, cleanlab, gives."
 )
 
 
@@ -82,10 +83,11 @@ def _section(
             f"{row['n']:,}",
             f"{row['disputed']:,}",
             f"{row['estimated']:.1f}",
+            f"{row['label_issues']:,}",
         ]
         for row in class_rows({name: split}, class_names=class_names)
     ]
-    header = ["label", "most often suggested", "images", "disputed by all", "estimated wrong"]
+    header = ["label", "most often suggested", "images", "disputed by all", "estimated wrong", "label issues"]
     table = Table(f"Labels of {name} images, by class", header, rows, text_columns=2)
     galleries = [Gallery(f"The most disputed {name} images", cards, pictures.small)] if cards else []
     return Section(

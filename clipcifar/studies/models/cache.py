@@ -122,4 +122,4 @@ def zero_shot_classifier(
     embeddings, _ = embedder.embed(dict(zip(said.sentences, origins, strict=True)))
     index = np.array(said.class_index, dtype=np.int64)
     rows, where = embedder.stacked(embeddings, said.sentences), f"prompt set {said.name}, model {model.model}"
-    return text_classifier(rows, index, class_names=class_names, where=where)
+    return text_classifier(rows, index, class_names=class_names, where=where, sentence_weights=said.weights)

@@ -49,13 +49,14 @@ def measure(
     labels: NDArray[np.int64],
     *,
     class_names: list[str],
+    copies: NDArray[np.int64] | None = None,
 ) -> Findings:
-    """Compare the backbones on test, whose (N,) labels these are."""
+    """Compare the backbones on test, whose (N,) labels and copies these are."""
     differences = {}
     for method in outcomes[OWN].predicted:
         others = {label: outcome.predicted[method] for label, outcome in outcomes.items() if label != OWN}
         own = outcomes[OWN].predicted[method]
-        differences[method] = compare.against(own, others, labels, class_names=class_names)
+        differences[method] = compare.against(own, others, labels, class_names=class_names, copies=copies)
     return Findings(outcomes, sizes, differences)
 
 

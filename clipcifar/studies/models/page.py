@@ -21,7 +21,7 @@ from clipcifar.studies.models.findings import (
 from clipcifar.studies.models.params import OWN
 
 _HEADERS = {"zero_shot": table.ACCURACY, "linear_probe": table.PROBE}
-_NOTE = "Points and p against the project's own model on test; p exact McNemar, Holm-corrected."
+_NOTE = "Points and p against the project's own model on test; p exact McNemar over images, Holm-corrected."
 
 
 def render(

@@ -19,6 +19,7 @@ from clipcifar.evaluation.names import METHODS
 from clipcifar.evaluation.words import with_interval
 from clipcifar.render.pictures import Pictures
 from clipcifar.store.dataset import Prepared
+from clipcifar.store.fields import copies_of
 from clipcifar.studies.near_duplicates import within as of_one_split
 from clipcifar.studies.near_duplicates.nearest import Without, without
 from clipcifar.studies.near_duplicates.pictures import MOST_CORRELATED, SAME_PICTURE, correlations
@@ -90,6 +91,7 @@ def measure(
         ConfigError: every test image would count, so that none is left to score.
     """
     labels, left_out = dataset.test.labels, cosines >= threshold
+    copies = copies_of(dataset.test.contents)
     if left_out.all():
         raise ConfigError(
             f"every test image has a train image at a cosine of {threshold:g} or more: nothing is left",
@@ -111,12 +113,13 @@ def measure(
         background=background,
         partners=len(dataset.train.labels) / len(np.unique(dataset.train.labels)),
         methods={name: without(said == labels, left_out) for name, said in predicted.items()},
-        gains=compare.against(zero_shot, others, labels, class_names=dataset.class_names),
+        gains=compare.against(zero_shot, others, labels, class_names=dataset.class_names, copies=copies),
         gains_rest=compare.against(
             zero_shot[rest],
             {name: said[rest] for name, said in others.items()},
             labels[rest],
             class_names=dataset.class_names,
+            copies=None if copies is None else copies[rest],
         ),
         within=within,
     )

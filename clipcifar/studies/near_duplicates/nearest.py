@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar.evaluation.compare import LEVEL, RESAMPLES
+from clipcifar.evaluation.signs import LEVEL, RESAMPLES
 
 QUERY_BLOCK, KEY_BLOCK = 1024, 8192  # a block of similarities is 32 MB
 OWN_BLOCK = 2048  # of a split with itself: 16 MB

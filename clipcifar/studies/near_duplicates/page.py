@@ -9,6 +9,7 @@ import numpy as np
 
 from clipcifar.core.files import Attribute
 from clipcifar.evaluation.names import METHODS
+from clipcifar.evaluation.seeds import covers_said
 from clipcifar.evaluation.words import interval, p_text, points
 from clipcifar.render import charts, study
 from clipcifar.render.pictures import Card, Pictures
@@ -119,11 +120,12 @@ def _gains(findings: Findings) -> Table:
         for item in (a, b):
             cells += [points(item.paired.difference, 2), interval(item.paired), p_text(item.p_holm)]
         rows.append(cells)
-    note = (
+    note = [
         "Zero-shot saw no train image, so a gain that lived on twins would shrink without them. Paired by "
-        "image; exact McNemar, Holm-corrected over the methods."
-    )
-    return Table("Points gained over zero-shot", header, rows, note=note)
+        "image; exact McNemar, Holm-corrected over the methods.",
+        *covers_said([item.name for item in findings.gains]),
+    ]
+    return Table("Points gained over zero-shot", header, rows, note=" ".join(note))
 
 
 def _galleries(findings: Findings, dataset: Prepared, folder: Path, shown: int) -> list[Gallery]:

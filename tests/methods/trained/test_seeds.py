@@ -206,6 +206,18 @@ def test_the_stored_head_gives_the_stored_predictions_bit_for_bit(
         assert found["weights_sha256"] == images.attributes["weights_sha256"]
 
 
+def test_what_every_seed_says_of_test_is_kept_in_the_order_of_the_seeds(
+    done: tuple[Path, dict[str, Any]], alone: dict[int, Alone], images: ImageEmbeddings
+) -> None:
+    folder, written = done
+    stored = read_predictions(folder / "p.h5")
+    assert stored.by_seed is not None
+    np.testing.assert_array_equal(stored.by_seed, [alone[seed].guesses for seed in sorted(alone)])
+    accuracies = (stored.by_seed == images.test.labels).mean(axis=1)
+    assert written["seeds"]["accuracy_mean"] == pytest.approx(accuracies.mean(), abs=1e-5)
+    assert len(set(accuracies)) > 1  # else any order would do
+
+
 def test_the_metrics_have_the_keys_of_every_other_method(
     done: tuple[Path, dict[str, Any]], images: ImageEmbeddings, tmp_path: Path
 ) -> None:

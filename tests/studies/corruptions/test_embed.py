@@ -46,6 +46,7 @@ def run(folder: Path, clip: Path, out: Path, **corruptions: Any) -> None:
         "severities": list(SEVERITIES),
         "path": "data/none",
         "max_per_class": PER_CLASS,
+        "published_per_class": None,
         "seed": 0,
         "naming": {},
         **corruptions,

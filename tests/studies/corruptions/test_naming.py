@@ -8,8 +8,9 @@ import yaml
 
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.evaluation import compare
+from clipcifar.studies.corruptions.images import kinds
 from clipcifar.studies.corruptions.images.generated import CORRUPTIONS
-from clipcifar.studies.corruptions.images.published import NAMES
+from clipcifar.studies.corruptions.images.kinds import PUBLISHED
 from clipcifar.studies.corruptions.judge import naming as naming_prompts, repeated
 from clipcifar.studies.corruptions.judge.naming import Right
 from tests.support.import_closure import ROOT
@@ -61,13 +62,13 @@ def test_an_unknown_corruption_is_told_the_nearest_and_all_that_can_be_generated
     )
     generated, published = fix.rpartition("what can be generated: ")[2].split("; of published images alone: ")
     assert generated.split(", ") == list(CORRUPTIONS)
-    assert published.split(", ") == [name for name in NAMES if name not in CORRUPTIONS]
+    assert published.split(", ") == [name for name in PUBLISHED if name not in CORRUPTIONS]
 
 
 def test_every_corruption_that_there_is_has_a_prompt_in_the_committed_file() -> None:
     naming = yaml.safe_load((ROOT / "params.yaml").read_text())["corruptions"]["naming"]
-    assert set(naming) == {*CORRUPTIONS, *NAMES} == set(naming_prompts.KNOWN)
-    assert len(naming_prompts.expand(naming, naming_prompts.KNOWN, **ABOUT)) == len(naming)
+    assert set(naming) == {*CORRUPTIONS, *PUBLISHED} == set(kinds.KNOWN)
+    assert len(naming_prompts.expand(naming, kinds.KNOWN, **ABOUT)) == len(naming)
 
 
 def test_the_set_that_the_search_chose_and_where_sentences_are_from() -> None:
@@ -79,6 +80,8 @@ def test_the_set_that_the_search_chose_and_where_sentences_are_from() -> None:
         "foggy cat.": "params.yaml: corruptions.naming.fog",
         "foggy sea dog.": "params.yaml: corruptions.naming.fog",
     }
+    kept = naming_prompts.origins(naming, None)  # where the search keeps the active set
+    assert list(kept) == ["foggy cat.", "foggy sea dog."]
     other = {"template_mode": "per_class", "dataset": "cifar10", "sentences": {}}
     with pytest.raises(DataError, match="another dataset"):
         naming_prompts.searched(other, **ABOUT)

@@ -16,7 +16,7 @@ from clipcifar.backbone.preprocess import Preprocess, fit
 from clipcifar.core import params
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.store.dataset import PreparedSplit
-from clipcifar.studies.corruptions.images import suite as corruption_suite
+from clipcifar.studies.corruptions.images import levels, suite as corruption_suite
 from clipcifar.studies.corruptions.images.generated import CORRUPTIONS, corrupt
 from clipcifar.studies.corruptions.images.sources import GeneratedSource, Originals, PublishedSource, examples
 from clipcifar.studies.corruptions.images.suite import Entry, chosen_images, open_suite
@@ -36,6 +36,7 @@ ASKED = CorruptionParams(
     severities=(2, 5),
     path="data/none",
     max_per_class=None,
+    published_per_class=None,
     seed=3,
     naming={},
 )
@@ -159,7 +160,7 @@ def test_published_arrays_are_for_cifar10_alone(tmp_path: Path) -> None:
 
 def test_all_corruptions_come_without_names_and_an_unknown_one_gets_a_suggestion() -> None:
     assert list(suite(arrays(), replace(ASKED, names=None))) == list(CORRUPTIONS)
-    for name, near in (("fog", ""), ("darknes", "did you mean darkness? ")):
+    for name, near in (("frost", ""), ("darknes", "did you mean darkness? ")):
         with pytest.raises(ConfigError, match=f"'{name}' cannot be generated") as caught:
             suite(arrays(), replace(ASKED, names=(name,)))
         assert caught.value.fix == f"{near}what can be generated: {', '.join(CORRUPTIONS)}"
@@ -171,6 +172,15 @@ def test_the_choice_of_images_is_per_class_and_seeded() -> None:
     few = [chosen_images(test, replace(ASKED, max_per_class=2, seed=seed)) for seed in (0, 0, 1)]
     assert np.bincount(few[0].labels).tolist() == [2, 2, 2]
     assert few[0].ids == few[1].ids != few[2].ids
+
+
+def test_the_published_arrays_are_taken_whole_whatever_is_generated(tmp_path: Path) -> None:
+    """A published mean is over every image; `max_per_class` is there for what costs time to generate."""
+    asked = replace(ASKED, max_per_class=1, path=str(write_folder(tmp_path / "c")), names=("fog",))
+    assert len(suite(chosen_images(arrays(), asked), asked)["fog"].source) == 2 * IMAGES
+    fewer = chosen_images(arrays(), replace(asked, published_per_class=2))
+    assert np.bincount(fewer.labels).tolist() == [2, 2, 2]
+    assert len(chosen_images(arrays(), replace(asked, path="data/none")).ids) == 3
 
 
 def test_examples_are_the_first_image_at_every_severity_made_smaller() -> None:
@@ -195,6 +205,7 @@ def test_examples_are_the_first_image_at_every_severity_made_smaller() -> None:
         ({"names": ["fog", "fog"]}, "named twice"),
         ({"names": []}, "at least one"),
         ({"max_per_class": 0}, "1 to"),
+        ({"published_per_class": 0}, "1 to"),
         ({"naming": []}, "a mapping"),
         ({"path": None}, "text"),
     ],
@@ -205,6 +216,7 @@ def test_wrong_settings_are_refused(changes: dict[str, object], reason: str) -> 
         "severities": [1, 5],
         "path": "data/none",
         "max_per_class": None,
+        "published_per_class": None,
         "seed": 0,
         "naming": {},
     }
@@ -214,8 +226,6 @@ def test_wrong_settings_are_refused(changes: dict[str, object], reason: str) -> 
 
 
 def test_the_code_whose_digest_is_recorded_is_the_code_that_corrupts() -> None:
-    code = [corruption_suite._HERE / name for name in corruption_suite._CODE]
-    assert {path.resolve() for path in code} == {
-        Path(corrupt.__code__.co_filename).resolve(),
-        Path(GeneratedSource.pixels.__code__.co_filename).resolve(),
-    }
+    code = {(corruption_suite._HERE / name).resolve() for name in corruption_suite._CODE}
+    applied = {made.apply for made in CORRUPTIONS.values()} | {corrupt, GeneratedSource.pixels, levels.levels}
+    assert code == {Path(function.__code__.co_filename).resolve() for function in applied}

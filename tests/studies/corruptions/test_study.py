@@ -20,8 +20,11 @@ from clipcifar.methods import zero_shot
 from clipcifar.store import container
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.fields import class_names_attribute, rows_of
+from clipcifar.studies.corruptions.images.kinds import EXTRAS, PUBLISHED
 from clipcifar.studies.corruptions.judge import findings, naming, page, repeated
-from clipcifar.studies.corruptions.judge.findings import Findings, text_classifier
+from clipcifar.studies.corruptions.judge.findings import text_classifier
+from clipcifar.studies.corruptions.judge.outcome import Findings
+from clipcifar.studies.corruptions.judge.robustness import Answers
 from clipcifar.studies.corruptions.store import Corrupted, read_corrupted, write_corrupted
 from tests.support.synthetic import CLASSES, image_embeddings, prototypes, unit
 
@@ -95,8 +98,10 @@ def test_stronger_corruption_costs_more_and_a_constant_answer_loses_nothing(outc
     (fog, fog_4), (dark, dark_4) = found["zero_shot"].accuracy
     assert found["zero_shot"].clean.value > fog > fog_4 > dark_4
     assert fog > dark
-    assert abs(found["mlp_probe"].drop.value) < 1e-9  # the negative control: a third, whatever is shown
-    assert found["mlp_probe"].mean.value == pytest.approx(1 / 3, abs=0.03)
+    assert (
+        abs(found["mlp_probe"].over["benchmark"].drop.value) < 1e-9
+    )  # the negative control: a third, whatever is shown
+    assert found["mlp_probe"].over["benchmark"].mean.value == pytest.approx(1 / 3, abs=0.03)
 
 
 def test_a_naming_set_is_compared_on_its_own_corruption(outcome: Findings) -> None:
@@ -121,12 +126,15 @@ def test_metrics_recompute_from_the_stored_answers(outcome: Findings, tmp_path: 
         by_name = {name: stored[f"{method}/{name}"] == stored["labels"] for name in ("fog", "darkness")}
         for name, right in by_name.items():
             assert found[method]["corruption"][name] == pytest.approx(right.mean(), abs=1e-5)
-        mean = np.mean([right.mean() for right in by_name.values()])
-        assert found[method]["mean"] == pytest.approx(mean, abs=1e-5)
         clean = found[method]["clean"]
-        assert found[method]["relative_drop"] == pytest.approx(1 - mean / clean, abs=3e-5)
+        for over, name in (("benchmark", "fog"), ("own", "darkness")):
+            mean = by_name[name].mean()
+            assert found[method][over]["mean"] == pytest.approx(mean, abs=1e-5)
+            assert found[method][over]["relative_drop"] == pytest.approx(1 - mean / clean, abs=3e-5)
     assert "vs_zero_shot" not in found["zero_shot"]
-    difference = found["linear_probe"]["mean"] - found["zero_shot"]["mean"]
+    assert found["n_corruptions"] == {"benchmark": 1, "own": 1}
+    means = [found[method]["benchmark"]["mean"] for method in ("linear_probe", "zero_shot")]
+    difference = means[0] - means[1]
     assert found["linear_probe"]["vs_zero_shot"]["difference"] == pytest.approx(difference, abs=2e-5)
     rows = list(csv.DictReader((tmp_path / "accuracy.csv").read_text().splitlines()))
     assert len(rows) == 3 * (1 + 2 * 2)
@@ -154,9 +162,13 @@ def _cells(html: str, title: str) -> list[list[str]]:
 def test_the_heat_maps_hold_the_numbers(outcome: Findings) -> None:
     html = page.render(outcome, images(), active="photo")
     by_corruption = _cells(html, "Accuracy by method and corruption")
-    assert [row[0] for row in by_corruption] == ["clean", "fog", "darkness", "mean"]
+    assert [row[0] for row in by_corruption] == [
+        *("clean", "fog", "darkness"),
+        *("mean of 1 of 15", "mean of 1 of 2 own"),
+    ]
     for column, found in enumerate(outcome.robustness.values(), start=1):
-        shares = [found.clean.value, *found.accuracy.mean(axis=1), found.mean.value]
+        means = [found.over[key].mean.value for key in ("benchmark", "own")]
+        shares = [found.clean.value, *found.accuracy.mean(axis=1), *means]
         assert [row[column] for row in by_corruption] == [f"{100 * share:.0f}" for share in shares]
     by_severity = _cells(html, "Zero-shot by corruption and severity")
     reference = outcome.robustness["zero_shot"]
@@ -165,10 +177,20 @@ def test_the_heat_maps_hold_the_numbers(outcome: Findings) -> None:
     assert f"--shade: {reference.accuracy[0, 0]:.3f}" in html
 
 
-def test_the_page_says_generated_and_names_cifar_10_c_only_to_deny_it(outcome: Findings) -> None:
+def test_of_heads_with_seeds_one_line_says_what_their_p_values_cover(outcome: Findings) -> None:
+    covers = "P values of MLP probe cover other test images, not retraining."
+    assert findings.verdicts(outcome, "photo").count(covers) == 1
+    without = {name: item for name, item in outcome.answers.items() if name != "mlp_probe"}
+    said = " ".join(findings.verdicts(replace(outcome, answers=without), "photo"))
+    assert "linear probe" in said
+    assert "retraining" not in said
+
+
+def test_the_page_denies_that_generated_images_are_cifar_10_c(outcome: Findings) -> None:
     html = page.render(outcome, images(), active="photo")
-    assert html.count("CIFAR-10-C") == 1
+    assert html.count("CIFAR-10-C") == 2
     assert "they are not CIFAR-10-C" in html
+    assert "gets the severities published for 32 px (CIFAR-10-C)" in html
     published = replace(outcome, source="CIFAR-10-C")
     assert "The images are those of CIFAR-10-C." in page.render(published, images(), active="photo")
     assert "scipy 1" in html
@@ -180,10 +202,86 @@ def test_of_one_corruption_no_extremes_are_told_nor_severities_of_one(outcome: F
         name: replace(item, corrupted=item.corrupted[:1, :1]) for name, item in outcome.answers.items()
     }
     single = replace(outcome, names=["fog"], severities=[3], answers=answers)
-    assert ", most under " in findings.verdicts(outcome, "photo")[0]
+    both = replace(outcome, names=["fog", "snow"])
+    assert ", most under snow (to " in findings.verdicts(both, "photo")[0]
     assert findings.verdicts(single, "photo")[0].endswith("] % of its accuracy.")
     assert "under 1 corruption at severity 3?" in page._question(single)
     assert "under 2 corruptions at severities " in page._question(outcome)
+
+
+def published(n: int, names: tuple[str, ...], severities: list[int]) -> Findings:
+    """Published images on which zero-shot is wrong about the extras, and a probe about the rest."""
+    rng, kinds_of = np.random.default_rng(0), np.array([name in EXTRAS for name in names])
+    shape = len(names), len(severities), n
+    right = {"zero_shot": ~kinds_of, "linear_probe": kinds_of}
+    answers = {
+        method: Answers(np.ones(n, bool), (kept[:, None, None] & (rng.random(shape) < 0.8)))
+        for method, kept in right.items()
+    }
+    given = images()
+    return Findings(
+        source="CIFAR-10-C",
+        names=list(names),
+        severities=severities,
+        rows=np.arange(n),
+        labels=np.arange(n) % 3,
+        class_names=CLASSES,
+        copies=None,
+        predicted={},
+        answers=answers,
+        examples={name: np.zeros((len(severities), 8, 8, 3), np.uint8) for name in names},
+        naming=[],
+        attributes={**given.attributes, **ABOUT},
+    )
+
+
+def test_the_published_protocol_gives_the_mean_over_15_and_the_one_with_extras_each_by_name() -> None:
+    whole = published(10_000, PUBLISHED, [1, 2, 3, 4, 5])
+    mean = whole.answers["zero_shot"].corrupted[:15].mean()  # by hand: the first 15 rows
+    assert whole.robustness["zero_shot"].over["benchmark"].mean.value == pytest.approx(mean)
+    assert whole.robustness["zero_shot"].over["with_extras"].mean.value == pytest.approx(mean * 15 / 19)
+    metrics = findings.as_metrics(whole)
+    assert metrics["n_corruptions"] == {"benchmark": 15, "with_extras": 19}
+    assert metrics["linear_probe"]["vs_zero_shot"]["difference"] == pytest.approx(-mean)  # of the 15 alone
+    told = findings.verdicts(whole, "photo")
+    assert told[0].startswith(
+        f"In the mean over the benchmark's 15 corruptions, zero-shot is right on {100 * mean:.1f} ["
+    )
+    assert told[1].startswith(
+        "In the mean over the benchmark's 15 corruptions and its 4 extras, it is right on "
+    )
+    assert told[2] == (
+        "Means published for CIFAR-10-C are over the same 15 corruptions, 5 severities and 10,000 images; "
+        f"as an error it is {100 * (1 - mean):.1f} %."
+    )
+    html = page.render(whole, images(), active="photo")
+    assert "mean of 15, %" in html
+    assert "mean of 19, %" in html
+    assert html.count("as an extra") == 4
+
+
+@pytest.mark.parametrize(
+    ("n", "names", "severities", "said"),
+    [
+        (9_999, PUBLISHED, [1, 2, 3, 4, 5], "15, 5 and 9,999"),
+        (10_000, PUBLISHED[1:], [1, 2, 3, 4, 5], "14, 5 and 10,000"),
+        (10_000, PUBLISHED, [1, 2, 3, 4], "15, 4 and 10,000"),
+        (50, ("saturate",), [5], "0, 1 and 50"),
+    ],
+)
+def test_a_part_of_the_published_images_is_not_called_the_protocol(
+    n: int, names: tuple[str, ...], severities: list[int], said: str
+) -> None:
+    told = findings._protocol(published(n, names, severities))
+    assert f"here are {said}: do not compare the two." in told
+    assert "as an error" not in told
+
+
+def test_of_generated_images_no_published_mean_is_spoken_of(outcome: Findings) -> None:
+    told = findings.verdicts(outcome, "photo")
+    assert told[0].startswith("In the mean over 1 of the benchmark's 15 corruptions, zero-shot is right on ")
+    assert told[1].startswith("In the mean over 1 corruption of our own, it is right on ")
+    assert "CIFAR-10-C" not in " ".join(told)
 
 
 def test_naming_verdicts_are_sorted_by_what_was_shown(outcome: Findings) -> None:

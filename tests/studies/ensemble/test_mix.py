@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from clipcifar.core.errors import DataError
-from clipcifar.evaluation import compare
+from clipcifar.evaluation import compare, signs
 from clipcifar.evaluation.calibration import log_softmax
 from clipcifar.evaluation.metrics import accuracy
 from clipcifar.methods import linear_probe, zero_shot
@@ -252,7 +252,7 @@ def test_the_numbers_recompute_from_the_stored_predictions(done: Path) -> None:
                 assert one[key]["difference"] == pytest.approx(paired.difference, abs=1e-5)
                 p_values.append(paired.p_value)
                 stored.append(one[key]["p_holm"])
-    assert stored == pytest.approx(compare.holm(p_values), abs=1e-5)
+    assert stored == pytest.approx(signs.holm(p_values), abs=1e-5)
     assert found["mlp_probe"]["accuracy"] == pytest.approx(
         (ends["mlp_probe"] == file["labels"]).mean(), abs=1e-5
     )
@@ -323,6 +323,8 @@ def test_the_page_says_every_verdict_and_marks_the_test_curves(done: Path) -> No
     page = (done / "ensemble.html").read_text()
     for title in ("Linear probe, weights", "MLP probe, logits", "Projection heads, probabilities"):
         assert f"<li>{title}: val chose" in page
+    covers = "P values of MLP probe and projection heads cover other test images, not retraining."
+    assert page.count(covers) == 1
     assert page.count("For showing only: nothing was chosen by it.") == 3
     assert page.count("a 95 % interval of ±") == 6
     assert "<script" not in page

@@ -13,17 +13,22 @@ import pytest
 
 from clipcifar.core import params
 from clipcifar.core.errors import ConfigError, DataError
-from clipcifar.evaluation.compare import holm
+from clipcifar.evaluation.crossed import Crossed, Spread, crossed
 from clipcifar.evaluation.selection import Standing
+from clipcifar.evaluation.signs import holm
+from clipcifar.methods.linear import of_zero_shot
 from clipcifar.methods.logistic import Problem
-from clipcifar.store import container, splits
-from clipcifar.store.embeddings import read_images
-from clipcifar.studies.few_shot import draws, findings
-from clipcifar.studies.few_shot.crossed import Crossed, Spread, crossed
+from clipcifar.methods.zero_shot import classifier
+from clipcifar.store import container, heads, splits
+from clipcifar.store.embeddings import read_images, read_texts
+from clipcifar.store.predictions import inherited
+from clipcifar.studies.few_shot import draws
 from clipcifar.studies.few_shot.draws import ALL, Draw, Study
-from clipcifar.studies.few_shot.findings import Point, first_better, measure, verdicts
-from clipcifar.studies.few_shot.methods import METHODS, Outcome
+from clipcifar.studies.few_shot.findings import measure, verdicts
+from clipcifar.studies.few_shot.methods import METHODS, MIXING, Outcome
 from clipcifar.studies.few_shot.params import FewShotParams
+from clipcifar.studies.few_shot.points import Findings, Point
+from clipcifar.studies.few_shot.sentences import first_better
 from studies.few_shot import stage
 from tests.support.made import NAMES, write_embeddings
 from tests.support.workspace import Workspace
@@ -36,11 +41,14 @@ SMALL: dict[str, Any] = {
     "max_iter": 500,
     "text_weights": [0, 1],
     "sharpness": [1, 10],
-    "cache_weights": [0, 3, 30],
+    "cache_weights": [3, 30],
     "epochs": 2,
     "learning_rate": 0.001,
     "batch_size": 64,
     "finetuned_per_class": 8,
+    "neighbours": [1, 3, 100],
+    "gda_weights": [0.01, 1],
+    "clap_length": 10,
 }
 SETTINGS: dict[str, Any] = {
     "model": {"name": "tiny", "pretrained": None, "path": "data/none", "seed": 0, "allow_pickle": False},
@@ -50,8 +58,16 @@ SETTINGS: dict[str, Any] = {
 FILES = ("choices.csv", "curves.csv", "metrics.json", "predictions.h5")
 
 
+def write_weighted(folder: Path, path: Path) -> None:
+    """The file of weighted prompts, which here are those of the set `other`."""
+    images, texts = read_images(folder / "images.h5"), read_texts(folder / "texts" / "other.h5")
+    head = of_zero_shot(classifier(texts), logit_scale=images.logit_scale)
+    heads.write(path, "prompt_weighting", head._asdict(), inherited(images.attributes))
+
+
 def run(folder: Path, settings: dict[str, Any] = SETTINGS) -> Path:
-    inputs = (folder / "images.h5", folder / "texts", folder / "splits.h5")
+    write_weighted(folder, folder / "weighted.h5")
+    inputs = (folder / name for name in ("images.h5", "texts", "weighted.h5", "splits.h5"))
     stage.main(settings, *inputs, folder / "out", folder / "few_shot.html")
     return folder / "out"
 
@@ -110,7 +126,12 @@ def test_the_numbers_recompute_from_the_stored_predictions(done: Path) -> None:
     metrics = json.loads((done / "out" / "metrics.json").read_text())
     right = file["zero_shot"] == file["labels"]
     assert metrics["zero_shot"]["accuracy"] == pytest.approx(right.mean(), abs=1e-5)
-    p_values, stored = [], []
+    weighted = file["prompt_weighting"] == file["labels"]
+    assert metrics["prompt_weighting"]["accuracy"] == pytest.approx(weighted.mean(), abs=1e-5)
+    versus = crossed((weighted.astype(float) - right)[None])
+    of_weighted = metrics["prompt_weighting"]["vs_zero_shot"]
+    assert of_weighted["difference"] == pytest.approx(versus.difference, abs=1e-5)
+    p_values, stored = [versus.p_value], [of_weighted["p_holm"]]
     for key, shots in (("k1", "1"), ("k4", "4"), ("all", "all")):
         for method in METHODS:
             correct = file[f"{shots}/{method}"] == file["labels"]
@@ -137,14 +158,19 @@ def test_fits_that_were_left_out_are_counted_and_said_aloud(
     assert json.loads((done / "out" / "metrics.json").read_text())["n_not_converged"] == 0
     write_embeddings(tmp_path)
     capsys.readouterr()
-    few = {**SMALL, "c_grid": [0.0001, 1000000], "max_iter": 4}
+    few = {**SMALL, "c_grid": [0.0001, 1000000], "max_iter": 4, "clap_length": 0.01}
     out = run(tmp_path, {**SETTINGS, "few_shot": few})
-    failed = sum(float(row["n_not_converged"] or 0) for row in rows(out / "choices.csv"))
-    assert failed > 0
+    choices = rows(out / "choices.csv")
+    failed = sum(float(row["n_not_converged"] or 0) for row in choices)
+    of_clap = sum(float(row["n_not_converged"]) for row in choices if row["method"] == "clap")
+    assert failed > of_clap > 1
     assert json.loads((out / "metrics.json").read_text())["n_not_converged"] == failed
-    line = f"Not converged in 4 iterations and left out: {failed:.0f} fits."
-    assert capsys.readouterr().out.splitlines()[0] == line
-    assert line in (tmp_path / "few_shot.html").read_text()
+    lines = [
+        f"Not converged in 4 iterations and left out: {failed - of_clap:.0f} fits.",
+        f"Not converged in 4 iterations and used as they are, of CLAP: {of_clap:.0f} fits.",
+    ]
+    assert capsys.readouterr().out.splitlines()[:2] == lines
+    assert all(line in (tmp_path / "few_shot.html").read_text() for line in lines)
 
 
 def test_metrics_are_nested_numbers_without_the_prompt_sets_name(done: Path) -> None:
@@ -156,9 +182,11 @@ def test_metrics_are_nested_numbers_without_the_prompt_sets_name(done: Path) -> 
 def test_the_curves_hold_every_method_and_zero_shot_at_every_k(done: Path) -> None:
     found = rows(done / "out" / "curves.csv")
     assert {(row["shots"], row["method"]) for row in found} == {
-        (shots, method) for shots in ("1", "4", "all") for method in (*METHODS, "zero_shot")
+        (shots, method)
+        for shots in ("1", "4", "all")
+        for method in (*METHODS, "zero_shot", "prompt_weighting")
     }
-    assert len(found) == 18
+    assert len(found) == 30
     (four,) = {row["log2_images_per_class"] for row in found if row["shots"] == "4"}
     assert float(four) == 2
 
@@ -220,6 +248,10 @@ def test_the_draw_of_all_images_is_the_linear_probe_on_train(done: Path) -> None
     assert (file["all/linear_probe"][0] == said).mean() > 0.98  # fits along a path end a hair apart
 
 
+def findings_of(points: list[Point]) -> Findings:
+    return Findings(points, point("none", 0.0, 1.0, "prompt_weighting"), 50, 100, 10)
+
+
 def point(shots: str, difference: float, p_holm: float, method: str = "tip_adapter") -> Point:
     versus = Crossed(difference, difference - 0.01, difference + 0.01, p_holm / 2, 5)
     return Point(shots, method, 10, 10, Spread(0.5, 0.1, 0.4, 0.6, 5), versus, p_holm, difference)
@@ -257,9 +289,9 @@ def test_from_which_k_on_it_is_better() -> None:
 def test_a_verdict_names_where_it_is_better_worse_and_neither() -> None:
     points = [point("1", -0.2, 0.001), point("2", 0.01, 0.3), point("all", 0.03, 0.00001)]
     every = [replace(one, method=method) for method in METHODS for one in points]
-    said = verdicts(findings.Findings(every, 50, 100, 10))
-    assert len(said) == len(METHODS)
-    assert said[3] == (
+    said = verdicts(findings_of(every))
+    assert len(said) == len(METHODS) + 1
+    assert said[list(METHODS).index("tip_adapter")] == (
         "Tip-Adapter: beats zero-shot with all images (+3.0 points [+2.0, +4.0] there, "
         "p < 0.0001 after Holm's correction); no difference shown at 2; worse at 1."
     )
@@ -268,7 +300,7 @@ def test_a_verdict_names_where_it_is_better_worse_and_neither() -> None:
 def test_a_verdict_without_a_k_from_which_on_it_is_better() -> None:
     def said(*points: Point) -> str:
         every = [replace(one, method=method) for method in METHODS for one in points]
-        return verdicts(findings.Findings(every, 50, 100, 10))[0]
+        return verdicts(findings_of(every))[0]
 
     assert "from 1 image per class on (" in said(point("1", 0.1, 0.001))
     assert "from 2 images per class on (" in said(point("1", 0.1, 0.2), point("2", 0.1, 0.001))
@@ -297,7 +329,7 @@ def test_a_fall_of_balanced_accuracy_is_named_unless_the_accuracy_tells_of_it() 
         replace(point("8", -0.2, 0.001), balanced_difference=-0.4),
     ]
     every = [replace(item, method=method) for method in METHODS for item in points]
-    said = verdicts(findings.Findings(every, 50, 100, 10))[0]
+    said = verdicts(findings_of(every))[0]
     assert said.endswith("; balanced accuracy falls at 1 (-10.0 points), 4 (-3.0 points).")
 
 
@@ -305,7 +337,7 @@ def test_the_balanced_difference_is_that_of_the_classes_means() -> None:
     labels = np.array([0, 0, 0, 0, 1])
     zero_shot = np.array([0, 0, 1, 1, 1], np.int32)
     outcome = Outcome(np.zeros(5, np.int32), Standing(1, 0), {})
-    study = Study([Draw(1, 0, 2, 2, dict.fromkeys(METHODS, outcome))], zero_shot)
+    study = Study([Draw(1, 0, 2, 2, dict.fromkeys(METHODS, outcome))], zero_shot, zero_shot)
     found = measure(study, labels, num_classes=2).of("tip_adapter")[0]
     assert found.versus.difference == pytest.approx(0.2)  # from 3 of 5 to 4
     assert found.balanced_difference == pytest.approx(-0.25)  # from (2 / 4 + 1) / 2 to (1 + 0) / 2
@@ -322,6 +354,7 @@ def test_scores_pair_draws_and_images_with_zero_shot() -> None:
     study = Study(
         [one(1, 0, said["right"]), one(1, 1, said["zero_shot"]), one(ALL, 0, said["right"])],
         said["zero_shot"],
+        said["right"],
     )
     found = measure(study, labels, num_classes=2)
     assert found.zero_shot == 0.5
@@ -331,6 +364,77 @@ def test_scores_pair_draws_and_images_with_zero_shot() -> None:
     assert (last.shots, last.accuracy.n, last.versus.difference) == ("all", 1, 0.5)
     assert asdict(last.accuracy)["deviation"] == 0
     assert draws.label(ALL) == "all"
+    copies = np.array([0, 0, 2, 3])
+    grouped = measure(study, labels, num_classes=2, copies=copies).of("tip_adapter")[0].versus
+    assert grouped == crossed(np.array([[0.0, 0, 1, 1], [0, 0, 0, 0]]), copies=copies) != first.versus
+
+
+def test_the_second_level_is_that_of_the_file_of_weighted_prompts(done: Path) -> None:
+    images = read_images(done / "images.h5")
+    rows_of = classifier(read_texts(done / "texts" / "other.h5"))
+    accuracy = float(((images.test.embeddings @ rows_of.T).argmax(axis=1) == images.test.labels).mean())
+    metrics = json.loads((done / "out" / "metrics.json").read_text())
+    assert metrics["prompt_weighting"]["accuracy"] == pytest.approx(accuracy, abs=1e-5)
+    assert accuracy != pytest.approx(metrics["zero_shot"]["accuracy"])
+    page = (done / "few_shot.html").read_text()
+    assert "<li>Zero-shot, weighted prompts, which need no label: " in page
+    assert f"{accuracy:.4f}" in page
+
+
+def test_a_verdict_on_weighted_prompts_says_better_worse_or_neither() -> None:
+    def said(difference: float, p_holm: float) -> str:
+        level = point("none", difference, p_holm, "prompt_weighting")
+        return verdicts(Findings([point("1", 0.1, 0.2, method) for method in METHODS], level, 50, 100, 10))[
+            -1
+        ]
+
+    title = "Zero-shot, weighted prompts, which need no label: "
+    assert said(0.02, 0.01).startswith(f"{title}better than the active set (+2.0 points [+1.0, +3.0], ")
+    assert said(-0.02, 0.01).startswith(f"{title}worse than the active set (")
+    assert said(0.02, 0.3).startswith(f"{title}no difference from the active set shown (+2.0 points")
+
+
+def test_it_is_counted_how_many_draws_chose_zero_shot_itself(done: Path) -> None:
+    metrics = json.loads((done / "out" / "metrics.json").read_text())
+    choices = rows(done / "out" / "choices.csv")
+    file = container.read(done / "out" / "predictions.h5", kind="few-shot predictions").arrays
+    for key, shots in (("k1", "1"), ("k4", "4"), ("all", "all")):
+        for method in METHODS:
+            own = [row for row in choices if (row["shots"], row["method"]) == (shots, method)]
+            kept = [row["weight"] == "0.0" or row["c"] == "0.0" for row in own]
+            assert metrics[key][method].get("n_zero_shot") == (sum(kept) if method in MIXING else None)
+            for chose, predicted in zip(kept, file[f"{shots}/{method}"], strict=True):
+                assert not chose or np.array_equal(predicted, file["zero_shot"])
+    assert sum(metrics["k1"][method]["n_zero_shot"] for method in MIXING) > 0
+
+
+def test_gda_is_the_discriminant_beside_zero_shot_with_the_weight_that_was_chosen(done: Path) -> None:
+    """On all images and by hand: shared covariance, shrunk, and equal priors."""
+    images = read_images(done / "images.h5")
+    train = splits.read_splits(done / "splits.h5", images.train.ids, dataset_digest="1").train
+    embeddings, labels = images.train.part(train)
+    x = embeddings.astype(np.float64)
+    means = np.stack([x[labels == c].mean(axis=0) for c in range(3)])
+    covariance = np.cov((x - means[labels]).T)
+    covariance += np.trace(covariance) / (len(x) - 1) * np.eye(len(covariance))
+    inverse = np.linalg.inv(covariance)
+    chosen = next(
+        float(row["weight"])
+        for row in rows(done / "out" / "choices.csv")
+        if (row["shots"], row["method"]) == ("all", "gda")
+    )
+    test = images.test.embeddings.astype(np.float64)
+    text = images.logit_scale * test @ classifier(read_texts(done / "texts" / "photo.h5")).T
+    discriminant = test @ inverse @ means.T - np.einsum("cd,de,ce->c", means, inverse, means) / 2
+    file = container.read(done / "out" / "predictions.h5", kind="few-shot predictions").arrays
+    said = (text + chosen * discriminant).argmax(axis=1)
+    assert chosen > 0
+    assert (file["all/gda"][0] == said).mean() > 0.98
+
+
+def test_the_page_says_what_intervals_and_p_values_cover(done: Path) -> None:
+    said = "<li>Intervals and p values cover other draws and other test images; with all images"
+    assert (done / "few_shot.html").read_text().count(said) == 1
 
 
 @pytest.mark.pipeline
@@ -364,7 +468,8 @@ def test_fits_that_do_not_converge_are_said_aloud(
     write_embeddings(tmp_path)
     out = run(tmp_path, with_params(c_grid=[1e-4, 1e4], max_iter=3))
     said = capsys.readouterr().out
-    failed = sum(int(row["n_not_converged"] or 0) for row in rows(out / "choices.csv"))
+    probes = [row for row in rows(out / "choices.csv") if row["method"] != "clap"]
+    failed = sum(int(row["n_not_converged"] or 0) for row in probes)
     assert failed > 0
     assert f"Not converged in 3 iterations and left out: {failed} fits." in said
     assert not any(row["n_not_converged"] not in ("", "0") for row in rows(done / "out" / "choices.csv"))

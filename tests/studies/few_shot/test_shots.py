@@ -8,7 +8,7 @@ import pytest
 from clipcifar.core.errors import DataError
 from clipcifar.store.embeddings import Split
 from clipcifar.store.splits import TrainVal
-from clipcifar.studies.few_shot.shots import check_shots, draw
+from clipcifar.studies.few_shot.shots import both_ways, check_shots, draw
 from tests.support.synthetic import CLASSES, image_embeddings, train_val
 
 IMAGES = image_embeddings()
@@ -59,3 +59,17 @@ def test_a_class_with_fewer_images_than_a_draw_wants_is_named() -> None:
     no_bee = ROWS._replace(val=ROWS.val[IMAGES.train.labels[ROWS.val] != 1])
     with pytest.raises(DataError, match="'bee' has 45 train and 0 val"):
         check_shots(IMAGES.train.labels, no_bee, shots=1, class_names=CLASSES)
+
+
+def test_turned_round_val_is_learnt_from_and_as_many_of_train_judge() -> None:
+    found = drawn(5)
+    ways = both_ways(IMAGES.train, found, per_class=2, seed=0)
+    assert ways[0] is found
+    turned = ways[1]
+    np.testing.assert_array_equal(turned.val, drawn(2).train)  # nested: the draw of two
+    assert set(turned.train) == (set(found.train) - set(turned.val)) | set(found.val)
+    assert len(turned.train) == len(found.train)
+    assert (np.diff(turned.train) > 0).all()
+    whole = both_ways(IMAGES.train, drawn(2), per_class=2, seed=0)[1]
+    np.testing.assert_array_equal(whole.train, drawn(2).val)
+    np.testing.assert_array_equal(whole.val, drawn(2).train)

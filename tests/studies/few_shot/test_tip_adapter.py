@@ -7,11 +7,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from clipcifar.evaluation.selection import most_likely, standing
 from clipcifar.studies.few_shot import tip_adapter
 from clipcifar.studies.few_shot.shots import Examples
-from clipcifar.studies.few_shot.tip_adapter import Cache, Mix, choose_mix, finetuned, loss_and_gradient
-from tests.support.synthetic import prototypes, task
+from clipcifar.studies.few_shot.tip_adapter import Cache, Mix, asking, finetuned, loss_and_gradient
+from tests.support.synthetic import task
 
 NUM_CLASSES = 3
 
@@ -65,23 +64,14 @@ def test_without_weight_it_is_zero_shot() -> None:
     np.testing.assert_array_equal(scores, val.zero_shot)
 
 
-def test_the_mix_is_the_best_of_the_grid() -> None:
-    train, val = examples(30), examples(60, seed=2)
-    cache, betas, alphas = cache_of(train), (1.0, 5.0, 20.0), (0.0, 1.0, 10.0)
-    mix, of_val = choose_mix(cache, val, sharpness=betas, weights=alphas)
-    every = [Mix(beta, alpha) for beta in betas for alpha in alphas]
-    found = [standing(cache.logits(val.embeddings, val.zero_shot, one), val.labels) for one in every]
-    assert mix == every[most_likely(found)]
-    assert of_val == found[most_likely(found)]
-    assert mix.weight > 0  # the zero-shot classifier here is nearly useless
-
-
-def test_a_cache_of_wrong_labels_is_not_asked() -> None:
-    train, val = examples(60), examples(60, seed=2)
-    right = val._replace(zero_shot=(10 * val.embeddings @ prototypes().T).astype(np.float32))
-    wrong = Cache(train.embeddings, (train.labels + 1) % NUM_CLASSES, NUM_CLASSES)
-    mix, _ = choose_mix(wrong, right, sharpness=(5.0,), weights=(0.0, 1.0, 10.0))
-    assert mix.weight == 0
+def test_the_logits_of_many_mixes_are_those_of_each() -> None:
+    cache, val = cache_of(examples(12)), examples(9, seed=2)
+    mixes = [Mix(1.0, 0.0), *asking((1.0, 5.0), (0.0, 2.0, 10.0))]
+    assert mixes[1:] == [Mix(1.0, 2.0), Mix(1.0, 10.0), Mix(5.0, 2.0), Mix(5.0, 10.0)]
+    together = cache.logits_by_mix(val.embeddings, val.zero_shot, mixes)
+    for mix, scores in zip(mixes, together, strict=True):
+        expected = val.zero_shot + mix.weight * naive_votes(val.embeddings, cache, mix.sharpness)
+        np.testing.assert_allclose(scores, expected, rtol=1e-4)
 
 
 def test_the_gradient_is_that_of_finite_differences() -> None:

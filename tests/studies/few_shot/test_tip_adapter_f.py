@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 
+from clipcifar.evaluation.calibration import fit_temperature
 from clipcifar.methods import zero_shot
 from clipcifar.studies.few_shot.methods import Outcome, learn
 from clipcifar.studies.few_shot.params import FewShotParams
-from clipcifar.studies.few_shot.shots import Examples
+from clipcifar.studies.few_shot.shots import Examples, Fold
 from clipcifar.studies.few_shot.tip_adapter import Cache, Mix, finetuned
 from tests.support.synthetic import CLASSES, around, prototypes, task
 
@@ -49,10 +52,10 @@ def draws(n: int, *, seed: int, noise: float, text_noise: float) -> tuple[Exampl
 def learnt(parts: tuple[Examples, Examples, Examples], params: FewShotParams) -> dict[str, Outcome]:
     train, val, test = parts
     return learn(
-        train,
-        val,
+        [Fold(train, val)],
         test.embeddings,
         test.zero_shot,
+        weights=prototypes(),
         logit_scale=SCALE,
         params=params,
         class_names=CLASSES,
@@ -65,6 +68,12 @@ def nll(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
     return float(np.mean(np.log(np.exp(exact).sum(axis=1)) - exact[np.arange(len(labels)), labels]))
 
 
+def own_nll(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(N,) losses at the temperature that these images prefer."""
+    log_p = log_softmax(scores.astype(np.float64) / fit_temperature(scores, labels), axis=1)
+    return np.asarray(-log_p[np.arange(len(labels)), labels])
+
+
 def first_of_each_class(train: Examples, per_class: int) -> Cache:
     kept: list[int] = []
     for row, label in enumerate(train.labels):
@@ -73,10 +82,34 @@ def first_of_each_class(train: Examples, per_class: int) -> Cache:
     return Cache(train.embeddings[kept], train.labels[kept], NUM_CLASSES)
 
 
-def best_mix(cache: Cache, val: Examples, params: FewShotParams, *, at_least: float = 0) -> Mix:
-    mixes = [Mix(beta, alpha) for beta in params.sharpness for alpha in params.cache_weights]
-    allowed = [mix for mix in mixes if mix.weight >= at_least]
-    return min(allowed, key=lambda mix: nll(cache.logits(val.embeddings, val.zero_shot, mix), val.labels))
+def mixes(params: FewShotParams) -> list[Mix]:
+    return [Mix(beta, alpha) for beta in params.sharpness for alpha in params.cache_weights if alpha]
+
+
+def best_mix(cache: Cache, val: Examples, params: FewShotParams) -> Mix:
+    def loss(mix: Mix) -> float:
+        return float(own_nll(cache.logits(val.embeddings, val.zero_shot, mix), val.labels).mean())
+
+    return min(mixes(params), key=loss)
+
+
+def nearest_mix(cache: Cache, val: Examples, params: FewShotParams) -> Mix:
+    """One standard error of the best, then the least divergence from zero-shot, mix by mix."""
+    every = [Mix(params.sharpness[0], 0.0), *mixes(params)]
+    scores = [cache.logits(val.embeddings, val.zero_shot, mix) for mix in every]
+    losses = [own_nll(of_mix, val.labels) for of_mix in scores]
+    best = min(losses, key=lambda loss: float(loss.mean()))
+    temper = [of_mix / fit_temperature(of_mix, val.labels) for of_mix in scores]
+    logs = [log_softmax(of_mix.astype(np.float64), axis=1) for of_mix in temper]
+
+    def departure(i: int) -> float:
+        return float((np.exp(logs[0]) * (logs[0] - logs[i])).sum(axis=1).mean())
+
+    def behind(i: int) -> bool:
+        gap = losses[i] - best
+        return float(gap.mean()) > float(gap.std(ddof=1)) / math.sqrt(len(gap))
+
+    return every[min((i for i in range(len(every)) if not behind(i)), key=departure)]
 
 
 class Naive:
@@ -85,7 +118,7 @@ class Naive:
     def __init__(self, parts: tuple[Examples, Examples, Examples], params: FewShotParams) -> None:
         train, val, test = parts
         self.start = first_of_each_class(train, params.finetuned_per_class)
-        self.mix = best_mix(self.start, val, params, at_least=1e-9)
+        self.mix = best_mix(self.start, val, params)
         states = finetuned(
             self.start,
             train,
@@ -97,10 +130,11 @@ class Naive:
         )
         self.states = [self.start, *states]
         of_val = [
-            nll(state.logits(val.embeddings, val.zero_shot, self.mix), val.labels) for state in self.states
+            own_nll(state.logits(val.embeddings, val.zero_shot, self.mix), val.labels).mean()
+            for state in self.states
         ]
         self.epoch = int(np.argmin(of_val))
-        self.final = best_mix(self.states[self.epoch], val, params)
+        self.final = nearest_mix(self.states[self.epoch], val, params)
         scores = self.states[self.epoch].logits(val.embeddings, val.zero_shot, self.final)
         self.accuracy, self.nll = float((scores.argmax(axis=1) == val.labels).mean()), nll(scores, val.labels)
         self.predicted = self.said(test, self.final)
@@ -140,7 +174,7 @@ def test_keys_as_they_were_given_are_a_state_that_val_may_choose() -> None:
 
 
 def test_keys_are_learnt_where_the_cache_as_given_is_best_left_unasked() -> None:
-    parts = draws(60, seed=3, noise=2.5, text_noise=0.5)
+    parts = draws(30, seed=8, noise=2.5, text_noise=0.5)
     params = replace(
         PARAMS,
         sharpness=(3.0, 10.0),
@@ -149,7 +183,7 @@ def test_keys_are_learnt_where_the_cache_as_given_is_best_left_unasked() -> None
         finetuned_per_class=1,
     )
     naive = Naive(parts, params)
-    assert best_mix(naive.start, parts[1], params).weight == 0
+    assert nearest_mix(naive.start, parts[1], params).weight == 0
     assert naive.epoch > 0
     assert naive.final.weight == 10
     check(learnt(parts, params)["tip_adapter_f"], naive)
@@ -157,7 +191,7 @@ def test_keys_are_learnt_where_the_cache_as_given_is_best_left_unasked() -> None
 
 def test_the_keys_of_a_bounded_cache_are_the_first_of_every_class() -> None:
     """Negative control of the bound: with all keys, or with others, val sees another likelihood."""
-    train, val, test = parts = draws(18, seed=2, noise=3.5, text_noise=1.5)
+    train, val, test = parts = draws(18, seed=2, noise=1.5, text_noise=4.0)
     bounded, whole = (
         learnt(parts, replace(PARAMS, finetuned_per_class=n))["tip_adapter_f"] for n in (3, 100)
     )
@@ -170,5 +204,6 @@ def test_the_keys_of_a_bounded_cache_are_the_first_of_every_class() -> None:
 def test_fits_that_did_not_converge_are_in_what_the_probes_say_they_chose() -> None:
     parts = draws(60, seed=1, noise=1.5, text_noise=0.5)
     found = learnt(parts, replace(PARAMS, c_grid=(1e-4, 1e4), max_iter=3))
-    for method in ("linear_probe", "text_probe"):
-        assert (found[method].chosen["c"], found[method].chosen["n_not_converged"]) == (1e-4, 1)
+    assert found["linear_probe"].chosen["c"] == 1e-4
+    assert found["text_probe"].chosen["c"] in (0, 1e-4)
+    assert all(found[method].chosen["n_not_converged"] == 1 for method in ("linear_probe", "text_probe"))

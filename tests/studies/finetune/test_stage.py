@@ -501,6 +501,7 @@ def test_the_page_says_what_was_found(tuned: Path, inputs: Path, tiny_clip: Path
     other = (still / "finetune.html").read_text()
     assert "is better than" not in other
     assert "right on exactly the same images" in other
+    assert "This is one seed: interval and p value cover other test images, not retraining." in other
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import cleanlab.count
+import cleanlab.filter
 import numpy as np
 import pytest
 
@@ -16,7 +18,13 @@ from clipcifar.datasets.twins import Twins
 from clipcifar.evaluation.names import METHODS
 from clipcifar.store.predictions import read_predictions
 from clipcifar.studies.label_errors import confident, findings, out_of_sample
-from clipcifar.studies.label_errors.confident import confident_class, confident_joint, disputes, plant
+from clipcifar.studies.label_errors.confident import (
+    confident_class,
+    confident_joint,
+    disputes,
+    label_issues,
+    plant,
+)
 from studies.label_errors import stage
 from tests.stages.test_methods import rewrite
 from tests.support import study_pages, synthetic
@@ -68,6 +76,64 @@ def test_the_joint_is_that_of_a_loop_over_images(seed: int) -> None:
     joint = confident_joint(confident_class(mean, labels), labels, num_classes=4)
     assert joint == pytest.approx(_naive(mean, labels))
     assert joint.sum(axis=1) == pytest.approx(np.bincount(labels))
+
+
+def test_label_issues_by_hand() -> None:
+    """Thresholds as above: the third image is confidently 1, and the fourth, though unsure, is no issue."""
+    assert label_issues(HAND, LABELS).tolist() == [False, False, True, False, False]
+    # Thresholds 0.45 and 0.35. The first reaches 1 alone; the third its own, and 0 is likelier.
+    mean = np.array([[0.4, 0.6], [0.5, 0.5], [0.55, 0.45], [0.75, 0.25]])
+    assert label_issues(mean, np.array([0, 0, 1, 1])).tolist() == [True, False, True, True]
+    # Of the second, 0 is more probable than its label by less than the tolerance.
+    tied = np.array([[0.5, 0.5], [0.5000002, 0.4999998], [0.7, 0.3]])
+    assert label_issues(tied, np.array([0, 1, 1])).tolist() == [False, False, True]
+
+
+def _cases() -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+    """Probabilities that know the labels more or less well, coarse ones with ties, and rare classes."""
+    cases = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        num_classes, n = int(rng.integers(2, 12)), 300
+        shares = rng.dirichlet(np.full(num_classes, 2.0))
+        labels = np.append(np.arange(num_classes), rng.choice(num_classes, n - num_classes, p=shares))
+        logits = rng.normal(size=(n, num_classes)) + rng.uniform(0, 3) * np.eye(num_classes)[labels]
+        mean = np.exp(logits * rng.uniform(0.3, 3))
+        mean /= mean.sum(axis=1, keepdims=True)
+        if seed % 4 == 0:  # of few values: ties among classes
+            mean = np.ceil(mean * 5) / np.ceil(mean * 5).sum(axis=1, keepdims=True)
+        cases.append((mean, labels))
+    return cases
+
+
+def test_label_issues_are_cleanlabs() -> None:
+    """The count and the images, against cleanlab itself; negative control: neither is trivial."""
+    counts, of_joint = [], []
+    for mean, labels in _cases():
+        issues = label_issues(mean, labels)
+        assert issues.sum() == cleanlab.count.num_label_issues(labels, mean)
+        theirs = cleanlab.filter.find_label_issues(labels, mean, filter_by="confident_learning", n_jobs=1)
+        assert (issues == theirs).all()
+        joint = confident_joint(confident_class(mean, labels), labels, num_classes=mean.shape[1])
+        counts.append(int(issues.sum()))
+        of_joint.append(round(joint.sum() - joint.trace()))
+    assert len(set(counts)) > 20
+    assert sum(a < b for a, b in zip(counts, of_joint, strict=True)) > 20  # another number than the joint's
+
+
+def test_the_joint_is_cleanlabs_but_for_its_rounding_and_its_diagonal() -> None:
+    """Theirs is in whole images and holds each class on the diagonal once at least."""
+    compared = 0
+    for mean, labels in _cases():
+        confident = confident_class(mean, labels)
+        joint = confident_joint(confident, labels, num_classes=mean.shape[1])
+        theirs = cleanlab.count.compute_confident_joint(labels, mean)
+        several = (mean >= cleanlab.count.get_confident_thresholds(labels, mean)).sum(axis=1) > 1
+        if not joint.diagonal().all() or (several & (mean.argmax(axis=1) != confident)).any():
+            continue  # the paper's equation 1 and cleanlab differ
+        assert np.abs(joint - theirs).max() < 2
+        compared += 1
+    assert compared > 5
 
 
 def test_classes_renamed_are_the_same_findings_renamed() -> None:
@@ -172,6 +238,15 @@ def _findings(noise: float, share: float) -> tuple[findings.SplitFindings, np.nd
 
 def test_flipped_labels_lead_the_ranking_and_are_counted() -> None:
     found, flipped = _findings(0.7, 0.05)
+    assert found.issues[flipped].sum() >= 28
+    assert found.issues.sum() == pytest.approx(30, abs=6)
+    (_, train, *_, differ, _) = findings.verdicts(
+        findings.Findings({"train": found}, findings.Planted(1, 1, 1), Twins([]), n_not_converged=0)
+    )
+    assert f"cleanlab's num_label_issues counts {found.issues.sum()} (" in train
+    assert differ == findings.COUNTS
+    rows = findings.class_rows({"train": found}, class_names=["cat", "dog", "eel"])
+    assert sum(row["label_issues"] for row in rows) == found.issues.sum()
     planted = findings.of_planted(found.disputes, flipped)
     assert planted.n == 30
     assert planted.disputed >= 29  # recall
@@ -207,13 +282,14 @@ def test_planted_errors_are_the_share_asked_for_and_seeded() -> None:
 
 
 def test_no_dispute_leaves_no_ranking(tmp_path: Path) -> None:
-    split = findings.SplitFindings(["x"] * 5, LABELS, ["a"], [], np.diag([3.0, 2.0]))
+    split = findings.SplitFindings(["x"] * 5, LABELS, ["a"], [], np.diag([3.0, 2.0]), LABELS > 1)
     planted = findings.Planted(1, 1, 0)
     found = findings.Findings({"train": split}, planted, Twins([]), n_not_converged=0)
     findings.write(tmp_path, found, class_names=["cat", "dog"])
     assert not (tmp_path / "ranking.csv").exists()
     written = json.loads((tmp_path / "metrics.json").read_text())
     assert (written["train"]["n_disputed"], written["train"]["estimated"]) == (0, 0.0)
+    assert (written["train"]["n_label_issues"], written["train"]["label_issues"]) == (0, 0.0)
     assert written["planted"] == {"n": 1, "disputed": 1.0, "first": 0.0}
 
 

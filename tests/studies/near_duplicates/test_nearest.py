@@ -207,6 +207,11 @@ def test_pairs_are_ranked_counted_and_their_labels_compared(tmp_path: Path) -> N
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curve.csv", "metrics.json", "pairs.csv"]
     html = page.render(found, dataset, folder=Path(), shown=3, attributes=synthetic.ATTRIBUTES)
     assert html.count("<img ") == 2 * 3 + 2 * 1  # the closest, and those with different labels
+    covers = "P values of MLP probe cover other test images, not retraining."
+    assert covers not in html
+    seeded = [replace(found.gains[0], name="mlp_probe")]
+    again = replace(found, gains=seeded, gains_rest=seeded)
+    assert covers in page.render(again, dataset, folder=Path(), shown=3, attributes=synthetic.ATTRIBUTES)
 
 
 def test_a_pair_at_the_very_threshold_counts_everywhere() -> None:

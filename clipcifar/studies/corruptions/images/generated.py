@@ -1,159 +1,195 @@
-"""Twelve corruptions of a photograph at five severities, made with Pillow, NumPy and SciPy.
+"""Corruptions of an image at five severities: the published operations, and two of our own.
 
-They are named as in CIFAR-10-C (Hendrycks and Dietterich 2019, https://arxiv.org/abs/1903.12261)
-where the kind is the same, but the strengths are our own, and results on them are results on
-generated images, never on CIFAR-10-C. Random numbers are seeded by corruption, severity and sample
-id, so that an image is corrupted alike whatever stands before it or beside it.
+Hendrycks and Dietterich (ICLR 2019, https://arxiv.org/abs/1903.12261) published severities for the 32
+pixels of CIFAR-10-C and others for the 224 of ImageNet-C. An image whose short side is nearer to 224 (by
+ratio: from 85 on) is made 224 there, left uncropped, and gets those of ImageNet-C; a smaller one stays as
+it is and gets those of CIFAR-10-C. Frost needs pictures of frost: it is of the published arrays alone.
 
-Lengths are in units of one pixel, or of 1/128 of the short side where that is more: a blur of one
-unit is as strong on a photograph as on a thumbnail of 128 pixels.
+A published operation on other images makes no published data: results are on generated images, never
+on CIFAR-10-C. Random numbers are seeded by corruption, severity and sample id, so that an image is
+corrupted alike whatever stands before it or beside it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageEnhance, ImageFilter
-from scipy import ndimage
+from PIL import Image
+
+from clipcifar.studies.corruptions.images import blur, light, noise, spatter, weather
+from clipcifar.studies.corruptions.images.kinds import KNOWN, WHOSE, kind
+from clipcifar.studies.corruptions.images.levels import Pixels
 
 SEVERITIES = 5
-LARGEST = 512  # short side that a larger photograph is first reduced to; models read 224 to 448
-_UNITS = 128  # units of the short side, from which on a unit is more than a pixel
-_FIELD = 4.0  # units over which the displacement of an elastic transform is smooth
+SMALL, LARGE = 32, 224  # short sides that the severities were published for
+BORDER = 85  # the short side that is as far from the one as from the other, by ratio
 
-Pixels = NDArray[np.uint8]
+Strengths = tuple[tuple[float, ...], ...]
 
 
 class Corruption(NamedTuple):
-    """How to corrupt: pixels, a strength, the unit in pixels, random numbers; and the five strengths."""
+    """How to corrupt: the operation, what its strengths are in words, and five of them for both sizes."""
 
-    apply: Callable[[Pixels, float, float, np.random.Generator], Pixels]
-    strengths: tuple[float, float, float, float, float]
-
-
-def _levels(values: NDArray[np.floating]) -> Pixels:
-    """Levels 0..255 of any precision to whole ones."""
-    return np.asarray(np.clip(np.rint(values), 0, 255), dtype=np.uint8)
+    apply: Callable[..., Pixels]
+    strength: str
+    small: Strengths
+    large: Strengths
 
 
-def _grains(
-    shape: tuple[int, ...], unit: float, draw: Callable[[tuple[int, ...]], NDArray[np.float64]]
-) -> NDArray[np.float64]:
-    """Random numbers that are the same over squares of one unit, rounded to whole pixels."""
-    side = max(1, round(unit))
-    coarse = draw((-(-shape[0] // side), -(-shape[1] // side), *shape[2:]))
-    return coarse.repeat(side, axis=0).repeat(side, axis=1)[: shape[0], : shape[1]]
+def _each(*values: float) -> Strengths:
+    """Strengths of one number."""
+    return tuple((value,) for value in values)
 
 
-def gaussian_noise(pixels: Pixels, sigma: float, unit: float, rng: np.random.Generator) -> Pixels:
-    """Independent normal noise of `sigma` (of the range of levels) in every channel."""
-    noise = _grains(pixels.shape, unit, rng.standard_normal)
-    return _levels(pixels + 255 * sigma * noise)
-
-
-def impulse_noise(pixels: Pixels, share: float, unit: float, rng: np.random.Generator) -> Pixels:
-    """A share of the pixels turned black or white, as likely the one as the other."""
-    drawn = _grains(pixels.shape[:2], unit, rng.random)[..., None]
-    return np.where(drawn < share / 2, 0, np.where(drawn < share, 255, pixels)).astype(np.uint8)
-
-
-def gaussian_blur(pixels: Pixels, sigma: float, unit: float, _: np.random.Generator) -> Pixels:
-    """Gaussian of `sigma` units."""
-    return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(sigma * unit)))
-
-
-def _convolved(pixels: Pixels, weights: NDArray[np.float64]) -> Pixels:
-    kernel = (weights / weights.sum())[..., None]
-    return _levels(ndimage.convolve(pixels.astype(np.float64), kernel, mode="nearest"))
-
-
-def _offsets(reach: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Rows and columns around a centre, whole pixels as far as `reach` reaches."""
-    size = int(np.ceil(reach))
-    rows, columns = np.mgrid[-size : size + 1, -size : size + 1].astype(np.float64)
-    return rows, columns
-
-
-def defocus_blur(pixels: Pixels, radius: float, unit: float, _: np.random.Generator) -> Pixels:
-    """A disk of `radius` units, its rim smooth over one pixel: a lens out of focus."""
-    rows, columns = _offsets(radius * unit)
-    return _convolved(pixels, np.clip(radius * unit + 0.5 - np.hypot(rows, columns), 0, 1))
-
-
-def motion_blur(pixels: Pixels, length: float, unit: float, rng: np.random.Generator) -> Pixels:
-    """A line of `length` units in a random direction, one pixel thick."""
-    half, angle = length * unit / 2, rng.uniform(0, np.pi)
-    rows, columns = _offsets(half)
-    along = columns * np.cos(angle) + rows * np.sin(angle)
-    across = columns * np.sin(angle) - rows * np.cos(angle)
-    thickness, extent = (np.clip(1 - np.abs(across), 0, 1), np.clip(half + 0.5 - np.abs(along), 0, 1))
-    return _convolved(pixels, thickness * extent)
-
-
-def pixelate(pixels: Pixels, side: float, unit: float, _: np.random.Generator) -> Pixels:
-    """Squares of `side` units, each of one colour: its mean."""
-    height, width = pixels.shape[:2]
-    coarse = (max(1, round(width / (side * unit))), max(1, round(height / (side * unit))))
-    small = Image.fromarray(pixels).resize(coarse, Image.Resampling.BOX)
-    return np.asarray(small.resize((width, height), Image.Resampling.NEAREST))
-
-
-def jpeg_compression(pixels: Pixels, quality: float, unit: float, _: np.random.Generator) -> Pixels:
-    """JPEG of Pillow's `quality`, 95 for the best."""
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, format="JPEG", quality=round(quality))
-    return np.asarray(Image.open(stream).convert("RGB"))
-
-
-def brightness(pixels: Pixels, factor: float, unit: float, _: np.random.Generator) -> Pixels:
-    """Levels times `factor`: above 1 brighter and clipped, below 1 darker."""
-    return np.asarray(ImageEnhance.Brightness(Image.fromarray(pixels)).enhance(factor))
-
-
-def contrast(pixels: Pixels, factor: float, unit: float, _: np.random.Generator) -> Pixels:
-    """Distances from the mean gray times `factor`."""
-    return np.asarray(ImageEnhance.Contrast(Image.fromarray(pixels)).enhance(factor))
-
-
-def desaturate(pixels: Pixels, factor: float, unit: float, _: np.random.Generator) -> Pixels:
-    """Distances of colours from their own gray times `factor`; 0 is black and white."""
-    return np.asarray(ImageEnhance.Color(Image.fromarray(pixels)).enhance(factor))
-
-
-def elastic_transform(pixels: Pixels, amount: float, unit: float, rng: np.random.Generator) -> Pixels:
-    """Every pixel fetched from `amount` units away (root mean square), neighbours from alike places."""
-    height, width = pixels.shape[:2]
-    field = ndimage.gaussian_filter(
-        rng.standard_normal((2, height, width)), (0, _FIELD * unit, _FIELD * unit)
-    )
-    length = np.sqrt((field**2).sum(axis=0).mean())
-    places = np.mgrid[:height, :width] + field * (amount * unit / max(length, 1e-12))
-    channels = [
-        ndimage.map_coordinates(pixels[..., c].astype(np.float64), places, order=1, mode="nearest")
-        for c in range(3)
-    ]
-    return _levels(np.stack(channels, axis=-1))
-
-
-CORRUPTIONS: dict[str, Corruption] = {
-    "gaussian_noise": Corruption(gaussian_noise, (0.04, 0.08, 0.12, 0.18, 0.26)),
-    "impulse_noise": Corruption(impulse_noise, (0.01, 0.03, 0.06, 0.1, 0.17)),
-    "gaussian_blur": Corruption(gaussian_blur, (0.4, 0.6, 0.8, 1.1, 1.5)),
-    "defocus_blur": Corruption(defocus_blur, (0.6, 0.9, 1.2, 1.6, 2.1)),
-    "motion_blur": Corruption(motion_blur, (2, 3, 4, 5.5, 7)),
-    "pixelate": Corruption(pixelate, (1.33, 1.6, 2, 2.6, 3.4)),
-    "jpeg_compression": Corruption(jpeg_compression, (60, 40, 25, 15, 8)),
-    "brightness": Corruption(brightness, (1.2, 1.4, 1.7, 2, 2.5)),
-    "darkness": Corruption(brightness, (0.7, 0.5, 0.35, 0.22, 0.12)),
-    "contrast": Corruption(contrast, (0.7, 0.5, 0.35, 0.22, 0.12)),
-    "desaturate": Corruption(desaturate, (0.7, 0.5, 0.3, 0.15, 0)),
-    "elastic_transform": Corruption(elastic_transform, (0.5, 0.8, 1.2, 1.7, 2.3)),
+_DARKNESS, _DESATURATE = _each(0.7, 0.5, 0.35, 0.22, 0.12), _each(0.7, 0.5, 0.3, 0.15, 0)
+_MADE = {
+    "gaussian_noise": Corruption(
+        noise.gaussian_noise,
+        "standard deviation, levels in 0..1",
+        _each(0.04, 0.06, 0.08, 0.09, 0.1),
+        _each(0.08, 0.12, 0.18, 0.26, 0.38),
+    ),
+    "shot_noise": Corruption(
+        noise.shot_noise, "photons of white", _each(500, 250, 100, 75, 50), _each(60, 25, 12, 5, 3)
+    ),
+    "impulse_noise": Corruption(
+        noise.impulse_noise,
+        "share of numbers struck",
+        _each(0.01, 0.02, 0.03, 0.05, 0.07),
+        _each(0.03, 0.06, 0.09, 0.17, 0.27),
+    ),
+    "defocus_blur": Corruption(
+        blur.defocus_blur,
+        "radius of the disk, its rim",
+        ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)),
+        ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)),
+    ),
+    "glass_blur": Corruption(
+        blur.glass_blur,
+        "sigma, reach, rounds",
+        ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)),
+        ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
+    ),
+    "motion_blur": Corruption(
+        blur.motion_blur,
+        "radius, sigma",
+        ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)),
+        ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
+    ),
+    "zoom_blur": Corruption(
+        blur.zoom_blur,
+        "largest zoom, its steps",
+        ((1.06, 0.01), (1.11, 0.01), (1.16, 0.01), (1.21, 0.01), (1.26, 0.01)),
+        ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03)),
+    ),
+    "snow": Corruption(
+        weather.snow,
+        "mean, deviation, size, least, radius, sigma, kept",
+        (
+            (0.1, 0.2, 1, 0.6, 8, 3, 0.95),
+            (0.1, 0.2, 1, 0.5, 10, 4, 0.9),
+            (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
+            (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85),
+            (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
+        ),
+        (
+            (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
+            (0.2, 0.3, 2, 0.5, 12, 4, 0.7),
+            (0.55, 0.3, 4, 0.9, 12, 8, 0.7),
+            (0.55, 0.3, 4.5, 0.85, 12, 8, 0.65),
+            (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
+        ),
+    ),
+    "fog": Corruption(
+        weather.fog,
+        "amount, decay of the noise",
+        ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)),
+        ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
+    ),
+    "brightness": Corruption(
+        light.brightness,
+        "added to V of HSV",
+        _each(0.05, 0.1, 0.15, 0.2, 0.3),
+        _each(0.1, 0.2, 0.3, 0.4, 0.5),
+    ),
+    "contrast": Corruption(
+        light.contrast,
+        "factor on distances from the mean",
+        _each(0.75, 0.5, 0.4, 0.3, 0.15),
+        _each(0.4, 0.3, 0.2, 0.1, 0.05),
+    ),
+    # The sizes in pixels are shares of 32 and, in the published code too, of 244.
+    "elastic_transform": Corruption(
+        blur.elastic_transform,
+        "amount, sigma, affine: pixels",
+        ((0, 0, 2.56), (1.6, 6.4, 2.24), (2.56, 1.92, 1.92), (3.2, 1.28, 1.6), (3.2, 0.96, 0.96)),
+        (
+            (488, 170.8, 24.4),
+            (488, 19.52, 48.8),
+            (12.2, 2.44, 4.88),
+            (17.08, 2.44, 4.88),
+            (29.28, 2.44, 4.88),
+        ),
+    ),
+    "pixelate": Corruption(
+        light.pixelate,
+        "share of each side",
+        _each(0.95, 0.9, 0.85, 0.75, 0.65),
+        _each(0.6, 0.5, 0.4, 0.3, 0.25),
+    ),
+    "jpeg_compression": Corruption(
+        light.jpeg_compression, "quality", _each(80, 65, 58, 50, 40), _each(25, 18, 15, 10, 7)
+    ),
+    "speckle_noise": Corruption(
+        noise.speckle_noise,
+        "standard deviation, of the level",
+        _each(0.06, 0.1, 0.12, 0.16, 0.2),
+        _each(0.15, 0.2, 0.35, 0.45, 0.6),
+    ),
+    "gaussian_blur": Corruption(
+        blur.gaussian_blur, "sigma", _each(0.4, 0.6, 0.7, 0.8, 1), _each(1, 2, 3, 4, 6)
+    ),
+    "spatter": Corruption(
+        spatter.spatter,
+        "mean, deviation, sigma, least, amount, mud",
+        (
+            (0.62, 0.1, 0.7, 0.7, 0.5, 0),
+            (0.65, 0.1, 0.8, 0.7, 0.5, 0),
+            (0.65, 0.3, 1, 0.69, 0.5, 0),
+            (0.65, 0.1, 0.7, 0.69, 0.6, 1),
+            (0.65, 0.1, 0.5, 0.68, 0.6, 1),
+        ),
+        (
+            (0.65, 0.3, 4, 0.69, 0.6, 0),
+            (0.65, 0.3, 3, 0.68, 0.6, 0),
+            (0.65, 0.3, 2, 0.68, 0.5, 0),
+            (0.65, 0.3, 1, 0.65, 1.5, 1),
+            (0.67, 0.4, 1, 0.65, 1.5, 1),
+        ),
+    ),
+    "saturate": Corruption(
+        light.saturate,
+        "factor on S of HSV, added",
+        ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)),
+        ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)),
+    ),
+    "darkness": Corruption(light.darkness, "factor on levels", _DARKNESS, _DARKNESS),
+    "desaturate": Corruption(light.desaturate, "factor on distances from grey", _DESATURATE, _DESATURATE),
 }
+CORRUPTIONS = {name: _MADE[name] for name in KNOWN if name in _MADE}
+
+
+def described(name: str) -> list[str]:
+    """A row of the table of all: whose it is, what sets its severity, and that at 1 and 5 for both sizes."""
+    made = CORRUPTIONS[name]
+    spans = [
+        " … ".join(", ".join(f"{number:g}" for number in strengths[step]) for step in (0, -1))
+        for strengths in (made.small, made.large)
+    ]
+    return [WHOSE[kind(name)], made.strength, *spans]
 
 
 def corrupt(pixels: Pixels, name: str, severity: int, *, seed: int, sample_id: str) -> Pixels:
@@ -167,19 +203,19 @@ def corrupt(pixels: Pixels, name: str, severity: int, *, seed: int, sample_id: s
         sample_id: of the image.
 
     Returns:
-        (H, W, 3) uint8; of a photograph whose short side is over `LARGEST`, the reduced size.
+        (H, W, 3) uint8; of an image whose short side is `BORDER` or more, `LARGE` on that side.
     """
-    apply, strengths = CORRUPTIONS[name]
-    pixels = _reduced(pixels)
+    made, pixels = CORRUPTIONS[name], _sized(pixels)
+    strengths = made.small if min(pixels.shape[:2]) < BORDER else made.large
     key = hashlib.sha256(f"corruption\0{seed}\0{name}\0{severity}\0{sample_id}".encode()).digest()
-    unit = max(1.0, min(pixels.shape[:2]) / _UNITS)
-    return apply(pixels, strengths[severity - 1], unit, np.random.default_rng(int.from_bytes(key)))
+    rng = np.random.default_rng(int.from_bytes(key))
+    return made.apply(pixels, rng, *strengths[severity - 1])
 
 
-def _reduced(pixels: Pixels) -> Pixels:
+def _sized(pixels: Pixels) -> Pixels:
     height, width = pixels.shape[:2]
-    ratio = min(height, width) / LARGEST
-    if ratio <= 1:
+    side = min(height, width)
+    if side < BORDER or side == LARGE:
         return pixels
-    size = (round(width / ratio), round(height / ratio))
+    size = (round(width * LARGE / side), round(height * LARGE / side))
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))

@@ -21,32 +21,12 @@ from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.core.files import explained, fault_behind, file_sha256
 from clipcifar.core.params import suggestion
 from clipcifar.studies.corruptions.images.generated import SEVERITIES
+from clipcifar.studies.corruptions.images.kinds import PUBLISHED
 
 NAME = "CIFAR-10-C"
 ARCHIVE_SHA256 = "c72763e101c723b7c507b96205f7e938912a5d587376173b825850cf3cb876a7"
 DIGEST_SOURCE = "tensorflow/datasets, url_checksums/cifar10_corrupted.txt; not checked at the origin"
 TEST_IMAGES, SIDE = 10_000, 32
-NAMES = (
-    "gaussian_noise",
-    "shot_noise",
-    "impulse_noise",
-    "speckle_noise",
-    "gaussian_blur",
-    "defocus_blur",
-    "glass_blur",
-    "motion_blur",
-    "zoom_blur",
-    "fog",
-    "frost",
-    "snow",
-    "spatter",
-    "brightness",
-    "contrast",
-    "saturate",
-    "elastic_transform",
-    "pixelate",
-    "jpeg_compression",
-)
 _LABELS = "labels"
 _HEADER_BYTES = 4096  # of an .npy header; a real one has 128
 
@@ -82,19 +62,19 @@ def open_published(path: Path, names: tuple[str, ...] | None, *, num_images: int
         DataError: a file is missing, is not what it should be, or has changed; a link leads to no file.
     """
     for name in names or ():
-        if name not in NAMES:
+        if name not in PUBLISHED:
             raise ConfigError(
                 f"{NAME} has no corruption {name!r}",
                 where="params.yaml: corruptions.names",
-                fix=suggestion(name, NAMES),
+                fix=suggestion(name, PUBLISHED),
             )
     with explained(path):
-        parts = _in_folder(path, names or NAMES) if path.is_dir() else _in_archive(path)
-    wanted = names or tuple(name for name in NAMES if name in parts)
+        parts = _in_folder(path, names or PUBLISHED) if path.is_dir() else _in_archive(path)
+    wanted = names or tuple(name for name in PUBLISHED if name in parts)
     missing = [name for name in (*wanted, _LABELS) if name not in parts]
     if missing or not wanted:
         raise DataError(
-            f"there is no {' and no '.join(f'{name}.npy' for name in missing or NAMES[:1])}",
+            f"there is no {' and no '.join(f'{name}.npy' for name in missing or PUBLISHED[:1])}",
             where=str(path),
             fix=f"unpack {NAME}.tar there, or set corruptions.names to what is there",
         )

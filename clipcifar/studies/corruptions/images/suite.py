@@ -33,7 +33,19 @@ from clipcifar.studies.corruptions.images.sources import (
 from clipcifar.studies.corruptions.params import CorruptionParams
 from clipcifar.studies.corruptions.store import GENERATED, KIND, write_corrupted
 
-_HERE, _CODE = Path(__file__).parent, ("generated.py", "sources.py")  # read, for their digest
+_HERE = Path(__file__).parent
+_CODE = (  # read, for their digest
+    *(
+        "blur.py",
+        "generated.py",
+        "levels.py",
+        "light.py",
+        "noise.py",
+        "sources.py",
+        "spatter.py",
+        "weather.py",
+    ),
+)
 _PUBLISHED_FOR = "cifar10"
 
 
@@ -47,11 +59,10 @@ class Entry:
 
 def chosen_images(test: PreparedSplit, asked: CorruptionParams) -> PreparedSplit:
     """The test images that are looked at: all, or a seeded choice from each class."""
-    if asked.max_per_class is None:
+    most = asked.most_per_class
+    if most is None:
         return test
-    return test.take(
-        splits.seeded_subset(test.labels, test.ids, max_per_class=asked.max_per_class, seed=asked.seed)
-    )
+    return test.take(splits.seeded_subset(test.labels, test.ids, max_per_class=most, seed=asked.seed))
 
 
 def described_preprocess(model: ModelDescription) -> Preprocess:

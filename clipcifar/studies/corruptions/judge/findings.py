@@ -1,10 +1,9 @@
-"""Every classifier on every corruption: one corruption in memory at a time."""
+"""Every classifier on every corruption in numbers and sentences; one corruption in memory at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from clipcifar.evaluation import plots
 from clipcifar.evaluation.compare import NamedDifference
 from clipcifar.evaluation.metrics import rounded
 from clipcifar.evaluation.names import METHODS
+from clipcifar.evaluation.seeds import covers_said
 from clipcifar.evaluation.verdict import difference_said
 from clipcifar.methods import zero_shot
 from clipcifar.methods.classifiers import Classifier
@@ -24,54 +24,16 @@ from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.fields import rows_of
 from clipcifar.store.predictions import write_answers
 from clipcifar.store.prompt_set import PromptSet
+from clipcifar.studies.corruptions.images.generated import SEVERITIES
+from clipcifar.studies.corruptions.images.kinds import BENCHMARK
+from clipcifar.studies.corruptions.images.published import TEST_IMAGES
 from clipcifar.studies.corruptions.judge import naming, robustness
-from clipcifar.studies.corruptions.judge.naming import Naming, Right
-from clipcifar.studies.corruptions.judge.robustness import Answers, Robustness, Share
-from clipcifar.studies.corruptions.store import STUDY, Corrupted
+from clipcifar.studies.corruptions.judge.naming import Right
+from clipcifar.studies.corruptions.judge.outcome import REFERENCE, Findings
+from clipcifar.studies.corruptions.judge.robustness import Answers, percent, share_text
+from clipcifar.studies.corruptions.store import GENERATED, STUDY, Corrupted
 
-REFERENCE = "zero_shot"
 _SAME = ("corruption_source", "corruption_severities", "corruption_ids")  # in every file of a run
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What was found.
-
-    Attributes:
-        source: what the images are called: generated, or by the name of what was published.
-        names: the K corruptions.
-        severities: the S severities.
-        rows, labels: (N,) the test rows that were looked at, and their true classes.
-        class_names: C names in label order.
-        predicted: by classifier, (K, S, N) predicted classes.
-        answers: by classifier, whether it was right.
-        examples: by corruption, (S, H, W, 3) uint8, one image at every severity.
-        naming: the prompts that name a corruption, where there are any.
-        attributes: of the corrupted embeddings.
-    """
-
-    source: str
-    names: list[str]
-    severities: list[int]
-    rows: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    class_names: list[str]
-    predicted: dict[str, NDArray[np.int64]]
-    answers: dict[str, Answers]
-    examples: dict[str, NDArray[np.uint8]]
-    naming: list[Naming]
-    attributes: Mapping[str, Attribute]
-
-    @cached_property
-    def robustness(self) -> dict[str, Robustness]:
-        """By classifier, what it keeps."""
-        return {method: robustness.robustness(answers) for method, answers in self.answers.items()}
-
-    @cached_property
-    def versus(self) -> list[NamedDifference]:
-        """Every other classifier minus the reference."""
-        others = {name: answers for name, answers in self.answers.items() if name != REFERENCE}
-        return robustness.against(self.answers[REFERENCE], others, self.labels, class_names=self.class_names)
 
 
 def text_classifier(weights: NDArray[np.float32], images: ImageEmbeddings) -> Classifier:
@@ -85,9 +47,8 @@ def prompt_classifier(
     """The zero-shot classifier of an expanded set whose sentences are embedded."""
     rows = np.stack([embeddings[sentence] for sentence in prompts.sentences])
     index = np.array(prompts.class_index, dtype=np.int64)
-    weights = zero_shot.text_classifier(
-        rows, index, class_names=images.class_names, where=f"prompt set {prompts.name}"
-    )
+    about: dict[str, Any] = {"class_names": images.class_names, "where": f"prompt set {prompts.name}"}
+    weights = zero_shot.text_classifier(rows, index, **about, sentence_weights=prompts.weights)
     return text_classifier(weights, images)
 
 
@@ -142,17 +103,19 @@ def measure(
         name: Right(answers[REFERENCE].clean, right)
         for name, right in zip(examples, answers[REFERENCE].corrupted, strict=True)
     }
+    copies = None if images.test.copies is None else images.test.copies[rows]
+    about_images: dict[str, Any] = {"class_names": images.class_names, "copies": copies}
     return Findings(
         source=str(same["corruption_source"]),
         names=list(examples),
         severities=severities,
         rows=rows,
         labels=labels,
-        class_names=images.class_names,
+        **about_images,
         predicted=stacked,
         answers=answers,
         examples=examples,
-        naming=naming.against_active(active, rights, labels, class_names=images.class_names),
+        naming=naming.against_active(active, rights, labels, **about_images),
         attributes=attributes,
     )
 
@@ -168,7 +131,7 @@ def as_metrics(findings: Findings) -> dict[str, Any]:
     versus = {item.name: item.as_metrics() for item in findings.versus}
     return {
         "n": len(findings.rows),
-        "n_corruptions": len(findings.names),
+        "n_corruptions": {key: len(rows) for key, rows in findings.over.items()},
         **{
             method: {
                 **robustness.as_nested(kept, **options),
@@ -190,32 +153,54 @@ def as_metrics(findings: Findings) -> dict[str, Any]:
 
 def verdicts(findings: Findings, active: str) -> list[str]:
     """What zero-shot keeps, every method against it, and what naming a corruption does for the active set."""
-    kept = findings.robustness[REFERENCE]
-    means = kept.accuracy.mean(axis=1)
-    worst, best = int(means.argmin()), int(means.argmax())
-    extremes = (
-        f", most under {naming.spoken(findings.names[worst])} (to {percent(means[worst])} %) "
-        f"and least under {naming.spoken(findings.names[best])} (to {percent(means[best])} %)"
-    )
+    robust, first = findings.robustness[REFERENCE], findings.first
+    kept = robust.over[first]
     sentences = [
-        f"Zero-shot is right on {share_text(kept.mean)} % of the corrupted images and on "
-        f"{percent(kept.clean.value)} % of the clean ones: it loses {share_text(kept.drop)} % of its "
-        f"accuracy{extremes if worst != best else ''}.",
+        f"In the mean over {findings.said(first)}, zero-shot is right on {share_text(kept.mean)} %, and on "
+        f"{percent(robust.clean.value)} % of the clean images: it loses {share_text(kept.drop)} % of its "
+        f"accuracy{_extremes(findings)}.",
+        *(
+            f"In the mean over {findings.said(key)}, it is right on {share_text(other.mean)} %."
+            for key, other in robust.over.items()
+            if key != first
+        ),
     ]
+    if findings.source != GENERATED:
+        sentences.append(_protocol(findings))
     for item in findings.versus:
-        said = difference_said(item.paired, item.p_holm, name_a=METHODS[REFERENCE], name_b=METHODS[item.name])
-        sentences.append(f"In mean corruption accuracy {said}.")
+        told = difference_said(item.paired, item.p_holm, name_a=METHODS[REFERENCE], name_b=METHODS[item.name])
+        sentences.append(f"In the mean over {findings.said(first)}, {told}.")
+    sentences += covers_said([item.name for item in findings.versus])
     return [*sentences, *naming.verdicts(findings.naming, active)]
 
 
-def percent(share: float) -> str:
-    """A share in per cent, without the sign."""
-    return f"{100 * share:.1f}"
+def _extremes(findings: Findings) -> str:
+    """Under which corruption of the first mean zero-shot loses most, and least."""
+    means = findings.robustness[REFERENCE].accuracy.mean(axis=1)
+    ordered = sorted(findings.over[findings.first], key=lambda row: float(means[row]))
+    if len(ordered) == 1:
+        return ""
+    worst, best = (
+        f"{naming.spoken(findings.names[row])} (to {percent(means[row])} %)"
+        for row in (ordered[0], ordered[-1])
+    )
+    return f", most under {worst} and least under {best}"
 
 
-def share_text(share: Share) -> str:
-    """The same with its interval."""
-    return f"{percent(share.value)} [{percent(share.low)}, {percent(share.high)}]"
+def _protocol(findings: Findings) -> str:
+    """Whether the mean over published images can be set beside a published mean."""
+    source = findings.source
+    whole = f"{len(BENCHMARK)} corruptions, {SEVERITIES} severities and {TEST_IMAGES:,} images"
+    if findings.is_published_protocol:
+        error = 1 - findings.robustness[REFERENCE].over["benchmark"].mean.value
+        return (
+            f"Means published for {source} are over the same {whole}; as an error it is {percent(error)} %."
+        )
+    looked_at = len(findings.over.get("benchmark", [])), len(findings.severities), len(findings.rows)
+    return (
+        f"Means published for {source} are over {whole}, here are {looked_at[0]}, {looked_at[1]} and "
+        f"{looked_at[2]:,}: do not compare the two."
+    )
 
 
 def write(folder: Path, findings: Findings, images: ImageEmbeddings) -> None:

@@ -12,17 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.core.errors import ConfigError, DataError
-from clipcifar.evaluation.compare import LEVEL, Paired, holm, paired as paired_once
+from clipcifar.evaluation.compare import Paired, paired as paired_once
+from clipcifar.evaluation.signs import LEVEL, holm
 from clipcifar.evaluation.verdict import balanced_said, tells_otherwise
 from clipcifar.evaluation.words import with_interval
 from clipcifar.prompts.sets import expand_set
 from clipcifar.store.prompt_set import PromptSet
 from clipcifar.studies.corruptions.images.generated import CORRUPTIONS
-from clipcifar.studies.corruptions.images.published import NAMES
+from clipcifar.studies.corruptions.images.kinds import KNOWN, PUBLISHED
 from clipcifar.studies.corruptions.judge.repeated import paired_by_class
 from clipcifar.studies.corruptions.params import offered
-
-KNOWN = tuple(dict.fromkeys((*CORRUPTIONS, *NAMES)))  # in the order to show them
 
 
 def expand(
@@ -42,7 +41,7 @@ def expand(
             raise ConfigError(
                 f"unknown corruption {name!r}",
                 where="params.yaml: corruptions.naming",
-                fix=offered(name, CORRUPTIONS, NAMES),
+                fix=offered(name, CORRUPTIONS, PUBLISHED),
             )
     sets = {}
     for name in names:
@@ -67,9 +66,9 @@ def searched(values: Mapping[str, object], *, class_names: list[str], dataset: s
     return expanded
 
 
-def origins(naming: Mapping[str, PromptSet], best: PromptSet) -> dict[str, str]:
-    """Every sentence to embed, with where it is from."""
-    sources = dict.fromkeys(best.sentences, "data/ranking.json")
+def origins(naming: Mapping[str, PromptSet], best: PromptSet | None) -> dict[str, str]:
+    """Every sentence to embed, with where it is from; no best set where the search kept the active one."""
+    sources = dict.fromkeys(best.sentences if best else (), "data/ranking.json")
     for name, prompts in naming.items():
         sources |= dict.fromkeys(prompts.sentences, f"params.yaml: corruptions.naming.{name}")
     return sources
@@ -108,15 +107,18 @@ def against_active(
     labels: NDArray[np.int64],
     *,
     class_names: list[str],
+    copies: NDArray[np.int64] | None = None,
 ) -> list[Naming]:
     """Compare every naming set, given with its number of sentences, with the active set on the N images."""
     versus = {
-        name: paired_by_class(active[name].corrupted, right.corrupted, labels, class_names=class_names)
+        name: paired_by_class(
+            active[name].corrupted, right.corrupted, labels, class_names=class_names, copies=copies
+        )
         for name, (_, right) in naming.items()
     }
     corrected = holm([item.p_value for item in versus.values()])
     return [
-        Naming(name, sentences, versus[name], p, paired_once(active[name].clean, right.clean))
+        Naming(name, sentences, versus[name], p, paired_once(active[name].clean, right.clean, copies))
         for (name, (sentences, right)), p in zip(naming.items(), corrected, strict=True)
     ]
 

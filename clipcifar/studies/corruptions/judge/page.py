@@ -15,9 +15,12 @@ from clipcifar.render.pictures import Card, Pictures
 from clipcifar.render.study import Chart, Gallery, Matrix, Section, Table
 from clipcifar.store.dataset import PreparedSplit
 from clipcifar.store.embeddings import ImageEmbeddings
-from clipcifar.studies.corruptions.judge.findings import REFERENCE, Findings, percent, share_text, verdicts
+from clipcifar.studies.corruptions.images.generated import BORDER, LARGE, SMALL, described
+from clipcifar.studies.corruptions.images.kinds import WHOSE, kind, short
+from clipcifar.studies.corruptions.judge.findings import verdicts
 from clipcifar.studies.corruptions.judge.naming import Naming, spoken
-from clipcifar.studies.corruptions.judge.robustness import CLEAN
+from clipcifar.studies.corruptions.judge.outcome import REFERENCE, Findings
+from clipcifar.studies.corruptions.judge.robustness import CLEAN, percent, share_text
 from clipcifar.studies.corruptions.store import GENERATED
 
 COMMANDS = [
@@ -45,6 +48,7 @@ def render(findings: Findings, images: ImageEmbeddings, *, active: str) -> str:
             _methods(findings),
             _severities(findings),
             _naming(findings.naming, active),
+            _kinds(findings),
             _examples(findings),
         ],
         attributes={**findings.attributes, "max_per_class": images.attributes["max_per_class"]},
@@ -60,7 +64,7 @@ def _question(findings: Findings) -> str:
     images = f"{count_of(len(findings.rows), 'test image')} under {kinds}"
     if findings.source == GENERATED:
         source = (
-            "The images are generated with Pillow, NumPy and SciPy, at strengths of our own: "
+            "The images are generated, by operations and severities as published where that is said below: "
             "they are not CIFAR-10-C, and no number here can be set beside one published for it."
         )
     else:
@@ -75,6 +79,9 @@ def _shaded(values: Sequence[float]) -> list[tuple[str, str]]:
 def _methods(findings: Findings) -> Section:
     kept = findings.robustness
     versus = {item.name: item for item in findings.versus}
+    means = [short(key, len(rows)) for key, rows in findings.over.items()]
+    header = ["method", "clean, %", *(f"{mean}, %" for mean in means), "relative drop, %"]
+    header += ["points over zero-shot", "p"]
     rows = []
     for method, item in kept.items():
         against = versus.get(method)
@@ -82,34 +89,35 @@ def _methods(findings: Findings) -> Section:
             [
                 METHODS[method],
                 percent(item.clean.value),
-                share_text(item.mean),
-                share_text(item.drop),
+                *(share_text(over.mean) for over in item.over.values()),
+                share_text(item.over[findings.first].drop),
                 points(against.paired.difference) if against else "",
                 p_text(against.p_holm) if against else "",
             ]
         )
     heat = [
-        _shaded([item.clean.value, *item.accuracy.mean(axis=1), item.mean.value]) for item in kept.values()
+        _shaded(
+            [
+                item.clean.value,
+                *item.accuracy.mean(axis=1),
+                *(over.mean.value for over in item.over.values()),
+            ]
+        )
+        for item in kept.values()
     ]
-    names = [CLEAN, *map(spoken, findings.names), "mean"]
+    names = [CLEAN, *map(spoken, findings.names), *means]
     return Section(
         "methods",
         "Methods",
         tables=[
             Table(
                 "What each method keeps",
-                [
-                    "method",
-                    "clean, %",
-                    "mean under corruption, %",
-                    "relative drop, %",
-                    "points over zero-shot",
-                    "p",
-                ],
+                header,
                 rows,
-                note="The mean is over corruptions of the mean over severities. Intervals resample images, "
+                note="A mean is over corruptions of the mean over severities; relative drop, points and p "
+                f"are of that over {findings.said(findings.first)}. Intervals resample images, "
                 "since the same images recur in every corruption; p: exact paired randomisation test by "
-                "image, Holm-corrected.",
+                "image, Holm-corrected. Published tables have errors, 100 minus these.",
             )
         ],
         matrices=[
@@ -128,7 +136,7 @@ def _severities(findings: Findings) -> Section:
     reference = findings.robustness[REFERENCE]
     series = {}
     for method, kept in findings.robustness.items():
-        shares = [kept.clean, *kept.by_severity]
+        shares = [kept.clean, *kept.over[findings.first].by_severity]
         parts = ([getattr(share, part) for share in shares] for part in ("value", "low", "high"))
         series[METHODS[method]] = charts.Line([0, *findings.severities], *parts)
     heat = [_shaded([reference.clean.value, *row]) for row in reference.accuracy]
@@ -146,7 +154,7 @@ def _severities(findings: Findings) -> Section:
         ],
         charts=[
             Chart(
-                "The mean over corruptions",
+                f"The mean over {findings.said(findings.first)}",
                 charts.curves(
                     series,
                     name="severities",
@@ -199,6 +207,27 @@ def _naming(comparisons: Sequence[Naming], active: str) -> Section:
     )
     charted = [Chart("", chart, "95 % intervals, resampled by image.")]
     return Section("naming", title, [question], tables=[table], charts=charted)
+
+
+def _kinds(findings: Findings) -> Section:
+    """Which corruption is whose, and how its severity is set."""
+    if findings.source != GENERATED:
+        rows = [[spoken(name), WHOSE[kind(name)]] for name in findings.names]
+        table = Table("Which mean a corruption is in", ["corruption", "published"], rows, text_columns=2)
+        note = f"Operations and severities are those of {findings.source}; extras are in no published mean."
+        return Section("kinds", "What was done to the images", [note], tables=[table])
+    said = (
+        f"An image with a short side under {BORDER} px gets the severities published for {SMALL} px "
+        f"(CIFAR-10-C); any other is made {LARGE} px there and gets those of ImageNet-C. Lengths are in "
+        "pixels. Severities of saturate, spatter and elastic transform are five settings rather than a scale."
+    )
+    table = Table(
+        "Whose operation, and what sets its severity",
+        ["corruption", "published", "set by", f"{SMALL} px, 1 … 5", f"{LARGE} px, 1 … 5"],
+        [[spoken(name), *described(name)] for name in findings.names],
+        text_columns=5,
+    )
+    return Section("kinds", "What was done to the images", [said], tables=[table])
 
 
 def _examples(findings: Findings) -> Section:

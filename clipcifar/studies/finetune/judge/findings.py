@@ -17,6 +17,7 @@ from clipcifar.core.files import fault_behind
 from clipcifar.evaluation import results
 from clipcifar.evaluation.calibration import fit_temperature
 from clipcifar.evaluation.compare import Comparison, as_metrics as paired_metrics, compare
+from clipcifar.evaluation.seeds import OTHER_IMAGES
 from clipcifar.evaluation.verdict import verdict
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.fields import rows_of
@@ -59,7 +60,11 @@ def measure(tuned: FinetuneScores, frozen: Predictions, images: ImageEmbeddings)
     before = frozen.scores[rows_of(images.test.ids, frozen.ids, what="the MLP probe's predictions")]
     temperature = fit_temperature(tuned.val, val)
     comparison = compare(
-        before.argmax(axis=1), scores.argmax(axis=1), images.test.labels, class_names=images.class_names
+        before.argmax(axis=1),
+        scores.argmax(axis=1),
+        images.test.labels,
+        class_names=images.class_names,
+        copies=images.test.copies,
     )
     return Findings(scores, before, temperature, comparison)
 
@@ -89,7 +94,7 @@ def verdicts(findings: Findings, tuned: FinetuneScores) -> list[str]:
     return [
         sentence[0].upper() + sentence[1:],
         chosen,
-        "This is one seed: the interval covers the choice of test images, not the luck of a training run. "
+        f"This is one seed: interval and p value cover {OTHER_IMAGES}. "
         "Augmentation and further epochs are part of what is compared; finetune.unfrozen_blocks: 0 shows "
         "what they bring by themselves.",
     ]

@@ -116,7 +116,7 @@ def _training(curve: Sequence[Mapping[str, str]], chosen: int) -> Section:
         x_label="epoch",
         y_label="accuracy on val",
         x_ticks=ticks,
-        line=("frozen probe", at_first),
+        levels={"frozen probe": at_first},
     )
     losses = charts.curves(
         {"train, augmented": lines["train_loss"], "val": lines["val_loss"]},
