@@ -1,8 +1,9 @@
 """What the draws of the few-shot study amount to on test, each method against zero-shot.
 
 Test labels are read here, after every draw is finished. A difference from zero-shot is that of a draw
-and a test image; its interval covers other draws and other test images (`crossed`). P values are
-Holm-corrected over all methods and numbers of images, and over weighted prompts, which need no label.
+and a test image; its interval covers other draws and other test images (`crossed`). Where there is one
+draw, only images vary, and interval and test are those of `compare`. P values are Holm-corrected over all
+methods and numbers of images, and over weighted prompts, which need no label.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 
 from clipcifar.core.files import Attribute, write_json
 from clipcifar.evaluation.balance import class_sums, mean_of_classes
-from clipcifar.evaluation.crossed import crossed, spread
+from clipcifar.evaluation.compare import paired
+from clipcifar.evaluation.crossed import Crossed, crossed, spread
 from clipcifar.evaluation.metrics import rounded, wilson_interval
 from clipcifar.evaluation.plots import write_csv
 from clipcifar.evaluation.signs import holm
@@ -33,12 +35,12 @@ def measure(
     study: Study, labels: NDArray[np.int64], *, num_classes: int, copies: NDArray[np.int64] | None = None
 ) -> Findings:
     """What all draws are worth on test, whose (N,) labels and copies these are."""
-    right = (study.zero_shot == labels).astype(np.float64)
+    right = study.zero_shot == labels
 
     def point(key: tuple[str, str, int, int], predicted: NDArray[np.int32], kept: int | None) -> Point:
         correct = predicted == labels
-        sums = class_sums(right, correct.mean(axis=0), labels, num_classes=num_classes)
-        versus = crossed(correct - right, copies=copies)
+        sums = class_sums(right.astype(np.float64), correct.mean(axis=0), labels, num_classes=num_classes)
+        versus = _versus_zero_shot(correct, right, copies=copies)
         gained = float(mean_of_classes(sums.gained, sums.n))
         return Point(*key, spread(correct.mean(axis=1)), versus, 1.0, gained, kept)
 
@@ -53,6 +55,16 @@ def measure(
     corrected = holm([point.versus.p_value for point in points])
     weighted, *points = (replace(point, p_holm=p) for point, p in zip(points, corrected, strict=True))
     return Findings(points, weighted, int(right.sum()), len(labels), num_classes)
+
+
+def _versus_zero_shot(
+    correct: NDArray[np.bool_], right: NDArray[np.bool_], *, copies: NDArray[np.int64] | None
+) -> Crossed:
+    """(R, N) draws minus zero-shot; of a single draw what `compare` says of the same two."""
+    if len(correct) > 1:
+        return crossed(correct - right.astype(np.float64), copies=copies)
+    alone = paired(right, correct[0], copies)
+    return Crossed(alone.difference, alone.low, alone.high, alone.p_value, 1)
 
 
 def as_metrics(findings: Findings) -> dict[str, Any]:

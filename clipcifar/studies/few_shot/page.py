@@ -23,8 +23,8 @@ _QUESTION = (
     "class to learn from and a few more to choose hyper-parameters by; test only scores what was chosen."
 )
 _COVERS = (
-    "Intervals and p values cover other draws and other test images; with all images there is one draw, and "
-    "they cover other test images alone."
+    "Intervals and p values cover other draws and other test images; with all images, and without any, there "
+    "is one draw, and they cover other test images alone, as those of the main page do."
 )
 _COMMANDS = [
     "clipcifar study few_shot",
@@ -133,9 +133,9 @@ def _differences(findings: Findings) -> Section:
         paragraphs=[
             "Every draw is tested on the same images, so differences vary by draw and by image. "
             "The intervals "
-            "cover both, other draws and other test images; with all images there is one draw, "
-            "and only images "
-            f"vary. P values are Holm-corrected over all {len(rows)} comparisons. Methods are compared with "
+            "cover both, other draws and other test images; with all images, and without any, "
+            "there is one draw, and only images vary: there they are McNemar's and Bonett and Price's. "
+            f"P values are Holm-corrected over all {len(rows)} comparisons. Methods are compared with "
             "zero-shot here, not with one another."
         ],
         tables=[

@@ -13,6 +13,7 @@ import pytest
 
 from clipcifar.core import params
 from clipcifar.core.errors import ConfigError, DataError
+from clipcifar.evaluation.compare import paired
 from clipcifar.evaluation.crossed import Crossed, Spread, crossed
 from clipcifar.evaluation.selection import Standing
 from clipcifar.evaluation.signs import holm
@@ -128,10 +129,11 @@ def test_the_numbers_recompute_from_the_stored_predictions(done: Path) -> None:
     assert metrics["zero_shot"]["accuracy"] == pytest.approx(right.mean(), abs=1e-5)
     weighted = file["prompt_weighting"] == file["labels"]
     assert metrics["prompt_weighting"]["accuracy"] == pytest.approx(weighted.mean(), abs=1e-5)
-    versus = crossed((weighted.astype(float) - right)[None])
     of_weighted = metrics["prompt_weighting"]["vs_zero_shot"]
-    assert of_weighted["difference"] == pytest.approx(versus.difference, abs=1e-5)
-    p_values, stored = [versus.p_value], [of_weighted["p_holm"]]
+    alone = paired(right, weighted)
+    for key in ("difference", "low", "high"):
+        assert of_weighted[key] == pytest.approx(getattr(alone, key), abs=1e-5)
+    p_values, stored = [alone.p_value], [of_weighted["p_holm"]]
     for key, shots in (("k1", "1"), ("k4", "4"), ("all", "all")):
         for method in METHODS:
             correct = file[f"{shots}/{method}"] == file["labels"]
@@ -139,7 +141,8 @@ def test_the_numbers_recompute_from_the_stored_predictions(done: Path) -> None:
             assert found["accuracy_mean"] == pytest.approx(of.mean(), abs=1e-5)
             if len(of) > 1:
                 assert found["accuracy_std"] == pytest.approx(of.std(ddof=1), abs=1e-5)
-            versus = crossed(correct.astype(float) - right)
+            many = len(of) > 1
+            versus = crossed(correct.astype(float) - right) if many else paired(right, correct[0])
             assert found["vs_zero_shot"]["difference"] == pytest.approx(versus.difference, abs=1e-5)
             p_values.append(versus.p_value)
             stored.append(found["vs_zero_shot"]["p_holm"])
@@ -362,6 +365,10 @@ def test_scores_pair_draws_and_images_with_zero_shot() -> None:
     assert (first.accuracy.mean, first.versus.difference) == (0.75, 0.25)
     assert first.versus == crossed(np.array([[0.0, 0, 1, 1], [0, 0, 0, 0]]))
     assert (last.shots, last.accuracy.n, last.versus.difference) == ("all", 1, 0.5)
+    assert last.versus.p_value == 0.5  # McNemar's, of two images won and none lost
+    same = replace(study, draws=study.draws[1:2])
+    none_differs = measure(same, labels, num_classes=2).of("tip_adapter")[0].versus
+    assert none_differs.low < 0 < none_differs.high  # no discordant image is no certainty
     assert asdict(last.accuracy)["deviation"] == 0
     assert draws.label(ALL) == "all"
     copies = np.array([0, 0, 2, 3])
