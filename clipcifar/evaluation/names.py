@@ -4,8 +4,8 @@ from __future__ import annotations
 
 METHODS = {
     "zero_shot": "zero-shot",
-    "rank_prompts": "zero-shot, best prompts",
-    "prompt_weighting": "zero-shot, weighted prompts",
+    "rank_prompts": "zero-shot with best prompts",
+    "prompt_weighting": "zero-shot with weighted prompts",
     "gda": "GDA",
     "linear_probe": "linear probe",
     "mlp_probe": "MLP probe",

@@ -66,8 +66,11 @@ def of_ranking(ranking: Mapping[str, Any]) -> str:
 
 
 def of_copies(differences: Sequence[NamedDifference]) -> list[str]:
-    """What exact copies among the test images mean for all tests here, if there are any."""
-    return sorted({said for item in differences if (said := copies_said(item.paired))})
+    """What exact copies among the test images mean for all tests and intervals here, if there are any."""
+    lines = sorted({said for item in differences if (said := copies_said(item.paired))})
+    return [
+        f"{said} The interval of an accuracy alone counts every copy, and is too narrow." for said in lines
+    ]
 
 
 def of_calibration(metrics: Mapping[str, Mapping[str, Any]]) -> str:

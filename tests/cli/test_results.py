@@ -26,8 +26,8 @@ def test_show_has_a_row_per_method_with_the_numbers_of_its_file(
     _, _, *rows = capsys.readouterr().out.splitlines()
     assert [cells(row)[:4] for row in rows] == [
         ["zero-shot", "0.7000", "0.6900–0.7200", ""],
-        ["zero-shot, best prompts", "0.7500", "0.7400–0.7700", ""],
-        ["zero-shot, weighted prompts", "0.8000", "0.7900–0.8200", ""],
+        ["zero-shot with best prompts", "0.7500", "0.7400–0.7700", ""],
+        ["zero-shot with weighted prompts", "0.8000", "0.7900–0.8200", ""],
         ["GDA", "0.8500", "0.8400–0.8700", ""],
         ["linear probe", "0.9000", "0.8900–0.9200", ""],
         ["MLP probe", "0.9500", "0.9400–0.9700", "0.8110 ± 0.0040 (3)"],

@@ -109,7 +109,20 @@ def test_every_section_of_the_contents_is_there_once(html: str) -> None:
 
 
 def test_what_kind_the_intervals_of_the_verdicts_are_is_said_of_both_accuracies(html: str) -> None:
-    assert "Bonett and Price’s, of balanced accuracy normal and wide where classes are small" in html
+    assert "They are Bonett and Price’s; those of balanced accuracy are normal, and wide where" in html
+
+
+def test_where_images_have_copies_it_is_said_which_intervals_allow_for_them_and_which_do_not() -> None:
+    right = np.array([True, True, False, False])
+    copied = compare.corrected([("gda", compare.paired(right, ~right, np.array([0, 0, 2, 3])))])
+    (said,) = verdicts.of_copies([*copied, *copied])
+    assert said.startswith("1 image is an exact copy of others among the 4: the test takes")
+    assert said.endswith("The interval of an accuracy alone counts every copy, and is too narrow.")
+    assert not verdicts.of_copies(compare.corrected([("gda", compare.paired(right, ~right))]))
+
+
+def test_no_method_is_called_by_a_name_that_reads_as_two() -> None:
+    assert not [name for name in METHODS.values() if "," in name]
 
 
 def test_of_heads_with_seeds_one_line_says_what_their_p_values_cover(html: str) -> None:

@@ -39,7 +39,7 @@ METHODS = {
     "tip_adapter": "Tip-Adapter",
     "tip_adapter_f": "Tip-Adapter-F",
 }
-WEIGHTED = "zero-shot, weighted prompts"
+WEIGHTED = "zero-shot with weighted prompts"
 MIXING = ("text_probe", "gda", "tip_adapter", "tip_adapter_f")  # of which zero-shot itself is a candidate
 
 

@@ -112,7 +112,8 @@ def _curves(findings: Findings, active: str) -> Section:
                     [METHODS[method], *(f"{p.n_zero_shot} of {p.accuracy.n}" for p in findings.of(method))]
                     for method in MIXING
                 ],
-                note="Of the methods that mix with zero-shot: its labelled images did not speak for more.",
+                note="Draws in which a method that mixes with zero-shot stayed with zero-shot itself: "
+                "its labelled images did not speak for more.",
             ),
         ],
     )
@@ -177,8 +178,8 @@ def _protocol(findings: Findings, params: FewShotParams) -> Section:
             "each candidate's own temperature, or the surer one would pass for the better one. Methods that "
             "mix with zero-shot have it as a candidate, and of all candidates within one standard error of "
             "the likeliest, by paired differences, the one nearest to zero-shot is taken. With all images no "
-            "method is fitted again on train and val together, so the linear probe can differ from that of "
-            "the main page.",
+            "method is fitted again on train and val together, so linear probe and GDA can differ from "
+            "those of the main page.",
             "Published few-shot numbers are often chosen on test: the code of Tip-Adapter takes the best "
             "epoch of Tip-Adapter-F by test accuracy, and on ImageNet α and β too; that of GDA takes test "
             "for val on ImageNet. Here test chooses nothing.",

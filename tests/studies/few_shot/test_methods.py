@@ -384,7 +384,7 @@ def test_the_second_level_is_that_of_the_file_of_weighted_prompts(done: Path) ->
     assert metrics["prompt_weighting"]["accuracy"] == pytest.approx(accuracy, abs=1e-5)
     assert accuracy != pytest.approx(metrics["zero_shot"]["accuracy"])
     page = (done / "few_shot.html").read_text()
-    assert "<li>Zero-shot, weighted prompts, which need no label: " in page
+    assert "<li>Zero-shot with weighted prompts, which need no label: " in page
     assert f"{accuracy:.4f}" in page
 
 
@@ -395,7 +395,7 @@ def test_a_verdict_on_weighted_prompts_says_better_worse_or_neither() -> None:
             -1
         ]
 
-    title = "Zero-shot, weighted prompts, which need no label: "
+    title = "Zero-shot with weighted prompts, which need no label: "
     assert said(0.02, 0.01).startswith(f"{title}better than the active set (+2.0 points [+1.0, +3.0], ")
     assert said(-0.02, 0.01).startswith(f"{title}worse than the active set (")
     assert said(0.02, 0.3).startswith(f"{title}no difference from the active set shown (+2.0 points")
