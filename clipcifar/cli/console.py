@@ -52,6 +52,11 @@ def forgotten(number: int, *, on: SplitName, active: str) -> str:
     )
 
 
+def separated(line: str) -> list[str]:
+    """What stands between semicolons, in a session and in a shell alike; nothing of what is empty."""
+    return [text.strip() for text in line.split(";") if text.strip()]
+
+
 class Console:
     """The state of an interactive session: what was tried last, and on which images.
 
@@ -94,7 +99,7 @@ class Console:
     def _try(self, line: str) -> str:
         class_name, colon, rest = line.partition(":")
         own = colon and (class_name.strip() in self._bench.class_names or PLACEHOLDER not in line)
-        texts = [text.strip() for text in (rest if own else line).split(";") if text.strip()]
+        texts = separated(rest if own else line)
         if own and not texts:
             raise ConfigError(f"no sentence for {class_name.strip()}", fix="write it after the colon")
         if own:

@@ -27,7 +27,12 @@ _TEMPLATES_SHOWN = 10
 
 
 def _try_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("prompts", nargs="*", metavar="PROMPT", help="templates with {classname}, averaged")
+    parser.add_argument(
+        "prompts",
+        nargs="*",
+        metavar="PROMPT",
+        help="templates with {classname}, averaged; ; separates several, too",
+    )
     parser.add_argument(
         "--on", choices=["train", "test"], default="train", help="which images (default train)"
     )
@@ -43,7 +48,7 @@ def _try(arguments: Namespace) -> str:
     from clipcifar.api.opened import Opened
     from clipcifar.api.sides import texts_of
     from clipcifar.api.trials import Trials, tried
-    from clipcifar.cli.console import Console, answer, forgotten, interact
+    from clipcifar.cli.console import Console, answer, forgotten, interact, separated
     from clipcifar.cli.trial import Bench
     from clipcifar.core import params
     from clipcifar.prompts.params import PromptsParams
@@ -61,14 +66,15 @@ def _try(arguments: Namespace) -> str:
     bench = Bench(images, texts, embedder.embed_rows)
     bench.check(arguments.on)
     counter, family = Trials(opened.root, on_note=note), bench.family(arguments.on)
-    for prompt in arguments.prompts:
+    templates = [text for prompt in arguments.prompts for text in separated(prompt) or [prompt]]
+    for prompt in templates:
         _refuse_other(prompt, sets=prompts.sets, class_names=images.class_names)
-    sentences = bench.from_templates(arguments.prompts) if arguments.prompts else None
+    sentences = bench.from_templates(templates) if templates else None
     if arguments.reset:
         print(forgotten(counter.reset(family), on=arguments.on, active=active), flush=True)
     if sentences is not None:
         trial = bench.run(sentences, on=arguments.on)
-        new = tried(sentences, trial.comparison.overall, prompt="; ".join(arguments.prompts))
+        new = tried(sentences, trial.comparison.overall, prompt="; ".join(templates))
         return answer(trial, counter.count(family, new), on=arguments.on, active=active)
     if arguments.reset:
         return ""

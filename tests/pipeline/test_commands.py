@@ -53,6 +53,12 @@ def test_a_prompt_that_is_tried_has_the_accuracy_that_its_set_has(
     assert f" {split} images)\n" in said
 
 
+def test_a_semicolon_separates_templates_in_a_shell_as_it_does_in_a_session(run: Any) -> None:
+    apart = run("try", "a {classname}", "the {classname}")
+    assert apart[0] == 0
+    assert run("try", "a {classname}; the {classname};") == apart  # the same trial, word for word
+
+
 def test_every_shell_counts_on_and_git_sees_nothing_of_it(at: Workspace, run: Any) -> None:
     before = at.command("git", "status", "--short").stdout
     assert run("try", DIGITS)[1].endswith("\ntrial 1 of this session.\n")
