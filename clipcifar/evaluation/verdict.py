@@ -27,13 +27,13 @@ def verdict(comparison: Comparison, *, name_a: str, name_b: str, p_value: float 
     shown_p = overall.p_value if p_value is None else p_value
     head = statement(overall, shown_p, name_a=name_a, name_b=name_b, by=by)
     moved = [item for item in comparison.per_class if item.p_holm < LEVEL]
-    family = f"of the {len(comparison.per_class)} classes, a second family with Holm's correction"
+    family = f"second family, {len(comparison.per_class)} classes (Holm)"
     if len(comparison.per_class) < 2:
         return f"{head}."
     if moved:
         return f"{head}; {family}: {_listed(moved)}."
     if shown_p < LEVEL:
-        return f"{head}; {family}, none is shown to differ."
+        return f"{head}; {family}: none shown to differ."
     return f"{head}."
 
 

@@ -218,7 +218,8 @@ def test_an_edit_that_was_not_run_is_no_problem_and_is_named(at: Workspace) -> N
     (line,) = [line for line in done.stdout.splitlines() if "changed since" in line]
     assert line == (
         "ok       stages: prompts, embed_active, embed_texts, zero_shot, prompt_sets, rank_prompts, "
-        "gda, projection, report: changed since they ran: prompts.active; to bring them up to date: dvc repro"
+        "prompt_weighting, gda, projection, report: changed since they ran: prompts.active; "
+        "to bring them up to date: dvc repro"
     )
     assert done.stdout.splitlines()[-1] == "No problem found."
 

@@ -46,7 +46,7 @@ def test_a_fall_of_balanced_accuracy_is_named_where_accuracy_rises() -> None:
     said = verdict(found, name_a="photo", name_b="chosen")
     assert said.startswith("chosen is better than photo: +16.4 points [")
     assert "; balanced accuracy falls from 0.758 to 0.658, -10.0 points [" in said
-    assert "] (cat 0.60 → 0.00, 5 images); of the 3 classes, a second family with" in said
+    assert "] (cat 0.60 → 0.00, 5 images); second family, 3 classes (Holm)" in said
     assert said.endswith("none worse, dog +30.0.")
 
 
@@ -218,7 +218,7 @@ def test_a_verdict_by_balanced_accuracy_says_so_and_what_the_accuracy_does() -> 
     assert said.startswith(
         "no difference shown between chosen and photo in balanced accuracy: -10.0 points ["
     )
-    assert "; in accuracy +16.4 points; of the 3 classes, a second family" in said
+    assert "; in accuracy +16.4 points; second family, 3 classes" in said
     asked = found.overall
     assert (asked.accuracy_a, asked.accuracy_b) == pytest.approx((0.75833, 0.65833), abs=1e-5)
     assert asked.p_value == sign_flip(class_sums(BEFORE == LABELS, AFTER == LABELS, LABELS, num_classes=3))

@@ -14,7 +14,7 @@ from clipcifar.evaluation.flows import FLOWS_SHOWN
 from clipcifar.evaluation.verdict import verdict
 
 NAMES = ["cat", "dog", "eel"]
-FAMILY = "of the 3 classes, a second family with Holm's correction"
+FAMILY = "second family, 3 classes (Holm)"
 Labels = NDArray[np.int64]
 
 
@@ -120,7 +120,7 @@ def test_a_class_is_named_only_where_the_corrected_p_value_says_so() -> None:
     assert found.per_class[1].paired.p_value < signs.LEVEL < found.per_class[1].p_holm
     said = verdict(found, name_a="a", name_b="b")
     assert said.startswith("b is worse than a: -1.0 points")
-    assert said.endswith(f"; {FAMILY}, none is shown to differ.")
+    assert said.endswith(f"; {FAMILY}: none shown to differ.")
 
 
 def test_without_a_flow_there_is_no_table_of_flows() -> None:

@@ -35,7 +35,7 @@ def ending(*classes: tuple[int, int]) -> str:
     return said.partition("; ")[2]
 
 
-FAMILY = "of the 3 classes, a second family with Holm's correction"
+FAMILY = "second family, 3 classes (Holm)"
 
 
 def test_the_ending_names_the_classes_that_are_shown_to_differ_and_nothing_where_none_is() -> None:
@@ -43,7 +43,7 @@ def test_the_ending_names_the_classes_that_are_shown_to_differ_and_nothing_where
     assert ending(LOST, EVEN, NEITHER) == f"{FAMILY}: class0 -40.0."
     assert ending(EVEN, WON, NEITHER) == f"{FAMILY}: none worse, class1 +40.0."
     assert ending(EVEN, EVEN, NEITHER) == ""
-    in_none = "of the 4 classes, a second family with Holm's correction, none is shown to differ."
+    in_none = "second family, 4 classes (Holm): none shown to differ."
     assert ending(*[(0, 4)] * 4) == in_none
     assert ending(*[(4, 0)] * 4) == in_none
     assert ending((0, 9)) == ""  # one class is the whole

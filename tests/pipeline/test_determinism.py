@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from clipcifar.methods import linear_probe, zero_shot
+from clipcifar.methods import gda, linear_probe, zero_shot
 from clipcifar.methods.trained.mlp_probe import MLPProbe
 from clipcifar.methods.trained.projection import Projection
 from clipcifar.methods.trained.training import Labelled, TrainingParams, train
@@ -184,6 +184,10 @@ def _linear_probe() -> bytes:
     return probe.coefficients.tobytes() + probe.intercepts.tobytes()
 
 
+def _gda() -> bytes:
+    return b"".join(array.tobytes() for array in gda.fit(*TRAIN, class_names=list("abcde")))
+
+
 def _mlp_probe() -> bytes:
     return _trained(lambda data: MLPProbe(data.embeddings, num_classes=5, hidden=256, dropout=0.2))
 
@@ -213,7 +217,7 @@ def _found(method: Callable[[], bytes], *counts: int) -> list[bytes]:
     return found
 
 
-@pytest.mark.parametrize("method", [_zero_shot, _linear_probe, _ranking])
+@pytest.mark.parametrize("method", [_zero_shot, _gda, _linear_probe, _ranking])
 def test_methods_are_the_same_bytes_run_again_and_on_two_threads(method: Callable[[], bytes]) -> None:
     first, again, on_two = _found(method, 1, 1, 2)
     assert first == again == on_two
