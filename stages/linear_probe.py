@@ -9,7 +9,8 @@ from clipcifar.core import params
 from clipcifar.core.progress import progress
 from clipcifar.evaluation import plots, results
 from clipcifar.methods import linear_probe
-from clipcifar.methods.linear_probe import LinearProbe, LinearProbeParams
+from clipcifar.methods.linear import Linear
+from clipcifar.methods.linear_probe import LinearProbeParams
 from clipcifar.store import heads, inputs
 from clipcifar.store.predictions import inherited
 from stages import run
@@ -44,7 +45,7 @@ def main(
             embeddings, labels, c=chosen.c, max_iter=probe_params.max_iter, class_names=images.class_names
         )
         bar.update()
-    probe = LinearProbe.of(refit)
+    probe = Linear.of(refit.coefficients, refit.intercepts)
     if failed := [point.c for point in points if not point.converged]:
         print(f"not converged in {probe_params.max_iter} iterations, left out of the choice: C = {failed}")
     if not refit.converged:

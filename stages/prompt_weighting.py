@@ -47,7 +47,7 @@ def main(
     shares = prompt_weighting.weights(train, by_template, logit_scale=scale)
     classifier = of_zero_shot(prompt_weighting.weighted(by_template, shares), logit_scale=scale)
     val, val_labels = images.train.part(rows.val)
-    heads.write(head, "prompt_weighting", classifier._asdict(), inherited(images.attributes))
+    heads.write(head, "prompt_weighting", classifier.arrays, inherited(images.attributes))
     write_csv(
         plots_folder / "weights.csv",
         [
