@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK_NUMBERS = 2**24  # cosines held at once
+_BLOCK_NUMBERS = 2**24  # cosines, and votes by class, held at once
 
 
 def usable(grid: Sequence[int], num_keys: int) -> list[int]:
@@ -40,7 +40,8 @@ def votes(
         neighbours: at most M, rising.
     """
     by_number = [np.empty((len(images), num_classes), np.float32) for _ in neighbours]
-    most, block = neighbours[-1], max(1, _BLOCK_NUMBERS // len(keys))
+    most = neighbours[-1]
+    block = max(1, _BLOCK_NUMBERS // max(len(keys), most * num_classes))
     for first in range(0, len(images), block):
         rows = slice(first, first + block)
         cosines = images[rows] @ keys.T
