@@ -53,7 +53,9 @@ def main(
         clashes=clashes,
         by=by,
     )
-    judgement = outcome.judge(selection, images, train, val, reference=reference)
+    copies = images.train.copies
+    val_copies = None if copies is None else copies[rows.val]
+    judgement = outcome.judge(selection, images, train, val, reference=reference, val_copies=val_copies)
     data = outcome.as_data(offered, selection, judgement, active=active, class_names=names, dataset=dataset)
     write_json(ranking_path, data)
     write_csv(plots_folder / "ranking.csv", data["best"])
