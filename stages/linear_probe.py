@@ -45,13 +45,13 @@ def main(
         )
         bar.update()
     probe = LinearProbe.of(refit)
-    failed = [point.c for point in points if not point.converged]
-    if failed:
+    if failed := [point.c for point in points if not point.converged]:
         print(f"not converged in {probe_params.max_iter} iterations, left out of the choice: C = {failed}")
     if not refit.converged:
         print(f"the refit at C = {chosen.c:g} did not converge in {probe_params.max_iter} iterations")
     plots.write_csv(plots_folder / "validation.csv", linear_probe.curve_rows(points))
-    heads.write(head, "linear_probe", probe.arrays, {**inherited(images.attributes), "c": chosen.c})
+    trained = {"c": chosen.c, "max_iter": probe_params.max_iter, "iterations": refit.iterations}
+    heads.write(head, "linear_probe", probe.arrays, {**inherited(images.attributes), **trained})
     written = results.write(
         "linear_probe",
         probe.scores(images.test.embeddings),

@@ -27,7 +27,8 @@ from threadpoolctl import ThreadpoolController
 # aims at for a start and for a solution, and how many times that counts as converged where rounding
 # ends the search before.
 LOOSE, TIGHT, _SLACK = 1e-4, 1e-6, 10
-_FLOAT64_NUMBERS = 2**22  # few rows do not average the noise of float32 away, and cost little
+_SHARPEST = 0.2  # times the aim, where rows are told apart for certain: float32 can do little better
+FEW_NUMBERS = 2**22  # few rows do not average the noise of float32 away, and cost little
 _MEMORY = 20  # of L-BFGS, steps
 _SQUARED_AXES = 64  # bounds the memory of squared rows
 
@@ -90,7 +91,7 @@ class Problem:
         intercepts: Literal["free", "none"] = "free",
     ) -> None:
         # Beside offsets nothing follows that would mend what float32 leaves.
-        precise = offsets is not None or rows.size <= _FLOAT64_NUMBERS
+        precise = offsets is not None or rows.size <= FEW_NUMBERS
         dtype = np.float64 if precise else np.float32
         self._free = intercepts == "free"
         self._offsets: NDArray[Any] | None = None if offsets is None else offsets.T.astype(dtype)  # (K, N)
@@ -126,13 +127,14 @@ class Problem:
         # the one at the point reached: go on from there, in that scale.
         with one_thread_for_the_solver():
             while left > 0 and steps > 0 and not converged:
-                point, gradient, steps = self._minimised(point, scale, penalty, left, aim)
+                # An error in the scaled variables is one of the logits over the root of p (1 - p).
+                sharp = aim * min(max(_doubt(scale), _SHARPEST), 1)
+                point, gradient, steps = self._minimised(point, scale, penalty, left, sharp)
                 scale, left = self._curvature(point, penalty), left - steps
                 converged = bool(np.abs(gradient / scale).max() <= _SLACK * aim)
         coefficients = point[:, :-1] @ self._axes.T
         intercepts = point[:, -1] - coefficients @ self._mean
-        doubt = float(np.square(scale[:, -1]).sum())
-        return Solution(coefficients, intercepts, converged, doubt, own_iterations=max_iter - left)
+        return Solution(coefficients, intercepts, converged, _doubt(scale), max_iter - left)
 
     def _minimised(
         self,
@@ -194,3 +196,8 @@ class Problem:
             diagonal[:, axes] = (spread @ np.square(self._rows[axes]).T) / len(self._labels) + penalty
         diagonal[:, -1] = spread.mean(axis=1, dtype=np.float64)
         return np.sqrt(np.maximum(diagonal, 1e-12))
+
+
+def _doubt(scale: NDArray[np.float64]) -> float:
+    """Mean over the rows of the sum of p (1 - p) over the classes, from the Hessian's diagonal."""
+    return float(np.square(scale[:, -1]).sum())

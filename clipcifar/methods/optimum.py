@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar.methods.logistic import LOOSE, Problem, Solution, one_thread_for_the_solver
+from clipcifar.methods.logistic import FEW_NUMBERS, LOOSE, Problem, Solution, one_thread_for_the_solver
 
 if TYPE_CHECKING:  # its import takes a second
     from sklearn.linear_model import LogisticRegression
 
-TOLERANCE = 1e-6  # largest component of scikit-learn's gradient; its default is 1e-4
+# Largest component of scikit-learn's gradient, whose default is 1e-4; below the second, rounding decides.
+TOLERANCE, _TIGHTEST = 1e-6, 1e-9
 
 
 class Regression:
@@ -36,6 +37,9 @@ class Regression:
         self._labels = labels
         self._mean: NDArray[np.float64] = rows.mean(axis=0, dtype=np.float64)
         self._centred: NDArray[np.float64] = rows - self._mean
+        # Few rows cost little, and determine less well on which side of a boundary a val image lies.
+        share = 0.1 if rows.size <= FEW_NUMBERS else 1
+        self._aim, self._tolerance = share * LOOSE, share * TOLERANCE
 
     def fit(self, c: float, *, max_iter: int, start: Solution | None = None) -> Solution:
         """Fit one C: the coefficients, and whether they converged, are scikit-learn's.
@@ -51,17 +55,19 @@ class Regression:
         """
         from sklearn.linear_model import LogisticRegression
 
-        near = self._problem.fit(c, max_iter=max_iter, start=start, aim=LOOSE)
+        near = self._problem.fit(c, max_iter=max_iter, start=start, aim=self._aim)
         # The Hessian is about p (1 - p). Where nearly every row is told apart for certain it has shrunk,
-        # and a gradient of the same size is farther from the optimum; of less than a thousandth, rounding
-        # makes the rest.
-        tolerance = TOLERANCE * min(max(10 * near.doubt, 1e-3), 1)
+        # and a gradient of the same size is farther from the optimum.
+        tolerance = max(self._tolerance * min(10 * near.doubt, 1), _TIGHTEST)
         model = LogisticRegression(C=c, solver="lbfgs", tol=tolerance, max_iter=max_iter, warm_start=True)
         coefficients, intercepts = near.coefficients, near.intercepts + near.coefficients @ self._mean
         if len(intercepts) == 2:
             coefficients, intercepts = coefficients[1:] - coefficients[:1], intercepts[1:] - intercepts[:1]
         model.coef_, model.intercept_ = coefficients, intercepts
         converged = _fitted(model, self._centred, self._labels)
+        while converged and not model.n_iter_[0] and model.tol > _TIGHTEST:  # the start was within it
+            model.tol /= 2
+            _fitted(model, self._centred, self._labels)  # it has converged, however this ends
         coefficients, intercepts = model.coef_, model.intercept_ - model.coef_ @ self._mean
         if len(intercepts) == 1:
             coefficients, intercepts = (

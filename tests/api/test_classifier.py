@@ -153,7 +153,9 @@ def test_the_linear_probe_is_scikit_learns(project: clipcifar.Project) -> None:
     assert estimator.score(images.embeddings, images.labels) == pytest.approx(
         (stored.predicted == stored.labels).mean()
     )
-    assert project.metrics("linear_probe")["selected"]["c"] == estimator.C
+    metrics = project.metrics("linear_probe")
+    assert metrics["selected"]["c"] == estimator.C
+    assert metrics["iterations"]["scikit_learn"] == estimator.n_iter_[0] > 0
 
 
 def test_of_two_classes_the_estimator_has_the_difference(tmp_path: Path) -> None:
@@ -165,9 +167,11 @@ def test_of_two_classes_the_estimator_has_the_difference(tmp_path: Path) -> None
     coefficients = np.zeros((2, made.DIM), np.float32)
     coefficients[:, 0] = 1, 3
     probe = linear_probe.LinearProbe(coefficients, np.array([0.5, 0.5], np.float32))
-    heads.write(tmp_path / "p.h5", "linear_probe", probe.arrays, {**inherited(images.attributes), "c": 2.0})
+    trained = {"c": 2.0, "max_iter": 300, "iterations": 7}
+    heads.write(tmp_path / "p.h5", "linear_probe", probe.arrays, {**inherited(images.attributes), **trained})
     estimator = logistic_regression(tmp_path / "p.h5", images)
     row = np.eye(1, made.DIM, dtype=np.float32)
     assert estimator.coef_.shape == (1, made.DIM)
+    assert (estimator.C, estimator.max_iter, estimator.n_iter_.tolist()) == (2.0, 300, [7])
     np.testing.assert_allclose(estimator.predict_proba(row)[0, 1], 1 / (1 + np.exp(-2.0)), rtol=1e-6)
     assert estimator.predict(row) == [1]

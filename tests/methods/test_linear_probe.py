@@ -92,7 +92,15 @@ def test_a_class_without_train_images_is_named(
 
 
 def point(c: float, val_accuracy: float, converged: bool = True) -> GridPoint:
-    return GridPoint(c=c, train_accuracy=0.5, val_accuracy=val_accuracy, converged=converged, temperature=1)
+    return GridPoint(
+        c=c,
+        train_accuracy=0.5,
+        val_accuracy=val_accuracy,
+        converged=converged,
+        temperature=1,
+        start_iterations=4,
+        iterations=3,
+    )
 
 
 def test_the_best_c_on_val_is_chosen_and_the_smallest_of_equals() -> None:
@@ -101,7 +109,7 @@ def test_the_best_c_on_val_is_chosen_and_the_smallest_of_equals() -> None:
 
 
 def test_train_accuracy_has_no_say() -> None:
-    assert choose([GridPoint(1, 0.6, 0.8, 1, True), GridPoint(10, 1.0, 0.7, 1, True)]).c == 1
+    assert choose([GridPoint(1, 0.6, 0.8, 1, True, 4, 3), GridPoint(10, 1.0, 0.7, 1, True, 4, 3)]).c == 1
 
 
 def test_a_fit_that_did_not_converge_is_left_out() -> None:
@@ -180,7 +188,7 @@ def test_too_few_iterations_are_recorded_point_by_point_without_a_warning() -> N
 
 
 def test_curve_rows_are_drawn_over_the_logarithm_of_c() -> None:
-    assert curve_rows([GridPoint(0.01, 0.5, 0.25, 1.5, True)]) == [
+    assert curve_rows([GridPoint(0.01, 0.5, 0.25, 1.5, True, 12, 3)]) == [
         {
             "log10_c": -2.0,
             "c": 0.01,
@@ -188,6 +196,8 @@ def test_curve_rows_are_drawn_over_the_logarithm_of_c() -> None:
             "val_accuracy": 0.25,
             "temperature": 1.5,
             "converged": True,
+            "start_iterations": 12,
+            "iterations": 3,
         }
     ]
 

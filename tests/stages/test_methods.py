@@ -226,7 +226,10 @@ def test_a_fit_that_did_not_converge_is_recorded_left_out_and_said_aloud(
     assert heads.read(out / "head.h5")[1]["c"] == 1e-4
     assert "not converged in 3 iterations, left out of the choice: C = [10000.0]" in capsys.readouterr().out
     lines = (out / "plots" / "validation.csv").read_text().splitlines()
-    assert [line.split(",")[-1] for line in lines] == ["converged", "True", "False"]
+    rows = [line.split(",")[-3:] for line in lines]
+    assert rows[0] == ["converged", "start_iterations", "iterations"]
+    assert [row[0] for row in rows[1:]] == ["True", "False"]
+    assert rows[2][1:] == ["3", "3"]  # of our own and of scikit-learn's, up to max_iter each
 
 
 def test_no_converged_fit_is_an_error_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -239,7 +242,13 @@ def test_a_converged_grid_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[
     write_embeddings(tmp_path)
     written = headline.read(run("linear_probe", tmp_path), "m")
     assert written["converged"] == {"n": 2, "n_not": 0, "refit": 1}
-    assert "converge" not in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "converge" not in printed.out
+    iterations = written["iterations"]
+    assert min(iterations["start"], iterations["scikit_learn"]) > 0
+    how = f"{iterations['scikit_learn']} iterations of scikit-learn's after {iterations['start']} of our own"
+    assert f"({how})" in printed.out
+    assert "Warning" not in printed.err
 
 
 def test_the_linear_probe_is_refitted_on_train_and_val_with_the_c_that_was_chosen(tmp_path: Path) -> None:

@@ -103,6 +103,6 @@ KINDS: dict[str, Callable[[int, int], Sets]] = {
     "collinear": _collinear,
     "mislabelled": _mislabelled,
     "separable": lambda n, dim: _clip_like(n, dim, num_classes=3, apart=6.0, seed=14),
-    "scaled up": lambda n, dim: _scaled(n, dim, by=30),
-    "scaled down": lambda n, dim: _scaled(n, dim, by=1 / 30),
+    "scaled up": lambda n, dim: _scaled(n, dim, by=10),
+    "scaled down": lambda n, dim: _scaled(n, dim, by=1 / 10),
 }
