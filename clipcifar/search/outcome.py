@@ -146,24 +146,23 @@ def judge(
     selection: Selection,
     images: ImageEmbeddings,
     train: Part,
-    val: Part,
+    val_rows: NDArray[np.int64],
     *,
     reference: NDArray[np.float32],
-    val_copies: NDArray[np.int64] | None = None,
 ) -> Judgement:
     """Ask test, once, about what train and val have chosen; the active set, where kept, equals itself.
 
     Args:
-        train, val: what the selection was made on.
+        train, val_rows: what the selection was made on, of val its rows of the official train split.
         reference: (C, D) float32 unit rows, the classifier of the active set.
-        val_copies: of the val images, equal where two are copies; None where none is one.
     """
-    by = selection.by
+    by, copies = selection.by, images.train.copies
+    val, val_copies = images.train.part(val_rows), None if copies is None else copies[val_rows]
     gain_on_train = float(tally(*train, selection.weights[None], reference=reference).gains(by)[0])
     test = images.test.embeddings, images.test.labels
     (val_scores, on_val), (test_scores, comparison) = (
-        _asked(selection, images, part, reference=reference, copies=copies)
-        for part, copies in ((val, val_copies), (test, images.test.copies))
+        _asked(selection, images, part, reference=reference, copies=of_part)
+        for part, of_part in ((val, val_copies), (test, images.test.copies))
     )
     asked = comparison.overall
     if selection.kind == "active":  # one classifier: there is no chance in that nothing differs
