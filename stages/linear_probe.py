@@ -32,10 +32,8 @@ def main(
     embeddings, labels = images.train.embeddings, images.train.labels
     with progress(total=len(probe_params.c_grid) + 1, unit="fits", what="linear probe") as bar:
         points = linear_probe.validation_curve(
-            embeddings[rows.train],
-            labels[rows.train],
-            embeddings[rows.val],
-            labels[rows.val],
+            *images.train.part(rows.train),
+            *images.train.part(rows.val),
             params=probe_params,
             class_names=images.class_names,
             on_fit=bar.update,
@@ -51,6 +49,7 @@ def main(
     if not refit.converged:
         print(f"the refit at C = {chosen.c:g} did not converge in {probe_params.max_iter} iterations")
     plots.write_csv(plots_folder / "validation.csv", linear_probe.curve_rows(points))
+    converged = {"n": len(points) - len(failed), "n_not": len(failed), "refit": int(refit.converged)}
     trained = {"c": chosen.c, "max_iter": probe_params.max_iter, "iterations": refit.iterations}
     heads.write(head, "linear_probe", probe.arrays, {**inherited(images.attributes), **trained})
     written = results.write(
@@ -65,11 +64,7 @@ def main(
         extra_metrics={
             "selected": {"c": chosen.c},
             "iterations": {"start": refit.own_iterations, "scikit_learn": refit.iterations},
-            "converged": {
-                "n": len(points) - len(failed),
-                "n_not": len(failed),
-                "refit": int(refit.converged),
-            },
+            "converged": converged,
         },
     )
     how = f"{refit.iterations} iterations of scikit-learn's after {refit.own_iterations} of our own"

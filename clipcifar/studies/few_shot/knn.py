@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK_NUMBERS = 2**24  # cosines held at once
+_BLOCK_NUMBERS = 2**24  # cosines, and votes by class, held at once
 
 
 def usable(grid: Sequence[int], num_keys: int) -> list[int]:
