@@ -44,7 +44,7 @@ def main(
     classifier = gda.folded(refit, weights, logit_scale=scale, alpha=alpha)
     of_texts = {"texts_fingerprint": texts.attributes["fingerprint"]}
     about = {**inherited(images.attributes), **of_texts, "alpha": alpha}
-    heads.write(head, "gda", classifier._asdict(), about)
+    heads.write(head, "gda", classifier.arrays, about)
     written = results.write(
         "gda",
         classifier.scores(images.test.embeddings),

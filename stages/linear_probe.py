@@ -9,7 +9,8 @@ from clipcifar.core import params
 from clipcifar.core.progress import progress
 from clipcifar.evaluation import plots, results
 from clipcifar.methods import linear_probe
-from clipcifar.methods.linear_probe import LinearProbe, LinearProbeParams
+from clipcifar.methods.linear import Linear
+from clipcifar.methods.linear_probe import LinearProbeParams
 from clipcifar.store import heads, inputs
 from clipcifar.store.predictions import inherited
 from stages import run
@@ -31,10 +32,8 @@ def main(
     embeddings, labels = images.train.embeddings, images.train.labels
     with progress(total=len(probe_params.c_grid) + 1, unit="fits", what="linear probe") as bar:
         points = linear_probe.validation_curve(
-            embeddings[rows.train],
-            labels[rows.train],
-            embeddings[rows.val],
-            labels[rows.val],
+            *images.train.part(rows.train),
+            *images.train.part(rows.val),
             params=probe_params,
             class_names=images.class_names,
             on_fit=bar.update,
@@ -44,12 +43,13 @@ def main(
             embeddings, labels, c=chosen.c, max_iter=probe_params.max_iter, class_names=images.class_names
         )
         bar.update()
-    probe = LinearProbe.of(refit)
+    probe = Linear.of(refit.coefficients, refit.intercepts)
     if failed := [point.c for point in points if not point.converged]:
         print(f"not converged in {probe_params.max_iter} iterations, left out of the choice: C = {failed}")
     if not refit.converged:
         print(f"the refit at C = {chosen.c:g} did not converge in {probe_params.max_iter} iterations")
     plots.write_csv(plots_folder / "validation.csv", linear_probe.curve_rows(points))
+    converged = {"n": len(points) - len(failed), "n_not": len(failed), "refit": int(refit.converged)}
     trained = {"c": chosen.c, "max_iter": probe_params.max_iter, "iterations": refit.iterations}
     heads.write(head, "linear_probe", probe.arrays, {**inherited(images.attributes), **trained})
     written = results.write(
@@ -64,11 +64,7 @@ def main(
         extra_metrics={
             "selected": {"c": chosen.c},
             "iterations": {"start": refit.own_iterations, "scikit_learn": refit.iterations},
-            "converged": {
-                "n": len(points) - len(failed),
-                "n_not": len(failed),
-                "refit": int(refit.converged),
-            },
+            "converged": converged,
         },
     )
     how = f"{refit.iterations} iterations of scikit-learn's after {refit.own_iterations} of our own"

@@ -14,7 +14,7 @@ from clipcifar.evaluation.plots import write_csv
 from clipcifar.methods import prompt_weighting
 from clipcifar.methods.linear import of_zero_shot
 from clipcifar.search import candidates, offering
-from clipcifar.search.ranking import normalised
+from clipcifar.search.ranking import weighted_by
 from clipcifar.store import heads, inputs
 from clipcifar.store.predictions import inherited
 from stages import run
@@ -42,20 +42,21 @@ def main(
     )
     names, scale = images.class_names, images.logit_scale
     averaged = candidates.averageable(offered, clashes, class_names=names)
-    by_template = normalised(sums[averaged])
     train, _ = images.train.part(rows.train)
-    shares = prompt_weighting.weights(train, by_template, logit_scale=scale)
-    classifier = of_zero_shot(prompt_weighting.weighted(by_template, shares), logit_scale=scale)
+    weights = weighted_by(train, sums[averaged], logit_scale=scale)
+    classifier = of_zero_shot(prompt_weighting.weighted(sums[averaged], weights), logit_scale=scale)
     val, val_labels = images.train.part(rows.val)
-    heads.write(head, "prompt_weighting", classifier._asdict(), inherited(images.attributes))
+    heads.write(head, "prompt_weighting", classifier.arrays, inherited(images.attributes))
     write_csv(
         plots_folder / "weights.csv",
         [
-            {"template": offered[averaged[i]].label, "weight": float(len(shares) * shares[i])}
-            for i in np.argsort(-shares, kind="stable")[:SHOWN].tolist()
+            {"template": offered[averaged[i]].label, "weight": float(weights[i])}
+            for i in np.argsort(-weights, kind="stable")[:SHOWN].tolist()
         ],
     )
-    effective = float(1 / (shares**2).sum())  # so many, weighted equally, would be as uneven
+    effective = float(
+        weights.sum() ** 2 / (weights**2).sum()
+    )  # so many, weighted equally, would be as uneven
     written = results.write(
         "prompt_weighting",
         classifier.scores(images.test.embeddings),
@@ -65,9 +66,9 @@ def main(
         metrics_path=metrics,
         details_path=details,
         plots_folder=plots_folder,
-        extra_metrics={"selected": {"n_templates": len(shares), "effective_templates": effective}},
+        extra_metrics={"selected": {"n_templates": len(weights), "effective_templates": effective}},
     )
-    print(f"{count_of(len(shares), 'weighted template')}: top-1 {written['accuracy']:.4f}")
+    print(f"{count_of(len(weights), 'weighted template')}: top-1 {written['accuracy']:.4f}")
 
 
 if __name__ == "__main__":

@@ -41,11 +41,10 @@ def main(
     names, dataset = images.class_names, str(images.attributes["dataset"])
     reference = classifier(texts.get(active) or read_texts(texts_folder / f"{active}.h5"))
     train = images.train.part(counting.by_class(images.train.labels, rows.train))
-    val = images.train.part(rows.val)
     averaged = candidates.averageable(offered, clashes, class_names=names)
     selection = ranking.select(
         train,
-        val,
+        images.train.part(rows.val),
         sums,
         reference=reference,
         logit_scale=images.logit_scale,
@@ -53,7 +52,7 @@ def main(
         clashes=clashes,
         by=by,
     )
-    judgement = outcome.judge(selection, images, train, val, reference=reference)
+    judgement = outcome.judge(selection, images, train, rows.val, reference=reference)
     data = outcome.as_data(offered, selection, judgement, active=active, class_names=names, dataset=dataset)
     write_json(ranking_path, data)
     write_csv(plots_folder / "ranking.csv", data["best"])

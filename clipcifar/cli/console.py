@@ -13,7 +13,7 @@ from clipcifar.cli.trial import Bench, SplitName, Trial
 from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ClipcifarError, ConfigError
 from clipcifar.core.files import cache_folder
-from clipcifar.evaluation.verdict import verdict
+from clipcifar.evaluation.verdict import copies_said, verdict
 from clipcifar.prompts.save import save_set
 from clipcifar.prompts.templates import PLACEHOLDER
 
@@ -29,7 +29,7 @@ _WORDS = ("help", "?", "quit", "exit", "q")  # none is a prompt, which names the
 
 
 def answer(trial: Trial, counted: Counted, *, on: SplitName, active: str) -> str:
-    """What a trial amounts to among those of its session, in three lines, and what it takes back."""
+    """What a trial amounts to among those of its session, and what it takes back: a line each."""
     overall = trial.comparison.overall
     accuracies = f"top-1 {overall.accuracy_b:.4f}, {active} {overall.accuracy_a:.4f}"
     said = verdict(
@@ -39,7 +39,7 @@ def answer(trial: Trial, counted: Counted, *, on: SplitName, active: str) -> str
         p_value=counted.p_holm,
     )
     first = f"{accuracies} ({count_of(overall.n, f'{on} image')}){trial.note}"
-    return "\n".join([first, said, *trials.said(counted)])
+    return "\n".join(filter(None, [first, said, copies_said(overall), *trials.said(counted)]))
 
 
 def forgotten(number: int, *, on: SplitName, active: str) -> str:

@@ -16,7 +16,6 @@ from clipcifar.core.errors import DataError
 from clipcifar.evaluation import signs
 from clipcifar.evaluation.balance import (
     Balanced,
-    ClassSums,
     Measure,
     balanced,
     class_sums,
@@ -148,24 +147,6 @@ def of_groups(counted: Paired, gains: NDArray[np.float64], *, answers: int = 1) 
     return replace(counted, low=low, high=high, p_value=p_value)
 
 
-def in_measure(whole: Paired, sums: ClassSums, measure: Measure) -> Paired:
-    """A comparison in balanced accuracy, if that is asked for and another thing than the accuracy.
-
-    Args:
-        whole: in accuracy, its `balanced` among it.
-        sums: of the same images, (C,) each, none of them a copy.
-    """
-    if measure == "accuracy" or whole.balanced is None:
-        return whole
-    return _in_balance(whole, whole.balanced, p_value=sign_flip(sums))
-
-
-def _in_balance(whole: Paired, balanced: Balanced, *, p_value: float) -> Paired:
-    low, high = agreeing(balanced.low, balanced.high, difference=balanced.difference, p_value=p_value)
-    same = {key: getattr(balanced, key) for key in ("accuracy_a", "accuracy_b", "difference")}
-    return replace(whole, **same, low=low, high=high, p_value=p_value)
-
-
 def paired_by_class(
     correct_a: NDArray[np.bool_],
     correct_b: NDArray[np.bool_],
@@ -185,10 +166,17 @@ def paired_by_class(
     """
     sums = class_sums(correct_a, correct_b, labels, num_classes=len(class_names), copies=copies)
     whole = replace(paired(correct_a, correct_b, copies), balanced=balanced(sums, class_names))
-    if copies is None or by == "accuracy" or whole.balanced is None:
-        return in_measure(whole, sums, by)
-    shares = (correct_b.astype(np.float64) - correct_a) / sums.n[labels]
-    return _in_balance(whole, whole.balanced, p_value=flipped(sums_of_groups(shares, copies)))
+    if by == "accuracy" or whole.balanced is None:
+        return whole
+    if copies is None:
+        p_value = sign_flip(sums)
+    else:
+        shares = (correct_b.astype(np.float64) - correct_a) / sums.n[labels]
+        p_value = flipped(sums_of_groups(shares, copies))
+    of_classes = whole.balanced
+    low, high = agreeing(of_classes.low, of_classes.high, difference=of_classes.difference, p_value=p_value)
+    same = {key: getattr(of_classes, key) for key in ("accuracy_a", "accuracy_b", "difference")}
+    return replace(whole, **same, low=low, high=high, p_value=p_value)
 
 
 def as_metrics(delta: Paired) -> dict[str, float]:

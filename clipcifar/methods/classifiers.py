@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute
 from clipcifar.evaluation.names import HEADS
-from clipcifar.methods.linear_probe import LinearProbe
+from clipcifar.methods.linear import Linear
 from clipcifar.store import heads
 from clipcifar.store.embeddings import ImageEmbeddings
 
@@ -44,9 +44,9 @@ def head(path: Path, images: ImageEmbeddings, *, method: str) -> Classifier:
         raise DataError(f"not a head of {method}: {error}", where=str(path), fix="run `dvc repro`") from error
 
 
-def linear_probe(arrays: _Arrays, images: ImageEmbeddings) -> LinearProbe:
+def linear_probe(arrays: _Arrays, images: ImageEmbeddings) -> Linear:
     """The linear classifier of a file's arrays; KeyError or ValueError where it is not of these images."""
-    probe = LinearProbe.rebuilt(arrays)
+    probe = Linear.rebuilt(arrays)
     expected = (len(images.class_names), images.test.embeddings.shape[1])
     if probe.coefficients.shape != expected or probe.intercepts.shape != expected[:1]:
         raise ValueError(f"coefficients {probe.coefficients.shape}, expected {expected}")

@@ -14,7 +14,7 @@ are the paper's.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
@@ -26,6 +26,7 @@ from clipcifar.core.errors import ConfigError
 from clipcifar.core.params import Range, check_distinct
 from clipcifar.evaluation.calibration import fit_temperature
 from clipcifar.evaluation.metrics import accuracy
+from clipcifar.methods.linear import Linear
 from clipcifar.methods.logistic import Solution
 from clipcifar.methods.optimum import Regression
 from clipcifar.store.splits import check_classes
@@ -43,37 +44,6 @@ class LinearProbeParams:
 
     def __post_init__(self) -> None:
         check_distinct(self.c_grid, "linear_probe.c_grid")
-
-
-@dataclass(frozen=True)
-class LinearProbe:
-    """A fitted probe.
-
-    Attributes:
-        coefficients: (C, D) float32.
-        intercepts: (C,) float32.
-    """
-
-    coefficients: NDArray[np.float32]
-    intercepts: NDArray[np.float32]
-
-    @classmethod
-    def of(cls, solution: Solution) -> LinearProbe:
-        return cls(solution.coefficients.astype(np.float32), solution.intercepts.astype(np.float32))
-
-    @classmethod
-    def rebuilt(cls, arrays: Mapping[str, NDArray[np.float32]]) -> LinearProbe:
-        """The probe of a file's arrays, the inverse of `arrays`; KeyError where one is missing."""
-        return cls(arrays["coefficients"], arrays["intercepts"])
-
-    @property
-    def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """What a file keeps of it."""
-        return {"coefficients": self.coefficients, "intercepts": self.intercepts}
-
-    def scores(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits of (N, D) embeddings, (N, C) float32."""
-        return embeddings @ self.coefficients.T + self.intercepts
 
 
 @dataclass(frozen=True)
@@ -127,10 +97,10 @@ def fit(
     c: float,
     max_iter: int,
     class_names: list[str],
-) -> tuple[LinearProbe, bool]:
+) -> tuple[Linear, bool]:
     """`solve` for the probe alone, and whether the solver converged."""
     solution = solve(embeddings, labels, c=c, max_iter=max_iter, class_names=class_names)
-    return LinearProbe.of(solution), solution.converged
+    return Linear.of(solution.coefficients, solution.intercepts), solution.converged
 
 
 def not_converged(count: int, max_iter: int) -> list[str]:
@@ -180,7 +150,7 @@ def validation_curve(
     solution: Solution | None = None
     for c in sorted(params.c_grid):
         solution = regression.fit(c, max_iter=params.max_iter, start=solution)
-        probe = LinearProbe.of(solution)
+        probe = Linear.of(solution.coefficients, solution.intercepts)
         val_scores = probe.scores(val_embeddings)
         points.append(
             GridPoint(

@@ -32,6 +32,7 @@ _VARIABLES = {
     ACCENT: "accent",
     **{colour: f"series-{i}" for i, colour in enumerate(SERIES, start=1)},
 }
+_STYLES = (("-", "o"), ("--", "s"), (":", "^"))  # of lines and their marks, as colours come again
 _STYLE_COLOUR = re.compile(f"(fill|stroke): ({'|'.join(_VARIABLES)})")
 _TAG = re.compile(r"<[^>]*>")
 WIDTH = 4.4  # inches of 96 px: a chart fits a narrow phone nearly at its own size
@@ -210,14 +211,14 @@ def curves(
 
     Args:
         x_ticks: what to write at which x; matplotlib chooses where it is None.
-        levels: what to compare with, by name, drawn as level lines; at most two.
+        levels: one or two values to compare with, by name.
     """
     with matplotlib.rc_context(_STYLE):
-        figure, axes = _figure(3.2 + 0.09 * len(series))  # the legend takes its lines from the height
+        figure, axes = _figure(3.2 + 0.09 * len(series))  # the legend is part of the height
         for i, (label, (xs, ys, lows, highs)) in enumerate(series.items()):
-            colour, style = SERIES[i % len(SERIES)], ("-", "--", ":")[i // len(SERIES) % 3]
+            colour, (style, mark) = SERIES[i % len(SERIES)], _STYLES[i // len(SERIES) % len(_STYLES)]
             axes.fill_between(xs, lows or ys, highs or ys, color=colour, alpha=0.15, linewidth=0)
-            axes.plot(xs, ys, color=colour, linestyle=style, marker="o", markersize=4, label=label)
+            axes.plot(xs, ys, color=colour, linestyle=style, marker=mark, markersize=4, label=label)
         for style, (label, level) in zip(("--", "-."), (levels or {}).items(), strict=False):
             axes.axhline(level, color=INK, linewidth=1, linestyle=style, label=label)
         if x_ticks is not None:
@@ -246,5 +247,4 @@ def reliability(raw: Sequence[Bin], cooled: Sequence[Bin], *, name: str, method:
         axes.set_xlabel("confidence")
         axes.set_ylabel("accuracy")
         axes.legend(loc="upper left")
-        description = f"Reliability diagram of {method}: accuracy by confidence"
-        return _svg(figure, name=name, description=description)
+        return _svg(figure, name=name, description=f"Reliability diagram of {method}: accuracy by confidence")

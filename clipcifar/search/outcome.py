@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from clipcifar.core.counts import count_of
 from clipcifar.evaluation.balance import ClassSums, balanced, sign_flip_bound
 from clipcifar.evaluation.calibration import fit_temperature
-from clipcifar.evaluation.compare import Comparison, Paired, as_metrics, compare, from_counts, in_measure
+from clipcifar.evaluation.compare import Comparison, Paired, as_metrics, compare, from_counts
 from clipcifar.evaluation.signs import LEVEL, holm, mcnemar_exact_each
 from clipcifar.evaluation.verdict import verdict
 from clipcifar.methods import zero_shot
@@ -51,8 +51,8 @@ def name_of(selection: Selection) -> str:
     return f"the ensemble of {num_members} templates" if num_members > 1 else "the best single template"
 
 
-def _whole(counts: Tally, row: int = 0) -> tuple[Paired, ClassSums]:
-    """One candidate against the reference, in accuracy, and what that is the sum of."""
+def _whole(counts: Tally, row: int) -> Paired:
+    """One candidate against the reference, in accuracy."""
     n, right, gained, changed = counts.class_sums
     sums = ClassSums(n, right[:, row], gained[:, row], changed[:, row])
     whole = from_counts(
@@ -61,7 +61,7 @@ def _whole(counts: Tally, row: int = 0) -> tuple[Paired, ClassSums]:
         only_a=int(counts.only_reference[:, row].sum()),
         only_b=int(counts.only_candidate[:, row].sum()),
     )
-    return replace(whole, balanced=balanced(sums, [""] * len(n))), sums
+    return replace(whole, balanced=balanced(sums, [""] * len(n)))
 
 
 def candidate_rows(candidates: Sequence[Candidate], selection: Selection) -> list[dict[str, Any]]:
@@ -96,7 +96,7 @@ def plot_rows(candidates: Sequence[Candidate], selection: Selection) -> list[dic
     singles, rows = selection.singles, []
     labels = [candidates[i].label for i in selection.order[:SHOWN].tolist()]
     for i in selection.order[:SHOWN].tolist():
-        whole, _ = _whole(singles, i)
+        whole = _whole(singles, i)
         paired = whole.balanced if selection.by == "balanced_accuracy" and whole.balanced else whole
         label, held_by = candidates[i].label, candidates[i].sets[0]
         rows.append(
@@ -143,39 +143,51 @@ def _is_better(paired: Paired) -> bool:
 
 
 def judge(
-    selection: Selection, images: ImageEmbeddings, train: Part, val: Part, *, reference: NDArray[np.float32]
+    selection: Selection,
+    images: ImageEmbeddings,
+    train: Part,
+    val_rows: NDArray[np.int64],
+    *,
+    reference: NDArray[np.float32],
 ) -> Judgement:
     """Ask test, once, about what train and val have chosen; the active set, where kept, equals itself.
 
     Args:
-        train, val: what the selection was made on.
+        train, val_rows: what the selection was made on, of val its rows of the official train split.
         reference: (C, D) float32 unit rows, the classifier of the active set.
     """
-    by = selection.by
-    on_train, on_val = (tally(*part, selection.weights[None], reference=reference) for part in (train, val))
-    val_scores, test_scores, active_scores = (
-        zero_shot.logits(embeddings, weights, logit_scale=images.logit_scale)
-        for embeddings, weights in (
-            (val[0], selection.weights),
-            (images.test.embeddings, selection.weights),
-            (images.test.embeddings, reference),
-        )
-    )
-    comparison = compare(
-        active_scores.argmax(axis=1),
-        test_scores.argmax(axis=1),
-        images.test.labels,
-        class_names=images.class_names,
-        copies=images.test.copies,
-        by=by,
+    by, copies = selection.by, images.train.copies
+    val, val_copies = images.train.part(val_rows), None if copies is None else copies[val_rows]
+    gain_on_train = float(tally(*train, selection.weights[None], reference=reference).gains(by)[0])
+    test = images.test.embeddings, images.test.labels
+    (val_scores, on_val), (test_scores, comparison) = (
+        _asked(selection, images, part, reference=reference, copies=of_part)
+        for part, of_part in ((val, val_copies), (test, images.test.copies))
     )
     asked = comparison.overall
     if selection.kind == "active":  # one classifier: there is no chance in that nothing differs
         asked = replace(asked, low=0.0, high=0.0)
-    gains = Gains(float(on_train.gains(by)[0]), float(on_val.gains(by)[0]), asked.difference)
-    shown_on_val = _is_better(in_measure(*_whole(on_val), by))
+    gains = Gains(gain_on_train, on_val.overall.difference, asked.difference)
     temperature = fit_temperature(val_scores, val[1])
-    return Judgement(test_scores, temperature, comparison, asked, gains, shown_on_val)
+    return Judgement(test_scores, temperature, comparison, asked, gains, _is_better(on_val.overall))
+
+
+def _asked(
+    selection: Selection,
+    images: ImageEmbeddings,
+    part: Part,
+    *,
+    reference: NDArray[np.float32],
+    copies: NDArray[np.int64] | None,
+) -> tuple[NDArray[np.float32], Comparison]:
+    """The logits that the chosen classifier gives a part, and how it compares with the active set there."""
+    active, chosen = (
+        zero_shot.logits(part[0], weights, logit_scale=images.logit_scale)
+        for weights in (reference, selection.weights)
+    )
+    said = active.argmax(axis=1), chosen.argmax(axis=1), part[1]
+    comparison = compare(*said, class_names=images.class_names, copies=copies, by=selection.by)
+    return chosen, comparison
 
 
 def metrics(selection: Selection, judgement: Judgement) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def main(
     texts = inputs.matching_texts(texts_folder / f"{active}.h5", images)
     rows = inputs.train_val_of(images, splits_path, learner="few_shot")
     arrays, _ = heads.read_for(weighted_path, images, method="prompt_weighting")
-    weighted = Linear(**arrays).scores(images.test.embeddings)
+    weighted = Linear.rebuilt(arrays).scores(images.test.embeddings)
     with progress(total=draws.num_draws(asked), unit="draws", what="few-shot") as bar:
         study = draws.run(images, rows, classifier(texts), weighted, params=asked, on_draw=bar.update)
     results = findings.measure(

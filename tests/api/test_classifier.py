@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 import clipcifar
 from clipcifar.api.estimator import logistic_regression
 from clipcifar.core.errors import DataError
-from clipcifar.methods import linear_probe
+from clipcifar.methods.linear import Linear
 from clipcifar.methods.zero_shot import class_weights
 from clipcifar.store import heads
 from clipcifar.store.dataset import Prepared
@@ -166,7 +166,7 @@ def test_of_two_classes_the_estimator_has_the_difference(tmp_path: Path) -> None
     images = type(images)(images.train, images.test, two)
     coefficients = np.zeros((2, made.DIM), np.float32)
     coefficients[:, 0] = 1, 3
-    probe = linear_probe.LinearProbe(coefficients, np.array([0.5, 0.5], np.float32))
+    probe = Linear(coefficients, np.array([0.5, 0.5], np.float32))
     trained = {"c": 2.0, "max_iter": 300, "iterations": 7}
     heads.write(tmp_path / "p.h5", "linear_probe", probe.arrays, {**inherited(images.attributes), **trained})
     estimator = logistic_regression(tmp_path / "p.h5", images)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,24 @@ def test_the_console_answers_prompts_and_class_sentences(console: Console) -> No
     third = console.reply("the {classname}")
     assert third is not None
     assert "(30 test images)" in third
+
+
+def test_where_images_are_copies_a_trial_says_so_in_one_line(bench: Bench, tmp_path: Path) -> None:
+    """All 40 cats are one image, which shows nothing; and nothing is said where no image is a copy."""
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    sentences = [f"a photo of a {name}." for name in NAMES]
+    active = TextEmbeddings(_embed(sentences), np.arange(3), sentences, bench._images.attributes)
+    copies = np.where(bench._images.train.labels == 0, 0, np.arange(120))
+    images = replace(bench._images, train=replace(bench._images.train, copies=copies))
+    console = _console(Bench(images, active, _embed), tmp_path)
+    reply = console.reply("a blurry photo of a {classname}.")
+    assert reply is not None
+    _, said, line, trial = reply.splitlines()
+    assert said.startswith("no difference shown between this prompt and photo: -33.3")
+    assert line.startswith("39 images are exact copies of others among the 120: the test takes")
+    assert trial.startswith("trial 1 of this session")
+    console.reply(":on test")
+    assert "copies" not in (console.reply("a blurry photo of a {classname}.") or "")
 
 
 @pytest.mark.parametrize("line", ["a {classnam}", "no class here", "cat: ", "cat: a {x}", ":save bad.name"])

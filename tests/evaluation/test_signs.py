@@ -143,6 +143,9 @@ def intervals(n: int, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.
 
 
 def test_the_interval_is_bonett_and_prices_by_hand() -> None:
+    # as published for 26 and 4 of 48, in the example of R's statpsych::ci.prop.ps
+    published = paired_interval(n=48, gained=22, squared=30, groups=48, changed=30)
+    assert published == pytest.approx((0.2548067, 0.6251933), abs=1e-7)
     # 10 and 30 of 100: 20 / 102 -+ 1.95996 sqrt((42 / 102 - (20 / 102)^2) / 102) = 0.196078 -+ 0.118573
     low, high = paired_interval(n=100, gained=20, squared=40, groups=100, changed=40)
     assert (low, high) == pytest.approx((0.077505, 0.314652), abs=1e-6)
@@ -171,7 +174,14 @@ def test_bonett_and_prices_alone_contradicts_the_test_which_is_why_it_is_widened
 
 @pytest.mark.parametrize(
     ("n", "lost", "won", "least"),
-    [(20, 0.2, 0.2, 0.95), (20, 0.001, 0.2, 0.925), (60, 0.05, 0.05, 0.95), (60, 0.05, 0.1, 0.95)],
+    [
+        (20, 0.2, 0.2, 0.95),
+        (20, 0.001, 0.2, 0.925),
+        (60, 0.05, 0.05, 0.95),
+        (60, 0.05, 0.1, 0.95),
+        (100, 0.0005, 0.1386, 0.937),  # the worst of a hundred and more: nearly all that differ go one way
+        (100, 0.34, 0.64, 0.945),
+    ],
 )
 def test_the_interval_covers_by_enumeration(n: int, lost: float, won: float, least: float) -> None:
     a, b = every_outcome(n)

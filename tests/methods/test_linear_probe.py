@@ -11,9 +11,9 @@ from sklearn.linear_model import LogisticRegression
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.evaluation import metrics, results
 from clipcifar.evaluation.calibration import fit_temperature
+from clipcifar.methods.linear import Linear
 from clipcifar.methods.linear_probe import (
     GridPoint,
-    LinearProbe,
     LinearProbeParams,
     choose,
     curve_rows,
@@ -57,18 +57,18 @@ def test_the_probe_is_a_stationary_point_of_the_regularised_likelihood() -> None
     embeddings, labels = task(n, noise=1.5)
     probe, _ = fit(embeddings, labels, c=c, max_iter=1000, class_names=names(3))
 
-    def gradient(found: LinearProbe) -> float:
+    def gradient(found: Linear) -> float:
         residual = softmax(found.scores(embeddings)) - np.eye(3)[labels]
         of_coefficients = residual.T @ embeddings.astype(np.float64) / n + found.coefficients / (c * n)
         return float(max(np.abs(of_coefficients).max(), np.abs(residual.mean(axis=0)).max()))
 
     tolerance = 1e-4  # scikit-learn stops at this largest component
     assert gradient(probe) < tolerance
-    assert gradient(LinearProbe(1.1 * probe.coefficients, probe.intercepts)) > 5 * tolerance
+    assert gradient(Linear(1.1 * probe.coefficients, probe.intercepts)) > 5 * tolerance
 
 
 def test_scores_by_hand() -> None:
-    probe = LinearProbe(np.array([[1, 0], [2, -1]], np.float32), np.array([0.5, -1], np.float32))
+    probe = Linear(np.array([[1, 0], [2, -1]], np.float32), np.array([0.5, -1], np.float32))
     np.testing.assert_array_equal(probe.scores(np.array([[3, 4]], np.float32)), [[3.5, 1.0]])
 
 

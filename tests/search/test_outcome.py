@@ -347,6 +347,30 @@ def test_the_comparison_with_the_active_set_is_that_of_the_test_predictions(fini
     assert data["verdict"] == verdict(found, name_a="photo", name_b=data["chosen"])
 
 
+def test_copies_among_the_val_images_are_no_evidence_of_their_own(tmp_path: Path) -> None:
+    """All val images are one that the active set gets wrong: told so, val shows nothing; untold, it does."""
+    write_search(tmp_path, kind="average")
+    images, naive = read_images(tmp_path / "images.h5"), Naive(tmp_path)
+    val = splits.read_splits(tmp_path / "splits.h5", images.train.ids, dataset_digest="1").val
+    everything = {"template_mode": "shared", "templates": pool().templates}
+    right = naive.right("val", naive.weights(everything)) & ~naive.right("val", naive.reference)
+    rows = np.arange(len(images.train.ids))
+    rows[val] = val[right.argmax()]
+    copies = np.arange(len(rows))
+    copies[val] = val.min()
+    embeddings, labels = images.train.part(rows)
+    attributes = {key: value for key, value in images.attributes.items() if key not in container._DIGESTS}
+    shown = []
+    for told in (copies, None):
+        train = Split(embeddings, labels, images.train.ids, told)
+        write_images(tmp_path / "images.h5", train=train, test=images.test, attributes=attributes)
+        run(tmp_path)
+        data = read(tmp_path, "ranking.json")
+        assert data["gain"]["val"] == 1
+        shown.append(data["shown"]["val"])
+    assert shown == [False, True]
+
+
 def test_every_candidate_is_counted_on_train_and_compared_with_the_active_set(finished: Path) -> None:
     naive, rows = Naive(finished), read(finished, "ranking.json")["candidates"]
     assert {row["template"] for row in rows} == {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,16 @@ from clipcifar.methods.zero_shot import classifier as zero_shot_classifier
 from clipcifar.store import container, heads, splits
 from clipcifar.store.embeddings import read_images, read_texts
 from clipcifar.store.predictions import read_predictions, read_set_predictions
-from stages import gda, linear_probe, mlp_probe, projection, prompt_sets, prompt_weighting, zero_shot
+from stages import (
+    gda,
+    linear_probe,
+    mlp_probe,
+    projection,
+    prompt_sets,
+    prompt_weighting,
+    rank_prompts,
+    zero_shot,
+)
 from tests.search.test_outcome import write_search as write_embeddings
 from tests.support.import_closure import ROOT
 
@@ -327,6 +337,26 @@ def test_weighted_prompts_are_the_papers_over_the_templates_that_a_plain_average
     heaviest = np.sort(302 * shares)[::-1][:30]
     np.testing.assert_allclose([float(row["weight"]) for row in drawn], heaviest, atol=1e-4)
     assert len({row["template"] for row in drawn}) == 30
+
+
+def test_weighted_prompts_have_the_weights_that_the_search_offers(tmp_path: Path) -> None:
+    """Rounded alike, so that a set which the search writes is this method's, to the order of a sum."""
+    write_embeddings(tmp_path, kind="weighted")
+    inputs, settings = STAGES["prompt_weighting"][1], {**SETTINGS, "search": {"by": "accuracy"}}
+    outputs = ("ranking.json", "r.h5", "r.json", "details/r.json", "ranked")
+    rank_prompts.main(
+        settings, *(tmp_path / name for name in inputs), *(tmp_path / "out" / name for name in outputs)
+    )
+    out = run("prompt_weighting", tmp_path)
+    ranking = json.loads((out / "ranking.json").read_text())
+    assert ranking["kind"] == "weighted"
+    with (out / "plots/weights.csv").open() as file:
+        drawn = [float(row["weight"]) for row in csv.DictReader(file)]
+    assert drawn == [round(weight, 4) for weight in drawn]
+    assert drawn == pytest.approx(sorted(ranking["set"]["weights"], reverse=True)[:30], abs=1.01e-4)
+    assert len(set(drawn)) > 20
+    scores, searched = (read_predictions(out / name).scores for name in ("p.h5", "r.h5"))
+    np.testing.assert_allclose(scores, searched, atol=1e-4)
 
 
 def test_gda_is_refitted_with_the_alpha_and_the_temperature_that_train_alone_gave(tmp_path: Path) -> None:

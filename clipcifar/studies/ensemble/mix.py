@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from clipcifar.evaluation.calibration import fit_temperature, log_softmax
 from clipcifar.evaluation.metrics import accuracy
 from clipcifar.evaluation.selection import Standing, most_accurate, standing
-from clipcifar.methods.linear_probe import LinearProbe
+from clipcifar.methods.linear import Linear
 
 How = Literal["weights", "logits", "probabilities"]
 
@@ -96,14 +96,14 @@ def mixed_probabilities(
 
 
 def interpolated(
-    class_weights: NDArray[np.float32], probe: LinearProbe, *, logit_scale: float, coefficient: float
-) -> LinearProbe:
+    class_weights: NDArray[np.float32], probe: Linear, *, logit_scale: float, coefficient: float
+) -> Linear:
     """The linear classifier between zero-shot and a linear probe.
 
     Args:
         class_weights: (C, D) float32 unit rows.
     """
-    return LinearProbe(
+    return Linear(
         mixed_logits(np.float32(logit_scale) * class_weights, probe.coefficients, coefficient),
         np.float32(coefficient) * probe.intercepts,
     )

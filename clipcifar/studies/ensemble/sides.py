@@ -19,7 +19,7 @@ from clipcifar.core.files import Attribute
 from clipcifar.evaluation.calibration import fit_temperature
 from clipcifar.evaluation.names import TRAINED
 from clipcifar.methods import classifiers, linear_probe, zero_shot
-from clipcifar.methods.linear_probe import LinearProbe
+from clipcifar.methods.linear import Linear
 from clipcifar.store import heads
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.splits import TrainVal
@@ -36,7 +36,7 @@ class Sides:
 
     zero_shot: Side
     trained: dict[str, Side]
-    probe: LinearProbe
+    probe: Linear
     n_not_converged: int
 
 
@@ -87,6 +87,6 @@ def gather(
     return Sides(
         side(*(zero_shot.logits(part, class_weights, logit_scale=scale) for part in (val, test))),
         trained,
-        LinearProbe.rebuilt(arrays),
+        Linear.rebuilt(arrays),
         int(not converged),
     )

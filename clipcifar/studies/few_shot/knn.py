@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK_NUMBERS = 2**24  # cosines held at once
+_BLOCK_NUMBERS = 2**24  # cosines, and votes by class, held at once
 
 
 def usable(grid: Sequence[int], num_keys: int) -> list[int]:
@@ -39,7 +39,7 @@ def votes(
         labels: (M,) int64.
         neighbours: at most M, rising.
     """
-    by_number = [np.empty((len(images), num_classes), np.float32) for _ in neighbours]
+    wanted = {k: np.empty((len(images), num_classes), np.float32) for k in neighbours}
     most, block = neighbours[-1], max(1, _BLOCK_NUMBERS // len(keys))
     for first in range(0, len(images), block):
         rows = slice(first, first + block)
@@ -48,8 +48,12 @@ def votes(
         order = np.argsort(-np.take_along_axis(cosines, some, axis=1), axis=1, kind="stable")
         nearest = np.take_along_axis(some, order, axis=1)
         nearness = np.take_along_axis(cosines, nearest, axis=1)
-        of_class = labels[nearest][:, :, None] == np.arange(num_classes)
-        for log_p, k in zip(by_number, neighbours, strict=True):
-            counted = np.where(of_class[:, :k], (1 + nearness[:, :k] / (4 * k))[:, :, None], 0).sum(axis=1)
-            log_p[rows] = np.log((counted + 1 / num_classes) / (k + 1))
-    return by_number
+        counts, sums = np.zeros((2, len(cosines), num_classes), np.float32)
+        places = np.arange(len(cosines))
+        for k in range(1, most + 1):
+            of_class = places, labels[nearest[:, k - 1]]
+            counts[of_class] += 1
+            sums[of_class] += nearness[:, k - 1]
+            if k in wanted:
+                wanted[k][rows] = np.log((counts + sums / (4 * k) + 1 / num_classes) / (k + 1))
+    return list(wanted.values())

@@ -85,7 +85,7 @@ def _curves(findings: Findings, active: str) -> Section:
     rows = [[title, *(_cell(point) for point in findings.of(method))] for method, title in METHODS.items()]
     levels = {"zero-shot": findings.zero_shot, WEIGHTED: findings.weighted.accuracy.mean}
     rows += [[title, *(f"{accuracy:.4f}" for _ in shots)] for title, accuracy in levels.items()]
-    rows.append(["val images that choose", *(f"{point.n_val:,}" for point in findings.of("class_mean"))])
+    rows.append(["val images of a draw", *(f"{point.n_val:,}" for point in findings.of("class_mean"))])
     return Section(
         "curves",
         "Curves",
@@ -112,8 +112,8 @@ def _curves(findings: Findings, active: str) -> Section:
                     [METHODS[method], *(f"{p.n_zero_shot} of {p.accuracy.n}" for p in findings.of(method))]
                     for method in MIXING
                 ],
-                note="Draws in which a method that mixes with zero-shot stayed with zero-shot itself: "
-                "its labelled images did not speak for more.",
+                note="Draws that chose zero-shot itself, of methods that mix with it: their images did not "
+                "speak for more.",
             ),
         ],
     )

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.core.errors import ConfigError
-from clipcifar.methods.linear_probe import LinearProbe
+from clipcifar.methods.linear import Linear
 from clipcifar.methods.logistic import Problem, Solution
 from clipcifar.methods.optimum import Regression
 from clipcifar.studies.few_shot import choice
@@ -37,7 +37,7 @@ class Fitted(NamedTuple):
         n_not_converged: fits that were left out: 0 or 1, and those of the grid where it was chosen.
     """
 
-    probe: LinearProbe
+    probe: Linear
     alpha: float
     c: float
     n_not_converged: int
@@ -73,7 +73,11 @@ def _path(
     for c in sorted(c_grid):
         solution = problem.fit(c, max_iter=max_iter, start=solution)
         whole = solution if basis is None else replace(solution, coefficients=solution.coefficients @ basis)
-        fits.append(Fitted(LinearProbe.of(whole), alpha or 0.0, c, int(not solution.converged)))
+        fits.append(
+            Fitted(
+                Linear.of(whole.coefficients, whole.intercepts), alpha or 0.0, c, int(not solution.converged)
+            )
+        )
     return fits
 
 
@@ -134,7 +138,7 @@ def beside_text(
     options: dict[str, Any] = {"c_grid": c_grid, "max_iter": max_iter, "num_classes": num_classes}
     grids = [[fit for alpha in text_weights for fit in _path(fold.train, alpha, **options)] for fold in folds]
     kept, failed = _converged(grids)
-    nothing = LinearProbe(
+    nothing = Linear(
         np.zeros((num_classes, folds[0].train.embeddings.shape[1]), np.float32),
         np.zeros(num_classes, np.float32),
     )

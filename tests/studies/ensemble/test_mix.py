@@ -17,7 +17,7 @@ from clipcifar.evaluation import compare, signs
 from clipcifar.evaluation.calibration import log_softmax
 from clipcifar.evaluation.metrics import accuracy
 from clipcifar.methods import linear_probe, zero_shot
-from clipcifar.methods.linear_probe import LinearProbe
+from clipcifar.methods.linear import Linear
 from clipcifar.store import container, heads, splits
 from clipcifar.store.embeddings import read_images, read_texts
 from clipcifar.store.predictions import read_predictions
@@ -212,7 +212,7 @@ def test_the_probe_that_chooses_has_not_learnt_val(done: Path) -> None:
     )
     val, _ = images.train.part(rows.val)
     arrays, attributes = heads.read(done / "heads" / "linear_probe.h5")
-    refit, c = LinearProbe(arrays["coefficients"], arrays["intercepts"]), float(attributes["c"])
+    refit, c = Linear(arrays["coefficients"], arrays["intercepts"]), float(attributes["c"])
     alone, _ = linear_probe.fit(*images.train.part(rows.train), c=c, max_iter=500, class_names=NAMES)
     np.testing.assert_allclose(found.trained["linear_probe"].val, alone.scores(val), atol=1e-4)
     assert np.abs(alone.scores(val) - refit.scores(val)).max() > 0.05
@@ -261,7 +261,7 @@ def test_the_numbers_recompute_from_the_stored_predictions(done: Path) -> None:
 def test_the_interpolated_head_is_the_mix_of_weights(done: Path) -> None:
     arrays, attributes = heads.read(done / "out" / "interpolated.h5")
     images = read_images(done / "images.h5")
-    found = LinearProbe(arrays["coefficients"], arrays["intercepts"]).scores(images.test.embeddings)
+    found = Linear(arrays["coefficients"], arrays["intercepts"]).scores(images.test.embeddings)
     file = container.read(done / "out" / "predictions.h5", kind="ensemble predictions").arrays
     np.testing.assert_allclose(found, file["linear_probe/weights"], atol=1e-3)
     assert attributes["coefficient"] == metrics_of(done)["linear_probe"]["weights"]["selected"]["coefficient"]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -59,3 +61,20 @@ def test_all_numbers_at_once_are_those_of_each() -> None:
 def test_no_more_neighbours_than_there_are() -> None:
     assert knn.usable((64, 1, 8), 10) == [1, 8]
     assert knn.usable((64, 32), 10) == [10]
+
+
+def test_memory_does_not_grow_with_images_times_neighbours_times_classes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Few keys of many classes: their cosines are few, and the votes of all images at once would be many."""
+    monkeypatch.setattr(knn, "_BLOCK_NUMBERS", 2**16)
+    rng, num_images, num_classes = np.random.default_rng(0), 600, 60
+    keys, images = (rng.normal(size=(n, 8)).astype(np.float32) for n in (num_classes, num_images))
+    tracemalloc.start()
+    try:
+        (log_p,) = knn.votes(images, keys, np.arange(num_classes), neighbours=[40], num_classes=num_classes)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert log_p.shape == (num_images, num_classes)
+    assert peak < 4 * num_images * 40 * num_classes  # a float for each vote that could be
