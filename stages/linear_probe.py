@@ -45,8 +45,7 @@ def main(
         )
         bar.update()
     probe = LinearProbe.of(refit)
-    failed = [point.c for point in points if not point.converged]
-    if failed:
+    if failed := [point.c for point in points if not point.converged]:
         print(f"not converged in {probe_params.max_iter} iterations, left out of the choice: C = {failed}")
     if not refit.converged:
         print(f"the refit at C = {chosen.c:g} did not converge in {probe_params.max_iter} iterations")
