@@ -49,7 +49,6 @@ def main(
     if not refit.converged:
         print(f"the refit at C = {chosen.c:g} did not converge in {probe_params.max_iter} iterations")
     plots.write_csv(plots_folder / "validation.csv", linear_probe.curve_rows(points))
-    converged = {"n": len(points) - len(failed), "n_not": len(failed), "refit": int(refit.converged)}
     trained = {"c": chosen.c, "max_iter": probe_params.max_iter, "iterations": refit.iterations}
     heads.write(head, "linear_probe", probe.arrays, {**inherited(images.attributes), **trained})
     written = results.write(
@@ -61,11 +60,7 @@ def main(
         metrics_path=metrics,
         details_path=details,
         plots_folder=plots_folder,
-        extra_metrics={
-            "selected": {"c": chosen.c},
-            "iterations": {"start": refit.own_iterations, "scikit_learn": refit.iterations},
-            "converged": converged,
-        },
+        extra_metrics=linear_probe.as_metrics(points, chosen, refit),
     )
     how = f"{refit.iterations} iterations of scikit-learn's after {refit.own_iterations} of our own"
     print(f"linear probe, C = {chosen.c:g}: top-1 {written['accuracy']:.4f} ({how})")

@@ -14,12 +14,11 @@ from clipcifar.evaluation.plots import write_csv
 from clipcifar.methods import prompt_weighting
 from clipcifar.methods.linear import of_zero_shot
 from clipcifar.search import candidates, offering
+from clipcifar.search.outcome import SHOWN
 from clipcifar.search.ranking import weighted_by
 from clipcifar.store import heads, inputs
 from clipcifar.store.predictions import inherited
 from stages import run
-
-SHOWN = 30  # rows of the bar plot
 
 
 def main(

@@ -10,7 +10,7 @@ from clipcifar.api import sides
 from clipcifar.evaluation.compare import Comparison, compare
 from clipcifar.evaluation.names import LEARNING
 from clipcifar.evaluation.seeds import SeedsCompared, compare_seeds, seeds_said
-from clipcifar.evaluation.verdict import verdict
+from clipcifar.evaluation.verdict import copies_said, verdict
 from clipcifar.project import freshness
 
 
@@ -75,6 +75,7 @@ def compare_sides(
     compared = compare(
         pair.predicted_a, pair.predicted_b, pair.labels, class_names=pair.class_names, copies=pair.copies
     )
+    notes += filter(None, [copies_said(compared.overall)])
     return Compared(
         compared.overall,
         compared.per_class,

@@ -9,7 +9,6 @@ from typing import Any
 from clipcifar.api.comparing import Compared
 from clipcifar.evaluation.compare import Paired
 from clipcifar.evaluation.signs import LEVEL, mcnemar_exact
-from clipcifar.evaluation.verdict import copies_said
 from clipcifar.evaluation.words import interval, p_text, points
 from clipcifar.render.table import escape, markdown_table
 
@@ -68,7 +67,6 @@ def as_table(comparison: Compared, *, shown: Callable[[str], str] = escape) -> s
         "The row all is the primary claim; the classes are a second family, Holm-corrected among themselves.",
         "p: exact McNemar, by flipping signs. An interval is Bonett and Price's, of one comparison alone: it",
         "holds 0 where its own p is 0.05 or more, and may leave 0 out where the corrected one is.",
-        *([copies] if (copies := copies_said(comparison.overall)) else []),
         *(_BALANCED if balanced else []),
         *(_SEEDS if over else []),
     ]

@@ -30,17 +30,26 @@ class ClassSums(NamedTuple):
         gained: what B gets right more than A, negative where it is less.
         changed: images that only one of the two gets right; where there are copies, the sum of their groups'
             squared gains.
+        groups: of copies; None where no image has one.
     """
 
     n: NDArray[Any]
     right: NDArray[Any]
     gained: NDArray[Any]
     changed: NDArray[Any]
+    groups: NDArray[Any] | None = None
 
     @property
     def present(self) -> ClassSums:
         """Those of the classes that have images."""
-        return ClassSums(*(values[self.n > 0] for values in self))
+        there = self.n > 0
+        return ClassSums(
+            self.n[there],
+            self.right[there],
+            self.gained[there],
+            self.changed[there],
+            None if self.groups is None else self.groups[there],
+        )
 
 
 @dataclass(frozen=True)
@@ -59,9 +68,9 @@ class Balanced:
 
     Attributes:
         accuracy_a, accuracy_b: in [0, 1].
-        low, high: 95 % interval, of other images of the same classes: normal, with half an image added to
-            each outcome of each class, so that a class of five is not taken for certain (Agresti and Min
-            2005, Statistics in Medicine 24, page 729). Wide where classes are small.
+        low, high: 95 % interval, of other images of the same classes: normal, with half an image (of copies
+            half a group) added to each outcome of each class, so that a class of five is not taken for
+            certain (Agresti and Min 2005, Statistics in Medicine 24, page 729). Wide where classes are small.
         mover: of the classes that moved the way the whole did, the one that moved most.
     """
 
@@ -88,13 +97,14 @@ def class_sums(
     """
     a, b = right_a.astype(np.float64), right_b.astype(np.float64)
     right, gained = (np.bincount(labels, weights=values, minlength=num_classes) for values in (a, b - a))
-    if copies is None:
-        own, gains = labels, b - a
-    else:  # a group may have images of several classes
-        groups, member = np.unique(np.stack([labels, copies]), axis=1, return_inverse=True)
-        own, gains = groups[0], np.asarray(np.bincount(member, weights=b - a), dtype=np.float64)
+    n, groups = np.bincount(labels, minlength=num_classes), None
+    own, gains = labels, b - a
+    if copies is not None:  # a group may have images of several classes
+        members, member = np.unique(np.stack([labels, copies]), axis=1, return_inverse=True)
+        own, gains = members[0], np.asarray(np.bincount(member, weights=b - a), dtype=np.float64)
+        groups = np.bincount(own, minlength=num_classes)
     changed = np.bincount(own, weights=gains**2, minlength=num_classes)
-    return ClassSums(np.bincount(labels, minlength=num_classes), right, gained, changed)
+    return ClassSums(n, right, gained, changed, groups)
 
 
 def mean_of_classes(sums: NDArray[Any], n: NDArray[Any]) -> NDArray[np.float64]:
@@ -114,11 +124,13 @@ def balanced(sums: ClassSums, class_names: Sequence[str]) -> Balanced | None:
         class_names: C names in label order.
     """
     names = [name for name, n in zip(class_names, sums.n, strict=True) if n]
-    n, right, gained, changed = sums.present
+    n, right, gained, changed, groups = sums.present
     if (n == n[0]).all():
         return None
+    groups = n if groups is None else groups
+    size = n / groups
     before, difference = float(mean_of_classes(right, n)), float(mean_of_classes(gained, n))
-    variance = (changed + 1 - gained**2 / (n + 2)) / (n + 2) ** 2
+    variance = (changed + size**2 - gained**2 / (groups + 2)) / (n + 2 * size) ** 2
     half = Z95 * math.sqrt(variance.sum()) / len(n)
     low, high = max(-1.0, difference - half), min(1.0, difference + half)
     moved = gained / n * np.sign(difference)
@@ -135,7 +147,7 @@ def sign_flip(sums: ClassSums) -> float:
     Args:
         sums: (C,) each, of whole images, none of them a copy.
     """
-    n, _, gained, changed = sums.present
+    n, _, gained, changed, _ = sums.present
     return _flipped(1 / n, np.rint(changed).astype(np.int64), abs(float((gained / n).sum())))
 
 
@@ -168,7 +180,7 @@ def sign_flip_bound(sums: ClassSums) -> NDArray[np.float64]:
 
     Hoeffding's bound: among hundreds of candidates, corrected, draws would not reach far enough.
     """
-    n, _, gained, changed = sums.present
+    n, _, gained, changed, _ = sums.present
     squares = (changed.T / n**2).T.sum(axis=0)
     exponent = (gained.T / n).T.sum(axis=0) ** 2 / (2 * np.where(squares > 0, squares, 1))
     return np.asarray(np.clip(2 * np.exp(-exponent), np.finfo(np.float64).tiny, 1.0))

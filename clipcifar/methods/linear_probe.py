@@ -170,3 +170,13 @@ def validation_curve(
 def curve_rows(points: list[GridPoint]) -> list[dict[str, Any]]:
     """The validation curve as plot rows, with log10(C) to draw it over."""
     return [{"log10_c": math.log10(point.c), **asdict(point)} for point in points]
+
+
+def as_metrics(points: list[GridPoint], chosen: GridPoint, refit: Solution) -> dict[str, Any]:
+    """What was chosen, and how the fits of the grid and the refit with its choice went."""
+    n = sum(point.converged for point in points)
+    return {
+        "selected": {"c": chosen.c},
+        "iterations": {"start": refit.own_iterations, "scikit_learn": refit.iterations},
+        "converged": {"n": n, "n_not": len(points) - n, "refit": int(refit.converged)},
+    }

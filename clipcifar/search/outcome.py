@@ -53,7 +53,7 @@ def name_of(selection: Selection) -> str:
 
 def _whole(counts: Tally, row: int) -> Paired:
     """One candidate against the reference, in accuracy."""
-    n, right, gained, changed = counts.class_sums
+    n, right, gained, changed, _ = counts.class_sums
     sums = ClassSums(n, right[:, row], gained[:, row], changed[:, row])
     whole = from_counts(
         counts.n,

@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from clipcifar.evaluation.compare import mcnemar_exact
 from clipcifar.evaluation.seeds import OverSeeds, SeedsCompared, compare_seeds, covers_said, seeds_said
+from clipcifar.evaluation.signs import mcnemar_exact
 
 Answers = NDArray[np.int64]
 

@@ -257,3 +257,4 @@ def test_in_balanced_accuracy_copies_are_flipped_together() -> None:
     assert together.p_value == pytest.approx(once.p_value, abs=0.01)
     assert apart.p_value < together.p_value
     assert together.difference == once.difference == pytest.approx((1 + 5 / 8) / 2)
+    assert (together.low, together.high) == pytest.approx((once.low, once.high))  # no surer for it

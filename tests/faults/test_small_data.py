@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -445,9 +446,11 @@ def test_a_refit_that_does_not_converge_is_recorded_and_said_aloud(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_run(tmp_path, _balanced(240), _balanced(90))
-    real = linear_probe.linear_probe.fit
+    real = linear_probe.linear_probe.solve
     monkeypatch.setattr(
-        linear_probe.linear_probe, "fit", lambda *rows, **options: (real(*rows, **options)[0], False)
+        linear_probe.linear_probe,
+        "solve",
+        lambda *rows, **options: replace(real(*rows, **options), converged=False),
     )
     ended = run("linear_probe", folder)
     assert ended.code == 0

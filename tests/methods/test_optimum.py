@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from clipcifar.methods import optimum
+from clipcifar.methods import logistic, optimum
 from clipcifar.methods.linear_probe import LinearProbeParams, choose, solve, validation_curve
 from clipcifar.methods.logistic import LOOSE, Problem, Solution
 from clipcifar.methods.optimum import TOLERANCE, Regression
@@ -66,6 +66,24 @@ def test_val_is_told_what_a_cold_scikit_learn_says_and_the_same_c_is_chosen(kind
     assert chosen == grid[int(np.argmax(right))]
     refit = solve(sets.rows, sets.labels, c=chosen, max_iter=2000, class_names=names(sets))
     assert (predicted(refit, sets.val_rows) != cold(sets, chosen)).sum() <= 1
+
+
+@repeated("shape", by_day=(6000, 24), nightly=(9000, 512))
+def test_many_rows_begin_in_float32_and_are_told_the_same(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The smaller ones as if they were many."""
+    sets = KINDS["like CLIP's"](*shape)
+    for module in (logistic, optimum):
+        monkeypatch.setattr(module, "FEW_NUMBERS", min(2**22, sets.rows.size - 1))
+    regression = Regression(sets.rows, sets.labels, num_classes=10)
+    assert regression._problem._rows.dtype == np.float32
+    solution: Solution | None = None
+    for c in (1.0, 10.0, 100.0):
+        solution = regression.fit(c, max_iter=2000, start=solution)
+        assert solution.iterations > 0
+        assert gradient(solution, sets, c) <= 1.01 * TOLERANCE
+        assert (predicted(solution, sets.val_rows) != cold(sets, c)).sum() <= 1
 
 
 @pytest.mark.parametrize("c", [1.0, 100.0])

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 
-def repeated(name: str, *, by_day: int, nightly: int) -> pytest.MarkDecorator:
-    """The test twice, with a small number for its argument `name` and, by night, with a large one."""
+def repeated(name: str, *, by_day: object, nightly: object) -> pytest.MarkDecorator:
+    """The test twice, with a small case for its argument `name` and, by night, with a large one."""
     return pytest.mark.parametrize(name, [by_day, pytest.param(nightly, marks=pytest.mark.nightly)])
 
 

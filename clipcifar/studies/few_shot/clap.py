@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import softmax
 
+from clipcifar.methods.logistic import FEW_NUMBERS
 from clipcifar.studies.few_shot.shots import Examples
 
 # Largest gradient component, where a loss is about 1 nat: what is aimed at, and what counts as converged
 # where float32's noise ends the search before.
 _AIM, _TOLERANCE = 1e-6, 1e-4
-_FLOAT64_NUMBERS = 2**22  # few rows do not average the noise of float32 away, and cost little
 
 
 def multipliers(train: Examples, *, num_classes: int) -> NDArray[np.float64]:
@@ -94,7 +94,7 @@ def fit(
     """
     text = weights.astype(np.float64)
     held = multipliers(train, num_classes=len(text)) * text_length**2 / len(text)
-    dtype = np.float64 if train.embeddings.size <= _FLOAT64_NUMBERS else np.float32
+    dtype = np.float64 if train.embeddings.size <= FEW_NUMBERS else np.float32
     images = train.embeddings.astype(dtype)
 
     def objective(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:

@@ -19,6 +19,7 @@ from clipcifar.backbone.params import EmbedParams
 from clipcifar.core.progress import progress
 from clipcifar.evaluation import metrics
 from clipcifar.methods import linear_probe, zero_shot
+from clipcifar.methods.linear import Linear
 from clipcifar.methods.linear_probe import LinearProbeParams
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.model import ModelDescription, check_described
@@ -77,7 +78,7 @@ def evaluate(
         on_fit=on_fit,
     )
     chosen = linear_probe.choose(points)
-    fitted, converged = linear_probe.fit(
+    refit = linear_probe.solve(
         images.train.embeddings,
         images.train.labels,
         c=chosen.c,
@@ -85,19 +86,14 @@ def evaluate(
         class_names=names,
     )
     on_fit()
-    probed = fitted.scores(images.test.embeddings)
+    probed = Linear.of(refit.coefficients, refit.intercepts).scores(images.test.embeddings)
     return Outcome(
         {
             "zero_shot": of_zero_shot,
             "linear_probe": {
                 "val": {"accuracy": chosen.val_accuracy},
                 "test": _scored(probed, images),
-                "selected": {"c": chosen.c},
-                "converged": {
-                    "n": sum(point.converged for point in points),
-                    "n_not": sum(not point.converged for point in points),
-                    "refit": int(converged),
-                },
+                **linear_probe.as_metrics(points, chosen, refit),
             },
         },
         {"zero_shot": test.argmax(axis=1), "linear_probe": probed.argmax(axis=1)},
