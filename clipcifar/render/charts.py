@@ -106,7 +106,7 @@ def intervals(
         axes.scatter(values, rows, color=ACCENT, s=34, zorder=3)
         if zero:
             axes.axvline(0, color=MUTED, linewidth=1, linestyle="--")
-        axes.set_yticks(rows, [shortened(text, 28) for text in estimates])
+        axes.set_yticks(rows, [shortened(text, 31) for text in estimates])
         axes.set_ylim(len(estimates) - 0.5, -0.5)
         axes.set_xlabel(x_label)
         axes.grid(visible=False, axis="y")

@@ -32,6 +32,7 @@ SET = (  # a key, as it is typed after -S, and the value that it means
     ("prompts.sets.wide.templates", f'["{LONG}"]', [LONG]),
     ("prompts.sets.scenes.sentences.cat", '["a: {b}, [c]"]', ["a: {b}, [c]"]),
     ("search.by", "balanced_accuracy", "balanced_accuracy"),
+    ("gda.alphas", "[0, 1e-3]", [0, 0.001]),
     ("linear_probe.c_grid", "[1e-3,1,1000]", [0.001, 1, 1000]),
     ("mlp_probe.learning_rate", "0.01", 0.01),
     ("projection.device", "cpu", "cpu"),
