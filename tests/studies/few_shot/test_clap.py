@@ -95,7 +95,7 @@ def test_a_class_that_zero_shot_knows_is_held_and_one_that_it_mistakes_moves() -
 def test_many_images_in_float32_end_where_float64_does(monkeypatch: pytest.MonkeyPatch) -> None:
     train = examples(3000)
     exact, _ = fit(train, text_length=3)
-    monkeypatch.setattr(clap, "_FLOAT64_NUMBERS", 0)
+    monkeypatch.setattr(clap, "FEW_NUMBERS", 0)
     found, converged = fit(train, text_length=3)
     assert converged
     np.testing.assert_allclose(found, exact, atol=2e-3)
