@@ -45,7 +45,7 @@ def write_inputs() -> None:
     text = unit_rows(means + 0.1 * noise)
     images = read_images(FOLDER / "images.h5")
     weighted = of_zero_shot(text, logit_scale=images.logit_scale)
-    heads.write(FOLDER / "weighted.h5", "prompt_weighting", weighted._asdict(), inherited(images.attributes))
+    heads.write(FOLDER / "weighted.h5", "prompt_weighting", weighted.arrays, inherited(images.attributes))
     write_texts(
         FOLDER / "texts" / "photo.h5",
         embeddings=text,

@@ -20,6 +20,7 @@ import platformdirs
 
 from clipcifar.core import accounts
 from clipcifar.core.errors import DataError, EnvironmentFault
+from clipcifar.core.processes import is_running
 
 _COPY_BYTES = 1 << 20
 # Of a reading these say that there is no such file, or come from what a damaged one asks for.
@@ -156,19 +157,6 @@ def is_abandoned(temporary: Path) -> bool:
     """Whether a temporary file (.<name>.<process>.<random>.tmp) is of a process that has died."""
     writer = temporary.name.split(".")[-3:-2]
     return writer != [] and writer[0].isdecimal() and not is_running(int(writer[0]))
-
-
-def is_running(process: int) -> bool:
-    """Whether there is such a process; true on systems that cannot be asked."""
-    if os.name != "posix":
-        return True
-    try:
-        os.kill(process, 0)  # signal 0 only asks
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
 
 
 def _sync_folder(folder: Path) -> None:

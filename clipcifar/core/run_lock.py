@@ -11,7 +11,8 @@ import filelock
 
 from clipcifar.core.accounts import owner_of
 from clipcifar.core.errors import EnvironmentFault
-from clipcifar.core.files import explained, is_running, require_writable
+from clipcifar.core.files import explained, require_writable
+from clipcifar.core.processes import is_running
 
 
 @contextmanager

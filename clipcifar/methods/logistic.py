@@ -26,7 +26,7 @@ from threadpoolctl import ThreadpoolController
 # Largest gradient component in the scaled variables, where the Hessian is about 1: what the solver
 # aims at for a start and for a solution, and how many times that counts as converged where rounding
 # ends the search before.
-LOOSE, TIGHT, _SLACK = 1e-4, 1e-6, 10
+LOOSE, TIGHT, _SLACK = 1e-4, 1e-5, 10
 _SHARPEST = 0.2  # times the aim, where rows are told apart for certain: float32 can do little better
 FEW_NUMBERS = 2**22  # few rows do not average the noise of float32 away, and cost little
 _MEMORY = 20  # of L-BFGS, steps

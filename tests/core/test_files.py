@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -367,12 +368,24 @@ def test_what_a_process_of_somebody_else_writes_stays(
     left = tmp_path / ".x.h5.1.abc.tmp"
     left.write_text("half")
 
-    def forbidden(process: int, signal: int) -> None:
-        raise PermissionError(process, signal)
+    def forbidden(process: int) -> psutil.Process:
+        raise psutil.AccessDenied(process)
 
-    monkeypatch.setattr(os, "kill", forbidden)
+    monkeypatch.setattr(psutil, "Process", forbidden)
     files.write_atomically(tmp_path / "x.h5", b"1")
     assert left.exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="this system keeps no process that has ended")
+def test_what_was_left_by_one_that_has_ended_and_that_nobody_collects_goes(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    os.kill(ended.pid, 0)  # the system still knows it
+    left = tmp_path / f".x.h5.{ended.pid}.abc.tmp"
+    left.write_text("half")
+    files.write_atomically(tmp_path / "x.h5", b"1")
+    assert not left.exists()
+    ended.wait()
 
 
 def test_a_system_that_cannot_open_a_folder_is_written_to_all_the_same(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -63,6 +64,8 @@ SETS = {
     "digits": {"template_mode": "shared", "templates": ["a scan of the handwritten digit {classname}."]},
 }
 NOT_RUN = "schema: '2.0'\nstages: {}\n"  # what git holds as the dvc.lock of a study that nobody ran
+# What DVC makes beside a file that it places; killed, it leaves it, and nothing reads it.
+OF_DVC = re.compile(r"\.[\w-]{22}\.tmp")
 OUTPUTS = ("metrics", "plots", "data/embeddings", "data/heads", "data/predictions", "report")
 
 
@@ -72,9 +75,13 @@ def digits_params() -> dict[str, Any]:
 
 
 def results_in(folder: Path) -> dict[str, bytes]:
-    """The bytes of every result of a run in `folder`, by path; not what tells git to ignore them."""
+    """The bytes of every result of a run in `folder`, by path; without .gitignore and DVC's leftovers."""
     files = (path for name in OUTPUTS for path in (folder / name).rglob("*"))
-    made = (path for path in files if path.is_file() and path.name != ".gitignore")
+    made = (
+        path
+        for path in files
+        if path.is_file() and path.name != ".gitignore" and not OF_DVC.fullmatch(path.name)
+    )
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in made}
 
 
