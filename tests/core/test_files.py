@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -368,10 +367,10 @@ def test_what_a_process_of_somebody_else_writes_stays(
     left = tmp_path / ".x.h5.1.abc.tmp"
     left.write_text("half")
 
-    def forbidden(process: int) -> psutil.Process:
-        raise psutil.AccessDenied(process)
+    def forbidden(process: int, signal: int) -> None:
+        raise PermissionError(process, signal)
 
-    monkeypatch.setattr(psutil, "Process", forbidden)
+    monkeypatch.setattr(os, "kill", forbidden)
     files.write_atomically(tmp_path / "x.h5", b"1")
     assert left.exists()
 

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil  # imported where a process is asked about
 import requests.exceptions  # pooch imports it when it downloads
 
 from clipcifar.core import files, first_use
@@ -28,6 +29,7 @@ ARCHIVE = b"the archive"
 ROWS = np.eye(2, 3, dtype=np.float32)
 CAT, DOG = "a photo of a cat.", "a photo of a dog."
 assert requests.exceptions
+assert psutil
 
 
 class Shared:
