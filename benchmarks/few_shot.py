@@ -15,8 +15,9 @@ from common import CLASSES, ROOT, WORK, call, clip_like, peak_mb, row, timed, un
 from clipcifar.core import params
 from clipcifar.methods.linear import of_zero_shot
 from clipcifar.store import heads, splits
-from clipcifar.store.embeddings import Split, read_images, write_images, write_texts
+from clipcifar.store.embeddings import Split, write_texts
 from clipcifar.store.fields import class_names_attribute
+from clipcifar.store.images import read_images, write_images
 from clipcifar.store.predictions import inherited
 
 FOLDER = WORK / "few_shot"

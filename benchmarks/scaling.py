@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from common import CLASSES, WORK, call, peak_mb, row, unit_rows
 
-from clipcifar.store.embeddings import SHARED_FIELDS, Split, read_images, write_images
+from clipcifar.store.embeddings import SHARED_FIELDS, Split
 from clipcifar.store.fields import class_names_attribute
+from clipcifar.store.images import read_images, write_images
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 LARGEST = {"linear probe": 100_000}

@@ -19,7 +19,8 @@ from clipcifar.embeddings import provenance
 from clipcifar.prompts.save import edit_params, overlay
 from clipcifar.store import splits
 from clipcifar.store.dataset import PreparedSplit, write_dataset
-from clipcifar.store.embeddings import Split, write_images
+from clipcifar.store.embeddings import Split
+from clipcifar.store.images import write_images
 from clipcifar.store.model import ModelDescription
 
 TRAIN, TEST = 50_000, 10_000

@@ -28,8 +28,9 @@ from clipcifar.project.dvc_cache import kept_objects
 from clipcifar.store import container
 from clipcifar.store.container import Container, fingerprint_of
 from clipcifar.store.dataset import Prepared
-from clipcifar.store.embeddings import COPIES, IMAGES_KIND, Split, write_images
+from clipcifar.store.embeddings import COPIES, IMAGES_KIND, Split
 from clipcifar.store.fields import copies_of
+from clipcifar.store.images import write_images
 from clipcifar.store.model import ModelDescription, check_weights, embedding_dim
 
 if TYPE_CHECKING:  # torch, which nobody waits for where everything is found

@@ -14,7 +14,7 @@ from clipcifar.core.errors import EnvironmentFault
 from clipcifar.core.progress import progress
 from clipcifar.embeddings.shards import ShardFolder
 from clipcifar.embeddings.sources import ImageSource
-from clipcifar.store.embeddings import check_embeddings
+from clipcifar.store.fields import check_embeddings
 
 SHARD_ROWS = 1024  # at least; a shard holds whole batches
 

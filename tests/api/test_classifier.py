@@ -16,7 +16,7 @@ from clipcifar.methods.linear import Linear
 from clipcifar.methods.zero_shot import class_weights
 from clipcifar.store import heads
 from clipcifar.store.dataset import Prepared
-from clipcifar.store.embeddings import read_images
+from clipcifar.store.images import read_images
 from clipcifar.store.predictions import inherited, read_predictions, read_set_predictions
 from tests.support import made
 

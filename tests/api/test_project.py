@@ -15,7 +15,8 @@ import clipcifar
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.core.files import read_json
 from clipcifar.evaluation.signs import mcnemar_exact
-from clipcifar.store.embeddings import read_images, read_texts
+from clipcifar.store.embeddings import read_texts
+from clipcifar.store.images import read_images
 from clipcifar.store.predictions import read_predictions
 from clipcifar.store.splits import read_splits
 from tests.support.import_closure import ROOT

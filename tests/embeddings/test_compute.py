@@ -18,7 +18,7 @@ from clipcifar.embeddings import compute, extract
 from clipcifar.embeddings.compute import Wanted
 from clipcifar.project import dvc_project
 from clipcifar.store.dataset import Prepared, PreparedSplit, digest_of
-from clipcifar.store.embeddings import read_images, write_images
+from clipcifar.store.images import read_images, write_images
 from clipcifar.store.model import ModelDescription, ModelParams
 from clipcifar.weights import resolve
 from clipcifar.weights.describe import describe

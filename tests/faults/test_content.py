@@ -13,7 +13,8 @@ from PIL import Image
 from clipcifar.core.errors import DataError
 from clipcifar.store import container, splits
 from clipcifar.store.dataset import PreparedSplit, read_dataset, write_dataset
-from clipcifar.store.embeddings import read_images, read_texts
+from clipcifar.store.embeddings import read_texts
+from clipcifar.store.images import read_images
 from clipcifar.store.predictions import read_set_predictions, write_set_predictions
 from stages import download, prepare
 from tests.faults.test_small_data import run, write_run

@@ -22,7 +22,7 @@ from clipcifar.backbone.preprocess import Preprocess, model_input
 from clipcifar.datasets import imagefolder
 from clipcifar.datasets.decode import decode
 from clipcifar.store.dataset import read_dataset
-from clipcifar.store.embeddings import read_images
+from clipcifar.store.images import read_images
 from stages import download, embed_images, fetch_model, prepare
 from tests.datasets.test_decode import png_claiming
 from tests.support import stage_runs

@@ -17,8 +17,9 @@ from scipy.stats import binomtest
 
 from clipcifar.evaluation import compare, headline, results
 from clipcifar.store import container, heads, splits
-from clipcifar.store.embeddings import Split, read_images, write_images
+from clipcifar.store.embeddings import Split
 from clipcifar.store.fields import class_names_attribute
+from clipcifar.store.images import read_images, write_images
 from clipcifar.store.predictions import read_predictions
 from clipcifar.store.splits import TrainVal
 from stages import (

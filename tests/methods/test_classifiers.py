@@ -12,7 +12,7 @@ import pytest
 from clipcifar.core.errors import DataError
 from clipcifar.methods import classifiers
 from clipcifar.store import container, heads
-from clipcifar.store.embeddings import read_images
+from clipcifar.store.images import read_images
 from clipcifar.store.predictions import read_predictions
 from tests.search.test_outcome import write_search as write_embeddings
 from tests.stages.test_methods import run

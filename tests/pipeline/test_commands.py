@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from clipcifar.store.embeddings import read_images
+from clipcifar.store.images import read_images
 from clipcifar.store.predictions import read_predictions
 from tests.support import command_line
 from tests.support.workspace import SETS, Workspace

@@ -14,7 +14,8 @@ from clipcifar.evaluation.names import METHODS
 from clipcifar.methods import zero_shot
 from clipcifar.store import container
 from clipcifar.store.dataset import read_dataset
-from clipcifar.store.embeddings import read_images, read_texts
+from clipcifar.store.embeddings import read_texts
+from clipcifar.store.images import read_images
 from clipcifar.studies.corruptions.images.generated import corrupt
 from clipcifar.studies.corruptions.store import read_corrupted
 from tests.support.workspace import Workspace

@@ -18,7 +18,8 @@ from clipcifar.methods.trained.mlp_probe import MLPProbe
 from clipcifar.methods.trained.projection import Projection
 from clipcifar.methods.trained.training import Labelled, TrainingParams, train
 from clipcifar.search import ranking
-from clipcifar.store.embeddings import read_images, read_texts
+from clipcifar.store.embeddings import read_texts
+from clipcifar.store.images import read_images
 from stages import embed_images, embed_texts, fetch_model, prepare, prompts
 from tests.support import stage_runs
 from tests.support.synthetic import task

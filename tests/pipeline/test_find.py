@@ -20,7 +20,8 @@ from PIL import Image
 import clipcifar
 from clipcifar.prompts.save import overlay
 from clipcifar.store.dataset import read_dataset
-from clipcifar.store.embeddings import read_images, read_texts
+from clipcifar.store.embeddings import read_texts
+from clipcifar.store.images import read_images
 from tests.report.test_page import Tags
 from tests.support import command_line
 from tests.support.once import made_once

@@ -28,14 +28,8 @@ from clipcifar.report.ranking import chosen_templates, doubt, gains_text, on_val
 from clipcifar.search import candidates, counting, outcome as search, ranking
 from clipcifar.search.candidates import Candidate
 from clipcifar.store import container, splits
-from clipcifar.store.embeddings import (
-    SHARED_FIELDS,
-    Split,
-    read_images,
-    read_texts,
-    write_images,
-    write_texts,
-)
+from clipcifar.store.embeddings import SHARED_FIELDS, Split, read_texts, write_texts
+from clipcifar.store.images import read_images, write_images
 from clipcifar.store.model import WEIGHTS_FILE, ModelDescription, config_sha256
 from clipcifar.store.predictions import read_predictions
 from clipcifar.store.prompt_set import OWN_SENTENCES, PromptSet

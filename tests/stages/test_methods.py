@@ -20,7 +20,8 @@ from clipcifar.methods.gda import fit as fit_gda
 from clipcifar.methods.linear_probe import fit
 from clipcifar.methods.zero_shot import classifier as zero_shot_classifier
 from clipcifar.store import container, heads, splits
-from clipcifar.store.embeddings import read_images, read_texts
+from clipcifar.store.embeddings import read_texts
+from clipcifar.store.images import read_images
 from clipcifar.store.predictions import read_predictions, read_set_predictions
 from stages import (
     gda,

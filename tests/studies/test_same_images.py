@@ -10,7 +10,7 @@ import pytest
 from clipcifar.core.errors import DataError
 from clipcifar.evaluation.names import METHODS
 from clipcifar.store.dataset import read_dataset, write_dataset
-from clipcifar.store.embeddings import read_images
+from clipcifar.store.images import read_images
 from clipcifar.studies import same_images
 from tests.stages.test_methods import rewrite
 from tests.support import study_pages

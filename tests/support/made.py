@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from clipcifar.core.files import Attribute
 from clipcifar.store import splits
-from clipcifar.store.embeddings import Split, write_images, write_texts
+from clipcifar.store.embeddings import Split, write_texts
 from clipcifar.store.fields import class_names_attribute
+from clipcifar.store.images import write_images
 
 NAMES = ["cat", "dog", "eel"]
 DIM = 24

@@ -16,7 +16,8 @@ from clipcifar.methods.linear import of_zero_shot
 from clipcifar.methods.linear_probe import LinearProbeParams
 from clipcifar.store import heads
 from clipcifar.store.dataset import PreparedSplit, write_dataset
-from clipcifar.store.embeddings import ImageEmbeddings, read_images, read_texts
+from clipcifar.store.embeddings import ImageEmbeddings, read_texts
+from clipcifar.store.images import read_images
 from clipcifar.store.inputs import train_val_of
 from clipcifar.store.predictions import inherited, read_predictions
 from clipcifar.studies.corruptions.judge import findings as of_corruptions, page as corruptions_page

@@ -14,7 +14,8 @@ from clipcifar.core.errors import DataError
 from clipcifar.evaluation import metrics, results
 from clipcifar.evaluation.names import TRAINED
 from clipcifar.store import container
-from clipcifar.store.embeddings import read_images, read_texts, write_texts
+from clipcifar.store.embeddings import read_texts, write_texts
+from clipcifar.store.images import read_images
 from clipcifar.store.predictions import read_predictions, write_set_predictions
 from clipcifar.verify import measured
 from tests.stages.test_methods import rewrite

@@ -22,7 +22,8 @@ from clipcifar.embeddings import compute, provenance
 from clipcifar.embeddings.sentences import SentenceEmbedder
 from clipcifar.methods.zero_shot import text_classifier
 from clipcifar.store.dataset import Prepared
-from clipcifar.store.embeddings import ImageEmbeddings, read_images
+from clipcifar.store.embeddings import ImageEmbeddings
+from clipcifar.store.images import read_images
 from clipcifar.store.model import (
     UNFINISHED,
     ModelDescription,

@@ -19,7 +19,8 @@ from clipcifar.evaluation.metrics import accuracy
 from clipcifar.methods import linear_probe, zero_shot
 from clipcifar.methods.linear import Linear
 from clipcifar.store import container, heads, splits
-from clipcifar.store.embeddings import read_images, read_texts
+from clipcifar.store.embeddings import read_texts
+from clipcifar.store.images import read_images
 from clipcifar.store.predictions import read_predictions
 from clipcifar.studies.ensemble import mix as ensemble, page as ensemble_page
 from clipcifar.studies.ensemble.findings import measure

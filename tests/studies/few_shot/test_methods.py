@@ -21,7 +21,8 @@ from clipcifar.methods.linear import of_zero_shot
 from clipcifar.methods.logistic import Problem
 from clipcifar.methods.zero_shot import classifier
 from clipcifar.store import container, heads, splits
-from clipcifar.store.embeddings import read_images, read_texts
+from clipcifar.store.embeddings import read_texts
+from clipcifar.store.images import read_images
 from clipcifar.store.predictions import inherited
 from clipcifar.studies.few_shot import draws
 from clipcifar.studies.few_shot.draws import ALL, Draw, Study

@@ -23,8 +23,9 @@ from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.evaluation import compare, metrics
 from clipcifar.store import container, heads, splits
 from clipcifar.store.dataset import PreparedSplit, read_dataset, write_dataset
-from clipcifar.store.embeddings import ImageEmbeddings, Split, read_images
+from clipcifar.store.embeddings import ImageEmbeddings, Split
 from clipcifar.store.fields import class_names_attribute
+from clipcifar.store.images import read_images
 from clipcifar.store.predictions import Predictions, read_predictions
 from clipcifar.studies.finetune.judge import findings, page
 from clipcifar.studies.finetune.judge.findings import measure, read_rows

@@ -14,7 +14,7 @@ from clipcifar.core.errors import ConfigError
 from clipcifar.evaluation.names import METHODS
 from clipcifar.render.pictures import Pictures
 from clipcifar.store.dataset import Prepared, PreparedSplit
-from clipcifar.store.embeddings import read_images
+from clipcifar.store.images import read_images
 from clipcifar.store.predictions import read_predictions
 from clipcifar.studies.near_duplicates import (
     findings,
