@@ -92,7 +92,7 @@ def write_cache(folder: Path, model: ModelDescription) -> None:
         "batch_size": 256,
     }
     write_images(
-        data / "embeddings" / "images.h5",
+        data / "embeddings" / "images",
         train=Split(embeddings[train], labels[train], ids[train]),
         test=Split(embeddings[test], labels[test], ids[test]),
         attributes=attributes,

@@ -17,7 +17,7 @@ from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute
 from clipcifar.store import container
 from clipcifar.store.fields import check_embeddings, check_index, class_names_of
-from clipcifar.store.rows import Embeddings, Rows
+from clipcifar.store.rows import Embeddings, Rows, blocks_of
 
 IMAGES_KIND, TEXTS_KIND = "image embeddings", "text embeddings"
 COPIES = "copies"  # in a file only where there are any
@@ -75,6 +75,12 @@ class ImageEmbeddings:
     @property
     def dataset_digest(self) -> str:
         return str(self.attributes["dataset_digest"])
+
+    def verify(self) -> None:
+        """Read what is not read yet; DataError where a part is not as the manifest says."""
+        for split in (self.train, self.test):
+            for _ in blocks_of(split.embeddings):
+                pass
 
 
 @dataclass(frozen=True)

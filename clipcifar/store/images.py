@@ -40,7 +40,7 @@ MANIFEST = "manifest.h5"
 _SPLITS = ("train", "test")
 
 
-class _Listed(NamedTuple):
+class Listed(NamedTuple):
     """What a manifest says of a split's images, as `Split` has it."""
 
     labels: NDArray[np.int64]
@@ -48,7 +48,7 @@ class _Listed(NamedTuple):
     copies: NDArray[np.int64] | None
 
     @classmethod
-    def of(cls, arrays: Mapping[str, NDArray[Any]], name: str) -> _Listed:
+    def of(cls, arrays: Mapping[str, NDArray[Any]], name: str) -> Listed:
         ids = container.decode_strings(arrays[f"{name}/ids"])
         return cls(arrays[f"{name}/labels"], ids, arrays.get(f"{name}/{COPIES}"))
 
@@ -61,7 +61,7 @@ class _Listed(NamedTuple):
         return Split(rows, *self)
 
 
-def listing(train: Split, test: Split) -> dict[str, NDArray[Any]]:
+def listing(train: Split | Listed, test: Split | Listed) -> dict[str, NDArray[Any]]:
     """Labels, ids and copies of both splits, as a manifest keeps them, by the name of the array."""
     arrays: dict[str, NDArray[Any]] = {}
     for name, split in zip(_SPLITS, (train, test), strict=True):
@@ -82,14 +82,12 @@ def write_images(
 ) -> None:
     """Write image embeddings; `attributes` hold what determined them, class names included."""
     for split in (train, test):
-        _Listed(split.labels, split.ids, split.copies).check(attributes)
+        Listed(split.labels, split.ids, split.copies).check(attributes)
         if not isinstance(split.embeddings, Rows):  # which were checked when they were read
             check_embeddings(split.embeddings, split.ids, what="image")
     parts = write_parts(
         folder,
         (rows for split in (train, test) for _, rows in blocks_of(split.embeddings)),
-        dim=train.embeddings.shape[1],
-        of=container.fingerprint_in_file(attributes, kind=IMAGES_KIND),
         storage=storage,
     )
     write_manifest(folder, listing(train, test), parts, attributes=attributes)
@@ -127,7 +125,7 @@ def read_images(path: Path, *, part_of: Callable[[str], Path] | None = None) -> 
     with container.reading(manifest, kind=IMAGES_KIND, what="image embeddings") as file:
         arrays, attributes = file.arrays, file.attributes
         container.require(attributes, texts=INHERITED, numbers=("logit_scale", "max_per_class"))
-        train, test = (_Listed.of(arrays, name) for name in _SPLITS)
+        train, test = (Listed.of(arrays, name) for name in _SPLITS)
         for listed in (train, test):
             listed.check(attributes)
         if "train/embeddings" in arrays:  # of before there were parts

@@ -75,45 +75,44 @@ def parts_beyond(folder: Path, number: int) -> list[Path]:
     return sorted(path for path in folder.glob("part-*.h5") if path.name not in known)
 
 
-def write_part(
-    folder: Path, rows: NDArray[np.float32], *, number: int, of: str, storage: Storage = "float32"
-) -> str:
+def write_part(folder: Path, rows: NDArray[np.float32], *, number: int, storage: Storage = "float32") -> str:
     """Write one part and return its content digest.
 
     Args:
         rows: (n, D) float32 unit rows, at most `PART_ROWS`.
         number: of the part, counted from 0.
-        of: the fingerprint of the embeddings that it is a part of.
         storage: float16 halves the file and moves a cosine by up to 5e-5; rows are scaled to unit length
             again when they are read.
     """
-    attributes: dict[str, Attribute] = {"number": number, "of": of}
+    attributes: dict[str, Attribute] = {"number": number}
     arrays = {"embeddings": rows.astype(storage, copy=False)}
     return container.write(folder / part_name(number), kind=PART_KIND, arrays=arrays, attributes=attributes)
 
 
 def write_parts(
-    folder: Path, blocks: Iterable[NDArray[np.float32]], *, dim: int, of: str, storage: Storage = "float32"
+    folder: Path, blocks: Iterable[NDArray[np.float32]], *, storage: Storage = "float32"
 ) -> Parts:
     """Write rows as they come, (n, D) float32 at a time, into parts of `PART_ROWS`; holds one part."""
-    parts = Parts([], [], dim)
+    counts: list[int] = []
+    digests, dim = [], 0
     for rows in _repacked(blocks):
-        parts.digests.append(write_part(folder, rows, number=len(parts.counts), of=of, storage=storage))
-        parts.counts.append(len(rows))
-    return parts
+        dim = rows.shape[1]
+        if len(rows):
+            digests.append(write_part(folder, rows, number=len(counts), storage=storage))
+            counts.append(len(rows))
+    return Parts(counts, digests, dim)
 
 
 def _repacked(blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
     """The same rows, `PART_ROWS` at a time."""
     held: list[NDArray[np.float32]] = []
     for block in blocks:
-        while len(block):
-            taken = block[: PART_ROWS - sum(map(len, held))]
-            held.append(taken)
-            block = block[len(taken) :]
-            if sum(map(len, held)) == PART_ROWS:
-                yield np.concatenate(held)
-                held = []
+        for first in range(0, max(len(block), 1), PART_ROWS):
+            held.append(block[first : first + PART_ROWS])
+            if sum(map(len, held)) >= PART_ROWS:
+                together = np.concatenate(held)
+                yield together[:PART_ROWS]
+                held = [together[PART_ROWS:]]
     if held:
         yield np.concatenate(held)
 

@@ -68,11 +68,13 @@ class Rows:
                 block = slice(first, min(first + _BLOCK_ROWS, stop))
                 yield block, self._of_part(number, self._rows[block])
 
-    def _of_part(self, number: int, wanted: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _of_part(self, number: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Rows that lie in one part; where they follow each other, without a copy."""
-        rows, wanted = self._parts.read(number), wanted - self._parts.starts[number]
-        following: bool = bool((np.diff(wanted) == 1).all())
-        return rows[wanted[0] : wanted[-1] + 1] if following else rows[wanted]
+        wanted: Any = rows - self._parts.starts[number]
+        if len(wanted) and (np.diff(wanted) == 1).all():
+            wanted = slice(int(wanted[0]), int(wanted[-1]) + 1)
+        picked: NDArray[np.float32] = self._parts.read(number)[wanted]
+        return picked
 
     def __getitem__(self, key: Any) -> NDArray[np.float32]:
         wanted = self._rows[key]

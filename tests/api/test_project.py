@@ -101,7 +101,7 @@ def test_a_project_is_found_upward(project: clipcifar.Project, tmp_path: Path) -
 
 def test_images_are_those_of_the_file_by_split(project: clipcifar.Project) -> None:
     """Every image once, with its own row, label, id and split."""
-    file = read_images(project.root / "data/embeddings/images.h5")
+    file = read_images(project.root / "data/embeddings/images")
     rows = read_splits(project.root / "data/splits.h5", file.train.ids, dataset_digest=file.dataset_digest)
     everything = project.images()
     assert everything.ids == file.train.ids + file.test.ids

@@ -24,7 +24,7 @@ from clipcifar.weights import resolve
 from clipcifar.weights.describe import describe
 
 EMBED = EmbedParams(device="cpu", precision="fp32", batch_size=4, workers=0)
-OUTPUT = Path("data/embeddings/images.h5")
+OUTPUT = Path("data/embeddings/images")
 
 
 @pytest.fixture(scope="module")

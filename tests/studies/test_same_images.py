@@ -30,12 +30,12 @@ def copied(made: Path, tmp_path: Path) -> Path:
 
 
 def read(folder: Path) -> object:
-    images = read_images(folder / "images.h5")
+    images = read_images(folder / "images")
     return same_images.read(images, folder / "dataset.h5", folder / "predictions")
 
 
 def test_what_belongs_together_is_read(made: Path) -> None:
-    images = read_images(made / "images.h5")
+    images = read_images(made / "images")
     dataset, said = same_images.read(images, made / "dataset.h5", made / "predictions")
     assert (dataset.train.ids, dataset.test.ids) == (images.train.ids, images.test.ids)
     assert list(said) == list(METHODS)

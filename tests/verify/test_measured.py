@@ -28,7 +28,7 @@ SETS = ("photo", "other")
 def run(tmp_path: Path) -> Path:
     """predictions/, metrics/ and texts/ of a run with made-up scores; projection learnt beside photo."""
     write_embeddings(tmp_path)
-    images, rng = read_images(tmp_path / "images.h5"), np.random.default_rng(0)
+    images, rng = read_images(tmp_path / "images"), np.random.default_rng(0)
     shape = (len(images.test.labels), len(NAMES))
     for method in TRAINED:
         photo = read_texts(tmp_path / "texts" / "photo.h5").attributes["fingerprint"]

@@ -99,7 +99,7 @@ def embedded(
     existing = compute.find(images, repository)
     if existing is None:
         compute.encode([images], model=model, weights=folder, embed=embed)
-    content = read_images(existing[0] if existing else path)
+    content = existing.images() if existing else read_images(path)
     names = {key: images.attributes[key] for key in provenance.NAMES}
     return replace(content, attributes={**content.attributes, **names})  # as they are asked for here
 
