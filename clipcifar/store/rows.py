@@ -73,13 +73,12 @@ class Rows:
         wanted: Any = rows - self._parts.starts[number]
         if len(wanted) and (np.diff(wanted) == 1).all():
             wanted = slice(int(wanted[0]), int(wanted[-1]) + 1)
-        picked: NDArray[np.float32] = self._parts.read(number)[wanted]
-        return picked
+        return np.asarray(self._parts.read(number)[wanted])
 
     def __getitem__(self, key: Any) -> NDArray[np.float32]:
         wanted = self._rows[key]
         if wanted.ndim == 0:
-            return self[np.array([key])][0]
+            return np.asarray(self[np.array([key])][0])
         numbers = np.searchsorted(self._parts.starts, wanted, side="right") - 1
         if len(numbers) and (numbers == numbers[0]).all():
             return self._of_part(int(numbers[0]), wanted)
