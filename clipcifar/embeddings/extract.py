@@ -39,9 +39,9 @@ def extract(
         batch_size: B; the last batch may be shorter.
         shards: where finished rows are kept; the caller holds its lock.
 
-    Yields:
-        When all are embedded, their rows in order, (n, D) float32 at a time, finite and of unit length: read
-        back shard by shard, so that memory does not grow with N.
+    Returns:
+        Their rows in order, (n, D) float32 at a time, finite and of unit length: all are embedded then, and
+        are read back shard by shard, so that memory does not grow with N.
 
     Raises:
         DataError: an embedding is not a unit vector; names the image.
@@ -54,6 +54,10 @@ def extract(
     with progress(total=len(source), initial=finished, unit="images", what="embedding images") as bar:
         for rows, embeddings in _shards_of(source, encode, missing, batch_size, ids, bar.update):
             shards.write(rows.start, rows.stop, embeddings)
+    return _read_back(shards, bounds, ids)
+
+
+def _read_back(shards: ShardFolder, bounds: list[range], ids: list[str]) -> Iterator[NDArray[np.float32]]:
     for rows in bounds:
         part = shards.read(rows.start, rows.stop)
         if part is None:
