@@ -80,8 +80,8 @@ class Opened:
         Whether they are stale is for `fresh` to say.
         """
         path = self.root / IMAGES
-        status = path.stat() if path.exists() else None
-        written = status and (status.st_ino, status.st_size, status.st_mtime_ns)
+        states = [file.stat() for file in (path, *sorted(path.glob("*.h5"))) if file.exists()]
+        written = [(status.st_ino, status.st_size, status.st_mtime_ns) for status in states]
         if self._images is None or self._images[0] != written:
             self._images = written, inputs.requested_images(path, self.settings)
         return self._images[1]
