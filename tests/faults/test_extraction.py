@@ -50,7 +50,7 @@ def small(workspace: Workspace) -> Workspace:
 
 
 def images_of(workspace: Workspace) -> dict[str, bytes] | None:
-    """Every file of the image embeddings by name, once the manifest, which is written last, says that they are."""
+    """Every file of the image embeddings by name, once there is a manifest, which is written last."""
     if not (workspace.folder / MANIFEST).exists():
         return None
     return {path.name: path.read_bytes() for path in (workspace.folder / IMAGES).iterdir()}
