@@ -115,7 +115,9 @@ def test_the_gradient_is_that_of_finite_differences() -> None:
     for i, j in ((0, 0), (2, 3), (3, 5)):
         step = np.zeros_like(point)
         step[i, j] = 0.05
-        slope = (problem.loss(point + step, penalty=0.3)[0] - problem.loss(point - step, penalty=0.3)[0]) / 0.1
+        slope = (
+            problem.loss(point + step, penalty=0.3)[0] - problem.loss(point - step, penalty=0.3)[0]
+        ) / 0.1
         assert slope == pytest.approx(gradient[i, j], abs=2e-4)
 
 
