@@ -15,8 +15,9 @@ from common import CLASSES, ROOT, WORK, call, clip_like, peak_mb, row, timed, un
 from clipcifar.core import params
 from clipcifar.methods.linear import of_zero_shot
 from clipcifar.store import heads, splits
-from clipcifar.store.embeddings import Split, read_images, write_images, write_texts
+from clipcifar.store.embeddings import Split, write_texts
 from clipcifar.store.fields import class_names_attribute
+from clipcifar.store.images import read_images, write_images
 from clipcifar.store.predictions import inherited
 
 FOLDER = WORK / "few_shot"
@@ -41,9 +42,9 @@ def write_inputs() -> None:
     train, test = (Split(rows[part], labels[part], ids[part]) for part in (TRAIN, TEST))
     means = unit_rows([train.embeddings[train.labels == label].mean(axis=0) for label in range(len(CLASSES))])
     noise = unit_rows(np.random.default_rng(2).standard_normal(means.shape))
-    write_images(FOLDER / "images.h5", train=train, test=test, attributes=ATTRIBUTES)
+    write_images(FOLDER / "images", train=train, test=test, attributes=ATTRIBUTES)
     text = unit_rows(means + 0.1 * noise)
-    images = read_images(FOLDER / "images.h5")
+    images = read_images(FOLDER / "images")
     weighted = of_zero_shot(text, logit_scale=images.logit_scale)
     heads.write(FOLDER / "weighted.h5", "prompt_weighting", weighted.arrays, inherited(images.attributes))
     write_texts(
@@ -63,7 +64,7 @@ def stage() -> dict[str, Any]:
 
     settings = params.load(ROOT / "params.yaml")
     settings["model"] = {**settings["model"], "pretrained": None}
-    inputs: list[Path] = [FOLDER / name for name in ("images.h5", "texts", "weighted.h5", "splits.h5")]
+    inputs: list[Path] = [FOLDER / name for name in ("images", "texts", "weighted.h5", "splits.h5")]
     with contextlib.redirect_stdout(sys.stderr):
         few_shot.main(settings, *inputs, FOLDER / "out", FOLDER / "few_shot.html")
     asked = settings["few_shot"]

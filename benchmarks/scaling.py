@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from common import CLASSES, WORK, call, peak_mb, row, unit_rows
 
-from clipcifar.store.embeddings import SHARED_FIELDS, Split, read_images, write_images
+from clipcifar.store.embeddings import SHARED_FIELDS, Split
 from clipcifar.store.fields import class_names_attribute
+from clipcifar.store.images import read_images, write_images
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 LARGEST = {"linear probe": 100_000}
@@ -43,10 +44,10 @@ def store_round(n: int, folder: Path) -> dict[str, float]:
     split = Split(rows, labels, [f"{i:08d}" for i in range(n)])
     few = Split(rows[:100], labels[:100], [f"t{i}" for i in range(100)])
     start = time.perf_counter()
-    write_images(folder / "images.h5", train=few, test=split, attributes=attributes)
+    write_images(folder / "images", train=few, test=split, attributes=attributes)
     written = time.perf_counter() - start
     start = time.perf_counter()
-    read_images(folder / "images.h5")
+    read_images(folder / "images")
     return {"write": written, "read and verify": time.perf_counter() - start}
 
 

@@ -19,7 +19,8 @@ from clipcifar.embeddings import provenance
 from clipcifar.prompts.save import edit_params, overlay
 from clipcifar.store import splits
 from clipcifar.store.dataset import PreparedSplit, write_dataset
-from clipcifar.store.embeddings import Split, write_images
+from clipcifar.store.embeddings import Split
+from clipcifar.store.images import write_images
 from clipcifar.store.model import ModelDescription
 
 TRAIN, TEST = 50_000, 10_000
@@ -91,7 +92,7 @@ def write_cache(folder: Path, model: ModelDescription) -> None:
         "batch_size": 256,
     }
     write_images(
-        data / "embeddings" / "images.h5",
+        data / "embeddings" / "images",
         train=Split(embeddings[train], labels[train], ids[train]),
         test=Split(embeddings[test], labels[test], ids[test]),
         attributes=attributes,

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.evaluation.calibration import fit_temperature, log_softmax
 from clipcifar.methods import zero_shot as methods_zero_shot
-from clipcifar.store.embeddings import ImageEmbeddings, check_embeddings
+from clipcifar.store.embeddings import ImageEmbeddings
+from clipcifar.store.fields import check_embeddings
 
 if TYPE_CHECKING:
     from PIL import Image as PILImage

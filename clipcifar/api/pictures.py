@@ -19,7 +19,8 @@ from clipcifar.core import params
 from clipcifar.core.errors import DataError
 from clipcifar.datasets.decode import decode
 from clipcifar.datasets.params import DatasetParams
-from clipcifar.store.embeddings import ImageEmbeddings, check_embeddings
+from clipcifar.store.embeddings import ImageEmbeddings
+from clipcifar.store.fields import check_embeddings
 from clipcifar.store.model import ModelDescription
 
 if TYPE_CHECKING:

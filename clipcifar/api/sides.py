@@ -17,8 +17,9 @@ from clipcifar.evaluation.names import METHODS, SEEDED
 from clipcifar.methods import zero_shot
 from clipcifar.project import freshness, revisions
 from clipcifar.prompts.params import PromptsParams
-from clipcifar.store.embeddings import check_same_space, read_images, read_texts
+from clipcifar.store.embeddings import check_same_space, read_texts
 from clipcifar.store.fields import class_names_of, rows_of
+from clipcifar.store.images import read_images
 from clipcifar.store.places import ACTIVE, IMAGES, TEXTS, predictions_of
 from clipcifar.store.predictions import Predictions, inherited, read_predictions
 from clipcifar.store.prompt_set import left_out, words_of_left_out

@@ -23,7 +23,8 @@ from clipcifar.store import (
     splits,
 )
 from clipcifar.store.dataset import Prepared, digest_of, read_dataset
-from clipcifar.store.embeddings import check_same_space, read_images, read_texts
+from clipcifar.store.embeddings import check_same_space, read_texts
+from clipcifar.store.images import read_images
 from clipcifar.store.model import (
     ModelDescription,
     ModelParams,

@@ -28,9 +28,11 @@ from clipcifar.project.dvc_cache import kept_objects
 from clipcifar.store import container
 from clipcifar.store.container import Container, fingerprint_of
 from clipcifar.store.dataset import Prepared
-from clipcifar.store.embeddings import COPIES, IMAGES_KIND, Split, write_images
+from clipcifar.store.embeddings import IMAGES_KIND, ImageEmbeddings
 from clipcifar.store.fields import copies_of
+from clipcifar.store.images import MANIFEST, Listed, listing, read_images, write_manifest
 from clipcifar.store.model import ModelDescription, check_weights, embedding_dim
+from clipcifar.store.parts import write_parts
 
 if TYPE_CHECKING:  # torch, which nobody waits for where everything is found
     from clipcifar.backbone.preprocess import Preprocess
@@ -39,17 +41,17 @@ if TYPE_CHECKING:  # torch, which nobody waits for where everything is found
 
 @dataclass(frozen=True)
 class Wanted:
-    """A file of embeddings to have, and how to come by it where nobody has it.
+    """Embeddings to have in a file, or in a folder of parts, and how to come by them where nobody has them.
 
     Attributes:
-        path: where it shall be.
-        kind: of the container.
-        attributes: all that determines its content.
-        recorded: what DVC may have recorded it as: an output's path in the project, or a file of one.
+        path: where they shall be.
+        kind: of the container; in a folder, of its manifest.
+        attributes: all that determines their content.
+        recorded: what DVC may have recorded them as: an output's path in the project, or a file of one.
         ids: N names of the images, for messages.
         source: the N images, for the preprocessing of the loaded model.
-        write: writes the file from (N, D) float32 unit rows.
-        beside: what else the file shall hold that did not determine its rows, by the name of the array.
+        write: writes them from their rows in order, (n, D) float32 unit rows at a time.
+        beside: of a folder, what its manifest holds besides its parts, by the name of the array.
     """
 
     path: Path
@@ -58,14 +60,38 @@ class Wanted:
     recorded: Path
     ids: list[str]
     source: Callable[[Preprocess], ImageSource]
-    write: Callable[[NDArray[np.float32]], None]
+    write: Callable[[Iterator[NDArray[np.float32]]], None]
     beside: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    @property
+    def main(self) -> Path:
+        """The file that says what determined the embeddings, relative to their place."""
+        return Path(MANIFEST) if self.beside else Path()
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Whole embeddings as they are wanted, kept somewhere.
+
+    Attributes:
+        files: where each file of them lies, by its path relative to their place.
+        content: of the main file.
+    """
+
+    files: Mapping[Path, Path]
+    content: Container
+
+    def images(self) -> ImageEmbeddings:
+        """Those of a folder, verified as `read_images` does."""
+        return read_images(
+            self.files[Path(MANIFEST)], part_of=lambda name: self.files.get(Path(name), Path(name))
+        )
 
 
 def in_cache_folder(attributes: Mapping[str, Attribute]) -> Path:
-    """The file of the user's cache folder for embeddings that these attributes determine."""
+    """The place in the user's cache folder for embeddings that these attributes determine."""
     determined = fingerprint_of(provenance.determining(attributes))
-    return files.cache_folder("embeddings") / f"{determined[:32]}.h5"
+    return files.cache_folder("embeddings") / determined[:32]
 
 
 def attributes_of(dataset: Prepared, model: ModelDescription, embed: EmbedParams) -> dict[str, Attribute]:
@@ -94,27 +120,20 @@ def dataset_images(
         photographs: what the ids of photographs are relative to.
         embed: how.
     """
-    everything, n = dataset.train + dataset.test, len(dataset.train.ids)
-    attributes = attributes_of(dataset, model, embed)
-    copies = {
-        name: copies_of(part.contents) for name, part in (("train", dataset.train), ("test", dataset.test))
-    }
+    everything, attributes = dataset.train + dataset.test, attributes_of(dataset, model, embed)
+    of_images = listing(
+        *(Listed(part.labels, part.ids, copies_of(part.contents)) for part in (dataset.train, dataset.test))
+    )
 
     def source(preprocess: Preprocess) -> ImageSource:
         from clipcifar.embeddings.sources import source_of
 
         return source_of(everything, photographs, preprocess=preprocess, workers=embed.worker_count)
 
-    def write(rows: NDArray[np.float32]) -> None:
-        write_images(
-            path,
-            train=Split(rows[:n], dataset.train.labels, dataset.train.ids, copies["train"]),
-            test=Split(rows[n:], dataset.test.labels, dataset.test.ids, copies["test"]),
-            attributes=attributes,
-        )
+    def write(rows: Iterator[NDArray[np.float32]]) -> None:
+        write_manifest(path, of_images, write_parts(path, rows, storage=embed.storage), attributes=attributes)
 
-    beside = {f"{name}/{COPIES}": rows for name, rows in copies.items() if rows is not None}
-    return Wanted(path, IMAGES_KIND, attributes, recorded, everything.ids, source, write, beside)
+    return Wanted(path, IMAGES_KIND, attributes, recorded, everything.ids, source, write, of_images)
 
 
 def obtain(
@@ -141,43 +160,54 @@ def obtain(
     """
     missing = []
     for file in wanted:
-        if (source := find(file, repository)) is None:
+        kept = find(file, repository)
+        if kept is None:
             missing.append(file)
             continue
-        path, content = source
-        renamed = any(content.attributes.get(key) != file.attributes[key] for key in provenance.NAMES)
-        if renamed or not set(file.beside) <= set(content.arrays):  # an earlier version knew of no copies
-            arrays = {**content.arrays, **file.beside}
-            container.write(file.path, kind=file.kind, arrays=arrays, attributes=file.attributes)
-        elif path != file.path:
-            files.require_writable(file.path.parent)
-            files.copy_file(path, file.path)
+        attributes, arrays = kept.content.attributes, kept.content.arrays
+        renamed = any(attributes.get(key) != file.attributes[key] for key in provenance.NAMES)
+        lacking = not set(file.beside) <= set(arrays)  # an earlier version knew of no copies
+        for name, path in kept.files.items():
+            if name == file.main and (renamed or lacking):
+                whole = {**arrays, **file.beside}
+                container.write(file.path / name, kind=file.kind, arrays=whole, attributes=file.attributes)
+            elif path != file.path / name:
+                files.require_writable((file.path / name).parent)
+                files.copy_file(path, file.path / name)
     if missing:
         encode(missing, model=model, weights=weights, embed=embed, nobody_waits=nobody_waits)
     return sum(len(file.ids) for file in missing)
 
 
-def find(wanted: Wanted, repository: Path) -> tuple[Path, Container] | None:
-    """A whole file that holds what is wanted, in the user's cache folder or else in DVC's cache.
+def find(wanted: Wanted, repository: Path) -> Kept | None:
+    """Whole embeddings that are what is wanted, in the user's cache folder or else in DVC's cache.
 
-    Its attributes may call the same weights by another name: the path that they had on another machine.
+    Their attributes may call the same weights by another name: the path that they had on another machine.
 
     Raises:
         EnvironmentFault: a file is there and cannot be read. It may be the one that is wanted, and the tower
             can take an hour: whoever reads the message gives a right or mounts a disk in less.
     """
     fingerprint = container.fingerprint_in_file(provenance.determining(wanted.attributes), kind=wanted.kind)
-    for path in _places(wanted, repository):
-        with suppress(DataError):  # not there, or damaged: the next, and at last the tower
-            content = container.read(path, kind=wanted.kind)
+    for kept in _places(wanted, repository):
+        if wanted.main not in kept:
+            continue
+        with suppress(DataError):  # damaged: the next, and at last the tower
+            content = container.read(kept[wanted.main], kind=wanted.kind)
             if fingerprint_of(provenance.determining(content.attributes)) == fingerprint:
-                return path, content
+                whole = Kept(kept, content)
+                if wanted.beside:
+                    whole.images().verify()
+                return whole
     return None
 
 
-def _places(wanted: Wanted, repository: Path) -> Iterator[Path]:
-    yield in_cache_folder(wanted.attributes)
-    yield from kept_objects(repository, wanted.recorded).values()
+def _places(wanted: Wanted, repository: Path) -> Iterator[dict[Path, Path]]:
+    """Where files of the embeddings may lie, by their path relative to their place."""
+    cached = in_cache_folder(wanted.attributes)
+    yield {path.relative_to(cached): path for path in (cached, *cached.glob("*.h5")) if path.is_file()}
+    recorded = kept_objects(repository, wanted.recorded).items()
+    yield {Path(path).relative_to(wanted.recorded): kept for path, kept in recorded}
 
 
 def encode(

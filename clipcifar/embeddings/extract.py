@@ -14,7 +14,7 @@ from clipcifar.core.errors import EnvironmentFault
 from clipcifar.core.progress import progress
 from clipcifar.embeddings.shards import ShardFolder
 from clipcifar.embeddings.sources import ImageSource
-from clipcifar.store.embeddings import check_embeddings
+from clipcifar.store.fields import check_embeddings
 
 SHARD_ROWS = 1024  # at least; a shard holds whole batches
 
@@ -25,7 +25,7 @@ class _Encode(Protocol):
 
 def extract(
     source: ImageSource, encode: _Encode, *, ids: list[str], batch_size: int, shards: ShardFolder
-) -> NDArray[np.float32]:
+) -> Iterator[NDArray[np.float32]]:
     """Embed all images of `source`, going on from the shards of an earlier run.
 
     A shard ends where a batch ends, so a resumed run computes the same batches as one that was
@@ -40,7 +40,8 @@ def extract(
         shards: where finished rows are kept; the caller holds its lock.
 
     Returns:
-        (N, D) float32, every row finite and of unit length.
+        Their rows in order, (n, D) float32 at a time, finite and of unit length: all are embedded then, and
+        are read back shard by shard, so that memory does not grow with N.
 
     Raises:
         DataError: an embedding is not a unit vector; names the image.
@@ -53,12 +54,10 @@ def extract(
     with progress(total=len(source), initial=finished, unit="images", what="embedding images") as bar:
         for rows, embeddings in _shards_of(source, encode, missing, batch_size, ids, bar.update):
             shards.write(rows.start, rows.stop, embeddings)
-    return _merged(shards, bounds, ids)
+    return _read_back(shards, bounds, ids)
 
 
-def _merged(shards: ShardFolder, bounds: list[range], ids: list[str]) -> NDArray[np.float32]:
-    """All shards as one array, read back one by one: until here memory does not grow with N."""
-    merged = np.zeros((0, 0), np.float32)
+def _read_back(shards: ShardFolder, bounds: list[range], ids: list[str]) -> Iterator[NDArray[np.float32]]:
     for rows in bounds:
         part = shards.read(rows.start, rows.stop)
         if part is None:
@@ -66,11 +65,8 @@ def _merged(shards: ShardFolder, bounds: list[range], ids: list[str]) -> NDArray
                 f"the finished rows {rows.start} to {rows.stop} cannot be read back",
                 fix="run the same command again; check the disk if it happens twice",
             )
-        if not rows.start:
-            merged = np.empty((len(ids), part.shape[1]), np.float32)
-        merged[rows.start : rows.stop] = part
-    check_embeddings(merged, ids, what="image")
-    return merged
+        check_embeddings(part, ids[rows.start : rows.stop], what="image")
+        yield part
 
 
 def _shards_of(

@@ -28,7 +28,7 @@ from clipcifar.datasets import decode as decoding
 from clipcifar.datasets.decode import decode
 from clipcifar.datasets.imagefolder import MAX_BYTES
 from clipcifar.embeddings.sources import fitted
-from clipcifar.store.embeddings import check_embeddings
+from clipcifar.store.fields import check_embeddings
 
 _FIRST = 8  # images of a batch whose answers are waited for
 

@@ -44,6 +44,7 @@ def image_attributes(dataset: Prepared, embed: EmbedParams) -> dict[str, Attribu
         "max_per_class": dataset.max_per_class,
         "precision": embed.precision,
         "batch_size": embed.batch_size,
+        "storage": embed.storage,
     }
 
 

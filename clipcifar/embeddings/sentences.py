@@ -26,7 +26,8 @@ from clipcifar.embeddings import provenance
 from clipcifar.embeddings.memo import Memo
 from clipcifar.project.dvc_cache import kept_objects
 from clipcifar.store.container import fingerprint_in_file, fingerprint_of
-from clipcifar.store.embeddings import TEXTS_KIND, check_embeddings, read_texts
+from clipcifar.store.embeddings import TEXTS_KIND, read_texts
+from clipcifar.store.fields import check_embeddings
 from clipcifar.store.model import ModelDescription, check_weights
 from clipcifar.store.places import ACTIVE, POOL, TEXTS
 

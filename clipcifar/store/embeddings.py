@@ -13,15 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar.core.counts import count_of
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute
 from clipcifar.store import container
-from clipcifar.store.fields import INHERITED, check_copies, check_ids, check_index, class_names_of
+from clipcifar.store.fields import check_embeddings, check_index, class_names_of
+from clipcifar.store.rows import Embeddings, Rows, blocks_of
 
 IMAGES_KIND, TEXTS_KIND = "image embeddings", "text embeddings"
 COPIES = "copies"  # in a file only where there are any
-UNIT_TOLERANCE = 1e-4  # float32 rows of 4,096 dimensions stay well inside it
 # What the two files, and params.yaml, must agree on before their rows may be multiplied.
 SHARED_FIELDS = (
     "model",
@@ -39,19 +38,21 @@ class Split:
     """One official split.
 
     Attributes:
-        embeddings: (N, D) float32 unit rows.
+        embeddings: (N, D) float32 unit rows; of many images they lie in parts on disk.
         labels: (N,) int64 indices into the class names.
         ids: N unique sample ids.
         copies: (N,) int64, for each image the row of the first of its exact copies; None where none has one.
     """
 
-    embeddings: NDArray[np.float32]
+    embeddings: Embeddings
     labels: NDArray[np.int64]
     ids: list[str]
     copies: NDArray[np.int64] | None = None
 
-    def part(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Embeddings and labels of some rows."""
+    def part(self, rows: NDArray[np.int64]) -> tuple[Embeddings, NDArray[np.int64]]:
+        """Embeddings and labels of some rows; of embeddings in parts, rows ascending and unread."""
+        if isinstance(self.embeddings, Rows):
+            return self.embeddings.subset(rows), self.labels[rows]
         return self.embeddings[rows], self.labels[rows]
 
 
@@ -75,6 +76,12 @@ class ImageEmbeddings:
     def dataset_digest(self) -> str:
         return str(self.attributes["dataset_digest"])
 
+    def verify(self) -> None:
+        """Read what is not read yet; DataError where a part is not as the manifest says."""
+        for split in (self.train, self.test):
+            for _ in blocks_of(split.embeddings):
+                pass
+
 
 @dataclass(frozen=True)
 class TextEmbeddings:
@@ -96,64 +103,6 @@ class TextEmbeddings:
     @property
     def class_names(self) -> list[str]:
         return class_names_of(self.attributes)
-
-
-def check_embeddings(embeddings: NDArray[np.float32], names: list[str], *, what: str) -> None:
-    """Raise DataError unless every row is float32, finite and of unit length.
-
-    Args:
-        embeddings: (N, D).
-        names: N names, for the message.
-        what: "image" or "sentence".
-    """
-    if embeddings.ndim != 2 or embeddings.dtype != np.float32 or len(embeddings) != len(names):
-        raise DataError(f"expected {len(names)} float32 rows, found {embeddings.dtype} {embeddings.shape}")
-    norms = np.sqrt(np.einsum("nd,nd->n", embeddings, embeddings))
-    wrong = np.flatnonzero(~(np.abs(norms - 1) <= UNIT_TOLERANCE))  # also true for NaN
-    if len(wrong):
-        raise DataError(
-            f"the embedding of {what} {names[wrong[0]]!r} is not a unit vector (norm {norms[wrong[0]]}); "
-            + count_of(len(wrong), "such row"),
-            fix=f"check the model's weights and this {what}",
-        )
-
-
-def _check_split(split: Split, num_classes: int) -> None:
-    check_embeddings(split.embeddings, split.ids, what="image")
-    check_index(split.labels, num_classes, len(split.ids))
-    check_ids(split.ids)
-    check_copies(split.copies, len(split.ids))
-
-
-def write_images(path: Path, *, train: Split, test: Split, attributes: Mapping[str, Attribute]) -> None:
-    """Write the image embeddings; `attributes` hold what determined them, class names included."""
-    arrays: dict[str, NDArray[Any]] = {}
-    for name, split in (("train", train), ("test", test)):
-        _check_split(split, len(class_names_of(attributes)))
-        arrays[f"{name}/embeddings"] = split.embeddings
-        arrays[f"{name}/labels"] = split.labels
-        arrays[f"{name}/ids"] = container.encode_strings(split.ids)
-        if split.copies is not None:
-            arrays[f"{name}/{COPIES}"] = split.copies
-    container.write(path, kind=IMAGES_KIND, arrays=arrays, attributes=attributes)
-
-
-def read_images(path: Path) -> ImageEmbeddings:
-    """Read and verify image embeddings; DataError names the file and what is wrong with it."""
-    with container.reading(path, kind=IMAGES_KIND, what="image embeddings") as file:
-        splits = {
-            name: Split(
-                embeddings=file.arrays[f"{name}/embeddings"],
-                labels=file.arrays[f"{name}/labels"],
-                ids=container.decode_strings(file.arrays[f"{name}/ids"]),
-                copies=file.arrays.get(f"{name}/{COPIES}"),
-            )
-            for name in ("train", "test")
-        }
-        for split in splits.values():
-            _check_split(split, len(class_names_of(file.attributes)))
-        container.require(file.attributes, texts=INHERITED, numbers=("logit_scale", "max_per_class"))
-    return ImageEmbeddings(splits["train"], splits["test"], file.attributes)
 
 
 def write_texts(

@@ -16,6 +16,10 @@ from clipcifar.core.files import Attribute, canonical_json
 INHERITED = ("model", "pretrained", "weights_sha256", "dataset", "dataset_digest", "class_names")
 
 
+UNIT_TOLERANCE = 1e-4  # float32 rows of 4,096 dimensions stay well inside it
+HALF_TOLERANCE = 1e-3  # float16 rows, before they are scaled to unit length again
+
+
 def class_names_of(attributes: Mapping[str, Attribute]) -> list[str]:
     """The class names, in label order, that a file of ours was written for."""
     try:
@@ -87,3 +91,26 @@ def check_copies(copies: NDArray[np.int64] | None, num_rows: int) -> None:
 def class_names_attribute(class_names: list[str]) -> str:
     """The class names as one attribute, the inverse of `class_names_of`."""
     return canonical_json(class_names)
+
+
+def check_embeddings(
+    embeddings: NDArray[np.float32], names: list[str], *, what: str, tolerance: float = UNIT_TOLERANCE
+) -> None:
+    """Raise DataError unless every row is float32, finite and of unit length.
+
+    Args:
+        embeddings: (N, D).
+        names: N names, for the message.
+        what: "image" or "sentence".
+        tolerance: of the length.
+    """
+    if embeddings.ndim != 2 or embeddings.dtype != np.float32 or len(embeddings) != len(names):
+        raise DataError(f"expected {len(names)} float32 rows, found {embeddings.dtype} {embeddings.shape}")
+    norms = np.sqrt(np.einsum("nd,nd->n", embeddings, embeddings))
+    wrong = np.flatnonzero(~(np.abs(norms - 1) <= tolerance))  # also true for NaN
+    if len(wrong):
+        raise DataError(
+            f"the embedding of {what} {names[wrong[0]]!r} is not a unit vector (norm {norms[wrong[0]]}); "
+            + count_of(len(wrong), "such row"),
+            fix=f"check the model's weights and this {what}",
+        )

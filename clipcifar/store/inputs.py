@@ -14,14 +14,9 @@ from clipcifar.core.errors import ClipcifarError, DataError
 from clipcifar.core.files import Attribute
 from clipcifar.store import container
 from clipcifar.store.dataset import Prepared
-from clipcifar.store.embeddings import (
-    ImageEmbeddings,
-    TextEmbeddings,
-    check_same_space,
-    read_images,
-    read_texts,
-)
+from clipcifar.store.embeddings import ImageEmbeddings, TextEmbeddings, check_same_space, read_texts
 from clipcifar.store.fields import class_names_attribute
+from clipcifar.store.images import read_images
 from clipcifar.store.model import ModelParams, check_requested
 from clipcifar.store.splits import TrainVal, check_classes, read_splits
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 RAW, DATASET, SPLITS = "data/raw", "data/dataset.h5", "data/splits.h5"
 MODEL, WEIGHTS = "data/model.json", "data/weights"
-IMAGES, TEXTS = "data/embeddings/images.h5", "data/embeddings/texts"
+IMAGES, TEXTS = "data/embeddings/images", "data/embeddings/texts"
 ACTIVE = "data/embeddings/active"  # the active set once more, by a stage that waits for no other set
 POOL, RANKING = "data/embeddings/pool.h5", "data/ranking.json"
 PREDICTIONS, HEADS = "data/predictions", "data/heads"

@@ -16,7 +16,7 @@ from clipcifar.methods.linear import Linear
 from clipcifar.methods.zero_shot import class_weights
 from clipcifar.store import heads
 from clipcifar.store.dataset import Prepared
-from clipcifar.store.embeddings import read_images
+from clipcifar.store.images import read_images
 from clipcifar.store.predictions import inherited, read_predictions, read_set_predictions
 from tests.support import made
 
@@ -161,7 +161,7 @@ def test_the_linear_probe_is_scikit_learns(project: clipcifar.Project) -> None:
 def test_of_two_classes_the_estimator_has_the_difference(tmp_path: Path) -> None:
     """A hand case: logits (1, 3) of one row are odds of e² for the second class."""
     made.write_embeddings(tmp_path, class_names=["cat", "dog", "eel"])
-    images = read_images(tmp_path / "images.h5")
+    images = read_images(tmp_path / "images")
     two = {**images.attributes, "class_names": '["cat", "dog"]'}
     images = type(images)(images.train, images.test, two)
     coefficients = np.zeros((2, made.DIM), np.float32)

@@ -140,7 +140,7 @@ def test_whatever_numpy_sees_as_an_array_is_one(project: clipcifar.Project, tmp_
     """Rows as a notebook has them: of h5py, torch, a table; paths as a column of a table."""
     probe, rows = project.classifier("linear_probe"), project.images("test").embeddings[:3]
     expected = probe.predict(rows)
-    with h5py.File(project.root / "data/embeddings/images.h5") as file:
+    with h5py.File(project.root / "data/embeddings/images") as file:
         assert probe.predict(file["test/embeddings"])[:3] == expected
     wide = rows.astype(np.float64)
     for same in (wide, wide[::-1][::-1], np.asfortranarray(rows), torch.tensor(rows), pandas.DataFrame(rows)):
@@ -325,7 +325,7 @@ def test_a_clone_without_data_says_what_to_run(finished: Workspace, tmp_path: Pa
 @pytest.mark.pipeline
 def test_damage_and_loss_name_what_mends_them_once(at: Workspace) -> None:
     project = clipcifar.open(at.folder)
-    harm(at.folder / "data/embeddings/images.h5")
+    harm(at.folder / "data/embeddings/images")
     for ask in (
         lambda: project.images(),
         lambda: project.zero_shot(templates=["{classname}"]),
@@ -333,8 +333,8 @@ def test_damage_and_loss_name_what_mends_them_once(at: Workspace) -> None:
     ):
         with pytest.raises(DataError) as caught:
             ask()
-        assert caught.value.fix == "run `dvc checkout data/embeddings/images.h5`"
-    at.command("dvc", "checkout", "--force", "data/embeddings/images.h5")
+        assert caught.value.fix == "run `dvc checkout data/embeddings/images`"
+    at.command("dvc", "checkout", "--force", "data/embeddings/images")
     shutil.rmtree(at.folder / "data/weights")
     with pytest.raises(DataError, match="the weights are missing") as caught:
         project.embed_images(np.zeros((8, 8, 3), np.uint8))
@@ -406,7 +406,7 @@ def held_elsewhere(path: Path, mode: str) -> Iterator[None]:
 @pytest.mark.pipeline
 def test_a_notebooks_own_h5py_and_the_door_do_not_collide(at: Workspace) -> None:
     """Either may come first, in this process or another; h5py by name could not write then."""
-    path, project = at.folder / "data/embeddings/images.h5", clipcifar.open(at.folder)
+    path, project = at.folder / "data/embeddings/images", clipcifar.open(at.folder)
     rows, classifier = project.images("test").embeddings, project.zero_shot("photo")
     with h5py.File(path) as file:
         assert_read_anew(at.folder, rows)
@@ -425,7 +425,7 @@ def test_a_notebooks_own_h5py_and_the_door_do_not_collide(at: Workspace) -> None
 @pytest.mark.pipeline
 def test_a_file_open_for_writing_is_another_until_it_is_closed(at: Workspace) -> None:
     """HDF5 writes into the file that it is open, and takes that back: nobody knows what comes between."""
-    path, rows = at.folder / "data/embeddings/images.h5", clipcifar.open(at.folder).images("test").embeddings
+    path, rows = at.folder / "data/embeddings/images", clipcifar.open(at.folder).images("test").embeddings
     with h5py.File(path, "r+"), pytest.raises(DataError, match="is not what the recorded run"):
         assert_read_anew(at.folder, rows)
     with held_elsewhere(path, "r+"), pytest.raises(DataError, match="is not what the recorded run"):

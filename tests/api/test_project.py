@@ -15,7 +15,8 @@ import clipcifar
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.core.files import read_json
 from clipcifar.evaluation.signs import mcnemar_exact
-from clipcifar.store.embeddings import read_images, read_texts
+from clipcifar.store.embeddings import read_texts
+from clipcifar.store.images import read_images
 from clipcifar.store.predictions import read_predictions
 from clipcifar.store.splits import read_splits
 from tests.support.import_closure import ROOT
@@ -100,7 +101,7 @@ def test_a_project_is_found_upward(project: clipcifar.Project, tmp_path: Path) -
 
 def test_images_are_those_of_the_file_by_split(project: clipcifar.Project) -> None:
     """Every image once, with its own row, label, id and split."""
-    file = read_images(project.root / "data/embeddings/images.h5")
+    file = read_images(project.root / "data/embeddings/images")
     rows = read_splits(project.root / "data/splits.h5", file.train.ids, dataset_digest=file.dataset_digest)
     everything = project.images()
     assert everything.ids == file.train.ids + file.test.ids

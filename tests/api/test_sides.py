@@ -18,8 +18,9 @@ from clipcifar.evaluation.verdict import copies_said
 from clipcifar.methods import zero_shot
 from clipcifar.project import revisions
 from clipcifar.store import places
-from clipcifar.store.embeddings import Split, read_images, read_texts, write_images, write_texts
+from clipcifar.store.embeddings import Split, read_texts, write_texts
 from clipcifar.store.fields import class_names_attribute
+from clipcifar.store.images import read_images, write_images
 from clipcifar.store.predictions import Predictions, read_predictions
 
 NAMES = ["cat", "dog", "eel"]

@@ -20,15 +20,9 @@ from clipcifar.core import params
 from clipcifar.core.files import Attribute
 from clipcifar.project import freshness
 from clipcifar.store import container, heads
-from clipcifar.store.embeddings import (
-    ImageEmbeddings,
-    Split,
-    read_images,
-    read_texts,
-    write_images,
-    write_texts,
-)
+from clipcifar.store.embeddings import ImageEmbeddings, Split, read_texts, write_texts
 from clipcifar.store.fields import class_names_attribute
+from clipcifar.store.images import read_images, write_images
 from clipcifar.store.places import IMAGES, PREDICTIONS, TEXTS
 from clipcifar.store.predictions import inherited, write_answers
 from clipcifar.store.splits import TrainVal, write_splits

@@ -307,7 +307,7 @@ def test_a_stale_result_is_refused_as_by_compare(
     at.edit(lambda settings: settings["embed"].update(batch_size=7))
     capsys.readouterr()
     assert run(monkeypatch, "predict", image, "--set", "digits") == 2
-    assert "data/embeddings/images.h5 is stale" in capsys.readouterr().err
+    assert "data/embeddings/images is stale" in capsys.readouterr().err
     assert run(monkeypatch, "predict", image, "--text", "the digit one; the digit two") == 0  # no dataset
 
 

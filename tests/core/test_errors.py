@@ -32,6 +32,6 @@ def test_what_is_not_known_takes_no_line(more: dict[str, str], lines: list[str])
 
 def test_a_caller_who_knows_the_place_can_add_it() -> None:
     error = DataError("the content does not match its digest")
-    error.where = "images.h5"
+    error.where = "images"
     assert "where: images.h5" in str(error)
     assert error.what == "the content does not match its digest"

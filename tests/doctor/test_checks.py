@@ -68,8 +68,8 @@ def test_where_embeddings_lie_and_how_big_they_are(at: Workspace) -> None:
         *_, places = doctor_files.embeddings(at.folder, at.settings())
         return str(places).split("; ")
 
-    images = at.folder / "data/embeddings/images.h5"
-    assert said()[0] == f"data/embeddings/images.h5 {images.stat().st_size / 1e6:.1f} MB, in DVC's cache too"
+    images = at.folder / "data/embeddings/images"
+    assert said()[0] == f"data/embeddings/images {images.stat().st_size / 1e6:.1f} MB, in DVC's cache too"
     assert [place.rpartition(", ")[2] for place in said()] == ["in DVC's cache too"] * 4
     md5 = dvc_project.md5(images)
     (dvc_project.cache_of(at.folder) / md5[:2] / md5[2:]).unlink()
@@ -94,7 +94,7 @@ def test_a_flipped_bit_is_found_in_every_file_that_numbers_rest_on(at: Workspace
     for path, check, part in (
         ("data/dataset.h5", doctor_files.dataset, "data/dataset.h5"),
         ("data/weights/open_clip_model.safetensors", doctor_files.weights, "data/model.json says"),
-        ("data/embeddings/images.h5", doctor_files.embeddings, "images.h5"),
+        ("data/embeddings/images", doctor_files.embeddings, "images"),
         ("data/embeddings/texts/digits.h5", doctor_files.embeddings, "digits.h5"),
         ("data/embeddings/pool.h5", doctor_files.embeddings, "pool.h5"),
         ("data/splits.h5", doctor_files.predictions, "splits.h5"),

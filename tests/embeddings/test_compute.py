@@ -18,13 +18,13 @@ from clipcifar.embeddings import compute, extract
 from clipcifar.embeddings.compute import Wanted
 from clipcifar.project import dvc_project
 from clipcifar.store.dataset import Prepared, PreparedSplit, digest_of
-from clipcifar.store.embeddings import read_images, write_images
+from clipcifar.store.images import read_images, write_images
 from clipcifar.store.model import ModelDescription, ModelParams
 from clipcifar.weights import resolve
 from clipcifar.weights.describe import describe
 
 EMBED = EmbedParams(device="cpu", precision="fp32", batch_size=4, workers=0)
-OUTPUT = Path("data/embeddings/images.h5")
+OUTPUT = Path("data/embeddings/images")
 
 
 @pytest.fixture(scope="module")

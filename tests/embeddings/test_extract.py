@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from clipcifar.core.errors import DataError, EnvironmentFault
 from clipcifar.embeddings import extract as extract_module
-from clipcifar.embeddings.extract import extract
 from clipcifar.embeddings.shards import ShardFolder
 from clipcifar.embeddings.sources import ArraySource
 
@@ -54,6 +53,11 @@ class Stub:
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two batches of four to a shard: shards 0-8, 8-16 and 16-23."""
     monkeypatch.setattr(extract_module, "SHARD_ROWS", 8)
+
+
+def extract(*arguments: Any, **named: Any) -> NDArray[np.float32]:
+    """All rows of `extract_module.extract` as one array."""
+    return np.concatenate(list(extract_module.extract(*arguments, **named)))
 
 
 def shard_folder(root: Path) -> ShardFolder:

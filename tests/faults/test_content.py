@@ -13,7 +13,8 @@ from PIL import Image
 from clipcifar.core.errors import DataError
 from clipcifar.store import container, splits
 from clipcifar.store.dataset import PreparedSplit, read_dataset, write_dataset
-from clipcifar.store.embeddings import read_images, read_texts
+from clipcifar.store.embeddings import read_texts
+from clipcifar.store.images import read_images
 from clipcifar.store.predictions import read_set_predictions, write_set_predictions
 from stages import download, prepare
 from tests.faults.test_small_data import run, write_run
@@ -30,13 +31,13 @@ def _write(folder: Path) -> None:
     write_dataset(folder / "dataset.h5", part, part, **options)
     rows = splits.TrainVal(np.array([0, 1]), np.array([2]))
     splits.write_splits(folder / "few.h5", IDS, rows, attributes={"dataset_digest": "1"})
-    images = read_images(folder / "images.h5")
+    images = read_images(folder / "images")
     scores = np.zeros((len(images.test.ids), 3), np.float32)
     write_set_predictions(folder / "sets.h5", {"photo": scores}, images)
 
 
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
-    "images.h5": ("image embeddings", read_images),
+    "images": ("image embeddings", read_images),
     "texts/photo.h5": ("text embeddings", read_texts),
     "dataset.h5": ("dataset", read_dataset),
     "few.h5": ("splits", lambda path: splits.read_splits(path, IDS, dataset_digest="1")),
@@ -44,12 +45,12 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
 }
 # File, what to put in place of an array (None: leave it out) or of an attribute, and what is said of it.
 WRONG: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
-    ("images.h5", {}, {"logit_scale": "20"}, "the attribute 'logit_scale' is '20', expected a number"),
-    ("images.h5", {}, {"dataset_digest": 1}, "the attribute 'dataset_digest' is 1, expected text"),
-    ("images.h5", {}, {"class_names": '{"cat": 1}'}, "the class names are not a list of text"),
-    ("images.h5", {}, {"class_names": "[" * 50_000}, "the class names cannot be read"),
-    ("images.h5", {"test/labels": np.full(90, 3)}, {}, "class indices outside 0 to 2"),
-    ("images.h5", {"test/ids": np.full(90, b"x")}, {}, "a sample id occurs twice"),
+    ("images", {}, {"logit_scale": "20"}, "the attribute 'logit_scale' is '20', expected a number"),
+    ("images", {}, {"dataset_digest": 1}, "the attribute 'dataset_digest' is 1, expected text"),
+    ("images", {}, {"class_names": '{"cat": 1}'}, "the class names are not a list of text"),
+    ("images", {}, {"class_names": "[" * 50_000}, "the class names cannot be read"),
+    ("images", {"test/labels": np.full(90, 3)}, {}, "class indices outside 0 to 2"),
+    ("images", {"test/ids": np.full(90, b"x")}, {}, "a sample id occurs twice"),
     ("texts/photo.h5", {"class_index": np.array([0, 1, 3])}, {}, "class indices outside 0 to 2"),
     ("texts/photo.h5", {"sentences": np.array([b"\xff", b"b", b"c"])}, {}, "a string is not UTF-8"),
     ("dataset.h5", {"test/labels": np.array([0, 1])}, {}, "expected 3 int64 class indices"),

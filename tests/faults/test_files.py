@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from clipcifar.store import container
-from clipcifar.store.embeddings import read_images
+from clipcifar.store.images import read_images
 from tests.support import faults
 from tests.support.faults import IMAGES
 from tests.support.stage_runs import Ended

@@ -22,7 +22,7 @@ from clipcifar.backbone.preprocess import Preprocess, model_input
 from clipcifar.datasets import imagefolder
 from clipcifar.datasets.decode import decode
 from clipcifar.store.dataset import read_dataset
-from clipcifar.store.embeddings import read_images
+from clipcifar.store.images import read_images
 from stages import download, embed_images, fetch_model, prepare
 from tests.datasets.test_decode import png_claiming
 from tests.support import stage_runs
@@ -133,11 +133,11 @@ def test_every_odd_kind_of_image_is_embedded_as_the_plain_image_that_its_rule_ma
     stage_runs.write_params(tmp_path, {"model": model, "dataset": dataset, "embed": {"workers": 0}})
     for main, paths in (
         (fetch_model.main, ("weights", "model.json")),
-        (embed_images.main, ("raw", "data/dataset.h5", "weights", "model.json", "images.h5")),
+        (embed_images.main, ("raw", "data/dataset.h5", "weights", "model.json", "images")),
     ):
         ended = stage_runs.run(main, *paths, folder=tmp_path)
         assert ended.code == 0, ended.error
-    train = read_images(tmp_path / "images.h5").train
+    train = read_images(tmp_path / "images").train
     row_of = {sample_id: train.embeddings[row] for row, sample_id in enumerate(train.ids)}
     for i, (kind, (suffix, _, _)) in enumerate(ODD.items()):
         odd, plain = row_of[f"train/a/{i:02}-odd.{suffix}"], row_of[f"train/a/{i:02}-plain.png"]

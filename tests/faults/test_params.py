@@ -260,7 +260,7 @@ READERS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "dataset": (download.main, ("raw",)),
     "split": (prepare.main, ("raw", "d.h5", "s.h5", "c.json")),
     "model": (fetch_model.main, ("weights", "model.json")),
-    "embed": (embed_images.main, ("raw", "d.h5", "weights", "model.json", "images.h5")),
+    "embed": (embed_images.main, ("raw", "d.h5", "weights", "model.json", "images")),
     "search": (rank_prompts.main, tuple(f"{i}.h5" for i in range(10))),
     "gda": (gda.main, ("i.h5", "t", "s.h5", "head.h5", "p.h5", "m.json", "details/m.json", "plots")),
     "linear_probe": (

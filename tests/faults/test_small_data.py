@@ -17,8 +17,9 @@ from scipy.stats import binomtest
 
 from clipcifar.evaluation import compare, headline, results
 from clipcifar.store import container, heads, splits
-from clipcifar.store.embeddings import Split, read_images, write_images
+from clipcifar.store.embeddings import Split
 from clipcifar.store.fields import class_names_attribute
+from clipcifar.store.images import read_images, write_images
 from clipcifar.store.predictions import read_predictions
 from clipcifar.store.splits import TrainVal
 from stages import (
@@ -44,42 +45,42 @@ Labels = NDArray[np.int64]
 STAGES: dict[str, tuple[Callable[..., None], tuple[str, ...], tuple[str, ...]]] = {
     "zero_shot": (
         zero_shot.main,
-        ("images.h5", "texts", "splits.h5"),
+        ("images", "texts", "splits.h5"),
         ("p.h5", "m.json", "details/m.json", "plots"),
     ),
     "prompt_sets": (
         prompt_sets.main,
-        ("images.h5", "texts", "splits.h5"),
+        ("images", "texts", "splits.h5"),
         ("p.h5", "prompt_sets.json", "details/prompt_sets.json"),
     ),
     "rank_prompts": (
         rank_prompts.main,
-        ("images.h5", "prompts", "texts", "pool.h5", "splits.h5"),
+        ("images", "prompts", "texts", "pool.h5", "splits.h5"),
         ("r.json", "p.h5", "m.json", "details/m.json", "plots"),
     ),
     "prompt_weighting": (
         prompt_weighting.main,
-        ("images.h5", "prompts", "texts", "pool.h5", "splits.h5"),
+        ("images", "prompts", "texts", "pool.h5", "splits.h5"),
         ("head.h5", "p.h5", "m.json", "details/m.json", "plots"),
     ),
     "gda": (
         gda.main,
-        ("images.h5", "texts", "splits.h5"),
+        ("images", "texts", "splits.h5"),
         ("head.h5", "p.h5", "m.json", "details/m.json", "plots"),
     ),
     "linear_probe": (
         linear_probe.main,
-        ("images.h5", "splits.h5"),
+        ("images", "splits.h5"),
         ("head.h5", "p.h5", "m.json", "details/m.json", "plots"),
     ),
     "mlp_probe": (
         mlp_probe.main,
-        ("images.h5", "splits.h5"),
+        ("images", "splits.h5"),
         ("head.h5", "p.h5", "m.json", "details/m.json", "plots"),
     ),
     "projection": (
         projection.main,
-        ("images.h5", "texts", "splits.h5"),
+        ("images", "texts", "splits.h5"),
         ("head.h5", "p.h5", "m.json", "details/m.json", "plots"),
     ),
 }
@@ -105,7 +106,7 @@ def write_run(
 ) -> Path:
     """All that the methods read: images near their class's prototype, labelled as `said` says."""
     write_search(folder)
-    attributes = read_images(folder / "images.h5").attributes
+    attributes = read_images(folder / "images").attributes
     parts = [
         Split(
             around(prototypes(), truth, noise=0.9, seed=seed),
@@ -116,7 +117,7 @@ def write_run(
             zip(("train", "test"), (train, test), said or (train, test), strict=True)
         )
     ]
-    write_images(folder / "images.h5", train=parts[0], test=parts[1], attributes=attributes)
+    write_images(folder / "images", train=parts[0], test=parts[1], attributes=attributes)
     rows = splits.stratified_split(
         parts[0].labels, parts[0].ids, class_names=NAMES, val_fraction=val_fraction, seed=0
     )
@@ -210,7 +211,7 @@ def test_prepare_refuses_too_little_data_and_names_split_and_class(
 def _one_class(folder: Path) -> None:
     name = class_names_attribute(["cat"])
     for path, kind in [
-        (folder / "images.h5", "image embeddings"),
+        (folder / "images", "image embeddings"),
         *((path, "text embeddings") for path in [*(folder / "texts").iterdir(), folder / "pool.h5"]),
     ]:
         file = container.read(path, kind=kind)
@@ -224,23 +225,23 @@ def _one_class(folder: Path) -> None:
 
 def _split_again(folder: Path, choose: Callable[[Labels], NDArray[np.bool_]]) -> None:
     """Another choice of val, made from the train labels."""
-    train = read_images(folder / "images.h5").train
+    train = read_images(folder / "images").train
     val = choose(train.labels)
     rows = TrainVal(np.flatnonzero(~val), np.flatnonzero(val))
     splits.write_splits(folder / "splits.h5", train.ids, rows, attributes={"dataset_digest": "1"})
 
 
 def _no_test(folder: Path) -> None:
-    images = read_images(folder / "images.h5")
+    images = read_images(folder / "images")
     none = Split(images.test.embeddings[:0], images.test.labels[:0], [])
-    write_images(folder / "images.h5", train=images.train, test=none, attributes=images.attributes)
+    write_images(folder / "images", train=images.train, test=none, attributes=images.attributes)
 
 
 def _test_alone(folder: Path) -> None:
     """As `prepare` leaves a folder that holds test/ and no more."""
-    images = read_images(folder / "images.h5")
+    images = read_images(folder / "images")
     none = Split(images.train.embeddings[:0], images.train.labels[:0], [])
-    write_images(folder / "images.h5", train=none, test=images.test, attributes=images.attributes)
+    write_images(folder / "images", train=none, test=images.test, attributes=images.attributes)
     rows = TrainVal(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
     splits.write_splits(folder / "splits.h5", [], rows, attributes={"dataset_digest": "1"})
 
@@ -332,7 +333,7 @@ def test_999_to_1_runs_and_the_balanced_accuracy_and_the_images_of_every_class_a
     blind = results.write(
         "mlp_probe",
         scores,
-        read_images(folder / "images.h5"),
+        read_images(folder / "images"),
         temperature=1.0,
         predictions_path=folder / "p.h5",
         metrics_path=folder / "m.json",

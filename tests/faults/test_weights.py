@@ -156,11 +156,11 @@ def test_weights_that_change_after_they_were_resolved_are_exit_3(tiny_clip: Path
     )
     assert stage_runs.run(prepare.main, "raw", "d.h5", "s.h5", "c.json", folder=tmp_path).code == 0
     ended = stage_runs.run(
-        embed_images.main, "raw", "d.h5", "weights", "model.json", "images.h5", folder=tmp_path
+        embed_images.main, "raw", "d.h5", "weights", "model.json", "images", folder=tmp_path
     )
     assert ended.code == 3
     assert "the weights have sha256" in ended.error
-    assert not (tmp_path / "images.h5").exists()
+    assert not (tmp_path / "images").exists()
 
 
 def test_a_pickle_is_refused_unless_allowed_and_even_then_nothing_is_executed(tmp_path: Path) -> None:

@@ -245,7 +245,7 @@ def test_zero_shot_runs_to_its_end_without_torch_and_the_like(
     settings = yaml.safe_load((ROOT / "params.yaml").read_text())
     overlay(settings, {"model": {"name": "tiny", "pretrained": None}, "prompts": {"active": "photo"}})
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings))
-    argv = [stage, "images.h5", *(["texts"] if works else []), "splits.h5", *outputs]
+    argv = [stage, "images", *(["texts"] if works else []), "splits.h5", *outputs]
     code = RUN.format(blocked=BLOCKED, argv=argv, stage=stage)
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}"],

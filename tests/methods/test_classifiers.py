@@ -12,7 +12,7 @@ import pytest
 from clipcifar.core.errors import DataError
 from clipcifar.methods import classifiers
 from clipcifar.store import container, heads
-from clipcifar.store.embeddings import read_images
+from clipcifar.store.images import read_images
 from clipcifar.store.predictions import read_predictions
 from tests.search.test_outcome import write_search as write_embeddings
 from tests.stages.test_methods import run
@@ -40,7 +40,7 @@ def copied(made: Path, tmp_path: Path) -> Path:
 
 
 def test_every_head_scores_the_test_images_as_its_stage_did(made: Path) -> None:
-    images = read_images(made / "images.h5")
+    images = read_images(made / "images")
     found = classifiers.heads_in(made / "heads", images)
     assert tuple(found) == METHODS
     for method, classifier in found.items():
@@ -63,7 +63,7 @@ def _rewritten(path: Path, change: Callable[[dict[str, Any]], object], **attribu
 def test_a_head_of_other_embeddings_is_refused(method: str, made: Path, copied: Path) -> None:
     _rewritten(copied / f"{method}.h5", lambda _: None, images_fingerprint="ab" * 32)
     with pytest.raises(DataError, match="other embeddings") as caught:
-        classifiers.heads_in(copied, read_images(made / "images.h5"))
+        classifiers.heads_in(copied, read_images(made / "images"))
     assert caught.value.where == str(copied / f"{method}.h5")
 
 
@@ -78,12 +78,12 @@ def test_a_sound_file_that_holds_no_such_head_is_refused(
 
     _rewritten(copied / f"{method}.h5", damage)
     with pytest.raises(DataError, match=f"not a head of {method}") as caught:
-        classifiers.heads_in(copied, read_images(made / "images.h5"))
+        classifiers.heads_in(copied, read_images(made / "images"))
     assert caught.value.exit_code == 3
 
 
 def test_a_missing_head_is_named(made: Path, copied: Path) -> None:
     (copied / "mlp_probe.h5").unlink()
     with pytest.raises(DataError) as caught:
-        classifiers.heads_in(copied, read_images(made / "images.h5"))
+        classifiers.heads_in(copied, read_images(made / "images"))
     assert caught.value.where.endswith("mlp_probe.h5")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from clipcifar.store.embeddings import read_images
+from clipcifar.store.images import read_images
 from clipcifar.store.predictions import read_predictions
 from tests.support import command_line
 from tests.support.workspace import SETS, Workspace
@@ -115,7 +115,7 @@ def test_what_params_yaml_asks_for_is_what_is_tried(at: Workspace, run: Any) -> 
     at.edit(lambda settings: settings["model"].update(pretrained="openai"))
     code, said, beside = run("try", DIGITS)
     assert (code, said) == (2, "")
-    assert "data/embeddings/images.h5 is stale, changed since it was made: model.pretrained" in beside
+    assert "data/embeddings/images is stale, changed since it was made: model.pretrained" in beside
 
 
 @pytest.mark.parametrize("form", [[], ["--md"]])
@@ -134,7 +134,7 @@ def test_two_sets_are_compared_as_a_table(at: Workspace, run: Any, form: list[st
 
 def test_a_comparison_as_json_says_what_both_sides_are_of(at: Workspace, run: Any) -> None:
     data = json.loads(run("compare", "HEAD", "digits", "--json")[1])
-    made_of = read_images(at.folder / "data/embeddings/images.h5").attributes
+    made_of = read_images(at.folder / "data/embeddings/images").attributes
     names = ("dataset", "model", "pretrained", "weights_sha256")
     assert data["origin_a"] == data["origin_b"] == {name: made_of[name] for name in names}
 

@@ -14,7 +14,8 @@ from clipcifar.evaluation.names import METHODS
 from clipcifar.methods import zero_shot
 from clipcifar.store import container
 from clipcifar.store.dataset import read_dataset
-from clipcifar.store.embeddings import read_images, read_texts
+from clipcifar.store.embeddings import read_texts
+from clipcifar.store.images import read_images
 from clipcifar.studies.corruptions.images.generated import corrupt
 from clipcifar.studies.corruptions.store import read_corrupted
 from tests.support.workspace import Workspace
@@ -67,7 +68,7 @@ def _check_numbers(workspace: Workspace) -> None:
         assert found[method]["benchmark"]["mean"] == pytest.approx(by_name["gaussian_noise"], abs=1e-5)
         assert found[method]["own"]["mean"] == pytest.approx(by_name["darkness"], abs=1e-5)
     assert found["n_corruptions"] == {"benchmark": 1, "own": 1}
-    images = read_images(folder / "data/embeddings/images.h5")
+    images = read_images(folder / "data/embeddings/images")
     test = read_dataset(folder / "data/dataset.h5").test
     corrupted = read_corrupted(folder / OUT / "embeddings/gaussian_noise.h5", images)
     noisy = [

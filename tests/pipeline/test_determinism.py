@@ -18,7 +18,8 @@ from clipcifar.methods.trained.mlp_probe import MLPProbe
 from clipcifar.methods.trained.projection import Projection
 from clipcifar.methods.trained.training import Labelled, TrainingParams, train
 from clipcifar.search import ranking
-from clipcifar.store.embeddings import read_images, read_texts
+from clipcifar.store.embeddings import read_texts
+from clipcifar.store.images import read_images
 from stages import embed_images, embed_texts, fetch_model, prepare, prompts
 from tests.support import stage_runs
 from tests.support.synthetic import task
@@ -79,12 +80,12 @@ def embedded(folder: Path) -> Callable[..., Run]:
         if (batch_size, count, again) not in known:
             _write_params(folder, batch_size=batch_size)
             with threads(count):
-                paths = ("raw", "d.h5", "weights", "model.json", "images.h5")
+                paths = ("raw", "d.h5", "weights", "model.json", "images")
                 ended = stage_runs.run(embed_images.main, *paths, folder=folder)
             assert ended.code == 0, ended.error
-            images = read_images(folder / "images.h5")
+            images = read_images(folder / "images")
             rows = np.concatenate([images.train.embeddings, images.test.embeddings])
-            known[batch_size, count, again] = rows, (folder / "images.h5").read_bytes()
+            known[batch_size, count, again] = rows, (folder / "images").read_bytes()
         return known[batch_size, count, again]
 
     return embed

@@ -20,7 +20,8 @@ from PIL import Image
 import clipcifar
 from clipcifar.prompts.save import overlay
 from clipcifar.store.dataset import read_dataset
-from clipcifar.store.embeddings import read_images, read_texts
+from clipcifar.store.embeddings import read_texts
+from clipcifar.store.images import read_images
 from tests.report.test_page import Tags
 from tests.support import command_line
 from tests.support.once import made_once
@@ -90,7 +91,7 @@ def by_hand(at: Workspace, sentence: str) -> Iterator[tuple[float, str]]:
     """Cosine and id of every image, the nearest first."""
     texts = read_texts(at.folder / "data/embeddings/active/photo.h5")
     query = texts.embeddings[texts.sentences.index(sentence)].astype(np.float64)
-    images = read_images(at.folder / "data/embeddings/images.h5")
+    images = read_images(at.folder / "data/embeddings/images")
     cosines = [
         (float(row.astype(np.float64) @ query), sample_id)
         for part in (images.train, images.test)
@@ -250,7 +251,7 @@ def test_where_nothing_is_embedded_the_stage_that_suffices_is_named(
     lock = yaml.safe_load(at.read("dvc.lock"))
     lock["stages"] = {"fetch_model": lock["stages"]["fetch_model"]}
     (at.folder / "dvc.lock").write_text(yaml.safe_dump(lock))
-    for made in ("data/embeddings/images.h5", "data/splits.h5"):
+    for made in ("data/embeddings/images", "data/splits.h5"):
         (at.folder / made).unlink()
     code, _, beside = run(at, SEVEN)
     assert code == 3
@@ -261,7 +262,7 @@ def test_stale_embeddings_are_refused(at: Workspace, run: Run) -> None:
     at.edit(lambda settings: settings["model"].update(pretrained="openai"))
     code, said, beside = run(at, SEVEN)
     assert (code, said) == (2, "")
-    assert "data/embeddings/images.h5 is stale, changed since it was made: model.pretrained" in beside
+    assert "data/embeddings/images is stale, changed since it was made: model.pretrained" in beside
     assert not (at.folder / "report/find.html").exists()
 
 

@@ -120,7 +120,7 @@ def test_another_model_embeds_again_and_leaves_the_dataset_alone(
     workspace.edit(lambda settings: settings["model"].update(model))
     workspace.repro()
     assert set(workspace.executed()) == ALL - {"download", "prepare", "prompts"}
-    assert outputs(workspace)["data/embeddings/images.h5"] != before["data/embeddings/images.h5"]
+    assert outputs(workspace)["data/embeddings/images"] != before["data/embeddings/images"]
 
 
 def test_another_split_seed_embeds_nothing(workspace: Workspace) -> None:
@@ -369,7 +369,7 @@ def test_a_photograph_added_changed_or_removed_is_noticed(
     assert shown.count("is stale, changed since it was made: photos; run") == len(METHODS)
     workspace.repro("embed_images")
     shown = workspace.command("clipcifar", "show").stdout
-    assert shown.count("is stale, changed since it was made: data/embeddings/images.h5") == len(METHODS)
+    assert shown.count("is stale, changed since it was made: data/embeddings/images") == len(METHODS)
     ran = {*workspace.executed()}
     workspace.repro()
     assert "stale" not in workspace.command("clipcifar", "show").stdout

@@ -40,7 +40,7 @@ METHODS = ("zero_shot", "prompt_weighting", "gda", "linear_probe", "mlp_probe", 
 
 def _run_all(folder: Path, settings: dict[str, Any] | None = None) -> None:
     settings = settings or SETTINGS
-    images, texts, split = folder / "images.h5", folder / "texts", folder / "splits.h5"
+    images, texts, split = folder / "images", folder / "texts", folder / "splits.h5"
 
     def numbers(name: str) -> tuple[Path, Path]:
         return folder / f"{name}.json", folder / "details" / f"{name}.json"

@@ -97,7 +97,7 @@ CASES = {
     "the batch size": Case(
         lambda s: s["embed"].update(batch_size=64),
         "embed_images",
-        dict.fromkeys(STAGES, "data/embeddings/images.h5"),
+        dict.fromkeys(STAGES, "data/embeddings/images"),
         (),
     ),
     "an epoch": Case(

@@ -20,7 +20,7 @@ from tests.support.workspace import Workspace, outputs
 
 pytestmark = pytest.mark.pipeline
 EMBEDDING = ("embed_images", "embed_active", "embed_texts", "embed_pool")
-IMAGES = "data/embeddings/images.h5"
+IMAGES = "data/embeddings/images"
 POOLED = "a cropped view of the {classname}."  # which the pool has too
 PROBED = "data/predictions/linear_probe.h5"
 
@@ -236,7 +236,7 @@ def test_what_dvcs_cache_has_is_checked_out_and_what_it_lacks_pulled_by_name(
     (other.folder / "metrics/zero_shot.json").unlink()  # which git holds and no remote
     first, *_ = outputs_problems(other)
     assert first.fix == (
-        "rm -rf data/classes.json && dvc pull data/classes.json data/embeddings/images.h5 data/ranking.json "
+        "rm -rf data/classes.json && dvc pull data/classes.json data/embeddings/images data/ranking.json "
         "&& dvc repro zero_shot"
     )
     follow(other, first.fix)

@@ -28,14 +28,8 @@ from clipcifar.report.ranking import chosen_templates, doubt, gains_text, on_val
 from clipcifar.search import candidates, counting, outcome as search, ranking
 from clipcifar.search.candidates import Candidate
 from clipcifar.store import container, splits
-from clipcifar.store.embeddings import (
-    SHARED_FIELDS,
-    Split,
-    read_images,
-    read_texts,
-    write_images,
-    write_texts,
-)
+from clipcifar.store.embeddings import SHARED_FIELDS, Split, read_texts, write_texts
+from clipcifar.store.images import read_images, write_images
 from clipcifar.store.model import WEIGHTS_FILE, ModelDescription, config_sha256
 from clipcifar.store.predictions import read_predictions
 from clipcifar.store.prompt_set import OWN_SENTENCES, PromptSet
@@ -206,7 +200,7 @@ def write_search(folder: Path, *, kind: str = "ensemble", permute_test_labels: b
         assert found is not None
         assert found.sentences == read_texts(folder / "texts" / f"{name}.h5").sentences
         files.write_json(folder / "prompts" / f"{name}.json", {**asdict(found), "class_names": NAMES})
-    attributes = read_images(folder / "images.h5").attributes
+    attributes = read_images(folder / "images").attributes
     found = pool()
     rng = np.random.default_rng(12)
     centres, labels = prototypes(), np.array(found.class_index, dtype=np.int64)
@@ -227,7 +221,7 @@ def write_search(folder: Path, *, kind: str = "ensemble", permute_test_labels: b
 
 def run(folder: Path, values: dict[str, Any] = SETTINGS) -> Path:
     """Run the stage on the files in `folder`; what it writes is under the folder returned."""
-    inputs = ("images.h5", "prompts", "texts", "pool.h5", "splits.h5")
+    inputs = ("images", "prompts", "texts", "pool.h5", "splits.h5")
     outputs = ("ranking.json", "p.h5", "m.json", "details/m.json", "plots")
     rank_prompts.main(
         values, *(folder / name for name in inputs), *(folder / "out" / name for name in outputs)
@@ -265,8 +259,8 @@ class Naive:
     """The search's files by hand: embeddings looked up by sentence, classifiers of the sets as written."""
 
     def __init__(self, folder: Path) -> None:
-        self.dataset = str(read_images(folder / "images.h5").attributes["dataset"])
-        self.images = read_images(folder / "images.h5")
+        self.dataset = str(read_images(folder / "images").attributes["dataset"])
+        self.images = read_images(folder / "images")
         rows = splits.read_splits(folder / "splits.h5", self.images.train.ids, dataset_digest="1")
         self.parts = {
             "train": self.images.train.part(rows.train),
@@ -300,9 +294,7 @@ class Naive:
 
 def test_the_metrics_are_those_of_every_method_and_more(finished: Path, tmp_path: Path) -> None:
     outputs = [tmp_path / name for name in ("p.h5", "m.json", "details/m.json", "plots")]
-    zero_shot_stage.main(
-        SETTINGS, finished / "images.h5", finished / "texts", finished / "splits.h5", *outputs
-    )
+    zero_shot_stage.main(SETTINGS, finished / "images", finished / "texts", finished / "splits.h5", *outputs)
     common, found = headline.read(tmp_path, "m"), numbers(finished)
     assert set(found) - set(common) == {"selected", "gain", "vs_active"}
     assert set(common) <= set(found)
@@ -350,7 +342,7 @@ def test_the_comparison_with_the_active_set_is_that_of_the_test_predictions(fini
 def test_copies_among_the_val_images_are_no_evidence_of_their_own(tmp_path: Path) -> None:
     """All val images are one that the active set gets wrong: told so, val shows nothing; untold, it does."""
     write_search(tmp_path, kind="average")
-    images, naive = read_images(tmp_path / "images.h5"), Naive(tmp_path)
+    images, naive = read_images(tmp_path / "images"), Naive(tmp_path)
     val = splits.read_splits(tmp_path / "splits.h5", images.train.ids, dataset_digest="1").val
     everything = {"template_mode": "shared", "templates": pool().templates}
     right = naive.right("val", naive.weights(everything)) & ~naive.right("val", naive.reference)
@@ -363,7 +355,7 @@ def test_copies_among_the_val_images_are_no_evidence_of_their_own(tmp_path: Path
     shown = []
     for told in (copies, None):
         train = Split(embeddings, labels, images.train.ids, told)
-        write_images(tmp_path / "images.h5", train=train, test=images.test, attributes=attributes)
+        write_images(tmp_path / "images", train=train, test=images.test, attributes=attributes)
         run(tmp_path)
         data = read(tmp_path, "ranking.json")
         assert data["gain"]["val"] == 1
@@ -503,9 +495,7 @@ def test_the_active_set_is_kept_where_val_prefers_no_other(
     assert found["vs_active"] == {"difference": 0, "low": 0, "high": 0, "p_value": 1}
     assert found["selected"] == {"n_templates": 0, "n_candidates": 302}
     outputs = [tmp_path / "zero_shot" / name for name in ("p.h5", "m.json", "details/m.json", "plots")]
-    zero_shot_stage.main(
-        SETTINGS, tmp_path / "images.h5", tmp_path / "texts", tmp_path / "splits.h5", *outputs
-    )
+    zero_shot_stage.main(SETTINGS, tmp_path / "images", tmp_path / "texts", tmp_path / "splits.h5", *outputs)
     kept, plain = (read_predictions(path / "p.h5") for path in (tmp_path / "out", tmp_path / "zero_shot"))
     assert kept.scores.tobytes() == plain.scores.tobytes()
     assert kept.attributes["temperature"] == plain.attributes["temperature"]
@@ -545,7 +535,7 @@ def test_test_labels_choose_nothing(finished: Path, tmp_path: Path) -> None:
 
 def edit_images(folder: Path, arrays: dict[str, NDArray[Any]], **attributes: Any) -> None:
     """Replace arrays and attributes of the image file."""
-    path = folder / "images.h5"
+    path = folder / "images"
     file = container.read(path, kind="image embeddings")
     own = {name: value for name, value in file.attributes.items() if name not in container._DIGESTS}
     container.write(
@@ -555,7 +545,7 @@ def edit_images(folder: Path, arrays: dict[str, NDArray[Any]], **attributes: Any
 
 def test_other_test_images_choose_nothing_and_other_train_labels_do(finished: Path, tmp_path: Path) -> None:
     plain = read(finished, "ranking.json")
-    images = read_images(finished / "images.h5")
+    images = read_images(finished / "images")
     for name, key, values in (
         ("test", "test/embeddings", -images.test.embeddings),
         ("train", "train/labels", (images.train.labels + 1) % 3),
@@ -707,7 +697,7 @@ def test_a_template_of_the_pool_that_did_not_fit_the_model_is_not_offered(tmp_pa
 
 def test_a_split_of_another_dataset_is_refused(tmp_path: Path) -> None:
     write_search(tmp_path)
-    train = read_images(tmp_path / "images.h5").train
+    train = read_images(tmp_path / "images").train
     rows = splits.read_splits(tmp_path / "splits.h5", train.ids, dataset_digest="1")
     splits.write_splits(tmp_path / "splits.h5", train.ids, rows, attributes={"dataset_digest": "2"})
     assert "another dataset" in refused(tmp_path).what
@@ -870,13 +860,13 @@ def test_a_long_list_of_members_is_cut_and_says_by_how_many(num_members: int, mo
 
 def uneven(folder: Path) -> None:
     """Leave 5, 30 and 12 test images of the three classes."""
-    images = read_images(folder / "images.h5")
+    images = read_images(folder / "images")
     labels = images.test.labels
     kept = np.sort(np.concatenate([np.flatnonzero(labels == c)[:n] for c, n in enumerate((5, 30, 12))]))
     test = Split(images.test.embeddings[kept], labels[kept], [images.test.ids[row] for row in kept])
     kept_fields = {*SHARED_FIELDS, "dataset", "dataset_digest", "max_per_class"}
     attributes = {key: value for key, value in images.attributes.items() if key in kept_fields}
-    write_images(folder / "images.h5", train=images.train, test=test, attributes=attributes)
+    write_images(folder / "images", train=images.train, test=test, attributes=attributes)
 
 
 def test_the_stage_asks_test_in_the_measure_that_params_yaml_names(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from clipcifar.methods.gda import fit as fit_gda
 from clipcifar.methods.linear_probe import fit
 from clipcifar.methods.zero_shot import classifier as zero_shot_classifier
 from clipcifar.store import container, heads, splits
-from clipcifar.store.embeddings import read_images, read_texts
+from clipcifar.store.embeddings import read_texts
+from clipcifar.store.images import read_images
 from clipcifar.store.predictions import read_predictions, read_set_predictions
 from stages import (
     gda,
@@ -57,37 +58,37 @@ SETTINGS: dict[str, Any] = {
 STAGES: dict[str, tuple[Callable[..., None], tuple[str, ...], tuple[str, ...]]] = {
     "zero_shot": (
         zero_shot.main,
-        ("images.h5", "texts", "splits.h5"),
+        ("images", "texts", "splits.h5"),
         ("p.h5", "m.json", "details/m.json", "plots"),
     ),
     "prompt_sets": (
         prompt_sets.main,
-        ("images.h5", "texts", "splits.h5"),
+        ("images", "texts", "splits.h5"),
         ("p.h5", "prompt_sets.json", "details/prompt_sets.json"),
     ),
     "prompt_weighting": (
         prompt_weighting.main,
-        ("images.h5", "prompts", "texts", "pool.h5", "splits.h5"),
+        ("images", "prompts", "texts", "pool.h5", "splits.h5"),
         ("head.h5", "p.h5", "m.json", "details/m.json", "plots"),
     ),
     "gda": (
         gda.main,
-        ("images.h5", "texts", "splits.h5"),
+        ("images", "texts", "splits.h5"),
         ("head.h5", "p.h5", "m.json", "details/m.json", "plots"),
     ),
     "linear_probe": (
         linear_probe.main,
-        ("images.h5", "splits.h5"),
+        ("images", "splits.h5"),
         ("head.h5", "p.h5", "m.json", "details/m.json", "plots"),
     ),
     "mlp_probe": (
         mlp_probe.main,
-        ("images.h5", "splits.h5"),
+        ("images", "splits.h5"),
         ("head.h5", "p.h5", "m.json", "details/m.json", "plots"),
     ),
     "projection": (
         projection.main,
-        ("images.h5", "texts", "splits.h5"),
+        ("images", "texts", "splits.h5"),
         ("head.h5", "p.h5", "m.json", "details/m.json", "plots"),
     ),
 }
@@ -254,7 +255,7 @@ def test_a_converged_grid_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_the_linear_probe_is_refitted_on_train_and_val_with_the_c_that_was_chosen(tmp_path: Path) -> None:
     write_embeddings(tmp_path)
     arrays, attributes = heads.read(run("linear_probe", tmp_path) / "head.h5")
-    images = read_images(tmp_path / "images.h5")
+    images = read_images(tmp_path / "images")
     train = splits.read_splits(tmp_path / "splits.h5", images.train.ids, dataset_digest="1").train
     options: dict[str, Any] = {"c": attributes["c"], "max_iter": 500, "class_names": images.class_names}
     everything, _ = fit(images.train.embeddings, images.train.labels, **options)
@@ -281,8 +282,8 @@ def test_other_test_images_leave_the_head_alone_and_other_train_labels_only_wher
     folders = [tmp_path / name for name in ("plain", "test", "train")]
     for folder in folders:
         write_embeddings(folder)
-    edit_images(folders[1] / "images.h5", test__embeddings=lambda rows: rows[::-1].copy())
-    edit_images(folders[2] / "images.h5", train__labels=lambda labels: (labels + 1) % 3)
+    edit_images(folders[1] / "images", test__embeddings=lambda rows: rows[::-1].copy())
+    edit_images(folders[2] / "images", train__labels=lambda labels: (labels + 1) % 3)
     plain, test, train = (
         {name: array.tobytes() for name, array in heads.read(run(stage, folder) / "head.h5")[0].items()}
         for folder in folders
@@ -295,7 +296,7 @@ def test_the_weights_of_templates_are_of_train_images_and_not_of_val(tmp_path: P
     folders = [tmp_path / name for name in ("plain", "val", "train")]
     for folder in folders:
         write_embeddings(folder)
-    images = read_images(folders[0] / "images.h5")
+    images = read_images(folders[0] / "images")
     rows = splits.read_splits(folders[0] / "splits.h5", images.train.ids, dataset_digest="1")
     for folder, part in zip(folders[1:], (rows.val, rows.train), strict=True):
 
@@ -304,7 +305,7 @@ def test_the_weights_of_templates_are_of_train_images_and_not_of_val(tmp_path: P
             changed[part] = embeddings[part[0]]
             return changed
 
-        edit_images(folder / "images.h5", train__embeddings=other)
+        edit_images(folder / "images", train__embeddings=other)
     plain, of_val, of_train = (
         heads.read(run("prompt_weighting", folder) / "head.h5")[0]["coefficients"] for folder in folders
     )
@@ -316,7 +317,7 @@ def test_weighted_prompts_are_the_papers_over_the_templates_that_a_plain_average
     """From the sentences alone: softmax of the mean largest logit, less its mean over the train images."""
     write_embeddings(tmp_path)
     out = run("prompt_weighting", tmp_path)
-    written, images = headline.read(out, "m"), read_images(tmp_path / "images.h5")
+    written, images = headline.read(out, "m"), read_images(tmp_path / "images")
     train = splits.read_splits(tmp_path / "splits.h5", images.train.ids, dataset_digest="1").train
     files = [tmp_path / "texts/photo.h5", tmp_path / "texts/other.h5", tmp_path / "pool.h5"]
     by_class = [
@@ -363,7 +364,7 @@ def test_gda_is_refitted_with_the_alpha_and_the_temperature_that_train_alone_gav
     write_embeddings(tmp_path)
     out = run("gda", tmp_path, changed("gda", alphas=[10, 0, 0.3]))
     arrays, attributes = heads.read(out / "head.h5")
-    images, texts = read_images(tmp_path / "images.h5"), read_texts(tmp_path / "texts" / "photo.h5")
+    images, texts = read_images(tmp_path / "images"), read_texts(tmp_path / "texts" / "photo.h5")
     rows = splits.read_splits(tmp_path / "splits.h5", images.train.ids, dataset_digest="1")
     (val, labels), weights = images.train.part(rows.val), zero_shot_classifier(texts)
     names, on_val = images.class_names, 20 * images.train.embeddings[rows.val] @ weights.T

@@ -219,9 +219,9 @@ def test_embeddings_of_another_dataset_are_refused_by_the_field_that_says_most(
     own = {"name": "synthetic", "max_per_class": 0, "digest": images.dataset_digest}
     part = PreparedSplit(np.zeros((0, 8, 8, 3), np.uint8), np.zeros(0, np.int64), [])
     dataset = Prepared(part, part, synthetic.CLASSES, **own)  # type: ignore[arg-type]
-    check_embedded(dataset, images, where=Path("images.h5"))
+    check_embedded(dataset, images, where=Path("images"))
     said = {"name": "dataset", "digest": "dataset_digest"}.get(field, field)
     changed = replace(dataset, **{"digest": "ab", field: other})
     with pytest.raises(DataError, match=f"not of the prepared dataset: {said} is") as caught:
-        check_embedded(changed, images, where=Path("images.h5"))
-    assert (caught.value.exit_code, caught.value.where) == (3, "images.h5")
+        check_embedded(changed, images, where=Path("images"))
+    assert (caught.value.exit_code, caught.value.where) == (3, "images")

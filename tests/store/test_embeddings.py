@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute
-from clipcifar.store import container, embeddings as store
+from clipcifar.store import container, embeddings as store, images
 from clipcifar.store.fields import class_names_attribute, class_names_of, copies_of
 
 ATTRIBUTES: dict[str, Attribute] = {
@@ -50,7 +50,7 @@ TEXTS: dict[str, Any] = {
 
 
 def write_images(path: Path, **changes: Any) -> Path:
-    store.write_images(path, **({"train": TRAIN, "test": TEST, "attributes": ATTRIBUTES} | changes))
+    images.write_images(path, **({"train": TRAIN, "test": TEST, "attributes": ATTRIBUTES} | changes))
     return path
 
 
@@ -68,7 +68,7 @@ def raw_images(train: store.Split, test: store.Split) -> dict[str, NDArray[Any]]
 
 
 def test_image_embeddings_come_back_as_they_were(tmp_path: Path) -> None:
-    back = store.read_images(write_images(tmp_path / "images.h5"))
+    back = images.read_images(write_images(tmp_path / "images"))
     for found, wanted in ((back.train, TRAIN), (back.test, TEST)):
         assert found.embeddings.tobytes() == wanted.embeddings.tobytes()
         np.testing.assert_array_equal(found.labels, wanted.labels)
@@ -79,8 +79,8 @@ def test_image_embeddings_come_back_as_they_were(tmp_path: Path) -> None:
 
 def test_copies_come_back_and_are_not_in_the_file_of_images_that_have_none(tmp_path: Path) -> None:
     copies = np.array([0, 1, 1, 0])
-    path = write_images(tmp_path / "images.h5", test=replace(TEST, copies=copies))
-    images = store.read_images(path)
+    path = write_images(tmp_path / "images", test=replace(TEST, copies=copies))
+    images = images.read_images(path)
     np.testing.assert_array_equal(images.test.copies, copies)
     assert images.train.copies is None
     assert "train/copies" not in container.read(path, kind=store.IMAGES_KIND).arrays
@@ -91,7 +91,7 @@ def test_copies_come_back_and_are_not_in_the_file_of_images_that_have_none(tmp_p
 )
 def test_rows_that_are_no_first_copies_are_refused(copies: list[int], tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"copy|rows of first copies"):
-        write_images(tmp_path / "images.h5", test=replace(TEST, copies=np.array(copies)))
+        write_images(tmp_path / "images", test=replace(TEST, copies=np.array(copies)))
 
 
 def test_contents_that_are_the_same_are_copies_of_the_first() -> None:
@@ -182,20 +182,20 @@ def test_bad_image_rows_are_refused_on_writing_and_on_reading(fault: str, side: 
     split, message = BAD_TRAIN[fault]
     other = a_split("other", 3)
     train, test = (split, other) if side == "train" else (other, split)
-    path = tmp_path / "images.h5"
+    path = tmp_path / "images"
     with pytest.raises(DataError, match=message):
         write_images(path, train=train, test=test)
     assert not path.exists()
     # A file whose digests are right, made by someone who did not check.
     container.write(path, kind="image embeddings", arrays=raw_images(train, test), attributes=ATTRIBUTES)
     with pytest.raises(DataError, match=f"(?s)not image embeddings: .*{message}") as caught:
-        store.read_images(path)
+        images.read_images(path)
     assert (caught.value.exit_code, caught.value.where) == (3, str(path))
 
 
 def test_a_rounding_error_in_a_norm_is_not_a_fault(tmp_path: Path) -> None:
-    write_images(tmp_path / "images.h5", train=replace(TRAIN, embeddings=scaled(0, 1 + 5e-5)))
-    assert len(store.read_images(tmp_path / "images.h5").train.ids) == 7
+    write_images(tmp_path / "images", train=replace(TRAIN, embeddings=scaled(0, 1 + 5e-5)))
+    assert len(images.read_images(tmp_path / "images").train.ids) == 7
 
 
 BAD_TEXTS: dict[str, tuple[dict[str, Any], str]] = {
@@ -224,12 +224,12 @@ def test_bad_sentence_rows_are_refused_on_writing_and_on_reading(fault: str, tmp
 @pytest.mark.parametrize("name", ["train/embeddings", "test/labels", "test/ids"])
 def test_an_array_that_is_missing_or_of_another_type_is_refused(name: str, tmp_path: Path) -> None:
     arrays = raw_images(TRAIN, TEST)
-    path = tmp_path / "images.h5"
+    path = tmp_path / "images"
     for broken in ({}, {name: np.arange(4)}):
         kept = {key: array for key, array in arrays.items() if key != name}
         container.write(path, kind="image embeddings", arrays=kept | broken, attributes=ATTRIBUTES)
         with pytest.raises(DataError, match="not image embeddings") as caught:
-            store.read_images(path)
+            images.read_images(path)
         assert caught.value.where == str(path)
 
 
@@ -240,26 +240,26 @@ def test_class_names_that_are_missing_or_unreadable_are_refused(
     attributes = {key: value for key, value in ATTRIBUTES.items() if key != "class_names"}
     if class_names is not None:
         attributes["class_names"] = class_names
-    path = tmp_path / "images.h5"
+    path = tmp_path / "images"
     container.write(path, kind="image embeddings", arrays=raw_images(TRAIN, TEST), attributes=attributes)
     with pytest.raises(DataError, match=r"class.names"):
-        store.read_images(path)
+        images.read_images(path)
 
 
 def test_ids_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
     arrays = raw_images(TRAIN, TEST) | {"test/ids": np.array([b"a", b"b", b"c", b"\xff"])}
     container.write(tmp_path / "x.h5", kind="image embeddings", arrays=arrays, attributes=ATTRIBUTES)
     with pytest.raises(DataError, match="not UTF-8"):
-        store.read_images(tmp_path / "x.h5")
+        images.read_images(tmp_path / "x.h5")
 
 
 def test_one_kind_of_file_is_not_read_as_the_other(tmp_path: Path) -> None:
-    write_images(tmp_path / "images.h5")
+    write_images(tmp_path / "images")
     store.write_texts(tmp_path / "texts.h5", **TEXTS)
     with pytest.raises(DataError, match="expected image embeddings, schema 1; found text embeddings"):
-        store.read_images(tmp_path / "texts.h5")
+        images.read_images(tmp_path / "texts.h5")
     with pytest.raises(DataError, match="expected text embeddings, schema 1; found image embeddings"):
-        store.read_texts(tmp_path / "images.h5")
+        store.read_texts(tmp_path / "images")
 
 
 OTHER: dict[str, Attribute] = {
@@ -277,7 +277,7 @@ def read_pair(
     tmp_path: Path, attributes: dict[str, Attribute]
 ) -> tuple[store.ImageEmbeddings, store.TextEmbeddings]:
     store.write_texts(tmp_path / "texts.h5", **(TEXTS | {"attributes": attributes}))
-    return store.read_images(write_images(tmp_path / "images.h5")), store.read_texts(tmp_path / "texts.h5")
+    return images.read_images(write_images(tmp_path / "images")), store.read_texts(tmp_path / "texts.h5")
 
 
 @pytest.mark.parametrize("field", OTHER)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from clipcifar.core.errors import DataError
 from clipcifar.store import heads
-from clipcifar.store.embeddings import read_images
+from clipcifar.store.images import read_images
 from tests.support import synthetic
 
 ARRAYS = st.dictionaries(

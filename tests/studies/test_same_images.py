@@ -10,7 +10,7 @@ import pytest
 from clipcifar.core.errors import DataError
 from clipcifar.evaluation.names import METHODS
 from clipcifar.store.dataset import read_dataset, write_dataset
-from clipcifar.store.embeddings import read_images
+from clipcifar.store.images import read_images
 from clipcifar.studies import same_images
 from tests.stages.test_methods import rewrite
 from tests.support import study_pages
@@ -30,12 +30,12 @@ def copied(made: Path, tmp_path: Path) -> Path:
 
 
 def read(folder: Path) -> object:
-    images = read_images(folder / "images.h5")
+    images = read_images(folder / "images")
     return same_images.read(images, folder / "dataset.h5", folder / "predictions")
 
 
 def test_what_belongs_together_is_read(made: Path) -> None:
-    images = read_images(made / "images.h5")
+    images = read_images(made / "images")
     dataset, said = same_images.read(images, made / "dataset.h5", made / "predictions")
     assert (dataset.train.ids, dataset.test.ids) == (images.train.ids, images.test.ids)
     assert list(said) == list(METHODS)

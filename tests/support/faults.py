@@ -23,7 +23,7 @@ from tests.support.waiting import PATIENCE_S
 from tests.support.workspace import OF_DVC, ROOT, Workspace
 
 HOOKS = ROOT / "tests" / "support" / "fault_hooks"
-IMAGES = "data/embeddings/images.h5"
+IMAGES = "data/embeddings/images"
 _PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 24, 1, 2  # linux/prctl.h, linux/capability.h
 
 

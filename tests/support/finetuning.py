@@ -105,11 +105,11 @@ def write(
     splits.write_splits(folder / "splits.h5", train.ids, rows, attributes={"dataset_digest": digest})
     given = settings(clip)
     fetch_model.main(given, folder / "weights", folder / "model.json")
-    names = ("raw", "dataset.h5", "weights", "model.json", "images.h5")
+    names = ("raw", "dataset.h5", "weights", "model.json", "images")
     embed_images.main(given, *(folder / name for name in names))
     mlp_probe.main(
         given,
-        folder / "images.h5",
+        folder / "images",
         folder / "splits.h5",
         folder / "head.h5",
         folder / "mlp_probe.h5",
@@ -121,7 +121,7 @@ def write(
 
 def arguments(folder: Path, out: Path) -> list[Path]:
     """The paths of the stage `finetune`."""
-    names = ("raw", "dataset.h5", "weights", "model.json", "images.h5", "splits.h5", "head.h5")
+    names = ("raw", "dataset.h5", "weights", "model.json", "images", "splits.h5", "head.h5")
     return [*(folder / name for name in names), out]
 
 

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from clipcifar.core.files import Attribute
 from clipcifar.store import splits
-from clipcifar.store.embeddings import Split, write_images, write_texts
+from clipcifar.store.embeddings import Split, write_texts
 from clipcifar.store.fields import class_names_attribute
+from clipcifar.store.images import write_images
 
 NAMES = ["cat", "dog", "eel"]
 DIM = 24
@@ -57,7 +58,7 @@ def write_embeddings(
         if name == "test" and permute_test_labels:
             labels = np.random.default_rng(5).permutation(labels)
         parts[name] = Split(rows, labels, [f"{name}/{i:04d}" for i in range(n)])
-    write_images(folder / "images.h5", train=parts["train"], test=parts["test"], attributes=attributes)
+    write_images(folder / "images", train=parts["train"], test=parts["test"], attributes=attributes)
     rng = np.random.default_rng(7)
     for name, shift in (("photo", 0.8), ("other", 1.5)):
         write_texts(

@@ -17,7 +17,8 @@ import numpy as np
 from clipcifar.core.errors import DataError
 from clipcifar.store import container, heads
 from clipcifar.store.dataset import read_dataset
-from clipcifar.store.embeddings import read_images, read_texts
+from clipcifar.store.embeddings import read_texts
+from clipcifar.store.images import read_images
 from clipcifar.store.predictions import read_predictions, read_set_predictions
 from clipcifar.store.splits import read_splits
 

@@ -16,7 +16,8 @@ from clipcifar.methods.linear import of_zero_shot
 from clipcifar.methods.linear_probe import LinearProbeParams
 from clipcifar.store import heads
 from clipcifar.store.dataset import PreparedSplit, write_dataset
-from clipcifar.store.embeddings import ImageEmbeddings, read_images, read_texts
+from clipcifar.store.embeddings import ImageEmbeddings, read_texts
+from clipcifar.store.images import read_images
 from clipcifar.store.inputs import train_val_of
 from clipcifar.store.predictions import inherited, read_predictions
 from clipcifar.studies.corruptions.judge import findings as of_corruptions, page as corruptions_page
@@ -58,7 +59,7 @@ SETTINGS: dict[str, Any] = {
 def write(folder: Path, *, class_names: list[str]) -> None:
     """`<study>.html` in `folder` for every study; three class names."""
     write_run(folder, class_names=class_names)
-    images = read_images(folder / "images.h5")
+    images = read_images(folder / "images")
     given = {name: folder / f"{name}.h5" for name in ("images", "splits", "dataset")}
     texts, heads_folder, predictions = (folder / name for name in ("texts", "heads", "predictions"))
     out = {study: (folder / study, folder / f"{study}.html") for study in STUDIES}
@@ -88,7 +89,7 @@ def write_run(folder: Path, *, class_names: list[str], copies: Mapping[Place, Pl
     The pixels of an image in `copies` are those of the other one; embeddings and labels are not.
     """
     write_embeddings(folder, class_names=class_names)  # for its labels and ids
-    images, rng = read_images(folder / "images.h5"), np.random.default_rng(0)
+    images, rng = read_images(folder / "images"), np.random.default_rng(0)
     parts = [
         PreparedSplit(
             rng.integers(0, 255, (len(split.ids), SIDE, SIDE, 3), dtype=np.uint8), split.labels, split.ids
@@ -104,10 +105,10 @@ def write_run(folder: Path, *, class_names: list[str], copies: Mapping[Place, Pl
     test_mix.train_heads(folder)
     gda.main(
         SETTINGS,
-        *(folder / name for name in ("images.h5", "texts", "splits.h5", "heads/gda.h5")),
+        *(folder / name for name in ("images", "texts", "splits.h5", "heads/gda.h5")),
         *(folder / name for name in ("predictions/gda.h5", "gda.json", "details/gda.json", "plots/gda")),
     )
-    images = read_images(folder / "images.h5")
+    images = read_images(folder / "images")
     other = zero_shot.classifier(read_texts(folder / "texts" / "other.h5"))
     heads.write(
         folder / "heads" / "prompt_weighting.h5",
@@ -118,7 +119,7 @@ def write_run(folder: Path, *, class_names: list[str], copies: Mapping[Place, Pl
     for method, active in (("zero_shot", "photo"), ("rank_prompts", "other"), ("prompt_weighting", "other")):
         zero_shot_stage.main(
             {**SETTINGS, "prompts": {"active": active, "max_sentences": 50_000, "sets": {}}},
-            *(folder / name for name in ("images.h5", "texts", "splits.h5")),
+            *(folder / name for name in ("images", "texts", "splits.h5")),
             folder / "predictions" / f"{method}.h5",
             folder / f"{method}.json",
             folder / "details" / f"{method}.json",

@@ -14,7 +14,8 @@ from clipcifar.core.errors import DataError
 from clipcifar.evaluation import metrics, results
 from clipcifar.evaluation.names import TRAINED
 from clipcifar.store import container
-from clipcifar.store.embeddings import read_images, read_texts, write_texts
+from clipcifar.store.embeddings import read_texts, write_texts
+from clipcifar.store.images import read_images
 from clipcifar.store.predictions import read_predictions, write_set_predictions
 from clipcifar.verify import measured
 from tests.stages.test_methods import rewrite
@@ -27,7 +28,7 @@ SETS = ("photo", "other")
 def run(tmp_path: Path) -> Path:
     """predictions/, metrics/ and texts/ of a run with made-up scores; projection learnt beside photo."""
     write_embeddings(tmp_path)
-    images, rng = read_images(tmp_path / "images.h5"), np.random.default_rng(0)
+    images, rng = read_images(tmp_path / "images"), np.random.default_rng(0)
     shape = (len(images.test.labels), len(NAMES))
     for method in TRAINED:
         photo = read_texts(tmp_path / "texts" / "photo.h5").attributes["fingerprint"]

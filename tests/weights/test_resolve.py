@@ -25,7 +25,7 @@ from clipcifar.backbone.towers import Backbone
 from clipcifar.core import files, first_use
 from clipcifar.core.errors import ConfigError, DataError, EnvironmentFault
 from clipcifar.core.params import NO_PATH
-from clipcifar.store.embeddings import check_embeddings
+from clipcifar.store.fields import check_embeddings
 from clipcifar.store.model import CONFIG_FILE, WEIGHTS_FILE, ModelDescription, ModelParams, check_requested
 from clipcifar.weights import checkpoint, pins, resolve
 from clipcifar.weights.hub import TRIES, candidates, fetch_tokenizer

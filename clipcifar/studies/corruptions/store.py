@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from clipcifar.core.errors import DataError, made_by
 from clipcifar.core.files import Attribute
 from clipcifar.store import container
-from clipcifar.store.embeddings import SHARED_FIELDS, ImageEmbeddings, check_embeddings
-from clipcifar.store.fields import check_ids
+from clipcifar.store.embeddings import SHARED_FIELDS, ImageEmbeddings
+from clipcifar.store.fields import check_embeddings, check_ids
 
 GENERATED = "generated"  # what corruptions are called that are not the published ones
 KIND = "corrupted image embeddings"

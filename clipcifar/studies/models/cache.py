@@ -22,7 +22,8 @@ from clipcifar.embeddings import compute, provenance
 from clipcifar.embeddings.sentences import SentenceEmbedder
 from clipcifar.methods.zero_shot import text_classifier
 from clipcifar.store.dataset import Prepared
-from clipcifar.store.embeddings import ImageEmbeddings, read_images
+from clipcifar.store.embeddings import ImageEmbeddings
+from clipcifar.store.images import read_images
 from clipcifar.store.model import (
     UNFINISHED,
     ModelDescription,
@@ -98,7 +99,7 @@ def embedded(
     existing = compute.find(images, repository)
     if existing is None:
         compute.encode([images], model=model, weights=folder, embed=embed)
-    content = read_images(existing[0] if existing else path)
+    content = existing.images() if existing else read_images(path)
     names = {key: images.attributes[key] for key in provenance.NAMES}
     return replace(content, attributes={**content.attributes, **names})  # as they are asked for here
 

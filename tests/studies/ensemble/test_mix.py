@@ -19,7 +19,8 @@ from clipcifar.evaluation.metrics import accuracy
 from clipcifar.methods import linear_probe, zero_shot
 from clipcifar.methods.linear import Linear
 from clipcifar.store import container, heads, splits
-from clipcifar.store.embeddings import read_images, read_texts
+from clipcifar.store.embeddings import read_texts
+from clipcifar.store.images import read_images
 from clipcifar.store.predictions import read_predictions
 from clipcifar.studies.ensemble import mix as ensemble, page as ensemble_page
 from clipcifar.studies.ensemble.findings import measure
@@ -60,7 +61,7 @@ MIXES = {
 
 def train_heads(folder: Path) -> None:
     """What the default pipeline leaves: a head and predictions of every trained method."""
-    images, texts, split = folder / "images.h5", folder / "texts", folder / "splits.h5"
+    images, texts, split = folder / "images", folder / "texts", folder / "splits.h5"
     for method, main, inputs in (
         ("linear_probe", linear_probe_stage.main, (images, split)),
         ("mlp_probe", mlp_probe.main, (images, split)),
@@ -72,7 +73,7 @@ def train_heads(folder: Path) -> None:
 
 
 def run(folder: Path) -> Path:
-    inputs = (folder / "images.h5", folder / "texts", folder / "splits.h5", folder / "heads")
+    inputs = (folder / "images", folder / "texts", folder / "splits.h5", folder / "heads")
     stage.main(SETTINGS, *inputs, folder / "out", folder / "ensemble.html")
     return folder / "out"
 
@@ -186,7 +187,7 @@ def test_two_runs_give_the_same_bytes(done: Path, tmp_path: Path) -> None:
 
 
 def test_the_stored_heads_score_test_as_their_own_stages_did(done: Path) -> None:
-    images, texts = read_images(done / "images.h5"), read_texts(done / "texts" / "photo.h5")
+    images, texts = read_images(done / "images"), read_texts(done / "texts" / "photo.h5")
     weights, of_texts = zero_shot.classifier(texts), texts.attributes["fingerprint"]
     rows = splits.read_splits(done / "splits.h5", images.train.ids, dataset_digest="1")
     options: dict[str, Any] = {"heads_folder": done / "heads", "texts_fingerprint": of_texts}
@@ -200,7 +201,7 @@ def test_the_stored_heads_score_test_as_their_own_stages_did(done: Path) -> None
 
 def test_the_probe_that_chooses_has_not_learnt_val(done: Path) -> None:
     """On val the refit looks better than it is."""
-    images, texts = read_images(done / "images.h5"), read_texts(done / "texts" / "photo.h5")
+    images, texts = read_images(done / "images"), read_texts(done / "texts" / "photo.h5")
     rows = splits.read_splits(done / "splits.h5", images.train.ids, dataset_digest="1")
     found = gather(
         images,
@@ -225,7 +226,7 @@ def test_a_fit_that_did_not_converge_is_counted_and_said_aloud(
     assert metrics_of(done)["n_not_converged"] == 0
     assert "Not converged" not in (done / "ensemble.html").read_text()
     settings = {**SETTINGS, "linear_probe": {**SETTINGS["linear_probe"], "max_iter": 1}}
-    inputs = (done / name for name in ("images.h5", "texts", "splits.h5", "heads"))
+    inputs = (done / name for name in ("images", "texts", "splits.h5", "heads"))
     capsys.readouterr()
     stage.main(settings, *inputs, tmp_path / "out", tmp_path / "page.html")
     assert metrics_of(tmp_path)["n_not_converged"] == 1
@@ -236,7 +237,7 @@ def test_a_fit_that_did_not_converge_is_counted_and_said_aloud(
 
 def test_the_numbers_recompute_from_the_stored_predictions(done: Path) -> None:
     file = container.read(done / "out" / "predictions.h5", kind="ensemble predictions").arrays
-    images = read_images(done / "images.h5")
+    images = read_images(done / "images")
     weights = zero_shot.classifier(read_texts(done / "texts" / "photo.h5"))
     ends = {"zero_shot": zero_shot.logits(images.test.embeddings, weights, logit_scale=20.0).argmax(axis=1)}
     for method in MIXES:
@@ -260,7 +261,7 @@ def test_the_numbers_recompute_from_the_stored_predictions(done: Path) -> None:
 
 def test_the_interpolated_head_is_the_mix_of_weights(done: Path) -> None:
     arrays, attributes = heads.read(done / "out" / "interpolated.h5")
-    images = read_images(done / "images.h5")
+    images = read_images(done / "images")
     found = Linear(arrays["coefficients"], arrays["intercepts"]).scores(images.test.embeddings)
     file = container.read(done / "out" / "predictions.h5", kind="ensemble predictions").arrays
     np.testing.assert_allclose(found, file["linear_probe/weights"], atol=1e-3)
@@ -304,7 +305,7 @@ def test_heads_of_other_embeddings_are_refused(method: str, done: Path, tmp_path
 
 
 def test_heads_that_began_with_another_prompt_set_are_refused(done: Path) -> None:
-    inputs = (done / "images.h5", done / "texts", done / "splits.h5", done / "heads")
+    inputs = (done / "images", done / "texts", done / "splits.h5", done / "heads")
     other = {**SETTINGS, "prompts": {"active": "other", "max_sentences": 50_000, "sets": {}}}
     with pytest.raises(DataError, match="another prompt set"):
         stage.main(other, *inputs, done / "none", done / "none.html")

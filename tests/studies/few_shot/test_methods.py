@@ -21,7 +21,8 @@ from clipcifar.methods.linear import of_zero_shot
 from clipcifar.methods.logistic import Problem
 from clipcifar.methods.zero_shot import classifier
 from clipcifar.store import container, heads, splits
-from clipcifar.store.embeddings import read_images, read_texts
+from clipcifar.store.embeddings import read_texts
+from clipcifar.store.images import read_images
 from clipcifar.store.predictions import inherited
 from clipcifar.studies.few_shot import draws
 from clipcifar.studies.few_shot.draws import ALL, Draw, Study
@@ -61,14 +62,14 @@ FILES = ("choices.csv", "curves.csv", "metrics.json", "predictions.h5")
 
 def write_weighted(folder: Path, path: Path) -> None:
     """The file of weighted prompts, which here are those of the set `other`."""
-    images, texts = read_images(folder / "images.h5"), read_texts(folder / "texts" / "other.h5")
+    images, texts = read_images(folder / "images"), read_texts(folder / "texts" / "other.h5")
     head = of_zero_shot(classifier(texts), logit_scale=images.logit_scale)
     heads.write(path, "prompt_weighting", head._asdict(), inherited(images.attributes))
 
 
 def run(folder: Path, settings: dict[str, Any] = SETTINGS) -> Path:
     write_weighted(folder, folder / "weighted.h5")
-    inputs = (folder / name for name in ("images.h5", "texts", "weighted.h5", "splits.h5"))
+    inputs = (folder / name for name in ("images", "texts", "weighted.h5", "splits.h5"))
     stage.main(settings, *inputs, folder / "out", folder / "few_shot.html")
     return folder / "out"
 
@@ -237,7 +238,7 @@ def test_a_class_with_too_few_images_is_named_before_anything_is_written(tmp_pat
 
 
 def test_the_draw_of_all_images_is_the_linear_probe_on_train(done: Path) -> None:
-    images = read_images(done / "images.h5")
+    images = read_images(done / "images")
     train = splits.read_splits(done / "splits.h5", images.train.ids, dataset_digest="1").train
     chosen = next(
         row
@@ -377,7 +378,7 @@ def test_scores_pair_draws_and_images_with_zero_shot() -> None:
 
 
 def test_the_second_level_is_that_of_the_file_of_weighted_prompts(done: Path) -> None:
-    images = read_images(done / "images.h5")
+    images = read_images(done / "images")
     rows_of = classifier(read_texts(done / "texts" / "other.h5"))
     accuracy = float(((images.test.embeddings @ rows_of.T).argmax(axis=1) == images.test.labels).mean())
     metrics = json.loads((done / "out" / "metrics.json").read_text())
@@ -417,7 +418,7 @@ def test_it_is_counted_how_many_draws_chose_zero_shot_itself(done: Path) -> None
 
 def test_gda_is_the_discriminant_beside_zero_shot_with_the_weight_that_was_chosen(done: Path) -> None:
     """On all images and by hand: shared covariance, shrunk, and equal priors."""
-    images = read_images(done / "images.h5")
+    images = read_images(done / "images")
     train = splits.read_splits(done / "splits.h5", images.train.ids, dataset_digest="1").train
     embeddings, labels = images.train.part(train)
     x = embeddings.astype(np.float64)

@@ -23,8 +23,9 @@ from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.evaluation import compare, metrics
 from clipcifar.store import container, heads, splits
 from clipcifar.store.dataset import PreparedSplit, read_dataset, write_dataset
-from clipcifar.store.embeddings import ImageEmbeddings, Split, read_images
+from clipcifar.store.embeddings import ImageEmbeddings, Split
 from clipcifar.store.fields import class_names_attribute
+from clipcifar.store.images import read_images
 from clipcifar.store.predictions import Predictions, read_predictions
 from clipcifar.studies.finetune.judge import findings, page
 from clipcifar.studies.finetune.judge.findings import measure, read_rows
@@ -58,7 +59,7 @@ def tune(inputs: Path, clip: Path, out: Path, **params: Any) -> Path:
 
 def report(inputs: Path, clip: Path, out: Path) -> dict[str, Any]:
     page = out / "finetune.html"
-    finetune_report.main(finetuning.settings(clip), inputs / "images.h5", inputs / "mlp_probe.h5", out, page)
+    finetune_report.main(finetuning.settings(clip), inputs / "images", inputs / "mlp_probe.h5", out, page)
     return numbers(out)
 
 
@@ -81,7 +82,7 @@ def tuned(inputs: Path, tiny_clip: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 def val_of(inputs: Path) -> tuple[np.ndarray[Any, Any], ImageEmbeddings]:
-    images = read_images(inputs / "images.h5")
+    images = read_images(inputs / "images")
     rows = splits.read_splits(inputs / "splits.h5", images.train.ids, dataset_digest=images.dataset_digest)
     return rows.val, images
 
@@ -221,11 +222,11 @@ def test_test_labels_choose_nothing(inputs: Path, tiny_clip: Path, tmp_path: Pat
     """With other test labels in every input: the same curve, tower, head and scores."""
     changed = tmp_path / "inputs"
     shutil.copytree(inputs, changed)
-    file = container.read(inputs / "images.h5", kind="image embeddings")
+    file = container.read(inputs / "images", kind="image embeddings")
     labels = (file.arrays["test/labels"] + 1) % 3
     own = {key: value for key, value in file.attributes.items() if key not in container._DIGESTS}
     arrays = {**file.arrays, "test/labels": labels}
-    container.write(changed / "images.h5", kind="image embeddings", arrays=arrays, attributes=own)
+    container.write(changed / "images", kind="image embeddings", arrays=arrays, attributes=own)
     here = tune(inputs, tiny_clip, tmp_path / "a", epochs=2)
     there = tune(changed, tiny_clip, tmp_path / "b", epochs=2)
     assert finetuning.outputs(here) == finetuning.outputs(there)
@@ -243,13 +244,13 @@ def test_val_labels_do_choose(inputs: Path, tiny_clip: Path, tmp_path: Path) -> 
     """Negative control of the test above."""
     changed = tmp_path / "inputs"
     shutil.copytree(inputs, changed)
-    file = container.read(inputs / "images.h5", kind="image embeddings")
+    file = container.read(inputs / "images", kind="image embeddings")
     val, _ = val_of(inputs)
     labels = file.arrays["train/labels"].copy()
     labels[val] = (labels[val] + 1) % 3
     own = {key: value for key, value in file.attributes.items() if key not in container._DIGESTS}
     arrays = {**file.arrays, "train/labels": labels}
-    container.write(changed / "images.h5", kind="image embeddings", arrays=arrays, attributes=own)
+    container.write(changed / "images", kind="image embeddings", arrays=arrays, attributes=own)
     here, there = (
         tune(folder, tiny_clip, tmp_path / name, epochs=2) for folder, name in ((inputs, "a"), (changed, "b"))
     )

@@ -17,7 +17,7 @@ from studies.label_errors import stage
 from tests.support import study_pages
 
 NAMES = ["cat", "dog", "eel"]
-PATHS = ("images.h5", "texts", "heads/linear_probe.h5", "predictions", "dataset.h5", "out", "page.html")
+PATHS = ("images", "texts", "heads/linear_probe.h5", "predictions", "dataset.h5", "out", "page.html")
 
 
 def _run(folder: Path, copies: dict[study_pages.Place, study_pages.Place]) -> dict[str, Any]:

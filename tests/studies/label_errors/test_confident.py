@@ -300,7 +300,7 @@ def test_fits_that_did_not_converge_are_counted_and_said_aloud(
     """Three folds, once with the labels as they are and once with flipped ones."""
     study_pages.write_run(tmp_path, class_names=["cat", "dog", "eel"])
     probe = {**study_pages.SETTINGS["linear_probe"], "max_iter": max_iter}
-    names = ("images.h5", "texts", "heads/linear_probe.h5", "predictions", "dataset.h5", "out", "page.html")
+    names = ("images", "texts", "heads/linear_probe.h5", "predictions", "dataset.h5", "out", "page.html")
     capsys.readouterr()
     stage.main(
         {**study_pages.SETTINGS, "linear_probe": probe}, tmp_path, *(tmp_path / name for name in names)
@@ -313,7 +313,7 @@ def test_fits_that_did_not_converge_are_counted_and_said_aloud(
 
 def test_a_head_of_other_embeddings_chooses_no_c(tmp_path: Path) -> None:
     study_pages.write_run(tmp_path, class_names=["cat", "dog", "eel"])
-    inputs = ("images.h5", "texts", "heads/linear_probe.h5", "predictions", "dataset.h5", "out", "page.html")
+    inputs = ("images", "texts", "heads/linear_probe.h5", "predictions", "dataset.h5", "out", "page.html")
     paths = [tmp_path, *(tmp_path / name for name in inputs)]
     rewrite(tmp_path / "heads" / "linear_probe.h5", "head", images_fingerprint="ab" * 32)
     with pytest.raises(DataError, match="trained on other embeddings") as caught:

@@ -35,7 +35,7 @@ from clipcifar.studies.models.cost import images_per_second, size, time
 from clipcifar.weights.resolve import fetch_model
 from tests.support.backbones import local, shifted
 
-HERE: dict[str, Any] = {"repository": Path(), "own": Path("data/embeddings/images.h5")}
+HERE: dict[str, Any] = {"repository": Path(), "own": Path("data/embeddings/images")}
 EMBED = EmbedParams("cpu", "fp32", 16, 0)
 
 

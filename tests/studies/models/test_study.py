@@ -287,7 +287,7 @@ def test_a_dataset_or_split_of_other_images_is_refused(
     embed = {"device": "cpu", "precision": "fp32", "batch_size": 16, "workers": 0}
     settings = {**study_pages.SETTINGS, "models": {"others": {"demo": entry}}, "embed": embed}
     monkeypatch.setattr(stage, "resolved", lambda _: pytest.fail("a model was fetched"))
-    names = ("dataset.h5", "splits.h5", "prompts", "weights", "model.json", "images.h5", "out", "page.html")
+    names = ("dataset.h5", "splits.h5", "prompts", "weights", "model.json", "images", "out", "page.html")
     with pytest.raises(DataError, match="dataset_digest is '") as caught:
         stage.main(settings, tmp_path, *(tmp_path / name for name in names))
     assert caught.value.exit_code == 3
@@ -308,7 +308,7 @@ def test_every_entry_is_resolved_before_any_embeds(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("CLIPCIFAR_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(stage, "embedded", lambda *_, **__: pytest.fail("images were embedded"))
     monkeypatch.setattr(Study, "add", lambda *_: pytest.fail("a backbone was judged"))
-    names = ("dataset.h5", "splits.h5", "prompts", "weights", "model.json", "images.h5", "out", "page.html")
+    names = ("dataset.h5", "splits.h5", "prompts", "weights", "model.json", "images", "out", "page.html")
     with pytest.raises(ConfigError, match="typo: open_clip has no architecture"):
         stage.main(settings, tmp_path, *(tmp_path / name for name in names))
 

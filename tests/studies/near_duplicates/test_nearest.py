@@ -14,7 +14,7 @@ from clipcifar.core.errors import ConfigError
 from clipcifar.evaluation.names import METHODS
 from clipcifar.render.pictures import Pictures
 from clipcifar.store.dataset import Prepared, PreparedSplit
-from clipcifar.store.embeddings import read_images
+from clipcifar.store.images import read_images
 from clipcifar.store.predictions import read_predictions
 from clipcifar.studies.near_duplicates import (
     findings,
@@ -345,7 +345,7 @@ def test_the_study_runs_aside_and_its_share_recomputes(workspace: Workspace) -> 
     assert workspace.executed() == ["near_duplicates"]
     folder = workspace.folder
     written = json.loads((folder / "data/studies/near_duplicates/metrics.json").read_text())
-    images = read_images(folder / "data/embeddings/images.h5")
+    images = read_images(folder / "data/embeddings/images")
     best = (images.test.embeddings @ images.train.embeddings.T).max(axis=1)
     assert written["n_duplicates"] == int((best >= 0.99).sum()) > 0
     for name, own in (("train", images.train.embeddings), ("test", images.test.embeddings)):

@@ -6,7 +6,7 @@ them; they are never called CIFAR-10-C.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -165,7 +165,8 @@ def wanted_files(
 def _wanted(
     path: Path, entry: Entry, ids: list[str], severities: tuple[int, ...], attributes: Mapping[str, Attribute]
 ) -> Wanted:
-    def write(rows: NDArray[np.float32]) -> None:
+    def write(blocks: Iterator[NDArray[np.float32]]) -> None:
+        rows = np.concatenate(list(blocks))
         shown = examples(entry.source, len(severities))
         write_corrupted(path, rows, severities=severities, ids=ids, examples=shown, attributes=attributes)
 

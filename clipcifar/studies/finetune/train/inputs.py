@@ -10,7 +10,8 @@ from clipcifar.embeddings import provenance
 from clipcifar.methods.trained.mlp_probe import MLPProbe
 from clipcifar.store import heads
 from clipcifar.store.dataset import Prepared, read_dataset
-from clipcifar.store.embeddings import ImageEmbeddings, read_images
+from clipcifar.store.embeddings import ImageEmbeddings
+from clipcifar.store.images import read_images
 from clipcifar.store.inputs import check_embedded, train_val_of
 from clipcifar.store.model import ModelDescription, check_described, check_weights
 from clipcifar.store.splits import TrainVal
