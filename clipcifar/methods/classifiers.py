@@ -16,11 +16,12 @@ from clipcifar.evaluation.names import HEADS
 from clipcifar.methods.linear import Linear
 from clipcifar.store import heads
 from clipcifar.store.embeddings import ImageEmbeddings
+from clipcifar.store.rows import Embeddings, blocks_of
 
 if TYPE_CHECKING:  # torch, which the linear probe does without
     import torch
 
-Classifier = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # (N, D) unit rows to (N, C) logits
+Classifier = Callable[[Embeddings], NDArray[np.float32]]  # (N, D) unit rows to (N, C) logits
 _Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -79,12 +80,13 @@ def _projection(arrays: _Arrays, attributes: Mapping[str, Attribute], images: Im
     return partial(_scores, load_arrays(module, arrays))
 
 
-def _scores(module: torch.nn.Module, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+def _scores(module: torch.nn.Module, embeddings: Embeddings) -> NDArray[np.float32]:
     import torch
 
     from clipcifar.methods.trained.training import scores
 
-    return np.asarray(scores(module, torch.from_numpy(embeddings)).numpy(), dtype=np.float32)
+    blocks = (rows for _, rows in blocks_of(embeddings))
+    return np.concatenate([scores(module, torch.from_numpy(rows)).numpy() for rows in blocks])
 
 
 _BUILDERS = {

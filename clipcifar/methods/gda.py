@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from clipcifar.core.params import Range, check_distinct
 from clipcifar.evaluation.selection import Standing, standing
 from clipcifar.methods.linear import Linear, of_zero_shot
+from clipcifar.store.rows import Embeddings, blocks_of
 from clipcifar.store.splits import check_classes
 
 _BLOCK_ROWS = 8192  # held in float64 at once
@@ -44,7 +45,7 @@ class GDAParams:
         check_distinct(self.alphas, "gda.alphas")
 
 
-def fit(embeddings: NDArray[np.float32], labels: NDArray[np.int64], *, class_names: list[str]) -> Linear:
+def fit(embeddings: Embeddings, labels: NDArray[np.int64], *, class_names: list[str]) -> Linear:
     """The discriminant W x + b.
 
     What all classes share is left out of W and b, since it is of no consequence and, next to a small
@@ -75,14 +76,18 @@ def fit(embeddings: NDArray[np.float32], labels: NDArray[np.int64], *, class_nam
 
 
 def class_means(
-    embeddings: NDArray[np.float32], labels: NDArray[np.int64], *, num_classes: int
+    embeddings: Embeddings, labels: NDArray[np.int64], *, num_classes: int
 ) -> NDArray[np.float64]:
     """(C, D) float64 means of (N, D) rows by their (N,) labels."""
-    return np.stack([embeddings[labels == k].mean(axis=0, dtype=np.float64) for k in range(num_classes)])
+    sums = np.zeros((num_classes, embeddings.shape[1]))
+    for block, rows in blocks_of(embeddings):
+        for label in np.unique(labels[block]).tolist():
+            sums[label] += rows[labels[block] == label].sum(axis=0, dtype=np.float64)
+    return sums / np.bincount(labels, minlength=num_classes)[:, None]
 
 
 def covariance(
-    embeddings: NDArray[np.float32], labels: NDArray[np.int64], means: NDArray[np.float64]
+    embeddings: Embeddings, labels: NDArray[np.int64], means: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """The shrunk covariance S + tr(S) / (N - 1) I, (D, D) float64, of N > 1 rows' deviations from means.
 

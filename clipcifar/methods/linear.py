@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcifar.store.rows import Embeddings
+
 
 class Linear(NamedTuple):
     """Coefficients (C, D) float32 and intercepts (C,) float32, such as a fitted probe's."""
@@ -30,9 +32,10 @@ class Linear(NamedTuple):
         """What a file keeps of it."""
         return self._asdict()
 
-    def scores(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    def scores(self, embeddings: Embeddings) -> NDArray[np.float32]:
         """Logits of (N, D) embeddings, (N, C) float32."""
-        return embeddings @ self.coefficients.T + self.intercepts
+        scores: NDArray[np.float32] = embeddings @ self.coefficients.T
+        return scores + self.intercepts
 
 
 def of_zero_shot(weights: NDArray[np.float32], *, logit_scale: float) -> Linear:

@@ -18,12 +18,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcifar.store.rows import Embeddings, blocks_of, mean_of
+
 _BLOCK_IMAGES = 1024
 _BLOCK_LOGITS = 4_000_000  # at most so many at a time, 16 MB
 
 
 def scores(
-    images: NDArray[np.float32], classifiers: NDArray[np.float32], *, logit_scale: float
+    images: Embeddings, classifiers: NDArray[np.float32], *, logit_scale: float
 ) -> NDArray[np.float64]:
     """How far the largest logit of an image stands out, on average, with each template.
 
@@ -38,22 +40,24 @@ def scores(
         (T,) float64, none below 0, in logits.
     """
     num_templates, num_classes, dim = classifiers.shape
-    centred = images - images.mean(axis=0, dtype=np.float64).astype(np.float32)
+    mean = mean_of(images).astype(np.float32)
     step = max(1, _BLOCK_LOGITS // (num_classes * min(_BLOCK_IMAGES, len(images))))
     totals = np.zeros(num_templates)
-    for first in range(0, num_templates, step):
-        part = classifiers[first : first + step]
-        # class by class, so that the maximum runs over whole rows
-        flat = np.ascontiguousarray(part.transpose(1, 0, 2)).reshape(-1, dim)
-        for start in range(0, len(images), _BLOCK_IMAGES):
-            standing_out = flat @ centred[start : start + _BLOCK_IMAGES].T
-            largest = standing_out.reshape(num_classes, len(part), -1).max(axis=0)
-            totals[first : first + step] += largest.sum(axis=1, dtype=np.float64)
+    for _, rows in blocks_of(images):
+        centred = rows - mean
+        for first in range(0, num_templates, step):
+            part = classifiers[first : first + step]
+            # class by class, so that the maximum runs over whole rows
+            flat = np.ascontiguousarray(part.transpose(1, 0, 2)).reshape(-1, dim)
+            for start in range(0, len(centred), _BLOCK_IMAGES):
+                standing_out = flat @ centred[start : start + _BLOCK_IMAGES].T
+                largest = standing_out.reshape(num_classes, len(part), -1).max(axis=0)
+                totals[first : first + step] += largest.sum(axis=1, dtype=np.float64)
     return logit_scale * totals / len(images)
 
 
 def weights(
-    images: NDArray[np.float32], classifiers: NDArray[np.float32], *, logit_scale: float
+    images: Embeddings, classifiers: NDArray[np.float32], *, logit_scale: float
 ) -> NDArray[np.float64]:
     """The weight of each template, softmax of `scores`.
 

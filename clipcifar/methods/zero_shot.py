@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.store.embeddings import TextEmbeddings
+from clipcifar.store.rows import Embeddings
 
 EQUAL = 1e-5  # between unit rows: a cosine within 5e-11 of 1; other machines differ by about 1e-6
 NAMED = 10  # of many pairs of classes, so many are named
@@ -187,9 +188,7 @@ def classifier(texts: TextEmbeddings) -> NDArray[np.float32]:
     )
 
 
-def logits(
-    images: NDArray[np.float32], weights: NDArray[np.float32], *, logit_scale: float
-) -> NDArray[np.float32]:
+def logits(images: Embeddings, weights: NDArray[np.float32], *, logit_scale: float) -> NDArray[np.float32]:
     """Cosine similarity times the learned logit scale.
 
     Args:
@@ -200,4 +199,5 @@ def logits(
     Returns:
         (N, C) float32.
     """
-    return np.asarray(np.float32(logit_scale) * (images @ weights.T))
+    scores: NDArray[np.float32] = images @ weights.T
+    return np.asarray(np.float32(logit_scale) * scores)

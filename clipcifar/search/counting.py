@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.evaluation.balance import ClassSums, Measure, mean_of_classes
+from clipcifar.store.rows import Embeddings, blocks_of
 
 _BLOCK_ROWS = 1024  # images at a time
 _BLOCK_SCORES = 4_000_000  # at most so many scores at a time, 16 MB
@@ -58,7 +59,7 @@ def scores_of(hits: NDArray[np.int64], images: NDArray[np.int64], by: Measure) -
 
 
 def tally(
-    embeddings: NDArray[np.float32],
+    embeddings: Embeddings,
     labels: NDArray[np.int64],
     weights: NDArray[np.float32],
     *,
@@ -76,13 +77,26 @@ def tally(
         weights: (T, C, D) float32, each classifier's unit rows.
         reference: (C, D) float32 unit rows.
     """
-    embeddings, labels = in_order(embeddings, labels)
-    known = np.concatenate([right[0] for _, _, right in blocks_of(embeddings, labels, reference[None])])
     counts = np.zeros((3, weights.shape[1], len(weights)), dtype=np.int64)
-    for part, rows, right in blocks_of(embeddings, labels, weights):
-        for count, told in zip(counts, (right, known[rows] & ~right, right & ~known[rows]), strict=True):
-            add_by_class(count[:, part], labels[rows], told)
+    for block, images in blocks_of(embeddings):
+        ordered, of_block = in_order(images, labels[block])
+        known = np.concatenate([right[0] for _, _, right in rights_of(ordered, of_block, reference[None])])
+        for part, rows, right in rights_of(ordered, of_block, weights):
+            for count, told in zip(counts, (right, known[rows] & ~right, right & ~known[rows]), strict=True):
+                add_by_class(count[:, part], of_block[rows], told)
     return Tally(np.bincount(labels, minlength=weights.shape[1]), *counts)
+
+
+def hits_of(
+    embeddings: Embeddings, labels: NDArray[np.int64], weights: NDArray[np.float32]
+) -> NDArray[np.int64]:
+    """(C, T) images of each class that each of T classifiers gets right; arguments as of `tally`."""
+    hits = np.zeros((weights.shape[1], len(weights)), dtype=np.int64)
+    for block, images in blocks_of(embeddings):
+        ordered, of_block = in_order(images, labels[block])
+        for part, rows, right in rights_of(ordered, of_block, weights):
+            add_by_class(hits[:, part], of_block[rows], right)
+    return hits
 
 
 def by_class(labels: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -100,7 +114,7 @@ def in_order(
     return embeddings, labels
 
 
-def blocks_of(
+def rights_of(
     embeddings: NDArray[np.float32], labels: NDArray[np.int64], weights: NDArray[np.float32]
 ) -> Iterator[tuple[slice, slice, NDArray[np.bool_]]]:
     """Block by block: some of the T classifiers, n of the N images, (T', n) who is right."""

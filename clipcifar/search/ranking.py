@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from clipcifar.evaluation.balance import Measure
 from clipcifar.methods import prompt_weighting
-from clipcifar.search.counting import Tally, add_by_class, blocks_of, in_order, scores_of, tally
+from clipcifar.search.counting import Tally, hits_of, scores_of, tally
+from clipcifar.store.rows import Embeddings
 
 SHORTLIST = 20  # best single candidates that an ensemble is made of
 MAX_MEMBERS = 8
 WEIGHT_DECIMALS = 4  # of weights that are 1 on average: what params.yaml is to hold is what is tested
 Kind = Literal["active", "average", "weighted", "ensemble"]  # of equals on val the first is chosen
-Part = tuple[NDArray[np.float32], NDArray[np.int64]]  # (N, D) embeddings and (N,) labels
+Part = tuple[Embeddings, NDArray[np.int64]]  # (N, D) embeddings and (N,) labels
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def normalised(sums: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def greedy_ensemble(
-    embeddings: NDArray[np.float32],
+    embeddings: Embeddings,
     labels: NDArray[np.int64],
     sums: NDArray[np.float32],
     shortlist: Sequence[int],
@@ -104,12 +105,9 @@ def greedy_ensemble(
     members: list[int] = []
     accuracies: list[float] = []
     total = np.zeros_like(sums[0])
-    embeddings, labels = in_order(embeddings, labels)
     counts, left = np.bincount(labels, minlength=sums.shape[1]), list(shortlist)
     while left and len(members) < MAX_MEMBERS:
-        hits = np.zeros((len(counts), len(left)), dtype=np.int64)
-        for part, rows, right in blocks_of(embeddings, labels, normalised(total + sums[left])):
-            add_by_class(hits[:, part], labels[rows], right)
+        hits = hits_of(embeddings, labels, normalised(total + sums[left]))
         scores = scores_of(hits, counts, by)
         best = int(scores.argmax())
         accuracy = float(scores[best])
@@ -174,9 +172,7 @@ def select(
     )
 
 
-def weighted_by(
-    images: NDArray[np.float32], sums: NDArray[np.float32], *, logit_scale: float
-) -> NDArray[np.float64]:
+def weighted_by(images: Embeddings, sums: NDArray[np.float32], *, logit_scale: float) -> NDArray[np.float64]:
     """Weights of candidates by images without labels, as a prompt set holds them: (T,), 1 on average.
 
     Args:

@@ -52,7 +52,7 @@ class Split:
     def part(self, rows: NDArray[np.int64]) -> tuple[Embeddings, NDArray[np.int64]]:
         """Embeddings and labels of some rows; of embeddings in parts, rows ascending and unread."""
         if isinstance(self.embeddings, Rows):
-            return self.embeddings.subset(rows), self.labels[rows]
+            return self.embeddings.subset(rows), self.labels[np.sort(rows)]
         return self.embeddings[rows], self.labels[rows]
 
 

@@ -109,3 +109,9 @@ def blocks_of(embeddings: Embeddings) -> Iterator[tuple[slice, NDArray[np.float3
         yield from embeddings.blocks()
     else:
         yield slice(0, len(embeddings)), embeddings
+
+
+def mean_of(embeddings: Embeddings) -> NDArray[np.float64]:
+    """The mean row, (D,) float64."""
+    sums = [rows.sum(axis=0, dtype=np.float64) for _, rows in blocks_of(embeddings)]
+    return np.asarray(np.sum(sums, axis=0) / len(embeddings))

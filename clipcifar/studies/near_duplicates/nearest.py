@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.evaluation.signs import LEVEL, RESAMPLES
+from clipcifar.store.rows import Embeddings
 
 QUERY_BLOCK, KEY_BLOCK = 1024, 8192  # a block of similarities is 32 MB
 OWN_BLOCK = 2048  # of a split with itself: 16 MB
@@ -37,8 +38,8 @@ class Without:
 
 
 def nearest(
-    queries: NDArray[np.float32],
-    keys: NDArray[np.float32],
+    queries: Embeddings,
+    keys: Embeddings,
     *,
     on_rows: Callable[[int], object] = lambda count: None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -63,7 +64,7 @@ def nearest(
 
 
 def nearest_other(
-    embeddings: NDArray[np.float32], *, on_rows: Callable[[int], object] = lambda count: None
+    embeddings: Embeddings, *, on_rows: Callable[[int], object] = lambda count: None
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The most similar other row of every row, in blocks, each of which serves its rows and its columns.
 
@@ -101,9 +102,9 @@ def _keep_better(
 
 
 def background(
-    queries: NDArray[np.float32],
+    queries: Embeddings,
     query_labels: NDArray[np.int64],
-    keys: NDArray[np.float32],
+    keys: Embeddings,
     key_labels: NDArray[np.int64],
     *,
     seed: int = 0,
