@@ -29,7 +29,11 @@ from clipcifar.evaluation.metrics import accuracy
 from clipcifar.methods.linear import Linear
 from clipcifar.methods.logistic import Solution
 from clipcifar.methods.optimum import Regression
+from clipcifar.methods.streamed import StreamedRegression
+from clipcifar.store.rows import Embeddings, Rows
 from clipcifar.store.splits import check_classes
+
+IN_MEMORY = 2**26  # numbers, of rows in parts that are fitted in memory: a gigabyte in all
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class GridPoint:
 
 
 def solve(
-    embeddings: NDArray[np.float32],
+    embeddings: Embeddings,
     labels: NDArray[np.int64],
     *,
     c: float,
@@ -87,11 +91,11 @@ def solve(
         DataError: there is one class only, or a class does not occur.
     """
     check_classes(labels, class_names=class_names, split="train")
-    return Regression(embeddings, labels, num_classes=len(class_names)).fit(c, max_iter=max_iter)
+    return _regression(embeddings, labels, num_classes=len(class_names)).fit(c, max_iter=max_iter)
 
 
 def fit(
-    embeddings: NDArray[np.float32],
+    embeddings: Embeddings,
     labels: NDArray[np.int64],
     *,
     c: float,
@@ -101,6 +105,15 @@ def fit(
     """`solve` for the probe alone, and whether the solver converged."""
     solution = solve(embeddings, labels, c=c, max_iter=max_iter, class_names=class_names)
     return Linear.of(solution.coefficients, solution.intercepts), solution.converged
+
+
+def _regression(
+    embeddings: Embeddings, labels: NDArray[np.int64], *, num_classes: int
+) -> Regression | StreamedRegression:
+    """scikit-learn's fit, which holds the rows about four times; of more than that, one by passes over them."""
+    if isinstance(embeddings, Rows) and embeddings.size > IN_MEMORY:
+        return StreamedRegression(embeddings, labels, num_classes=num_classes)
+    return Regression(np.asarray(embeddings), labels, num_classes=num_classes)
 
 
 def not_converged(count: int, max_iter: int) -> list[str]:
@@ -128,9 +141,9 @@ def choose(points: list[GridPoint]) -> GridPoint:
 
 
 def validation_curve(
-    embeddings: NDArray[np.float32],
+    embeddings: Embeddings,
     labels: NDArray[np.int64],
-    val_embeddings: NDArray[np.float32],
+    val_embeddings: Embeddings,
     val_labels: NDArray[np.int64],
     *,
     params: LinearProbeParams,
@@ -145,7 +158,7 @@ def validation_curve(
         on_fit: called after each fit.
     """
     check_classes(labels, class_names=class_names, split="train")
-    regression = Regression(embeddings, labels, num_classes=len(class_names))
+    regression = _regression(embeddings, labels, num_classes=len(class_names))
     points: list[GridPoint] = []
     solution: Solution | None = None
     for c in sorted(params.c_grid):

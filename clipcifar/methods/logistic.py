@@ -13,9 +13,10 @@ scikit-learn does not know, the fit is ours to the end.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -30,6 +31,7 @@ LOOSE, TIGHT, _SLACK = 1e-4, 1e-5, 10
 _SHARPEST = 0.2  # times the aim, where rows are told apart for certain: float32 can do little better
 FEW_NUMBERS = 2**22  # few rows do not average the noise of float32 away, and cost little
 _MEMORY = 20  # of L-BFGS, steps
+Loss = Callable[..., tuple[float, NDArray[np.float64]]]  # as `Problem.loss`
 _SQUARED_AXES = 64  # bounds the memory of squared rows
 
 
@@ -79,6 +81,9 @@ class Problem:
         num_classes: K, at least 2.
         offsets: (N, K) logits that are added to the fitted ones and stay as they are.
         intercepts: "none" holds them at zero.
+
+    Attributes:
+        mean, axes: (D,) and (D, D), what rows are centred by and the principal axes they are turned onto.
     """
 
     def __init__(
@@ -96,14 +101,22 @@ class Problem:
         self._free = intercepts == "free"
         self._offsets: NDArray[Any] | None = None if offsets is None else offsets.T.astype(dtype)  # (K, N)
         mean: NDArray[Any] = rows.mean(axis=0, dtype=np.float64) if self._free else np.zeros(rows.shape[1])
-        self._mean: NDArray[Any] = mean.astype(dtype)
-        centred = rows - self._mean
-        self._axes: NDArray[Any] = np.linalg.eigh((centred.T @ centred).astype(np.float64))[1].astype(dtype)
-        self._rows = self._axes.T @ centred.T  # (D, N)
+        self.mean: NDArray[Any] = mean.astype(dtype)
+        centred = rows - self.mean
+        self.axes: NDArray[Any] = np.linalg.eigh((centred.T @ centred).astype(np.float64))[1].astype(dtype)
+        self._rows = self.axes.T @ centred.T  # (D, N)
         self._labels, self._positions = labels, np.arange(len(labels))
         self._prior = np.bincount(labels, minlength=num_classes) / len(labels)
 
-    def fit(self, c: float, *, max_iter: int, start: Solution | None = None, aim: float = TIGHT) -> Solution:
+    def fit(
+        self,
+        c: float,
+        *,
+        max_iter: int,
+        start: Solution | None = None,
+        aim: float = TIGHT,
+        loss: Loss | None = None,
+    ) -> Solution:
         """Fit one C.
 
         Args:
@@ -112,15 +125,17 @@ class Problem:
             max_iter: of L-BFGS.
             start: where to start from, such as the solution at the next smaller C.
             aim: largest gradient component in the scaled variables.
+            loss: what to minimise instead of `loss`, such as the same over more rows (`streamed.py`).
         """
+        loss = loss or self.loss
         num_classes = len(self._prior)
         penalty = (2 if num_classes == 2 else 1) / (c * len(self._labels))
         if start is None:
             weights = np.zeros((num_classes, len(self._rows)))
             intercepts = np.log(self._prior) if self._free else np.zeros(num_classes)
         else:
-            weights = start.coefficients @ self._axes
-            intercepts = start.intercepts + start.coefficients @ self._mean
+            weights = start.coefficients @ self.axes
+            intercepts = start.intercepts + start.coefficients @ self.mean
         point = np.column_stack([weights, intercepts])
         scale, left, steps, converged = self._curvature(point, penalty), max_iter, 1, False
         # Where p (1 - p) has shrunk on the way, a gradient that is small in the old scale is not so in
@@ -129,26 +144,28 @@ class Problem:
             while left > 0 and steps > 0 and not converged:
                 # An error in the scaled variables is one of the logits over the root of p (1 - p).
                 sharp = aim * min(max(_doubt(scale), _SHARPEST), 1)
-                point, gradient, steps = self._minimised(point, scale, penalty, left, sharp)
+                point, gradient, steps = self._minimised(
+                    point, scale, partial(loss, penalty=penalty), left, sharp
+                )
                 scale, left = self._curvature(point, penalty), left - steps
                 converged = bool(np.abs(gradient / scale).max() <= _SLACK * aim)
-        coefficients = point[:, :-1] @ self._axes.T
-        intercepts = point[:, -1] - coefficients @ self._mean
+        coefficients = point[:, :-1] @ self.axes.T
+        intercepts = point[:, -1] - coefficients @ self.mean
         return Solution(coefficients, intercepts, converged, _doubt(scale), max_iter - left)
 
     def _minimised(
         self,
         point: NDArray[np.float64],
         scale: NDArray[np.float64],
-        penalty: float,
+        loss: Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]],
         max_iter: int,
         aim: float,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
         """L-BFGS in one scale: the point reached, its gradient (both (K, D + 1), unscaled), and the steps."""
 
         def objective(scaled: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-            loss, gradient = self._loss(scaled.reshape(scale.shape) / scale, penalty)
-            return loss, (gradient / scale).ravel()
+            value, gradient = loss(scaled.reshape(scale.shape) / scale)
+            return value, (gradient / scale).ravel()
 
         result = minimize(
             objective,
@@ -173,8 +190,13 @@ class Problem:
         loss = (np.log(totals).sum(dtype=np.float64) - of_labels) / len(self._labels)
         return scores, float(loss)
 
-    def _loss(self, point: NDArray[np.float64], penalty: float) -> tuple[float, NDArray[np.float64]]:
-        """The objective and its gradient, (K, D + 1), intercepts last."""
+    def loss(self, point: NDArray[np.float64], *, penalty: float) -> tuple[float, NDArray[np.float64]]:
+        """The objective and its gradient, (K, D + 1), intercepts last.
+
+        Args:
+            point: (K, D + 1), coefficients of the centred rows along `axes`, and intercepts.
+            penalty: half of it is what the sum of squared coefficients costs.
+        """
         residual, loss = self._probabilities(point)
         residual[self._labels, self._positions] -= 1
         weights = point[:, :-1]

@@ -17,7 +17,7 @@ from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute
 from clipcifar.store import container
 from clipcifar.store.fields import check_embeddings, check_index, class_names_of
-from clipcifar.store.rows import Embeddings, Rows, blocks_of
+from clipcifar.store.rows import Embeddings, Rows, blocks_of, taken
 
 IMAGES_KIND, TEXTS_KIND = "image embeddings", "text embeddings"
 COPIES = "copies"  # in a file only where there are any
@@ -51,9 +51,8 @@ class Split:
 
     def part(self, rows: NDArray[np.int64]) -> tuple[Embeddings, NDArray[np.int64]]:
         """Embeddings and labels of some rows; of embeddings in parts, rows ascending and unread."""
-        if isinstance(self.embeddings, Rows):
-            return self.embeddings.subset(rows), self.labels[np.sort(rows)]
-        return self.embeddings[rows], self.labels[rows]
+        rows = np.sort(rows) if isinstance(self.embeddings, Rows) else rows
+        return taken(self.embeddings, rows), self.labels[rows]
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,11 @@ def blocks_of(embeddings: Embeddings) -> Iterator[tuple[slice, NDArray[np.float3
         yield slice(0, len(embeddings)), embeddings
 
 
+def taken(embeddings: Embeddings, rows: NDArray[np.int64]) -> Embeddings:
+    """Some rows; of those in parts ascending, whatever the order asked for, and unread."""
+    return embeddings.subset(rows) if isinstance(embeddings, Rows) else embeddings[rows]
+
+
 def mean_of(embeddings: Embeddings) -> NDArray[np.float64]:
     """The mean row, (D,) float64."""
     sums = [rows.sum(axis=0, dtype=np.float64) for _, rows in blocks_of(embeddings)]

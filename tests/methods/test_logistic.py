@@ -84,13 +84,13 @@ def test_rows_that_can_be_separated_end_at_the_optimum_too(c: float) -> None:
 def test_a_start_saves_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, labels = clip_like(500)
     problem, calls = Problem(rows, labels, num_classes=4), [0]
-    counted = problem._loss
+    counted = problem.loss
 
     def count(*arguments: object) -> tuple[float, NDArray[np.float64]]:
         calls[0] += 1
         return counted(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(problem, "_loss", count)
+    monkeypatch.setattr(problem, "loss", count)
     solution = problem.fit(30.0, max_iter=1000)
     cold, calls[0] = calls[0], 0
     problem.fit(30.0, max_iter=1000, start=solution)
@@ -111,11 +111,13 @@ def test_the_gradient_is_that_of_finite_differences() -> None:
     rows, labels = clip_like(80, dim=5)
     problem = Problem(rows, labels, num_classes=4)
     point = np.random.default_rng(1).normal(size=(4, 6))
-    _, gradient = problem._loss(point, 0.3)
+    _, gradient = problem.loss(point, penalty=0.3)
     for i, j in ((0, 0), (2, 3), (3, 5)):
         step = np.zeros_like(point)
         step[i, j] = 0.05
-        slope = (problem._loss(point + step, 0.3)[0] - problem._loss(point - step, 0.3)[0]) / 0.1
+        slope = (
+            problem.loss(point + step, penalty=0.3)[0] - problem.loss(point - step, penalty=0.3)[0]
+        ) / 0.1
         assert slope == pytest.approx(gradient[i, j], abs=2e-4)
 
 
@@ -127,7 +129,7 @@ def test_the_curvature_is_the_root_of_the_hessians_diagonal() -> None:
     for i, j in ((0, 0), (2, 3), (3, 5)):
         step = np.zeros_like(point)
         step[i, j] = 0.05
-        change = problem._loss(point + step, 0.3)[1] - problem._loss(point - step, 0.3)[1]
+        change = problem.loss(point + step, penalty=0.3)[1] - problem.loss(point - step, penalty=0.3)[1]
         assert curvature[i, j] ** 2 == pytest.approx(change[i, j] / 0.1, rel=2e-2)
 
 

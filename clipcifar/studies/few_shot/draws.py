@@ -95,8 +95,12 @@ def run(
     split, scale = images.train, images.logit_scale
     check_shots(split.labels, rows, shots=max(params.shots), class_names=images.class_names)
     zero_shot = logits(split.embeddings, weights, logit_scale=scale)
-    everything = Examples(split.embeddings, zero_shot, split.labels)
-    of_test = logits(images.test.embeddings, weights, logit_scale=scale)
+
+    def examples(part: NDArray[np.int64]) -> Examples:
+        return Examples(split.embeddings[part], zero_shot[part], split.labels[part])
+
+    test = np.asarray(images.test.embeddings)
+    of_test = logits(test, weights, logit_scale=scale)
     bound = params.val_per_class
     wanted = [(shots, seed) for shots in sorted(params.shots) for seed in params.seeds]
     draws = []
@@ -112,8 +116,8 @@ def run(
                 else both_ways(split, drawn, per_class=val_per_class, seed=seed)
             )
         outcomes = learn(
-            [Fold(everything.part(way.train), everything.part(way.val)) for way in ways],
-            images.test.embeddings,
+            [Fold(examples(way.train), examples(way.val)) for way in ways],
+            test,
             of_test,
             weights=weights,
             logit_scale=scale,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from clipcifar.core.progress import progress
 from clipcifar.methods import linear_probe
 from clipcifar.store.embeddings import Split
+from clipcifar.store.rows import Embeddings, taken
 from clipcifar.studies.label_errors.confident import probabilities
 
 
@@ -33,7 +34,7 @@ def folds(labels: NDArray[np.int64], ids: list[str], *, num_folds: int, seed: in
 
 
 def probe_scores(
-    embeddings: NDArray[np.float32],
+    embeddings: Embeddings,
     labels: NDArray[np.int64],
     fold: NDArray[np.int64],
     *,
@@ -58,11 +59,11 @@ def probe_scores(
     """
     scores, failed = np.empty((len(labels), len(class_names)), dtype=np.float32), 0
     for held_out in np.unique(fold):
-        inside = fold == held_out
+        inside, others = np.flatnonzero(fold == held_out), np.flatnonzero(fold != held_out)
         probe, converged = linear_probe.fit(
-            embeddings[~inside], labels[~inside], c=c, max_iter=max_iter, class_names=class_names
+            taken(embeddings, others), labels[others], c=c, max_iter=max_iter, class_names=class_names
         )
-        scores[inside] = probe.scores(embeddings[inside])
+        scores[inside] = probe.scores(taken(embeddings, inside))
         failed += not converged
         on_fit()
     return scores, failed

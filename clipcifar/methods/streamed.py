@@ -1,0 +1,73 @@
+"""A linear probe on more rows than memory holds: the optimum of `logistic.py`, by passes over blocks of them.
+
+A sample of the rows gives the start and the variables in which the Hessian is nearly the identity; both
+leave the optimum where it is. Then every step of L-BFGS is a pass or two over all rows, a block at a time.
+scikit-learn, which ends a fit of rows in memory, holds all of them in float64 and is not asked here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcifar.methods.logistic import LOOSE, Problem, Solution
+from clipcifar.store.rows import Embeddings, blocks_of
+
+SAMPLE_ROWS = 65_536  # held by the start, twice
+_SEED = 0
+
+
+class StreamedRegression:
+    """Logistic regression on rows in parts, for any number of C.
+
+    Args:
+        rows: (N, D) float32.
+        labels: (N,) int64 in 0 ... K - 1, every class at least once.
+        num_classes: K, at least 2.
+    """
+
+    def __init__(self, rows: Embeddings, labels: NDArray[np.int64], *, num_classes: int) -> None:
+        self._rows, self._labels = rows, labels
+        drawn = np.random.default_rng(_SEED).permutation(len(labels))[:SAMPLE_ROWS]
+        sample = np.union1d(drawn, np.unique(labels, return_index=True)[1])  # of every class one at least
+        self._start = Problem(rows[sample], labels[sample], num_classes=num_classes)
+        self._share = len(sample) / len(labels)
+
+    def fit(self, c: float, *, max_iter: int, start: Solution | None = None) -> Solution:
+        """Fit one C; arguments and result as `Regression.fit` has them, all iterations our own."""
+        of_sample = c / self._share  # C times the number of rows is what the penalty goes by
+        near = self._start.fit(of_sample, max_iter=max_iter, start=start, aim=LOOSE)
+        return self._start.fit(of_sample, max_iter=max_iter, start=near, loss=self._loss)
+
+    def _loss(self, point: NDArray[np.float64], *, penalty: float) -> tuple[float, NDArray[np.float64]]:
+        """As `Problem.loss`, over all rows."""
+        weights = point[:, :-1] @ self._start.axes.T
+        intercepts = point[:, -1] - weights @ self._start.mean
+        loss, pulled, total = 0.0, np.zeros(weights.shape), np.zeros(len(weights))
+        for block, rows in blocks_of(self._rows):
+            residual, of_block = _residual(rows, self._labels[block], weights, intercepts)
+            loss += of_block
+            pulled += residual.T @ rows
+            total += residual.sum(axis=0, dtype=np.float64)
+        n = len(self._labels)
+        pulled = (pulled - np.outer(total, self._start.mean)) @ self._start.axes
+        gradient = np.column_stack([pulled / n + penalty * point[:, :-1], total / n])
+        return loss / n + 0.5 * penalty * float((point[:, :-1] ** 2).sum()), gradient
+
+
+def _residual(
+    rows: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    intercepts: NDArray[np.float64],
+) -> tuple[NDArray[np.float32], float]:
+    """(n, K) class probabilities minus one for the label, and the sum of the cross-entropies in nats."""
+    scores = rows @ weights.T.astype(np.float32) + intercepts.astype(np.float32)
+    scores -= scores.max(axis=1, keepdims=True)
+    places = np.arange(len(labels))
+    of_labels = scores[places, labels].sum(dtype=np.float64)
+    np.exp(scores, out=scores)
+    totals = scores.sum(axis=1, keepdims=True)
+    scores /= totals
+    scores[places, labels] -= 1
+    return scores, float(np.log(totals).sum(dtype=np.float64) - of_labels)
