@@ -110,7 +110,7 @@ def fit(
 def _regression(
     embeddings: Embeddings, labels: NDArray[np.int64], *, num_classes: int
 ) -> Regression | StreamedRegression:
-    """scikit-learn's fit, which holds the rows about four times; of more than that, one by passes over them."""
+    """scikit-learn's fit, which holds the rows about four times; of more rows, one by passes over them."""
     if isinstance(embeddings, Rows) and embeddings.size > IN_MEMORY:
         return StreamedRegression(embeddings, labels, num_classes=num_classes)
     return Regression(np.asarray(embeddings), labels, num_classes=num_classes)

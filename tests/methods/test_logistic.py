@@ -86,9 +86,9 @@ def test_a_start_saves_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     problem, calls = Problem(rows, labels, num_classes=4), [0]
     counted = problem.loss
 
-    def count(*arguments: object) -> tuple[float, NDArray[np.float64]]:
+    def count(*arguments: object, **named: object) -> tuple[float, NDArray[np.float64]]:
         calls[0] += 1
-        return counted(*arguments)  # type: ignore[arg-type]
+        return counted(*arguments, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(problem, "loss", count)
     solution = problem.fit(30.0, max_iter=1000)
@@ -115,10 +115,8 @@ def test_the_gradient_is_that_of_finite_differences() -> None:
     for i, j in ((0, 0), (2, 3), (3, 5)):
         step = np.zeros_like(point)
         step[i, j] = 0.05
-        slope = (
-            problem.loss(point + step, penalty=0.3)[0] - problem.loss(point - step, penalty=0.3)[0]
-        ) / 0.1
-        assert slope == pytest.approx(gradient[i, j], abs=2e-4)
+        after, before = (problem.loss(moved, penalty=0.3)[0] for moved in (point + step, point - step))
+        assert (after - before) / 0.1 == pytest.approx(gradient[i, j], abs=2e-4)
 
 
 def test_the_curvature_is_the_root_of_the_hessians_diagonal() -> None:
