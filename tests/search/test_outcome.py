@@ -726,7 +726,7 @@ def test_the_pool_as_its_stage_embeds_it_has_every_sentence_of_every_candidate(
     description.write(tmp_path / "model.json")
     names = ["sea_lion", "eel"]
     files.write_json(tmp_path / "classes.json", {"class_names": names, "dataset": "imagefolder"})
-    embed = {"device": "cpu", "precision": "fp32", "batch_size": 8, "workers": None}
+    embed = {"device": "cpu", "precision": "fp32", "batch_size": 8, "workers": None, "storage": "float32"}
     path = tmp_path / "pool.h5"
     embed_pool.main({"embed": embed}, tmp_path / "classes.json", tiny_clip, tmp_path / "model.json", path)
 

@@ -36,7 +36,7 @@ from clipcifar.weights.resolve import fetch_model
 from tests.support.backbones import local, shifted
 
 HERE: dict[str, Any] = {"repository": Path(), "own": Path("data/embeddings/images")}
-EMBED = EmbedParams("cpu", "fp32", 16, 0)
+EMBED = EmbedParams("cpu", "fp32", 16, 0, "float32")
 
 
 @pytest.fixture
