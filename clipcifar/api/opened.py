@@ -75,13 +75,12 @@ class Opened:
             raise
 
     def images(self) -> ImageEmbeddings:
-        """The image embeddings, of the model that params.yaml asks for; read once while the file is the same.
+        """The image embeddings, of the model that params.yaml asks for; once while none of its files changes.
 
         Whether they are stale is for `fresh` to say.
         """
         path = self.root / IMAGES
-        states = [file.stat() for file in (path, *sorted(path.glob("*.h5"))) if file.exists()]
-        written = [(status.st_ino, status.st_size, status.st_mtime_ns) for status in states]
+        written = [_state(file) for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
         if self._images is None or self._images[0] != written:
             self._images = written, inputs.requested_images(path, self.settings)
         return self._images[1]
@@ -154,6 +153,12 @@ class Opened:
             with self._lock, _no_word_of_widgets():
                 self._loaded = loaded = model, self.sentences(model).load()
         return loaded[1]
+
+
+def _state(file: Path) -> tuple[Path, *tuple[int, ...]]:
+    """What changes when a file is written or replaced."""
+    status = file.stat() if file.exists() else None
+    return (file, status.st_ino, status.st_size, status.st_mtime_ns) if status else (file,)
 
 
 @contextmanager

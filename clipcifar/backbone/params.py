@@ -29,7 +29,7 @@ class EmbedParams:
     precision: Precision
     batch_size: Annotated[int, Range(1)]
     workers: Annotated[int | None, Range(0)]
-    storage: Storage = "float32"
+    storage: Storage
 
     @property
     def worker_count(self) -> int:

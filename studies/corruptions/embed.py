@@ -40,6 +40,7 @@ def main(
         workers=embed.worker_count,
     )
     common = compute.attributes_of(dataset, model, embed)
+    del common["storage"]  # of the dataset's own embeddings: these are float32, and not embedded again for it
     wanted = wanted_files(folder, suite, test.ids, severities=asked.severities, common=common)
     encoded = compute.obtain(
         wanted, repository=Path(), model=model, weights=weights, embed=embed, nobody_waits=nobody_waits

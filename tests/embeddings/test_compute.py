@@ -25,7 +25,7 @@ from clipcifar.store.model import ModelDescription, ModelParams
 from clipcifar.weights import resolve
 from clipcifar.weights.describe import describe
 
-EMBED = EmbedParams(device="cpu", precision="fp32", batch_size=4, workers=0)
+EMBED = EmbedParams(device="cpu", precision="fp32", batch_size=4, workers=0, storage="float32")
 OUTPUT = Path("data/embeddings/images")
 
 

@@ -50,7 +50,7 @@ def photos(tmp_path: Path) -> list[Path]:
 
 
 def params(batch_size: int = 4, workers: int = 0) -> EmbedParams:
-    return EmbedParams("cpu", "fp32", batch_size, workers)
+    return EmbedParams("cpu", "fp32", batch_size, workers, "float32")
 
 
 def embedded(paths: list[Path], backbone: Backbone, batch_size: int = 4, workers: int = 0) -> list[Batch]:

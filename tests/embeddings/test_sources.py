@@ -238,7 +238,7 @@ def test_an_unforeseen_error_in_a_worker_is_its_last_line(photos: Path) -> None:
 def test_workers_are_as_many_as_asked_for_or_as_there_are_cores(
     asked: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    embed = EmbedParams("cpu", "fp32", 16, asked)
+    embed = EmbedParams("cpu", "fp32", 16, asked, "float32")
     assert embed.worker_count == (asked or len(os.sched_getaffinity(0)))
     monkeypatch.delattr(os, "sched_getaffinity")  # which only Linux has
     monkeypatch.setattr(os, "cpu_count", lambda: 7)

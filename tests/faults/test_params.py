@@ -299,6 +299,7 @@ TYPES: dict[str, tuple[str, list[Any]]] = {
     "embed.device": ("one of auto, cuda, mps, cpu", ["gpu", 0, True, None]),
     "embed.precision": ("one of fp32, bf16, fp16", ["fp8", 32, None]),
     "embed.batch_size": ("", [0, -1, 1.5, "256", True, None]),
+    "embed.storage": ("one of float32, float16", ["float64", 16, None]),
     "embed.workers": ("", [-1, 0.5, "4", False]),
     "search.by": ("one of accuracy, balanced_accuracy", ["balanced", True, None, ["accuracy"]]),
     "gda.alphas": ("", [[], 1, ["1"], [True], [-1], [0, 0], [1e400], None]),

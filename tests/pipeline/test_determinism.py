@@ -68,12 +68,12 @@ def _write_params(folder: Path, **embed: Any) -> None:
     stage_runs.write_params(folder, changes)
 
 
-Run = tuple[NDArray[np.float32], bytes]
+Run = tuple[NDArray[np.float32], dict[str, bytes]]
 
 
 @pytest.fixture(scope="module")
 def embedded(folder: Path) -> Callable[..., Run]:
-    """Image embeddings by batch size and number of threads, and the bytes of their file."""
+    """Image embeddings by batch size and number of threads, and the bytes of their files."""
     known: dict[tuple[int, int, int], Run] = {}
 
     def embed(batch_size: int, count: int = 1, again: int = 0) -> Run:
@@ -85,7 +85,8 @@ def embedded(folder: Path) -> Callable[..., Run]:
             assert ended.code == 0, ended.error
             images = read_images(folder / "images")
             rows = np.concatenate([images.train.embeddings, images.test.embeddings])
-            known[batch_size, count, again] = rows, (folder / "images").read_bytes()
+            made = {path.name: path.read_bytes() for path in (folder / "images").iterdir()}
+            known[batch_size, count, again] = rows, made
         return known[batch_size, count, again]
 
     return embed

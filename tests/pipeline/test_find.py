@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -251,8 +252,8 @@ def test_where_nothing_is_embedded_the_stage_that_suffices_is_named(
     lock = yaml.safe_load(at.read("dvc.lock"))
     lock["stages"] = {"fetch_model": lock["stages"]["fetch_model"]}
     (at.folder / "dvc.lock").write_text(yaml.safe_dump(lock))
-    for made in ("data/embeddings/images", "data/splits.h5"):
-        (at.folder / made).unlink()
+    shutil.rmtree(at.folder / "data/embeddings/images")
+    (at.folder / "data/splits.h5").unlink()
     code, _, beside = run(at, SEVEN)
     assert code == 3
     assert beside.endswith("fix:   run `dvc repro embed_images`\n")

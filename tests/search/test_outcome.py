@@ -34,7 +34,7 @@ from clipcifar.store.model import WEIGHTS_FILE, ModelDescription, config_sha256
 from clipcifar.store.predictions import read_predictions
 from clipcifar.store.prompt_set import OWN_SENTENCES, PromptSet
 from stages import embed_pool, rank_prompts, zero_shot as zero_shot_stage
-from tests.support.made import DIM, NAMES, prototypes, write_embeddings
+from tests.support.made import DIM, NAMES, edit_images, prototypes, write_embeddings
 from tests.support.synthetic import unit
 from tests.support.workspace import ROOT
 
@@ -428,7 +428,7 @@ def test_the_weights_are_those_of_the_train_images_without_their_labels(tmp_path
     rows = splits.read_splits(other / "splits.h5", naive.images.train.ids, dataset_digest="1").train
     labels = naive.images.train.labels.copy()
     labels[rows] = labels[rows][::-1]  # of train alone: val chooses
-    edit_images(other, {"train/labels": labels})
+    edit_images(other / "images", {"train/labels": labels})
     run(other)
     again = read(other, "ranking.json")
     assert (again["kind"], again["set"]) == ("weighted", data["set"])
@@ -533,16 +533,6 @@ def test_test_labels_choose_nothing(finished: Path, tmp_path: Path) -> None:
     assert after["accuracy"] < 0.55 < before["accuracy"]  # the labels were other ones
 
 
-def edit_images(folder: Path, arrays: dict[str, NDArray[Any]], **attributes: Any) -> None:
-    """Replace arrays and attributes of the image file."""
-    path = folder / "images"
-    file = container.read(path, kind="image embeddings")
-    own = {name: value for name, value in file.attributes.items() if name not in container._DIGESTS}
-    container.write(
-        path, kind="image embeddings", arrays={**file.arrays, **arrays}, attributes={**own, **attributes}
-    )
-
-
 def test_other_test_images_choose_nothing_and_other_train_labels_do(finished: Path, tmp_path: Path) -> None:
     plain = read(finished, "ranking.json")
     images = read_images(finished / "images")
@@ -551,7 +541,7 @@ def test_other_test_images_choose_nothing_and_other_train_labels_do(finished: Pa
         ("train", "train/labels", (images.train.labels + 1) % 3),
     ):
         write_search(tmp_path / name, kind=kind_of(finished))
-        edit_images(tmp_path / name, {key: values})
+        edit_images(tmp_path / name / "images", {key: values})
         run(tmp_path / name)
     test, train = read(tmp_path / "test", "ranking.json"), read(tmp_path / "train", "ranking.json")
     for key in ("set", "ensemble", "candidates", "val_accuracy"):
@@ -563,7 +553,7 @@ def test_other_test_images_choose_nothing_and_other_train_labels_do(finished: Pa
 
 def write_scenes(folder: Path, *, noise: float) -> None:
     """One more set, in which each class has sentences of its own; a dataset that such a set may name."""
-    edit_images(folder, {}, dataset="imagefolder")
+    edit_images(folder / "images", {}, dataset="imagefolder")
     sentences = {"cat": ["a cat asleep", "a cat awake"], "dog": ["a dog digs"], "eel": ["an [eel|eel!]"]}
     values = {"template_mode": "per_class", "dataset": "imagefolder", "sentences": sentences}
     found = expand_set("scenes", values, class_names=NAMES, dataset="imagefolder")
@@ -736,7 +726,7 @@ def test_the_pool_as_its_stage_embeds_it_has_every_sentence_of_every_candidate(
     description.write(tmp_path / "model.json")
     names = ["sea_lion", "eel"]
     files.write_json(tmp_path / "classes.json", {"class_names": names, "dataset": "imagefolder"})
-    embed = {"device": "cpu", "precision": "fp32", "batch_size": 8, "workers": None}
+    embed = {"device": "cpu", "precision": "fp32", "batch_size": 8, "workers": None, "storage": "float32"}
     path = tmp_path / "pool.h5"
     embed_pool.main({"embed": embed}, tmp_path / "classes.json", tiny_clip, tmp_path / "model.json", path)
 

@@ -35,6 +35,7 @@ from stages import (
 )
 from tests.search.test_outcome import write_search as write_embeddings
 from tests.support.import_closure import ROOT
+from tests.support.made import edit_images
 
 _TRAINING = {
     "hidden": 4,
@@ -265,16 +266,6 @@ def test_the_linear_probe_is_refitted_on_train_and_val_with_the_c_that_was_chose
     assert not np.allclose(arrays["coefficients"], part.coefficients)
 
 
-def edit_images(path: Path, **changes: Callable[[np.ndarray], np.ndarray]) -> None:
-    """Change arrays of the image file, by name with `__` for the slash."""
-    file = container.read(path, kind="image embeddings")
-    arrays = dict(file.arrays)
-    for key, change in changes.items():
-        arrays[key.replace("__", "/")] = change(arrays[key.replace("__", "/")])
-    own = {key: file.attributes[key] for key in file.attributes if key not in container._DIGESTS}
-    container.write(path, kind="image embeddings", arrays=arrays, attributes=own)
-
-
 @pytest.mark.parametrize("stage", TRAINED)
 def test_other_test_images_leave_the_head_alone_and_other_train_labels_only_where_none_is_read(
     stage: str, tmp_path: Path
@@ -282,8 +273,9 @@ def test_other_test_images_leave_the_head_alone_and_other_train_labels_only_wher
     folders = [tmp_path / name for name in ("plain", "test", "train")]
     for folder in folders:
         write_embeddings(folder)
-    edit_images(folders[1] / "images", test__embeddings=lambda rows: rows[::-1].copy())
-    edit_images(folders[2] / "images", train__labels=lambda labels: (labels + 1) % 3)
+    images = read_images(folders[0] / "images")
+    edit_images(folders[1] / "images", {"test/embeddings": images.test.embeddings[::-1].copy()})
+    edit_images(folders[2] / "images", {"train/labels": (images.train.labels + 1) % 3})
     plain, test, train = (
         {name: array.tobytes() for name, array in heads.read(run(stage, folder) / "head.h5")[0].items()}
         for folder in folders
@@ -299,13 +291,9 @@ def test_the_weights_of_templates_are_of_train_images_and_not_of_val(tmp_path: P
     images = read_images(folders[0] / "images")
     rows = splits.read_splits(folders[0] / "splits.h5", images.train.ids, dataset_digest="1")
     for folder, part in zip(folders[1:], (rows.val, rows.train), strict=True):
-
-        def other(embeddings: np.ndarray, part: np.ndarray = part) -> np.ndarray:
-            changed = embeddings.copy()
-            changed[part] = embeddings[part[0]]
-            return changed
-
-        edit_images(folder / "images", train__embeddings=other)
+        changed = images.train.embeddings[:].copy()
+        changed[part] = changed[part[0]]
+        edit_images(folder / "images", {"train/embeddings": changed})
     plain, of_val, of_train = (
         heads.read(run("prompt_weighting", folder) / "head.h5")[0]["coefficients"] for folder in folders
     )

@@ -54,7 +54,7 @@ def settings(clip: Path, **finetune: Any) -> dict[str, Any]:
     name = {"name": f"local-dir:{clip}", "pretrained": None, "path": str(clip)}
     return {
         "model": {**name, "seed": 0, "allow_pickle": False},
-        "embed": {"device": "cpu", "precision": "fp32", "batch_size": 32, "workers": 0},
+        "embed": {"device": "cpu", "precision": "fp32", "batch_size": 32, "workers": 0, "storage": "float32"},
         "dataset": {
             "name": "digits",
             "path": "data/none",

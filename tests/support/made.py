@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.core.files import Attribute
-from clipcifar.store import splits
+from clipcifar.store import container, splits
 from clipcifar.store.embeddings import Split, write_texts
 from clipcifar.store.fields import class_names_attribute
-from clipcifar.store.images import write_images
+from clipcifar.store.images import read_images, write_images
 
 NAMES = ["cat", "dog", "eel"]
 DIM = 24
@@ -40,7 +43,7 @@ def write_embeddings(
     class_names: list[str] = NAMES,
     dataset_digest: str = "1",
 ) -> None:
-    """images.h5, texts/photo.h5, texts/other.h5 and splits.h5."""
+    """images, texts/photo.h5, texts/other.h5 and splits.h5."""
     attributes: dict[str, Attribute] = {
         "model": "tiny",
         "pretrained": "",
@@ -75,3 +78,14 @@ def write_embeddings(
     splits.write_splits(
         folder / "splits.h5", train.ids, rows_of, attributes={"dataset_digest": dataset_digest}
     )
+
+
+def edit_images(folder: Path, arrays: Mapping[str, NDArray[Any]], **attributes: Any) -> None:
+    """Replace arrays of image embeddings, by names as "test/labels", and attributes."""
+    images = read_images(folder)
+    splits_of = {"train": images.train, "test": images.test}
+    for key, array in arrays.items():
+        split, _, name = key.partition("/")
+        splits_of[split] = replace(splits_of[split], **{name: array})
+    own = {name: value for name, value in images.attributes.items() if name not in container._DIGESTS}
+    write_images(folder, **splits_of, attributes={**own, **attributes})

@@ -112,6 +112,19 @@ def test_finished_corruptions_need_no_more_room_in_the_scratch_folder(
         run(made, tiny_clip, tmp_path / "out")
 
 
+def test_how_the_datasets_own_embeddings_are_stored_embeds_no_corruption_again(
+    made: Path, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(made, tiny_clip, tmp_path / "out")
+    settings = finetuning.settings(tiny_clip)
+    half = {**settings, "embed": {**settings["embed"], "storage": "float16"}}
+    monkeypatch.setattr(finetuning, "settings", lambda _: half)
+    run(made, tiny_clip, tmp_path / "half")
+    for name in NAMES:
+        file = f"{name}.h5"
+        assert (tmp_path / "half" / file).read_bytes() == (tmp_path / "out" / file).read_bytes()
+
+
 def test_another_run_at_one_of_the_corruptions_is_named_before_the_model_is_loaded(
     made: Path, tiny_clip: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,6 +38,7 @@ from studies.finetune import report as finetune_report, train
 from tests.support import finetuning
 from tests.support.faults import HOOKS
 from tests.support.import_closure import ROOT
+from tests.support.made import edit_images
 from tests.support.waiting import PATIENCE_S, wait_for
 
 CPU = torch.device("cpu")
@@ -222,11 +223,8 @@ def test_test_labels_choose_nothing(inputs: Path, tiny_clip: Path, tmp_path: Pat
     """With other test labels in every input: the same curve, tower, head and scores."""
     changed = tmp_path / "inputs"
     shutil.copytree(inputs, changed)
-    file = container.read(inputs / "images", kind="image embeddings")
-    labels = (file.arrays["test/labels"] + 1) % 3
-    own = {key: value for key, value in file.attributes.items() if key not in container._DIGESTS}
-    arrays = {**file.arrays, "test/labels": labels}
-    container.write(changed / "images", kind="image embeddings", arrays=arrays, attributes=own)
+    labels = (read_images(inputs / "images").test.labels + 1) % 3
+    edit_images(changed / "images", {"test/labels": labels})
     here = tune(inputs, tiny_clip, tmp_path / "a", epochs=2)
     there = tune(changed, tiny_clip, tmp_path / "b", epochs=2)
     assert finetuning.outputs(here) == finetuning.outputs(there)
@@ -244,13 +242,10 @@ def test_val_labels_do_choose(inputs: Path, tiny_clip: Path, tmp_path: Path) -> 
     """Negative control of the test above."""
     changed = tmp_path / "inputs"
     shutil.copytree(inputs, changed)
-    file = container.read(inputs / "images", kind="image embeddings")
-    val, _ = val_of(inputs)
-    labels = file.arrays["train/labels"].copy()
+    val, images = val_of(inputs)
+    labels = images.train.labels.copy()
     labels[val] = (labels[val] + 1) % 3
-    own = {key: value for key, value in file.attributes.items() if key not in container._DIGESTS}
-    arrays = {**file.arrays, "train/labels": labels}
-    container.write(changed / "images", kind="image embeddings", arrays=arrays, attributes=own)
+    edit_images(changed / "images", {"train/labels": labels})
     here, there = (
         tune(folder, tiny_clip, tmp_path / name, epochs=2) for folder, name in ((inputs, "a"), (changed, "b"))
     )

@@ -36,7 +36,7 @@ from clipcifar.weights.resolve import fetch_model
 from tests.support.backbones import local, shifted
 
 HERE: dict[str, Any] = {"repository": Path(), "own": Path("data/embeddings/images")}
-EMBED = EmbedParams("cpu", "fp32", 16, 0)
+EMBED = EmbedParams("cpu", "fp32", 16, 0, "float32")
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_images_are_embedded_once_per_model_and_again_when_the_file_is_damaged(
     np.testing.assert_array_equal(found[0].test.embeddings, found[2].test.embeddings)
     assert not np.allclose(found[0].test.embeddings, found[1].test.embeddings, atol=1e-3)
     assert found[0].train.ids == digits.train.ids
-    for path in (own_cache / "embeddings").iterdir():
+    for path in (own_cache / "embeddings").glob("*/part-*.h5"):
         content = path.read_bytes()
         path.write_bytes(content[: len(content) // 2])
     again = backbone_cache.embedded(digits, *a, photographs=tmp_path, embed=EMBED, **HERE)
@@ -266,10 +266,10 @@ def test_a_run_at_the_same_embeddings_is_named_before_the_model_is_loaded(
     model = backbone_cache.resolved(local(tiny_clip))
     backbone_cache.embedded(digits, *model, photographs=tmp_path, embed=EMBED, **HERE)
     (made,) = (own_cache / "embeddings").iterdir()
-    made.unlink()
+    shutil.rmtree(made)
     monkeypatch.setattr(Backbone, "load", lambda *_: pytest.fail("the model was loaded"))
     with (
-        run_lock.alone(own_cache / "extraction" / made.stem, doing="testing"),
+        run_lock.alone(own_cache / "extraction" / made.name, doing="testing"),
         pytest.raises(EnvironmentFault, match="another run is extracting the same embeddings"),
     ):
         backbone_cache.embedded(digits, *model, photographs=tmp_path, embed=EMBED, **HERE)

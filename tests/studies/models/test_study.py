@@ -284,7 +284,7 @@ def test_a_dataset_or_split_of_other_images_is_refused(
         about: dict[str, Any] = {"class_names": found.class_names, "name": "made", "max_per_class": 0}
         write_dataset(tmp_path / "dataset.h5", found.train, found.test, **about)
     entry = {"name": f"local-dir:{DEMO}", "pretrained": None, "path": str(DEMO)}
-    embed = {"device": "cpu", "precision": "fp32", "batch_size": 16, "workers": 0}
+    embed = {"device": "cpu", "precision": "fp32", "batch_size": 16, "workers": 0, "storage": "float32"}
     settings = {**study_pages.SETTINGS, "models": {"others": {"demo": entry}}, "embed": embed}
     monkeypatch.setattr(stage, "resolved", lambda _: pytest.fail("a model was fetched"))
     names = ("dataset.h5", "splits.h5", "prompts", "weights", "model.json", "images", "out", "page.html")
@@ -299,7 +299,7 @@ def test_every_entry_is_resolved_before_any_embeds(tmp_path: Path, monkeypatch: 
     study_pages.write_run(tmp_path, class_names=["cat", "dog", "eel"])
     entry = {"name": f"local-dir:{DEMO}", "pretrained": None, "path": str(DEMO)}
     others = {"good": entry, "typo": {**entry, "name": "ViT-B-23", "path": "data/none"}}
-    embed = {"device": "cpu", "precision": "fp32", "batch_size": 16, "workers": 0}
+    embed = {"device": "cpu", "precision": "fp32", "batch_size": 16, "workers": 0, "storage": "float32"}
     settings = {**study_pages.SETTINGS, "models": {"others": others}, "embed": embed}
     (tmp_path / "prompts").mkdir()
     said = {key: [] for key in ("class_index", "sentences", "template_index", "templates", "origins")}
