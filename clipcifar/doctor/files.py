@@ -93,10 +93,11 @@ def weights(repository: Path, settings: Mapping[str, Any]) -> Found:
 
 def embeddings(repository: Path, settings: Mapping[str, Any]) -> Found:
     """Every embeddings file, and that all belong together; stale ones need not."""
-    if not (repository / IMAGES).is_file():
+    if not (repository / IMAGES).exists():
         yield _not_made(repository, IMAGES)
         return
     images = read_images(repository / IMAGES)
+    images.verify()
     check_requested(images.attributes, params.read(settings, "model", ModelParams))
     if (repository / MODEL).is_file():
         check_described(images.attributes, ModelDescription.read(repository / MODEL))
@@ -154,7 +155,7 @@ def predictions(repository: Path, settings: Mapping[str, Any]) -> Found:
             readers[path](repository / path)
         except ClipcifarError as error:
             yield error
-    if (repository / SPLITS).is_file() and (repository / IMAGES).is_file():
+    if (repository / SPLITS).is_file() and (repository / IMAGES).exists():
         images = read_images(repository / IMAGES)
         if not _staleness(repository)(IMAGES):
             splits.read_splits(repository / SPLITS, images.train.ids, dataset_digest=images.dataset_digest)

@@ -158,7 +158,11 @@ class PartFolder:
     def _read_file(self, path: Path, number: int, *, verified: bool) -> NDArray[np.float32]:
         if not os.path.lexists(path):
             raise DataError(f"part {number + 1} of {len(self)} is missing", where=str(path), fix=_MEND)
-        file = container.read(path, kind=PART_KIND, verified=verified)
+        try:
+            file = container.read(path, kind=PART_KIND, verified=verified)
+        except DataError as error:  # it names the file, which is counted from 0
+            error.what = f"part {number + 1} of {len(self)}: {error.what}"
+            raise
         stored: NDArray[Any] = file.arrays.get("embeddings", np.empty(0))
         shape = (int(self.starts[number + 1] - self.starts[number]), self.dim)
         if file.attributes["content_digest"] != self._digests[number]:
@@ -175,7 +179,11 @@ class PartFolder:
         rows = stored.astype(np.float32, copy=False)
         is_half = stored.dtype == np.float16
         if not verified:
-            self._check(rows, int(self.starts[number]), HALF_TOLERANCE if is_half else UNIT_TOLERANCE)
+            try:
+                self._check(rows, int(self.starts[number]), HALF_TOLERANCE if is_half else UNIT_TOLERANCE)
+            except DataError as error:
+                error.where = str(path)
+                raise
         if is_half:
             rows /= np.sqrt(np.einsum("nd,nd->n", rows, rows))[:, None]
         return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,9 @@ from clipcifar.core.errors import EnvironmentFault
 from clipcifar.embeddings import compute, extract
 from clipcifar.embeddings.compute import Wanted
 from clipcifar.project import dvc_project
+from clipcifar.store import parts
 from clipcifar.store.dataset import Prepared, PreparedSplit, digest_of
-from clipcifar.store.images import read_images, write_images
+from clipcifar.store.images import MANIFEST, read_images, write_images
 from clipcifar.store.model import ModelDescription, ModelParams
 from clipcifar.weights import resolve
 from clipcifar.weights.describe import describe
@@ -88,17 +90,39 @@ def obtain(folder: Path, dataset: Prepared, model: tuple[ModelDescription, Path]
     )
 
 
-def record(folder: Path) -> Path:
-    """What DVC does after a stage and before the next run of it: the output is in the cache alone."""
-    made = folder / OUTPUT
-    md5 = dvc_project.md5(made)
-    kept = dvc_project.cache_of(folder) / md5[:2] / md5[2:]
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(made, kept)
-    kept.chmod(0o444)
-    lock = f"schema: '2.0'\nstages:\n  embed_images:\n    outs:\n    - path: {OUTPUT}\n      md5: {md5}\n"
+def record(folder: Path) -> dict[str, Path]:
+    """What DVC does after a stage and before the next run of it: the output is in the cache alone.
+
+    Returns:
+        Its object of each file, by name.
+    """
+    made, cache = folder / OUTPUT, dvc_project.cache_of(folder)
+    members = dvc_project.members_of(made, folder)
+    digest = dvc_project.digest_of_members(members)
+    listed = json.dumps([{"md5": md5, "relpath": name} for name, md5 in members.items()])
+    objects = {name: dvc_project.object_path(cache, md5) for name, md5 in members.items()}
+    listing = dvc_project.object_path(cache, digest)
+    for kept in (listing, *objects.values()):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+    listing.write_text(listed)
+    for name, kept in objects.items():
+        shutil.move(made / name, kept)
+        kept.chmod(0o444)
+    made.rmdir()
+    lock = f"schema: '2.0'\nstages:\n  embed_images:\n    outs:\n    - path: {OUTPUT}\n      md5: {digest}\n"
     (folder / "dvc.lock").write_text(lock)
-    return kept
+    return objects
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files of embeddings, by name."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(autouse=True)
+def _several_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine images are three parts, the second of train and test."""
+    monkeypatch.setattr(parts, "PART_ROWS", 4)
 
 
 def test_what_dvc_keeps_is_found_and_no_model_is_loaded(
@@ -110,12 +134,13 @@ def test_what_dvc_keeps_is_found_and_no_model_is_loaded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert obtain(project, dataset, model) == 9
-    first = (project / OUTPUT).read_bytes()
+    first = contents(project / OUTPUT)
+    assert len(first) == 4
     kept = record(project)
     monkeypatch.setattr(Backbone, "load", lambda *_: pytest.fail("the model was loaded"))
     assert obtain(project, dataset, model) == 0
-    assert (project / OUTPUT).read_bytes() == first
-    assert not (project / OUTPUT).samefile(kept)
+    assert contents(project / OUTPUT) == first
+    assert not any((project / OUTPUT / name).samefile(path) for name, path in kept.items())
     assert encoded == [9]
     assert not [
         path for path in own_cache.rglob("*") if path.is_file() and path.stat().st_size > 1000
@@ -146,7 +171,8 @@ def test_copies_are_told_and_a_file_of_before_gets_them_without_the_tower(
     again = read_images(project / OUTPUT)
     assert again.test.copies is not None
     assert again.test.copies.tolist() == [0, 1, 0]
-    np.testing.assert_array_equal(again.test.embeddings, images.test.embeddings)
+    for side, before in ((again.train, images.train), (again.test, images.test)):
+        np.testing.assert_array_equal(side.embeddings, before.embeddings)
     assert encoded == [9]
 
 
@@ -155,6 +181,7 @@ def test_of_test_images_alone_those_are_embedded_and_train_is_empty(
 ) -> None:
     obtain(project, dataset, model)
     whole = read_images(project / OUTPUT)
+    rows_of_test = whole.test.embeddings[:]
     none = dataset.train.take(np.zeros(0, dtype=np.int64))
     digest = digest_of(none, dataset.test, dataset.class_names)
     assert obtain(project, replace(dataset, train=none, digest=digest), model) == 3
@@ -162,22 +189,39 @@ def test_of_test_images_alone_those_are_embedded_and_train_is_empty(
     assert encoded == [9, 3]
     assert (alone.train.embeddings.shape, alone.train.ids) == ((0, whole.train.embeddings.shape[1]), [])
     assert alone.test.ids == whole.test.ids == ["test/0", "test/1", "test/2"]
-    np.testing.assert_allclose(alone.test.embeddings, whole.test.embeddings, atol=1e-6)
+    np.testing.assert_allclose(alone.test.embeddings, rows_of_test, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", [MANIFEST, "part-00001.h5"])
 def test_a_damaged_object_is_passed_over(
-    project: Path, dataset: Prepared, model: tuple[ModelDescription, Path], encoded: list[int]
+    project: Path, dataset: Prepared, model: tuple[ModelDescription, Path], encoded: list[int], name: str
 ) -> None:
     obtain(project, dataset, model)
-    first = (project / OUTPUT).read_bytes()
-    kept = record(project)
+    first = contents(project / OUTPUT)
+    kept = record(project)[name]
     kept.chmod(0o644)
-    kept.write_bytes(first[:-400] + bytes(400))
+    kept.write_bytes(first[name][:-400] + bytes(400))
     assert obtain(project, dataset, model) == 9
-    assert (project / OUTPUT).read_bytes() == first
+    assert contents(project / OUTPUT) == first
     kept.unlink()
+    shutil.rmtree(project / OUTPUT)
     assert obtain(project, dataset, model) == 9
+    assert contents(project / OUTPUT) == first
     assert encoded == [9, 9, 9]
+
+
+def test_parts_of_other_embeddings_in_the_cache_are_passed_over(
+    project: Path, dataset: Prepared, model: tuple[ModelDescription, Path], encoded: list[int]
+) -> None:
+    """Each file is whole, and they do not belong together."""
+    obtain(project, dataset, model)
+    first = contents(project / OUTPUT)
+    kept = record(project)
+    kept["part-00001.h5"].chmod(0o644)
+    kept["part-00001.h5"].write_bytes(first["part-00000.h5"])
+    assert obtain(project, dataset, model) == 9
+    assert contents(project / OUTPUT) == first
+    assert encoded == [9, 9]
 
 
 def test_what_determines_a_vector_decides(
@@ -187,13 +231,14 @@ def test_what_determines_a_vector_decides(
     encoded: list[int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A split of another size, another batch size, other weights, other code: none of them is it."""
+    """Another split, batch size or storage, other weights, other code: none of them is it."""
     obtain(project, dataset, model)
     record(project)
     described, _ = model
     others = [
         wanted(project, replace(dataset, digest="0" * 64), described),
         wanted(project, dataset, described, replace(EMBED, batch_size=5)),
+        wanted(project, dataset, described, replace(EMBED, storage="float16")),
         wanted(project, dataset, replace(described, weights_sha256="0" * 64)),
     ]
     with monkeypatch.context() as patch:
@@ -203,7 +248,7 @@ def test_what_determines_a_vector_decides(
     others.append(replace(more, attributes={**more.attributes, "resolution": 448}))  # of a later version
     fewer = {key: value for key, value in more.attributes.items() if key != "precision"}
     others.append(replace(more, attributes=fewer))
-    assert [compute.find(other, project) for other in others] == [None] * 6
+    assert [compute.find(other, project) for other in others] == [None] * 7
     assert compute.find(wanted(project, dataset, described), project) is not None
     assert compute.find(wanted(project, dataset, described, replace(EMBED, workers=3)), project) is not None
 
@@ -218,18 +263,22 @@ def test_the_same_weights_under_another_name_are_found_and_called_as_asked_for(
     """Of a folder the name holds its path, which is another on another machine."""
     described, weights = model
     obtain(project, dataset, model)
-    kept = record(project)
+    first = contents(project / OUTPUT)
+    before = read_images(project / OUTPUT).attributes
+    record(project)
     moved = replace(described, model="local-dir:/elsewhere/clip", pretrained="tag")
     assert obtain(project, dataset, (moved, weights)) == 0
     found_again = read_images(project / OUTPUT)
-    assert {**read_images(kept).attributes, "model": moved.model, "pretrained": "tag"} == {
+    found_again.verify()
+    assert {**before, "model": moved.model, "pretrained": "tag"} == {
         **found_again.attributes,
-        **{key: read_images(kept).attributes[key] for key in ("fingerprint", "content_digest")},
+        **{key: before[key] for key in ("fingerprint", "content_digest")},
     }
-    written = (project / OUTPUT).read_bytes()
+    written = contents(project / OUTPUT)
+    assert {name for name in first if first[name] != written[name]} == {MANIFEST}
     (project / "dvc.lock").unlink()
     assert obtain(project, dataset, (moved, weights)) == 9
-    assert (project / OUTPUT).read_bytes() == written  # as if it had been computed under that name
+    assert contents(project / OUTPUT) == written  # as if it had been computed under that name
     assert compute.in_cache_folder(wanted(project, dataset, moved).attributes) == compute.in_cache_folder(
         wanted(project, dataset, described).attributes
     )
@@ -248,7 +297,7 @@ def test_the_users_cache_folder_comes_first_and_dvc_is_not_asked(
     compute.encode([file], model=described, weights=weights, embed=EMBED)
     monkeypatch.setattr(compute, "kept_objects", lambda *_: pytest.fail("DVC was asked"))
     assert obtain(project, dataset, model) == 0
-    assert (project / OUTPUT).read_bytes() == kept.read_bytes()
+    assert contents(project / OUTPUT) == contents(kept)
     assert encoded == [9]
 
 
@@ -267,10 +316,10 @@ def test_only_what_is_missing_is_encoded_and_the_model_loaded_once(
     record(project)
     several = [
         compute.dataset_images(
-            project / f"{digit}.h5",
+            project / digit,
             replace(dataset, digest=digit * 64),
             described,
-            recorded=Path(f"{digit}.h5"),
+            recorded=Path(digit),
             photographs=project,
             embed=EMBED,
         )
@@ -312,7 +361,9 @@ def test_where_dvc_is_broken_or_absent_images_are_embedded(
     assert encoded == [9, 9, 9]
 
 
+@pytest.mark.parametrize("name", [MANIFEST, "part-00002.h5"])
 def test_what_is_there_and_cannot_be_read_is_told_before_the_tower_takes_an_hour(
+    name: str,
     project: Path,
     dataset: Prepared,
     model: tuple[ModelDescription, Path],
@@ -320,7 +371,7 @@ def test_what_is_there_and_cannot_be_read_is_told_before_the_tower_takes_an_hour
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert obtain(project, dataset, model) == 9
-    kept = record(project)
+    kept = record(project)[name]
     real = builtins.open
 
     def opened(file: object, *arguments: object, **named: object) -> object:
@@ -335,3 +386,21 @@ def test_what_is_there_and_cannot_be_read_is_told_before_the_tower_takes_an_hour
     assert caught.value.where == str(kept)
     assert obtain(project, dataset, model) == 0
     assert encoded == [9]
+
+
+def test_storage_halves_the_parts_and_moves_no_cosine_far(
+    project: Path, dataset: Prepared, model: tuple[ModelDescription, Path]
+) -> None:
+    described, weights = model
+    rows = []
+    for storage in ("float32", "float16"):
+        embed = replace(EMBED, storage=storage)
+        asked = wanted(project, dataset, described, embed)
+        compute.encode([asked], model=described, weights=weights, embed=embed)
+        content = read_images(project / OUTPUT)
+        content.verify()
+        rows.append(np.concatenate([content.train.embeddings[:], content.test.embeddings[:]]).astype(float))
+        assert content.attributes["storage"] == storage
+    whole, halved = rows
+    assert 0 < np.abs(whole @ whole.T - halved @ halved.T).max() < 1e-4
+    np.testing.assert_allclose(np.linalg.norm(halved, axis=1), 1, atol=2e-7)

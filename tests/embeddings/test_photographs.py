@@ -68,7 +68,8 @@ def extracted(paths: list[Path], backbone: Backbone, scratch: Path, batch_size: 
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
     source = FolderSource(paths[0].parent, ids, digests, preprocess=backbone.preprocess, workers=0)
     shards = ShardFolder(scratch, "ab" * 32)
-    return extract(source, backbone.encode_images, ids=ids, batch_size=batch_size, shards=shards)
+    blocks = extract(source, backbone.encode_images, ids=ids, batch_size=batch_size, shards=shards)
+    return np.concatenate(list(blocks))
 
 
 def test_workers_wait_for_nothing_that_another_thread_held_when_they_were_forked(

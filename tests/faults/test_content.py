@@ -37,7 +37,8 @@ def _write(folder: Path) -> None:
 
 
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
-    "images": ("image embeddings", read_images),
+    "images/manifest.h5": ("image embeddings", read_images),
+    "images/part-00000.h5": ("part of image embeddings", lambda path: read_images(path.parent)),
     "texts/photo.h5": ("text embeddings", read_texts),
     "dataset.h5": ("dataset", read_dataset),
     "few.h5": ("splits", lambda path: splits.read_splits(path, IDS, dataset_digest="1")),
@@ -45,12 +46,21 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
 }
 # File, what to put in place of an array (None: leave it out) or of an attribute, and what is said of it.
 WRONG: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
-    ("images", {}, {"logit_scale": "20"}, "the attribute 'logit_scale' is '20', expected a number"),
-    ("images", {}, {"dataset_digest": 1}, "the attribute 'dataset_digest' is 1, expected text"),
-    ("images", {}, {"class_names": '{"cat": 1}'}, "the class names are not a list of text"),
-    ("images", {}, {"class_names": "[" * 50_000}, "the class names cannot be read"),
-    ("images", {"test/labels": np.full(90, 3)}, {}, "class indices outside 0 to 2"),
-    ("images", {"test/ids": np.full(90, b"x")}, {}, "a sample id occurs twice"),
+    (
+        "images/manifest.h5",
+        {},
+        {"logit_scale": "20"},
+        "'logit_scale' is '20', expected a number",
+    ),
+    ("images/manifest.h5", {}, {"dataset_digest": 1}, "the attribute 'dataset_digest' is 1, expected text"),
+    ("images/manifest.h5", {}, {"class_names": '{"cat": 1}'}, "the class names are not a list of text"),
+    ("images/manifest.h5", {}, {"class_names": "[" * 50_000}, "the class names cannot be read"),
+    ("images/manifest.h5", {"test/labels": np.full(90, 3)}, {}, "class indices outside 0 to 2"),
+    ("images/manifest.h5", {"test/ids": np.full(90, b"x")}, {}, "a sample id occurs twice"),
+    ("images/manifest.h5", {"parts/counts": np.array([329])}, {}, "329 rows for 330 images"),
+    ("images/part-00000.h5", {"embeddings": np.zeros((330, 8), np.float32)}, {}, "of other embeddings than"),
+    ("images/part-00000.h5", {"embeddings": None}, {}, "of other embeddings than the manifest"),
+    ("images/part-00000.h5", {}, {"number": 3}, "expected part 1 of 1, found part 4"),
     ("texts/photo.h5", {"class_index": np.array([0, 1, 3])}, {}, "class indices outside 0 to 2"),
     ("texts/photo.h5", {"sentences": np.array([b"\xff", b"b", b"c"])}, {}, "a string is not UTF-8"),
     ("dataset.h5", {"test/labels": np.array([0, 1])}, {}, "expected 3 int64 class indices"),

@@ -19,7 +19,9 @@ import safetensors.numpy
 from tests.support import faults
 from tests.support.faults import (
     IMAGES,
+    MANIFEST,
     batches,
+    forget_images,
     litter,
     notes,
     refused,
@@ -43,13 +45,15 @@ SMALL = {"shard_rows": 64}
 def small(workspace: Workspace) -> Workspace:
     """A finished run with small batches, whose image embeddings are gone, as DVC leaves it before a stage."""
     workspace.edit(lambda settings: settings["embed"].update(batch_size=16))
-    (workspace.folder / IMAGES).unlink()
+    forget_images(workspace)
     return workspace
 
 
-def images_of(workspace: Workspace) -> bytes | None:
-    path = workspace.folder / IMAGES
-    return path.read_bytes() if path.exists() else None
+def images_of(workspace: Workspace) -> dict[str, bytes] | None:
+    """Every file of the image embeddings by name, once there is a manifest, which is written last."""
+    if not (workspace.folder / MANIFEST).exists():
+        return None
+    return {path.name: path.read_bytes() for path in (workspace.folder / IMAGES).iterdir()}
 
 
 @repeated("wanted", by_day=3, nightly=KILLS)
@@ -60,7 +64,7 @@ def test_a_stage_killed_at_random_moments_ends_in_the_same_bytes_and_repeats_no_
     slow = {**SMALL, "log": str(log), "slow_s": 0.02, "slow_write_s": 0.003}
     succeeded(run(small, "embed_images", SMALL))
     undisturbed = images_of(small)
-    (small.folder / IMAGES).unlink()
+    forget_images(small)
     with faults.WarmStage(small, "embed_images", slow) as stage:
         stage.start()
         assert stage.status() == 0
@@ -72,7 +76,7 @@ def test_a_stage_killed_at_random_moments_ends_in_the_same_bytes_and_repeats_no_
         rng = random.Random(0)
         kills, completed, kept, amidst = 0, 0, 0, 0
         while kills < wanted:
-            (small.folder / IMAGES).unlink(missing_ok=True)  # as DVC does before it runs the stage again
+            forget_images(small)  # as DVC does before it runs the stage again
             log.unlink(missing_ok=True)
             finished = {
                 digest
@@ -97,7 +101,7 @@ def test_a_stage_killed_at_random_moments_ends_in_the_same_bytes_and_repeats_no_
             amidst += status != 0 and len(shard_rows(small)) < 18
             completed += status == 0
             assert status or images_of(small) == undisturbed
-    (small.folder / IMAGES).unlink(missing_ok=True)
+    forget_images(small)
     succeeded(run(small, "embed_images", SMALL))
     assert images_of(small) == undisturbed
     assert kept, "no kill left a finished shard"
@@ -195,10 +199,11 @@ def test_a_file_that_may_not_grow_is_an_ordinary_error_without_litter(small: Wor
 
     # The file that `make coverage` has every process write may not grow either.
     small.environment.pop("COVERAGE_PROCESS_CONFIG", None)
-    (small.folder / IMAGES).write_bytes(b"old")
+    (small.folder / IMAGES).mkdir()
+    (small.folder / MANIFEST).write_bytes(b"old")
     done = run(small, "embed_images", SMALL, preexec_fn=limited)
     refused(done, 4, "File too large", "has space left")
-    assert images_of(small) == b"old"
+    assert images_of(small) == {"manifest.h5": b"old"}
     assert litter(small.folder, faults.cache_of(small)) == []
     assert len(shard_rows(small)) == (18 if limit == 100_000 else 0)
 

@@ -16,7 +16,7 @@ import pytest
 from clipcifar.store import container
 from clipcifar.store.images import read_images
 from tests.support import faults
-from tests.support.faults import IMAGES
+from tests.support.faults import IMAGES, MANIFEST, PART
 from tests.support.stage_runs import Ended
 from tests.support.waiting import PATIENCE_S
 from tests.support.workspace import ROOT, Workspace
@@ -28,7 +28,8 @@ FLIPS, OTHER_FLIPS = 2000, int(os.environ.get("CLIPCIFAR_TEST_FLIPS", "300"))
 FEW_FLIPS = 100
 # Every checked file of a run, and what reads it.
 READERS = {
-    IMAGES: "images",
+    PART: "part",
+    MANIFEST: "manifest",
     "data/embeddings/texts/photo.h5": "texts",
     "data/embeddings/pool.h5": "texts",
     "data/dataset.h5": "dataset",
@@ -45,7 +46,7 @@ READERS = {
     [
         *((path, FEW_FLIPS) for path in READERS),
         *(
-            pytest.param(path, FLIPS if path == IMAGES else OTHER_FLIPS, marks=pytest.mark.nightly)
+            pytest.param(path, FLIPS if path == PART else OTHER_FLIPS, marks=pytest.mark.nightly)
             for path in READERS
         ),
     ],
@@ -71,7 +72,8 @@ def test_no_bit_flip_and_no_truncation_of_a_real_file_gives_wrong_data_or_a_cras
 
 # Each file, the stage that a user would run next, and an array of the file.
 CONSUMERS = {
-    IMAGES: ("linear_probe", "train/embeddings"),
+    PART: ("linear_probe", "embeddings"),
+    MANIFEST: ("linear_probe", "train/labels"),
     "data/embeddings/active/photo.h5": ("zero_shot", "embeddings"),
     "data/embeddings/texts/photo.h5": ("prompt_sets", "embeddings"),
     "data/embeddings/pool.h5": ("rank_prompts", "embeddings"),
@@ -102,7 +104,8 @@ def test_a_flipped_bit_stops_the_stage_that_reads_the_file_and_names_it(
 
 
 KINDS = {
-    IMAGES: "image embeddings",
+    PART: "part of image embeddings",
+    MANIFEST: "image embeddings",
     "data/embeddings/active/photo.h5": "text embeddings",
     "data/embeddings/texts/photo.h5": "text embeddings",
     "data/embeddings/pool.h5": "text embeddings",

@@ -57,7 +57,7 @@ def test_no_cell_of_any_csv_file_of_any_method_can_run(name: str, tmp_path: Path
     folder = write_run(tmp_path, np.arange(60) % 3, np.arange(30) % 3)
     hostile = class_names_attribute([name, "dog", "eel"])
     for path, kind in (
-        (folder / "images", "image embeddings"),
+        (folder / "images/manifest.h5", "image embeddings"),
         (folder / "texts/photo.h5", "text embeddings"),
     ):
         file = container.read(path, kind=kind)

@@ -211,7 +211,7 @@ def test_prepare_refuses_too_little_data_and_names_split_and_class(
 def _one_class(folder: Path) -> None:
     name = class_names_attribute(["cat"])
     for path, kind in [
-        (folder / "images", "image embeddings"),
+        (folder / "images/manifest.h5", "image embeddings"),
         *((path, "text embeddings") for path in [*(folder / "texts").iterdir(), folder / "pool.h5"]),
     ]:
         file = container.read(path, kind=kind)

@@ -80,10 +80,10 @@ def test_image_embeddings_come_back_as_they_were(tmp_path: Path) -> None:
 def test_copies_come_back_and_are_not_in_the_file_of_images_that_have_none(tmp_path: Path) -> None:
     copies = np.array([0, 1, 1, 0])
     path = write_images(tmp_path / "images", test=replace(TEST, copies=copies))
-    images = images.read_images(path)
-    np.testing.assert_array_equal(images.test.copies, copies)
-    assert images.train.copies is None
-    assert "train/copies" not in container.read(path, kind=store.IMAGES_KIND).arrays
+    back = images.read_images(path)
+    np.testing.assert_array_equal(back.test.copies, copies)
+    assert back.train.copies is None
+    assert "train/copies" not in container.read(path / images.MANIFEST, kind=store.IMAGES_KIND).arrays
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,11 @@ def test_one_kind_of_file_is_not_read_as_the_other(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected image embeddings, schema 1; found text embeddings"):
         images.read_images(tmp_path / "texts.h5")
     with pytest.raises(DataError, match="expected text embeddings, schema 1; found image embeddings"):
-        store.read_texts(tmp_path / "images")
+        store.read_texts(tmp_path / "images" / images.MANIFEST)
+    with pytest.raises(
+        DataError, match="expected image embeddings, schema 1; found part of image embeddings"
+    ):
+        images.read_images(tmp_path / "images" / "part-00000.h5")
 
 
 OTHER: dict[str, Attribute] = {
@@ -284,9 +288,9 @@ def read_pair(
 def test_files_of_different_models_are_refused_with_the_field_that_differs(
     field: str, tmp_path: Path
 ) -> None:
-    images, texts = read_pair(tmp_path, ATTRIBUTES | {field: OTHER[field]})
+    pair = read_pair(tmp_path, ATTRIBUTES | {field: OTHER[field]})
     with pytest.raises(DataError) as caught:
-        store.check_same_space(images, texts)
+        store.check_same_space(*pair)
     message = caught.value.what
     assert f"{field} is {ATTRIBUTES[field]!r} for the images and {OTHER[field]!r} for the sent" in message
     assert not any(f"{other} is" in message for other in store.SHARED_FIELDS if other != field)
@@ -294,9 +298,9 @@ def test_files_of_different_models_are_refused_with_the_field_that_differs(
 
 def test_a_field_that_one_file_lacks_is_a_difference(tmp_path: Path) -> None:
     lacking = {key: value for key, value in ATTRIBUTES.items() if key != "weights_sha256"}
-    images, texts = read_pair(tmp_path, lacking)
+    pair = read_pair(tmp_path, lacking)
     with pytest.raises(DataError, match="weights_sha256"):
-        store.check_same_space(images, texts)
+        store.check_same_space(*pair)
 
 
 @pytest.mark.parametrize("change", [{}, {"device": "cuda", "batch_size": 64, "dataset": "other"}])

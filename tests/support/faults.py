@@ -24,6 +24,7 @@ from tests.support.workspace import OF_DVC, ROOT, Workspace
 
 HOOKS = ROOT / "tests" / "support" / "fault_hooks"
 IMAGES = "data/embeddings/images"
+MANIFEST, PART = f"{IMAGES}/manifest.h5", f"{IMAGES}/part-00000.h5"
 _PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 24, 1, 2  # linux/prctl.h, linux/capability.h
 
 
@@ -142,6 +143,12 @@ def is_running(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def forget_images(workspace: Workspace) -> None:
+    """No image embeddings, as DVC leaves them before it runs their stage."""
+    if (workspace.folder / IMAGES).exists():
+        shutil.rmtree(workspace.folder / IMAGES)
 
 
 def forget_sentences(workspace: Workspace, *, outputs: bool = False) -> None:

@@ -18,12 +18,11 @@ from clipcifar.core.errors import DataError
 from clipcifar.store import container, heads
 from clipcifar.store.dataset import read_dataset
 from clipcifar.store.embeddings import read_texts
-from clipcifar.store.images import read_images
+from clipcifar.store.images import MANIFEST, read_images
 from clipcifar.store.predictions import read_predictions, read_set_predictions
 from clipcifar.store.splits import read_splits
 
 READERS: dict[str, Callable[[Path], object]] = {
-    "images": read_images,
     "texts": read_texts,
     "dataset": read_dataset,
     "predictions": read_predictions,
@@ -50,8 +49,21 @@ def reader_of_splits(source: Path) -> Callable[[Path], object]:
     return lambda path: read_splits(path, ids, dataset_digest=digest)
 
 
+def reader_of_images(source: Path, name: str) -> Callable[[Path], object]:
+    """One file of a folder is put in another's place, and the others stay where they are."""
+    if name == "manifest":
+        return lambda path: read_images(path, part_of=source.parent.joinpath)
+    return lambda path: read_images(source.parent / MANIFEST, part_of=lambda _: path)
+
+
+def reader_named(name: str, source: Path) -> Callable[[Path], object]:
+    if name == "splits":
+        return reader_of_splits(source)
+    return reader_of_images(source, name) if name in ("manifest", "part") else READERS[name]
+
+
 def main(source: Path, target: Path, name: str, flips: int) -> None:
-    reader = reader_of_splits(source) if name == "splits" else READERS[name]
+    reader = reader_named(name, source)
     whole, wanted = source.read_bytes(), plain(reader(source))
 
     def judge(label: str, content: bytes) -> str:
