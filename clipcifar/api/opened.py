@@ -80,7 +80,8 @@ class Opened:
         Whether they are stale is for `fresh` to say.
         """
         path = self.root / IMAGES
-        written = [_state(file) for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+        states = [file.stat() for file in (path, *sorted(path.glob("*.h5"))) if file.exists()]
+        written = [(status.st_ino, status.st_size, status.st_mtime_ns) for status in states]
         if self._images is None or self._images[0] != written:
             self._images = written, inputs.requested_images(path, self.settings)
         return self._images[1]
@@ -153,12 +154,6 @@ class Opened:
             with self._lock, _no_word_of_widgets():
                 self._loaded = loaded = model, self.sentences(model).load()
         return loaded[1]
-
-
-def _state(file: Path) -> tuple[Path, *tuple[int, ...]]:
-    """What changes when a file is written or replaced."""
-    status = file.stat() if file.exists() else None
-    return (file, status.st_ino, status.st_size, status.st_mtime_ns) if status else (file,)
 
 
 @contextmanager
