@@ -15,8 +15,8 @@ from clipcifar.backbone.params import EmbedParams
 from clipcifar.backbone.towers import Backbone
 from clipcifar.core import files
 from clipcifar.core.errors import EnvironmentFault
-from clipcifar.embeddings import compute, extract
-from clipcifar.embeddings.compute import Wanted
+from clipcifar.embeddings import compute, extract, kept as of_kept
+from clipcifar.embeddings.kept import Wanted, find, in_cache_folder
 from clipcifar.project import dvc_project
 from clipcifar.store import parts
 from clipcifar.store.dataset import Prepared, PreparedSplit, digest_of
@@ -102,12 +102,12 @@ def record(folder: Path) -> dict[str, Path]:
     listed = json.dumps([{"md5": md5, "relpath": name} for name, md5 in members.items()])
     objects = {name: dvc_project.object_path(cache, md5) for name, md5 in members.items()}
     listing = dvc_project.object_path(cache, digest)
-    for kept in (listing, *objects.values()):
-        kept.parent.mkdir(parents=True, exist_ok=True)
+    for path in (listing, *objects.values()):
+        path.parent.mkdir(parents=True, exist_ok=True)
     listing.write_text(listed)
-    for name, kept in objects.items():
-        shutil.move(made / name, kept)
-        kept.chmod(0o444)
+    for name, path in objects.items():
+        shutil.move(made / name, path)
+        path.chmod(0o444)
     made.rmdir()
     lock = f"schema: '2.0'\nstages:\n  embed_images:\n    outs:\n    - path: {OUTPUT}\n      md5: {digest}\n"
     (folder / "dvc.lock").write_text(lock)
@@ -248,9 +248,9 @@ def test_what_determines_a_vector_decides(
     others.append(replace(more, attributes={**more.attributes, "resolution": 448}))  # of a later version
     fewer = {key: value for key, value in more.attributes.items() if key != "precision"}
     others.append(replace(more, attributes=fewer))
-    assert [compute.find(other, project) for other in others] == [None] * 7
-    assert compute.find(wanted(project, dataset, described), project) is not None
-    assert compute.find(wanted(project, dataset, described, replace(EMBED, workers=3)), project) is not None
+    assert [find(other, project) for other in others] == [None] * 7
+    assert find(wanted(project, dataset, described), project) is not None
+    assert find(wanted(project, dataset, described, replace(EMBED, workers=3)), project) is not None
 
 
 def test_the_same_weights_under_another_name_are_found_and_called_as_asked_for(
@@ -279,7 +279,7 @@ def test_the_same_weights_under_another_name_are_found_and_called_as_asked_for(
     (project / "dvc.lock").unlink()
     assert obtain(project, dataset, (moved, weights)) == 9
     assert contents(project / OUTPUT) == written  # as if it had been computed under that name
-    assert compute.in_cache_folder(wanted(project, dataset, moved).attributes) == compute.in_cache_folder(
+    assert in_cache_folder(wanted(project, dataset, moved).attributes) == in_cache_folder(
         wanted(project, dataset, described).attributes
     )
 
@@ -292,10 +292,10 @@ def test_the_users_cache_folder_comes_first_and_dvc_is_not_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     described, weights = model
-    kept = compute.in_cache_folder(wanted(project, dataset, described).attributes)
+    kept = in_cache_folder(wanted(project, dataset, described).attributes)
     file = compute.dataset_images(kept, dataset, described, recorded=OUTPUT, photographs=project, embed=EMBED)
     compute.encode([file], model=described, weights=weights, embed=EMBED)
-    monkeypatch.setattr(compute, "kept_objects", lambda *_: pytest.fail("DVC was asked"))
+    monkeypatch.setattr(of_kept, "kept_objects", lambda *_: pytest.fail("DVC was asked"))
     assert obtain(project, dataset, model) == 0
     assert contents(project / OUTPUT) == contents(kept)
     assert encoded == [9]

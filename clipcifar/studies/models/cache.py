@@ -18,7 +18,7 @@ from clipcifar.backbone.params import DeviceName, EmbedParams
 from clipcifar.core import files, run_lock
 from clipcifar.core.errors import DataError
 from clipcifar.core.params import NO_PATH
-from clipcifar.embeddings import compute, provenance
+from clipcifar.embeddings import compute, kept, provenance
 from clipcifar.embeddings.sentences import SentenceEmbedder
 from clipcifar.methods.zero_shot import text_classifier
 from clipcifar.store.dataset import Prepared
@@ -94,9 +94,9 @@ def embedded(
     Raises:
         ClipcifarError: as `compute.encode`.
     """
-    path = compute.in_cache_folder(compute.attributes_of(dataset, model, embed))
+    path = kept.in_cache_folder(compute.attributes_of(dataset, model, embed))
     images = compute.dataset_images(path, dataset, model, recorded=own, photographs=photographs, embed=embed)
-    existing = compute.find(images, repository)
+    existing = kept.find(images, repository)
     if existing is None:
         compute.encode([images], model=model, weights=folder, embed=embed)
     content = existing.images() if existing else read_images(path)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from clipcifar.backbone.preprocess import Preprocess
 from clipcifar.core.errors import ConfigError
 from clipcifar.core.files import Attribute, canonical_json, sha256_of, source_sha256
-from clipcifar.embeddings.compute import Wanted
+from clipcifar.embeddings.kept import Wanted
 from clipcifar.store import splits
 from clipcifar.store.dataset import PreparedSplit
 from clipcifar.store.model import ModelDescription
