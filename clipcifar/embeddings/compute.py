@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,12 +20,12 @@ from clipcifar.embeddings.kept import Wanted, find
 from clipcifar.embeddings.shards import ShardFolder, require_space
 from clipcifar.store import container
 from clipcifar.store.container import fingerprint_of
-from clipcifar.store.dataset import Prepared
+from clipcifar.store.dataset import Prepared, PreparedSplit
 from clipcifar.store.embeddings import IMAGES_KIND
 from clipcifar.store.fields import copies_of
 from clipcifar.store.images import Listed, listing, write_manifest
 from clipcifar.store.model import ModelDescription, check_weights, embedding_dim
-from clipcifar.store.parts import write_parts
+from clipcifar.store.parts import Parts, part_name, write_parts
 
 if TYPE_CHECKING:  # torch, which nobody waits for where everything is found
     from clipcifar.backbone.preprocess import Preprocess
@@ -34,10 +34,22 @@ if TYPE_CHECKING:  # torch, which nobody waits for where everything is found
 
 def attributes_of(dataset: Prepared, model: ModelDescription, embed: EmbedParams) -> dict[str, Attribute]:
     """What determines the embeddings of a dataset's images; torch is not asked where the device is known."""
+    if embed.engine == "ray":
+        from clipcifar.embeddings import cluster
+
+        kind = cluster.device_kind(embed)
+    else:
+        kind = device_kind(embed.device)
     return {
-        **provenance.embedding_attributes(model, dataset.class_names, device_kind(embed.device)),
+        **provenance.embedding_attributes(model, dataset.class_names, kind),
         **provenance.image_attributes(dataset, embed),
     }
+
+
+def _source(split: PreparedSplit, photographs: Path, preprocess: Preprocess, workers: int) -> ImageSource:
+    from clipcifar.embeddings.sources import source_of
+
+    return source_of(split, photographs, preprocess=preprocess, workers=workers)
 
 
 def dataset_images(
@@ -63,15 +75,21 @@ def dataset_images(
         *(Listed(part.labels, part.ids, copies_of(part.contents)) for part in (dataset.train, dataset.test))
     )
 
-    def source(preprocess: Preprocess) -> ImageSource:
-        from clipcifar.embeddings.sources import source_of
-
-        return source_of(everything, photographs, preprocess=preprocess, workers=embed.worker_count)
+    def images(rows: range) -> Callable[[Preprocess, int], ImageSource]:
+        some = slice(rows.start, rows.stop)
+        split = PreparedSplit(everything.content[some], everything.labels[some], everything.ids[some])
+        return partial(_source, split, photographs.absolute())
 
     def write(rows: Iterator[NDArray[np.float32]]) -> None:
         write_manifest(path, of_images, write_parts(path, rows, storage=embed.storage), attributes=attributes)
 
-    return Wanted(path, IMAGES_KIND, attributes, recorded, everything.ids, source, write, of_images)
+    def gather(folder: Path, made: Parts) -> None:
+        for number in range(len(made.counts)):
+            files.copy_file(folder / part_name(number), path / part_name(number))
+        write_manifest(path, of_images, made, attributes=attributes)
+
+    ids = everything.ids
+    return Wanted(path, IMAGES_KIND, attributes, recorded, ids, images, write, gather, of_images)
 
 
 def obtain(
@@ -139,30 +157,57 @@ def encode(
         DataError: the weights are not those described, or an embedding is not a unit vector.
         EnvironmentFault: another run is at it, or there is no room for it; said before, too.
     """
-    from clipcifar.backbone import device
-    from clipcifar.backbone.towers import Backbone
-    from clipcifar.embeddings.extract import extract
-
-    target = confirmed(embed.device, str(wanted[0].attributes["device"]))
-    device.autocast(target, embed.precision)
-    scratch, folder = files.cache_folder("extraction"), wanted[0].path.parent
-    for place in (scratch, folder):
-        files.require_writable(place)
-    check_weights(model, weights)
-    determined = [fingerprint_of(provenance.determining(file.attributes)) for file in wanted]
-    pieces = [ShardFolder(scratch, fingerprint) for fingerprint in determined]
+    kind, scratch, folder = str(wanted[0].attributes["device"]), scratch_folder(embed), wanted[0].path.parent
     with ExitStack() as held:
+        engine = held.enter_context(_engine(model, weights, embed, kind))
+        for place in (scratch, folder):
+            files.require_writable(place)
+        check_weights(model, weights)
+        determined = [fingerprint_of(provenance.determining(file.attributes)) for file in wanted]
+        pieces = [ShardFolder(scratch, fingerprint) for fingerprint in determined]
         for shards in pieces:
             held.enter_context(shards.locked())
         num_bytes = 4 * max(len(file.ids) for file in wanted) * embedding_dim(weights)
         require_space(pieces, num_bytes, output=folder)
-        backbone = Backbone.load(weights, target)
-        tower = partial(backbone.encode_images, precision=embed.precision)
         for number, (file, shards) in enumerate(zip(wanted, pieces, strict=True), start=1):
             if len(wanted) > 1:
                 print(f"{file.path.stem}, {number} of {len(wanted)}", flush=True)
-            source = file.source(backbone.preprocess)
-            file.write(extract(source, tower, ids=file.ids, batch_size=embed.batch_size, shards=shards))
+            engine(file, shards)
         if not nobody_waits():
             for shards in pieces:
                 shards.remove()
+
+
+def scratch_folder(embed: EmbedParams) -> Path:
+    """Where finished pieces are kept; of several machines, a folder that all see under one path."""
+    shared = embed.scratch if embed.engine == "ray" else None
+    return Path(shared).absolute() if shared else files.cache_folder("extraction")
+
+
+@contextmanager
+def _engine(
+    model: ModelDescription, weights: Path, embed: EmbedParams, kind: str
+) -> Iterator[Callable[[Wanted, ShardFolder], None]]:
+    """What computes a file and has it written; it is asked whether it can before anything is begun."""
+    if embed.engine == "ray":
+        from clipcifar.embeddings import cluster, tasks
+
+        with cluster.connected(embed):
+            yield partial(tasks.embed_images, model=model, weights=weights, embed=embed)
+        return
+    from clipcifar.backbone import device
+    from clipcifar.backbone.towers import Backbone
+    from clipcifar.embeddings.extract import extract
+
+    target = confirmed(embed.device, kind)
+    device.autocast(target, embed.precision)
+    backbone: list[Backbone] = []  # loaded when the first file comes, all that can fail sooner being asked
+
+    def compute(file: Wanted, shards: ShardFolder) -> None:
+        if not backbone:
+            backbone.append(Backbone.load(weights, target))
+        tower = partial(backbone[0].encode_images, precision=embed.precision)
+        source = file.images(range(len(file.ids)))(backbone[0].preprocess, embed.worker_count)
+        file.write(extract(source, tower, ids=file.ids, batch_size=embed.batch_size, shards=shards))
+
+    yield compute

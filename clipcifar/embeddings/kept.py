@@ -25,6 +25,7 @@ from clipcifar.store import container
 from clipcifar.store.container import Container, fingerprint_of
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.images import MANIFEST, read_images
+from clipcifar.store.parts import Parts
 
 if TYPE_CHECKING:  # torch, which nobody waits for where everything is found
     from clipcifar.backbone.preprocess import Preprocess
@@ -41,8 +42,10 @@ class Wanted:
         attributes: all that determines their content.
         recorded: what DVC may have recorded them as: an output's path in the project, or a file of one.
         ids: N names of the images, for messages.
-        source: the N images, for the preprocessing of the loaded model.
-        write: writes them from their rows in order, (n, D) float32 unit rows at a time.
+        images: of some of the N rows, what makes them anywhere, given the preprocessing of the loaded model
+            and how many processes may decode there.
+        write: writes the embeddings from their rows in order, (n, D) float32 unit rows at a time.
+        gather: writes them from parts that lie in a folder; None where `write` is the only way.
         beside: of a folder, what its manifest holds besides its parts, by the name of the array.
     """
 
@@ -51,8 +54,9 @@ class Wanted:
     attributes: Mapping[str, Attribute]
     recorded: Path
     ids: list[str]
-    source: Callable[[Preprocess], ImageSource]
+    images: Callable[[range], Callable[[Preprocess, int], ImageSource]]
     write: Callable[[Iterator[NDArray[np.float32]]], None]
+    gather: Callable[[Path, Parts], None] | None = None
     beside: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     @property
