@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,9 @@ from clipcifar.backbone.device_kind import confirmed, device_kind
 from clipcifar.backbone.params import EmbedParams
 from clipcifar.core import files
 from clipcifar.core.files import Attribute
-from clipcifar.embeddings import provenance
-from clipcifar.embeddings.kept import Wanted, find
+from clipcifar.embeddings import known as known_rows, provenance, second_pass
+from clipcifar.embeddings.kept import Contents, Wanted, find
+from clipcifar.embeddings.known import Known
 from clipcifar.embeddings.shards import ShardFolder, require_space
 from clipcifar.store import container
 from clipcifar.store.container import fingerprint_of
@@ -63,15 +64,18 @@ def dataset_images(
         *(Listed(part.labels, part.ids, copies_of(part.contents)) for part in (dataset.train, dataset.test))
     )
 
-    def source(preprocess: Preprocess) -> ImageSource:
+    def source(preprocess: Preprocess, rows: NDArray[np.int64] | None) -> ImageSource:
         from clipcifar.embeddings.sources import source_of
 
-        return source_of(everything, photographs, preprocess=preprocess, workers=embed.worker_count)
+        images = everything if rows is None else everything.take(rows)
+        return source_of(images, photographs, preprocess=preprocess, workers=embed.worker_count)
 
-    def write(rows: Iterator[NDArray[np.float32]]) -> None:
-        write_manifest(path, of_images, write_parts(path, rows, storage=embed.storage), attributes=attributes)
+    def write(rows: Iterator[NDArray[np.float32]], contents: Contents) -> None:
+        parts = write_parts(path, rows, storage=embed.storage)
+        write_manifest(path, {**of_images, **contents()}, parts, attributes=attributes)
 
-    return Wanted(path, IMAGES_KIND, attributes, recorded, everything.ids, source, write, of_images)
+    contents = cache(partial(known_rows.contents_of, dataset.train, dataset.test))
+    return Wanted(path, IMAGES_KIND, attributes, recorded, everything.ids, source, write, of_images, contents)
 
 
 def obtain(
@@ -85,6 +89,8 @@ def obtain(
 ) -> int:
     """Have every file at its path: found and copied, or encoded with the model loaded once.
 
+    An image that other embeddings have a row of is not encoded, where rows depend on their images alone.
+
     Args:
         wanted: the files.
         repository: the project's root, for what DVC keeps.
@@ -96,11 +102,17 @@ def obtain(
     Raises:
         ClipcifarError: as `encode`.
     """
-    missing = []
+    missing: list[Wanted] = []
+    known: dict[Path, Known] = {}
     for file in wanted:
         kept = find(file, repository)
         if kept is None:
-            missing.append(file)
+            rows = known_rows.look_up(file, repository)
+            if rows is None or len(rows.unknown):
+                missing.append(file)
+                known |= {file.path: rows} if rows else {}
+            else:
+                file.write(rows.joined(iter(())), file.contents)
             continue
         attributes, arrays = kept.content.attributes, kept.content.arrays
         renamed = any(attributes.get(key) != file.attributes[key] for key in provenance.NAMES)
@@ -112,27 +124,32 @@ def obtain(
             elif path != file.path / name:
                 files.require_writable((file.path / name).parent)
                 files.copy_file(path, file.path / name)
-    if missing:
-        encode(missing, model=model, weights=weights, embed=embed, nobody_waits=nobody_waits)
-    return sum(len(file.ids) for file in missing)
+    if not missing:
+        return 0
+    return encode(missing, known, model=model, weights=weights, embed=embed, nobody_waits=nobody_waits)
 
 
 def encode(
     wanted: Sequence[Wanted],
+    known: Mapping[Path, Known] | None = None,
     *,
     model: ModelDescription,
     weights: Path,
     embed: EmbedParams,
     nobody_waits: Callable[[], bool] = lambda: False,
-) -> None:
+) -> int:
     """Compute files of embeddings; a run that is killed goes on where it stopped.
 
     Args:
         wanted: the files.
+        known: of some, by path, the rows that other embeddings have.
         model, weights: the model and its folder.
         embed: how to embed.
         nobody_waits: whether who started this run has died and will start it again; then finished
             pieces are kept.
+
+    Returns:
+        How many images were encoded.
 
     Raises:
         ConfigError: the device cannot do what `embed` asks for; said before the model is loaded.
@@ -143,6 +160,7 @@ def encode(
     from clipcifar.backbone.towers import Backbone
     from clipcifar.embeddings.extract import extract
 
+    known, encoded = known or {}, 0
     target = confirmed(embed.device, str(wanted[0].attributes["device"]))
     device.autocast(target, embed.precision)
     scratch, folder = files.cache_folder("extraction"), wanted[0].path.parent
@@ -154,15 +172,31 @@ def encode(
     with ExitStack() as held:
         for shards in pieces:
             held.enter_context(shards.locked())
-        num_bytes = 4 * max(len(file.ids) for file in wanted) * embedding_dim(weights)
-        require_space(pieces, num_bytes, output=folder)
+        row_bytes = 4 * embedding_dim(weights)
+        num_bytes = row_bytes * max(len(file.ids) for file in wanted)
+        read_elsewhere = row_bytes * sum(len(rows.known) for rows in known.values())
+        require_space(pieces, num_bytes, output=folder, known=read_elsewhere)
         backbone = Backbone.load(weights, target)
-        tower = partial(backbone.encode_images, precision=embed.precision)
+
+        def embedded(
+            file: Wanted, shards: ShardFolder, rows: NDArray[np.int64] | None, what: str
+        ) -> Iterator[NDArray[np.float32]]:
+            return extract(
+                file.source(backbone.preprocess, rows),
+                partial(backbone.encode_images, precision=embed.precision),
+                ids=file.ids if rows is None else [file.ids[row] for row in rows],
+                batch_size=embed.batch_size,
+                multiple=device.short_batch_multiple(target, embed.batch_size),
+                shards=shards if rows is None else shards.of(rows),
+                what=what,
+            )
+
         for number, (file, shards) in enumerate(zip(wanted, pieces, strict=True), start=1):
             if len(wanted) > 1:
                 print(f"{file.path.stem}, {number} of {len(wanted)}", flush=True)
-            source = file.source(backbone.preprocess)
-            file.write(extract(source, tower, ids=file.ids, batch_size=embed.batch_size, shards=shards))
+            rows = known.get(file.path)
+            encoded += second_pass.write(file, rows, partial(embedded, file, shards), embed=embed)
         if not nobody_waits():
             for shards in pieces:
                 shards.remove()
+    return encoded

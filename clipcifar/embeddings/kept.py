@@ -31,6 +31,9 @@ if TYPE_CHECKING:  # torch, which nobody waits for where everything is found
     from clipcifar.embeddings.sources import ImageSource
 
 
+Contents = Callable[[], Mapping[str, NDArray[np.uint8]]]
+
+
 @dataclass(frozen=True)
 class Wanted:
     """Embeddings to have in a file, or in a folder of parts, and how to come by them where nobody has them.
@@ -41,9 +44,11 @@ class Wanted:
         attributes: all that determines their content.
         recorded: what DVC may have recorded them as: an output's path in the project, or a file of one.
         ids: N names of the images, for messages.
-        source: the N images, for the preprocessing of the loaded model.
-        write: writes them from their rows in order, (n, D) float32 unit rows at a time.
+        source: some of the N images, or all for None, for the preprocessing of the loaded model.
+        write: writes them from their rows in order, (n, D) float32 unit rows at a time; the second argument
+            is asked, when all are written, what the manifest of a folder shall hold of their contents.
         beside: of a folder, what its manifest holds besides its parts, by the name of the array.
+        contents: of a folder, the digests of the N images by the name of the array.
     """
 
     path: Path
@@ -51,9 +56,10 @@ class Wanted:
     attributes: Mapping[str, Attribute]
     recorded: Path
     ids: list[str]
-    source: Callable[[Preprocess], ImageSource]
-    write: Callable[[Iterator[NDArray[np.float32]]], None]
+    source: Callable[[Preprocess, NDArray[np.int64] | None], ImageSource]
+    write: Callable[[Iterator[NDArray[np.float32]], Contents], None]
     beside: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    contents: Contents = dict
 
     @property
     def main(self) -> Path:
@@ -73,10 +79,12 @@ class Kept:
     files: Mapping[Path, Path]
     content: Container
 
-    def images(self) -> ImageEmbeddings:
+    def images(self, *, as_stored: bool = False) -> ImageEmbeddings:
         """Those of a folder, verified as `read_images` does."""
         return read_images(
-            self.files[Path(MANIFEST)], part_of=lambda name: self.files.get(Path(name), Path(name))
+            self.files[Path(MANIFEST)],
+            part_of=lambda name: self.files.get(Path(name), Path(name)),
+            as_stored=as_stored,
         )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.core import files, run_lock
-from clipcifar.core.files import canonical_json, fault_behind, write_atomically
+from clipcifar.core.files import canonical_json, fault_behind, sha256_of, write_atomically
 
 _DTYPE = "<f4"
 
@@ -33,6 +33,12 @@ class ShardFolder:
     def __init__(self, root: Path, fingerprint: str) -> None:
         self._folder = root / fingerprint[:32]
         self._fingerprint = fingerprint
+
+    def of(self, rows: NDArray[np.int64]) -> ShardFolder:
+        """The shards of some rows alone, which lie in this folder and go with it."""
+        return ShardFolder(
+            self._folder, sha256_of([self._fingerprint, hashlib.sha256(rows.tobytes()).hexdigest()])
+        )
 
     def locked(self) -> AbstractContextManager[None]:
         """Hold the folder alone; EnvironmentFault when another run does, or it cannot be written."""
@@ -81,21 +87,25 @@ class ShardFolder:
 
     def missing(self, num_bytes: int) -> int:
         """How many of `num_bytes` of rows are not finished yet."""
-        return max(0, num_bytes - sum(path.stat().st_size for path in self._folder.glob("*.shard")))
+        return max(0, num_bytes - sum(path.stat().st_size for path in self._folder.rglob("*.shard")))
 
     def remove(self) -> None:
         """Delete the shards, once what they were for is safely written."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def require_space(extractions: Sequence[ShardFolder], num_bytes: int, *, output: Path) -> None:
+def require_space(
+    extractions: Sequence[ShardFolder], num_bytes: int, *, output: Path, known: int = 0
+) -> None:
     """Raise EnvironmentFault unless what is missing fits, and all of it once more into a folder `output`.
 
     Args:
         extractions: of one root, which exists as `output` does.
         num_bytes: of the rows of each.
+        known: of all those, the bytes of rows that are read from elsewhere.
     """
     root, missing = extractions[0].root, sum(shards.missing(num_bytes) for shards in extractions)
+    missing = max(0, missing - known)
     total = num_bytes * len(extractions)
     if root.stat().st_dev == output.stat().st_dev:
         files.require_space(output, missing + total)

@@ -64,12 +64,15 @@ def shard_folder(root: Path) -> ShardFolder:
     return ShardFolder(root, "ab" * 32)
 
 
-def run(root: Path, encode: Any = None, batch_size: int = BATCH, images: Any = IMAGES) -> NDArray[np.float32]:
+def run(
+    root: Path, encode: Any = None, batch_size: int = BATCH, images: Any = IMAGES, multiple: int = 1
+) -> NDArray[np.float32]:
     return extract(
         ArraySource(images),
         encode or Stub(),
         ids=IDS[: len(images)],
         batch_size=batch_size,
+        multiple=multiple,
         shards=shard_folder(root),
     )
 
@@ -277,7 +280,9 @@ class ShortSource(ArraySource):
 
 def test_a_source_that_ends_early_is_never_taken_for_a_whole_one(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="zip"):
-        extract(ShortSource(IMAGES), Stub(), ids=IDS, batch_size=BATCH, shards=shard_folder(tmp_path))
+        extract(
+            ShortSource(IMAGES), Stub(), ids=IDS, batch_size=BATCH, multiple=1, shards=shard_folder(tmp_path)
+        )
 
 
 def test_a_scratch_folder_that_cannot_be_written_is_an_environment_fault(tmp_path: Path) -> None:
@@ -324,6 +329,7 @@ def test_finished_shards_are_not_held_in_memory(tmp_path: Path, monkeypatch: pyt
             wide,
             ids=[str(i) for i in range(n)],
             batch_size=100,
+            multiple=100,
             shards=shard_folder(tmp_path),
         )
         assert [len(rows) for rows in blocks] == [100] * 20
