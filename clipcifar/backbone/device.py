@@ -47,6 +47,13 @@ def choose(name: DeviceName, *, key: str) -> torch.device:
     return torch.device(name)
 
 
+def model_of(device: torch.device) -> str:
+    """What may compute other last digits than another device of its kind: the GPU, or what a CPU can do."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else platform.machine()
+
+
 def autocast(
     device: torch.device, precision: Precision, *, key: str = "embed.precision"
 ) -> AbstractContextManager[object]:

@@ -25,13 +25,15 @@ from clipcifar.store import container
 from clipcifar.store.container import Container, fingerprint_of
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.images import MANIFEST, read_images
+from clipcifar.store.parts import Parts
 
 if TYPE_CHECKING:  # torch, which nobody waits for where everything is found
     from clipcifar.backbone.preprocess import Preprocess
     from clipcifar.embeddings.sources import ImageSource
 
 
-Contents = Callable[[], Mapping[str, NDArray[np.uint8]]]
+# What a manifest shall say of the contents of images whose parts are written.
+Contents = Callable[[Parts], Mapping[str, NDArray[np.uint8]]]
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,15 @@ class Wanted:
         attributes: all that determines their content.
         recorded: what DVC may have recorded them as: an output's path in the project, or a file of one.
         ids: N names of the images, for messages.
-        source: some of the N images, or all for None, for the preprocessing of the loaded model.
-        write: writes them from their rows in order, (n, D) float32 unit rows at a time; the second argument
-            is asked, when all are written, what the manifest of a folder shall hold of their contents.
+        images: of some of the N rows, what makes them anywhere, given the preprocessing of the loaded model
+            and how many processes may decode there.
+        write: writes the embeddings from their rows in order, (n, D) float32 unit rows at a time; asks the
+            second argument what a manifest shall say of the images' contents, when all parts are there.
+        gather: writes them from parts that lie in a folder; None where `write` is the only way.
         beside: of a folder, what its manifest holds besides its parts, by the name of the array.
-        contents: of a folder, the digests of the N images by the name of the array.
+        digests: of a folder, what each image is, as a manifest keeps it by the name of the array.
+        contents: for `write` and `gather`.
+        what: is done to come by them, for the progress bar.
     """
 
     path: Path
@@ -56,10 +62,13 @@ class Wanted:
     attributes: Mapping[str, Attribute]
     recorded: Path
     ids: list[str]
-    source: Callable[[Preprocess, NDArray[np.int64] | None], ImageSource]
+    images: Callable[[range | NDArray[np.int64]], Callable[[Preprocess, int], ImageSource]]
     write: Callable[[Iterator[NDArray[np.float32]], Contents], None]
+    gather: Callable[[Path, Parts, Contents], None] | None = None
     beside: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    contents: Contents = dict
+    digests: Callable[[], Mapping[str, NDArray[np.uint8]]] = dict
+    contents: Contents = lambda _: {}
+    what: str = "embedding images"
 
     @property
     def main(self) -> Path:

@@ -106,7 +106,7 @@ def look_up(wanted: Wanted, repository: Path) -> Known | None:
     """
     if not wanted.beside:
         return None
-    contents = np.concatenate(list(wanted.contents().values()))
+    contents = np.concatenate(list(wanted.digests().values()))
     known = Known([], np.full(len(contents), -1), np.zeros(len(contents), dtype=np.int64))
     recorded = kept_objects(repository, wanted.recorded).items()
     _take(known, wanted, contents, {Path(path).relative_to(wanted.recorded): kept for path, kept in recorded})

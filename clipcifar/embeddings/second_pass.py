@@ -8,21 +8,22 @@ kept rows are used, some of their images go through it again as well: they may b
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.backbone.params import EmbedParams
 from clipcifar.core.counts import count_of
-from clipcifar.embeddings.kept import Wanted
+from clipcifar.embeddings.kept import Contents, Wanted
 from clipcifar.embeddings.known import Known
+from clipcifar.store.parts import PartFolder, Parts
+from clipcifar.store.rows import Rows
 
-# Rows in order, (n, D) float32 at a time, of some images (None: of all), with what to say of it meanwhile.
-Embedded = Callable[[NDArray[np.int64] | None, str], Iterator[NDArray[np.float32]]]
-_SAMPLE = (
-    32  # images of a second pass, one batch at most; where rows depend on it, about half of them show it
-)
+_SAMPLE = 32  # images of a second pass, one batch at most; where rows depend on it, half of them show it
 
 
 def sample(count: int, size: int) -> NDArray[np.int64]:
@@ -36,12 +37,12 @@ def sample(count: int, size: int) -> NDArray[np.int64]:
     return np.union1d(everywhere, np.arange(max(0, count - size // 2), count))[::-1].copy()
 
 
-def write(wanted: Wanted, known: Known | None, embedded: Embedded, *, embed: EmbedParams) -> int:
+def write(wanted: Wanted, known: Known | None, run: Callable[[Wanted], None], *, embed: EmbedParams) -> int:
     """Write wanted embeddings with as few images through the tower as there may be.
 
     Args:
         known: of `look_up`.
-        embedded: embeds some images, or all; told what to say of it.
+        run: computes embeddings and has them written.
         embed: how.
 
     Returns:
@@ -49,31 +50,25 @@ def write(wanted: Wanted, known: Known | None, embedded: Embedded, *, embed: Emb
     """
     count = len(wanted.ids)
     if known is not None:
-        some = known.known[sample(len(known.known), embed.batch_size)]
-        again = np.concatenate(list(embedded(some, "embedding known images again")))
-        gap = difference(known.at(some), again.astype(embed.storage).astype(np.float32))
-        unknown = known.unknown
+        some, unknown = known.known[sample(len(known.known), embed.batch_size)], known.unknown
+        gap = difference(known.at(some), _again(wanted, some, run, embed))
         if gap is None:
-            print(
-                f"{len(unknown):,} of {count_of(count, 'image')} to embed; the others are known", flush=True
-            )
-            wanted.write(known.joined(embedded(unknown, "embedding images")), wanted.contents)
+            all_images = count_of(count, "image")
+            print(f"{len(unknown):,} of {all_images} to embed; the others are known", flush=True)
+            run(_some(wanted, unknown, lambda rows: write_known(wanted, known, rows)))
             return len(unknown)
         print(
             f"all {count_of(count, 'image')} to embed: of {len(known.known):,} there are rows, but not those "
             f"that this machine gives, by up to {gap:.0e}",
             flush=True,
         )
-    if not count or not wanted.beside:
-        wanted.write(embedded(None, "embedding images"), dict)
-        return count
-    some, rows = sample(count, embed.batch_size), dict[int, NDArray[np.float32]]()
+    some = sample(count, embed.batch_size)
 
-    def contents() -> Mapping[str, NDArray[np.uint8]]:
-        again = np.concatenate(list(embedded(some, "embedding some images again")))
-        gap = difference(np.stack([rows[image] for image in some.tolist()]), again)
+    def contents(made: Parts) -> Mapping[str, NDArray[np.uint8]]:
+        parts = PartFolder(wanted.path.joinpath, made, check=lambda *_: None, as_stored=True)
+        gap = difference(Rows(parts, np.arange(count))[some], _again(wanted, some, run, embed))
         if gap is None:
-            return wanted.contents()
+            return wanted.digests()
         print(
             f"rows of this model depend on their batch, by up to {gap:.0e}: where images change, all are "
             "embedded again",
@@ -81,20 +76,42 @@ def write(wanted: Wanted, known: Known | None, embedded: Embedded, *, embed: Emb
         )
         return {}
 
-    wanted.write(_remembering(embedded(None, "embedding images"), some, rows), contents)
+    run(replace(wanted, contents=contents) if count else wanted)
     return count
 
 
-def _remembering(
-    blocks: Iterator[NDArray[np.float32]], images: NDArray[np.int64], rows: dict[int, NDArray[np.float32]]
-) -> Iterator[NDArray[np.float32]]:
-    """The same blocks, while the rows of some images are kept."""
-    start = 0
-    for block in blocks:
-        here = images[(images >= start) & (images < start + len(block))]
-        rows.update((image, block[image - start].copy()) for image in here.tolist())
-        yield block
-        start += len(block)
+def write_known(wanted: Wanted, known: Known, embedded: Iterator[NDArray[np.float32]]) -> None:
+    """Write wanted embeddings from rows that are known and, in order, those of the other images."""
+    wanted.write(known.joined(embedded), lambda _: wanted.digests())
+
+
+def _again(
+    wanted: Wanted, images: NDArray[np.int64], run: Callable[[Wanted], None], embed: EmbedParams
+) -> NDArray[np.float32]:
+    """Rows of some images, embedded anew, as they would be stored."""
+    blocks: list[NDArray[Any]] = []
+    sampled = _some(wanted, images, blocks.extend)
+    run(replace(sampled, what="embedding some images again"))
+    return np.concatenate(blocks).astype(embed.storage).astype(np.float32)
+
+
+def _some(
+    wanted: Wanted, images: NDArray[np.int64], write: Callable[[Iterator[NDArray[np.float32]]], None]
+) -> Wanted:
+    """Embeddings of some of the images, of rows that nothing has rounded."""
+
+    def handed(rows: Iterator[NDArray[np.float32]], _: Contents) -> None:
+        write(rows)
+
+    digest = hashlib.sha256(images.tobytes()).hexdigest()
+    return replace(
+        wanted,
+        attributes={**wanted.attributes, "storage": "float32", "some_images": digest},
+        ids=[wanted.ids[image] for image in images.tolist()],
+        images=lambda rows: wanted.images(images[rows[0] : rows[-1] + 1]),
+        write=handed,
+        gather=None,
+    )
 
 
 def difference(first: NDArray[np.float32], second: NDArray[np.float32]) -> float | None:

@@ -64,6 +64,11 @@ class Parts:
         return cls(counts.tolist(), digests, int(dim))
 
 
+def bounds(num_rows: int) -> list[range]:
+    """The rows of each part of so many."""
+    return [range(i, min(i + PART_ROWS, num_rows)) for i in range(0, num_rows, PART_ROWS)]
+
+
 def part_name(number: int) -> str:
     """The file of a part, counted from 0."""
     return f"part-{number:05d}.h5"

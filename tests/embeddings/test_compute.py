@@ -339,7 +339,7 @@ def test_pieces_are_kept_where_nobody_waits(
     project: Path, dataset: Prepared, model: tuple[ModelDescription, Path], own_cache: Path
 ) -> None:
     described, weights = model
-    for nobody_waits, left in ((True, 2), (False, 0)):  # of all images, and of those of the second pass
+    for nobody_waits, left in ((True, 4), (False, 0)):  # of three parts, and of the second pass
         compute.encode(
             [wanted(project, dataset, described)],
             model=described,
