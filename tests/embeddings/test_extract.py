@@ -97,6 +97,32 @@ def test_every_image_is_embedded_once_in_order_and_in_batches_of_the_size_asked_
     assert stub.rows == [min(batch_size, N - i) for i in range(0, N, batch_size)]
 
 
+@pytest.mark.parametrize(
+    ("images", "batch_size", "multiple", "sizes"),
+    [
+        (23, 4, 4, [4] * 6),
+        (23, 20, 8, [20, 8]),
+        (20, 16, 8, [16, 8]),
+        (23, 12, 8, [12, 12]),  # never more than the batch size
+        (3, 100, 8, [8]),
+        (3, 100, 100, [100]),
+        (23, 1, 1, [1] * 23),
+    ],
+)
+def test_a_short_batch_is_filled_up_and_gives_its_own_rows_alone(
+    images: int, batch_size: int, multiple: int, sizes: list[int], tmp_path: Path
+) -> None:
+    stub = Stub()
+    rows = run(tmp_path, stub, batch_size, IMAGES[:images], multiple)
+    assert stub.rows == sizes
+    padded = np.concatenate([IMAGES[:images], np.repeat(IMAGES[images - 1 : images], 100, axis=0)])
+    pixels, start, expected = torch.from_numpy(padded).permute(0, 3, 1, 2), 0, []
+    for size in sizes:
+        expected.append(embed(pixels[start : start + size]).numpy())
+        start += size
+    assert rows.tobytes() == np.concatenate(expected)[:images].tobytes()
+
+
 def test_the_batches_show_in_the_numbers() -> None:
     # Else the tests here could not tell a resumed run with other batches from the same run.
     assert reference(4).tobytes() != reference(3).tobytes()
