@@ -26,6 +26,7 @@ from clipcifar.core.files import fault
 # Read by Ray when it is imported; what a person has set goes before.
 _ENVIRONMENT = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
 _LOOK_S = 5  # between two looks at the nodes, while no task ends
+_PATIENCE_S = 60  # with a node that is asked a question
 Task = Callable[[Any, Any, int], Any]  # of what all tasks have in common, what one has, and the cores to use
 
 
@@ -79,11 +80,11 @@ def device_kind(embed: EmbedParams) -> str:
 def device_of_a_worker(embed: EmbedParams, kind: str) -> tuple[str, str]:
     """Kind and model of the device that a worker has which is given one of a kind."""
     with tqdm(disable=True) as bar:
-        kind_and_model: tuple[str, str] = next(results(_device, embed, ["auto"], embed, kind, bar))
+        kind_and_model: tuple[str, str] = next(results(device_here, embed, [None], embed, kind, bar))
     return kind_and_model
 
 
-def _device(embed: EmbedParams, _: str, cores: int) -> tuple[str, str]:
+def device_here(embed: EmbedParams, task: None = None, cores: int = 1) -> tuple[str, str]:
     """In a worker: kind and model of its device."""
     from clipcifar.backbone import device
 
@@ -135,6 +136,33 @@ def results(
                 bar.update(done() - bar.n)
 
 
+def of_every_node(function: Task, common: object, embed: EmbedParams) -> Iterator[tuple[str, Any]]:
+    """What a task comes to on each node that takes some, by the node's name; its errors are among it."""
+    with connected(embed) as ray:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        asked = {}
+        for node in ray.nodes():
+            if (
+                node["Alive"] and node["Resources"].get("CPU", 0) >= 1
+            ):  # whatever else it is at: 0 CPUs are left
+                there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                remote = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(_told)
+                asked[remote.remote(function, common, None, 1)] = str(node["NodeManagerHostname"])
+        answered = ray.wait(list(asked), num_returns=len(asked), timeout=_PATIENCE_S)[0] if asked else []
+        for reference, name in asked.items():
+            try:
+                if reference not in answered:
+                    raise EnvironmentFault(
+                        f"no answer within {_PATIENCE_S} s",
+                        where=f"node {name}",
+                        fix="see its logs, or stop Ray there",
+                    )
+                yield name, _got(ray, reference)
+            except ClipcifarError as error:
+                yield name, error
+
+
 def _told(function: Task, common: object, task: object, cores: int) -> Any:
     """In a worker: what a task comes to; an error that a person is meant to read, too, with the node."""
     try:
@@ -151,7 +179,7 @@ def _got(ray: Any, reference: Any) -> Any:
     except ray.exceptions.RayError as error:
         raise EnvironmentFault(
             f"a task failed on the cluster: {_last_line(error)}",
-            fix="see that every node has this project and its packages (docs/cluster.md); finished parts stay",
+            fix="see that every node has this project's packages (docs/cluster.md); finished parts are kept",
         ) from error
     if isinstance(result, ClipcifarError):
         raise result

@@ -95,9 +95,10 @@ def duty_of(
     embed: EmbedParams,
     *,
     folder: Path | None = None,
+    device: tuple[str, str] | None = None,
 ) -> Iterator[Duty]:
-    """The duty of a run's workers, one of which is asked for its device; the folder is marked meanwhile."""
-    device = cluster.device_of_a_worker(embed, str(attributes["device"]))
+    """The duty of a run's workers; the folder is marked meanwhile. For the device a worker is asked."""
+    device = device or cluster.device_of_a_worker(embed, str(attributes["device"]))
     duty = Duty(token_hex(8), model, weights.absolute(), attributes, device, folder and folder.absolute())
     try:
         if duty.mark:
@@ -171,24 +172,36 @@ def _embed_part(duty: Duty, part: _Part, cores: int) -> tuple[int, str]:
     """In a worker: the number of a part, and the content digest of its file."""
     assert duty.folder is not None  # where its shards and its part are
     shards = ShardFolder(duty.folder.parent, part.fingerprint, first=part.rows.start)
-    digest = _digest_of(shards.folder / part_name(part.number), part)
+    path = shards.folder / part_name(part.number)
+    digest = _digest_of(path, part)
     if digest is None:
-        from clipcifar.backbone import device
-        from clipcifar.embeddings.extract import extract
-
-        backbone = _backbone(duty, part.embed)
-        blocks = extract(
-            part.images(backbone.preprocess, cores if part.embed.workers is None else part.embed.workers),
-            partial(backbone.encode_images, precision=part.embed.precision),
-            ids=part.ids,
-            batch_size=part.embed.batch_size,
-            multiple=device.short_batch_multiple(backbone.device, part.embed.batch_size),
-            shards=shards,
-        )
-        rows = np.concatenate(list(blocks))
-        digest = write_part(shards.folder, rows, number=part.number, storage=part.embed.storage)
+        try:
+            rows = _extracted(duty, part, shards, cores)
+        except EnvironmentFault:  # of a node that Ray thought dead the task goes on: it may remove the shards
+            if (digest := _digest_of(path, part)) is None:
+                raise
+        else:
+            digest = write_part(shards.folder, rows, number=part.number, storage=part.embed.storage)
     shards.discard(part.rows)
     return part.number, digest
+
+
+def _extracted(duty: Duty, part: _Part, shards: ShardFolder, cores: int) -> NDArray[np.float32]:
+    """In a worker: the rows of a part, (n, D) float32, as a run on one machine has them."""
+    from clipcifar.backbone import device
+    from clipcifar.embeddings.extract import extract
+
+    backbone, embed = _backbone(duty, part.embed), part.embed
+    device.autocast(backbone.device, embed.precision)  # says what the device cannot do
+    blocks = extract(
+        part.images(backbone.preprocess, cores if embed.workers is None else embed.workers),
+        partial(backbone.encode_images, precision=embed.precision),
+        ids=part.ids,
+        batch_size=embed.batch_size,
+        multiple=device.short_batch_multiple(backbone.device, embed.batch_size),
+        shards=shards,
+    )
+    return np.concatenate(list(blocks))
 
 
 def _digest_of(path: Path, part: _Part) -> str | None:
@@ -237,7 +250,6 @@ def _backbone(duty: Duty, embed: EmbedParams) -> Backbone:
         from clipcifar.backbone.towers import Backbone
 
         target = device.choose(embed.device, key="embed.device")
-        device.autocast(target, embed.precision)
         duty.check((target.type, device.model_of(target)))
         _held.clear()
         _held[duty.run] = Backbone.load(duty.weights, target)

@@ -11,6 +11,8 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from clipcifar.store.dataset import Prepared, PreparedSplit, digest_of
 from clipcifar.store.model import ModelDescription, ModelParams
 from clipcifar.weights.describe import describe
 from clipcifar.weights.resolve import fetch_model
+from tests.support.waiting import wait_for
 
 OUTPUT = Path("data/embeddings/images")
 NAMES = ["cat", "dog"]
@@ -74,6 +77,21 @@ def embed_of(address: str | None, scratch: Path, **more: Any) -> EmbedParams:
     )
 
 
+NODE = {"num_cpus": 1, "object_store_memory": 100_000_000, "include_dashboard": False}
+
+
+@contextmanager
+def started() -> Iterator[Any]:
+    """A cluster of a head that takes no task."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0})
+    try:
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
 def run(folder: Path, weights: Path, kind: str, embed: EmbedParams, *, gate: Path | None = None) -> Path:
     """Embed into the project `folder`; returns the folder of the embeddings."""
     dataset, model = dataset_of(kind, folder), ModelDescription.read(weights.parent / "model.json")
@@ -93,9 +111,32 @@ def digests(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
 
 
+@contextmanager
+def meanwhile(meddle: Callable[[], object]) -> Iterator[None]:
+    """What a test does to a run while it goes on, in a thread; its error is the test's."""
+    with ThreadPoolExecutor(1) as beside:
+        meddling = beside.submit(meddle)
+        yield
+        meddling.result()
+
+
+def noted(gate: Path, number: int) -> list[Path]:
+    """The notes of tasks at the gate, once there are so many."""
+    wait_for(lambda: len(list(gate.glob("*-*"))) >= number, what=f"{number} tasks at the gate")
+    return sorted(gate.glob("*-*"))
+
+
+def opened(gate: Path, number: int) -> None:
+    """Open the gate once so many tasks are at it, or time is up."""
+    try:
+        noted(gate, number)
+    finally:
+        (gate / "open").touch()
+
+
 @dataclass
 class Gated:
-    """Images of a task that writes a note once a shard is done, and goes on when the gate is open."""
+    """Images of a task that notes before its last batch how many it was asked for, and waits for the gate."""
 
     images: Callable[[Any, int], ImageSource]
     rows: range
@@ -115,8 +156,8 @@ class _GatedSource:
 
     def batches(self, rows: Sequence[range]) -> Iterator[torch.Tensor]:
         for number, batch in enumerate(self.source.batches(rows)):
-            if number == len(rows) - 1 and not (self.at.gate / "open").exists():
-                (self.at.gate / f"{self.at.rows[0]}-{os.getpid()}").touch()
+            if number == len(rows) - 1:
+                (self.at.gate / f"{self.at.rows[0]}-{os.getpid()}").write_text(str(len(rows)))
                 while not (self.at.gate / "open").exists():
                     time.sleep(0.05)
             yield batch
