@@ -101,7 +101,11 @@ def run(folder: Path, weights: Path, kind: str, embed: EmbedParams, *, gate: Pat
     )
     if gate is not None:
         images = wanted.images
-        wanted = replace(wanted, images=lambda rows: Gated(images(rows), rows, gate))
+
+        def gated(rows: Any) -> Any:  # those of parts; some images that are embedded again go through
+            return Gated(images(rows), rows, gate) if isinstance(rows, range) else images(rows)
+
+        wanted = replace(wanted, images=gated)
     compute.obtain([wanted], repository=folder, model=model, weights=weights, embed=embed)
     return wanted.path
 
@@ -157,7 +161,7 @@ class _GatedSource:
     def batches(self, rows: Sequence[range]) -> Iterator[torch.Tensor]:
         for number, batch in enumerate(self.source.batches(rows)):
             if number == len(rows) - 1:
-                (self.at.gate / f"{self.at.rows[0]}-{os.getpid()}").write_text(str(len(rows)))
+                (self.at.gate / f"{self.at.rows.start}-{os.getpid()}").write_text(str(len(rows)))
                 while not (self.at.gate / "open").exists():
                     time.sleep(0.05)
             yield batch
