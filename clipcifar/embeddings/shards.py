@@ -33,7 +33,11 @@ class ShardFolder:
 
     def __init__(self, root: Path, fingerprint: str, *, first: int = 0) -> None:
         self.folder = root / fingerprint[:32]
-        self._fingerprint, self._first = fingerprint, first
+        self.fingerprint, self._first = fingerprint, first
+
+    def of(self, fingerprint: str) -> ShardFolder:
+        """The shards of an extraction that this one needs; they lie in this folder and go with it."""
+        return ShardFolder(self.folder, fingerprint)
 
     def locked(self) -> AbstractContextManager[None]:
         """Hold the folder alone; EnvironmentFault when another run does, or it cannot be written."""
@@ -46,7 +50,7 @@ class ShardFolder:
         """Keep rows start..stop, (stop - start, D) float32."""
         body = np.ascontiguousarray(rows, dtype=_DTYPE).tobytes()
         header = {
-            "fingerprint": self._fingerprint,
+            "fingerprint": self.fingerprint,
             "rows": [self._first + start, self._first + stop],
             "shape": list(rows.shape),
             "sha256": hashlib.sha256(body).hexdigest(),
@@ -65,7 +69,7 @@ class ShardFolder:
             header = json.loads(head)
             shape = tuple(header["shape"])
             rows = [self._first + start, self._first + stop]
-            wanted = (self._fingerprint, rows, hashlib.sha256(body).hexdigest(), stop - start)
+            wanted = (self.fingerprint, rows, hashlib.sha256(body).hexdigest(), stop - start)
             if (header["fingerprint"], header["rows"], header["sha256"], shape[0]) != wanted:
                 return None
             return np.frombuffer(body, dtype=_DTYPE).reshape(shape)
@@ -86,7 +90,7 @@ class ShardFolder:
 
     def missing(self, num_bytes: int) -> int:
         """How many of `num_bytes` of rows are finished neither as shards nor as parts."""
-        there = (path for kind in ("*.shard", "*.h5") for path in self.folder.glob(kind))
+        there = (path for kind in ("*.shard", "*.h5") for path in self.folder.rglob(kind))
         return max(0, num_bytes - sum(path.stat().st_size for path in there))
 
     def discard(self, rows: range) -> None:
@@ -101,14 +105,18 @@ class ShardFolder:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def require_space(extractions: Sequence[ShardFolder], num_bytes: int, *, output: Path) -> None:
+def require_space(
+    extractions: Sequence[ShardFolder], num_bytes: int, *, output: Path, known: int = 0
+) -> None:
     """Raise EnvironmentFault unless what is missing fits, and all of it once more into a folder `output`.
 
     Args:
         extractions: of one root, which exists as `output` does.
         num_bytes: of the rows of each.
+        known: of all those, the bytes of rows that are read from elsewhere.
     """
     root, missing = extractions[0].root, sum(shards.missing(num_bytes) for shards in extractions)
+    missing = max(0, missing - known)
     total = num_bytes * len(extractions)
     if root.stat().st_dev == output.stat().st_dev:
         files.require_space(output, missing + total)

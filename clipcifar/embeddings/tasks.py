@@ -45,7 +45,7 @@ class Duty:
     """What a worker must have as who started the run has it, lest its rows be others.
 
     Attributes:
-        run: the name of the run.
+        run: its name.
         model, weights: the model, and where its folder is on every node.
         attributes: what determined the rows.
         device: kind and model of the device of the worker that was asked first.
@@ -150,7 +150,7 @@ def embed_images(
 
     with (
         duty_of(file.attributes, model, weights, embed, folder=shards.folder) as duty,
-        progress(total=len(file.ids), initial=finished(), unit="images", what="embedding images") as bar,
+        progress(total=len(file.ids), initial=finished(), unit="images", what=file.what) as bar,
     ):
         tasks = (
             _Part(number, rows, file.ids[rows.start : rows.stop], file.images(rows), fingerprint, embed)
@@ -159,13 +159,13 @@ def embed_images(
         kind = duty.device[0]
         for number, digest in cluster.results(_embed_part, duty, tasks, embed, kind, bar, finished):
             digests[number] = digest
-    in_order = [digests[number] for number in range(len(rows_of))]
-    made = Parts([len(rows) for rows in rows_of], in_order, embedding_dim(weights) if digests else 0)
+    in_order, dim = [digests[number] for number in range(len(rows_of))], embedding_dim(weights)
+    made = Parts([len(rows) for rows in rows_of], in_order, dim if digests else 0)
     if file.gather is not None:
-        file.gather(shards.folder, made)
+        file.gather(shards.folder, made, file.contents)
     else:
         folder = PartFolder(shards.folder.joinpath, made, check=lambda *_: None)
-        file.write(folder.read(number) for number in range(len(folder)))
+        file.write((folder.read(number) for number in range(len(folder))), file.contents)
 
 
 def _embed_part(duty: Duty, part: _Part, cores: int) -> tuple[int, str]:
@@ -173,21 +173,19 @@ def _embed_part(duty: Duty, part: _Part, cores: int) -> tuple[int, str]:
     assert duty.folder is not None  # where its shards and its part are
     shards = ShardFolder(duty.folder.parent, part.fingerprint, first=part.rows.start)
     path = shards.folder / part_name(part.number)
-    digest = _digest_of(path, part)
-    if digest is None:
+    if (digest := _digest_of(path, part)) is None:
         try:
             rows = _extracted(duty, part, shards, cores)
+            digest = write_part(shards.folder, rows, number=part.number, storage=part.embed.storage)
         except EnvironmentFault:  # of a node that Ray thought dead the task goes on: it may remove the shards
             if (digest := _digest_of(path, part)) is None:
                 raise
-        else:
-            digest = write_part(shards.folder, rows, number=part.number, storage=part.embed.storage)
     shards.discard(part.rows)
     return part.number, digest
 
 
 def _extracted(duty: Duty, part: _Part, shards: ShardFolder, cores: int) -> NDArray[np.float32]:
-    """In a worker: the rows of a part, (n, D) float32, as a run on one machine has them."""
+    """In a worker: the rows of a part, (n, D) float32."""
     from clipcifar.backbone import device
     from clipcifar.embeddings.extract import extract
 
@@ -198,6 +196,7 @@ def _extracted(duty: Duty, part: _Part, shards: ShardFolder, cores: int) -> NDAr
         partial(backbone.encode_images, precision=embed.precision),
         ids=part.ids,
         batch_size=embed.batch_size,
+        multiple=device.short_batch_multiple(backbone.device, embed.batch_size),
         shards=shards,
     )
     return np.concatenate(list(blocks))

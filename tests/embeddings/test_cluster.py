@@ -20,11 +20,12 @@ from clipcifar.embeddings import cluster, compute, sentences, tasks
 from clipcifar.embeddings.kept import Wanted
 from clipcifar.embeddings.sentences import SentenceEmbedder
 from clipcifar.store import parts
+from clipcifar.store.dataset import digest_of
 from clipcifar.store.model import ModelDescription
 from clipcifar.studies.corruptions.images.suite import described_preprocess, open_suite, wanted_files
 from clipcifar.studies.corruptions.params import CorruptionParams
 from tests.support import on_cluster
-from tests.support.on_cluster import NODE, PART_ROWS, digests, embed_of, run
+from tests.support.on_cluster import NODE, OUTPUT, PART_ROWS, digests, embed_of, run
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,35 @@ def test_workers_come_to_the_bytes_of_a_run_without_them(
     assert digests(made) == expected
     left = [path for path in (there / "scratch").rglob("*") if path.is_file()]
     assert [path.suffix for path in left] == [".lock"]
+
+
+@pytest.mark.usefixtures("few_rows")
+def test_workers_embed_the_images_that_no_other_embeddings_have(
+    address: str, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """3,690 images of 3,700 are kept in the user's cache folder, in other splits and another order."""
+    monkeypatch.setenv("CLIPCIFAR_CACHE", str(tmp_path / "cache"))
+    model = ModelDescription.read(weights.parent / "model.json")
+    whole = on_cluster.dataset_of("arrays", tmp_path)
+    everything = whole.train + whole.test
+    order = np.random.default_rng(0).permutation(3700)
+
+    def embedded(train: Any, test: Any, folder: Path, address: str | None) -> int:
+        embed = embed_of(address, tmp_path / "scratch", storage="float16")
+        splits = everything.take(np.sort(train)), everything.take(np.sort(test))
+        digest = digest_of(*splits, whole.class_names)
+        dataset = replace(whole, train=splits[0], test=splits[1], digest=digest)
+        wanted = compute.dataset_images(
+            folder, dataset, model, recorded=OUTPUT, photographs=tmp_path, embed=embed
+        )
+        return compute.obtain([wanted], repository=tmp_path, model=model, weights=weights, embed=embed)
+
+    parts_of = order[:2000], order[2000:]
+    assert embedded(*parts_of, tmp_path / "fresh", None) == 3700
+    kept = tmp_path / "cache" / "embeddings" / "a"
+    assert embedded(order[10:700], order[700:], kept, None) == 3690
+    assert embedded(*parts_of, tmp_path / "added", address) == 10
+    assert digests(tmp_path / "added") == digests(tmp_path / "fresh")
 
 
 @pytest.mark.usefixtures("few_rows")

@@ -102,7 +102,11 @@ def run(folder: Path, weights: Path, kind: str, embed: EmbedParams, *, gate: Pat
     )
     if gate is not None:
         images = wanted.images
-        wanted = replace(wanted, images=lambda rows: Gated(images(rows), rows, gate))
+
+        def gated(rows: Any) -> Any:  # those of parts; some images that are embedded again go through
+            return Gated(images(rows), rows, gate) if isinstance(rows, range) else images(rows)
+
+        wanted = replace(wanted, images=gated)
     compute.obtain([wanted], repository=folder, model=model, weights=weights, embed=embed)
     return wanted.path
 
