@@ -64,11 +64,7 @@ class Duty:
         return self.folder and self.folder / f"{self.run}.run"
 
     def check(self, here: tuple[str, str]) -> None:
-        """Raise ClipcifarError where this node has something else; it says what.
-
-        Args:
-            here: kind and model of the device of this worker.
-        """
+        """Raise ClipcifarError where this node, its device being `here`, has something else; it says what."""
         if self.mark is not None and not self.mark.is_file():
             raise EnvironmentFault(
                 f"the shared folder is not seen there: {self.folder}",
@@ -130,9 +126,6 @@ def embed_images(
         file: what is wanted.
         shards: its folder, which all nodes see; the caller holds its lock.
         model, weights, embed: as `compute.encode` has them.
-
-    Raises:
-        ClipcifarError: of a task; names the node that it ran on.
     """
     rows_of, fingerprint = (
         parts.bounds(len(file.ids)),
@@ -206,8 +199,8 @@ def _digest_of(path: Path, part: _Part) -> str | None:
     """Of the file of a part, where an earlier task has written it."""
     with suppress(DataError):
         file = container.read(path, kind=PART_KIND)
-        rows = file.arrays.get("embeddings")
-        if file.attributes.get("number") == part.number and rows is not None and len(rows) == len(part.ids):
+        rows = file.arrays.get("embeddings", ())
+        if (file.attributes.get("number"), len(rows)) == (part.number, len(part.ids)):
             return str(file.attributes["content_digest"])
     return None
 

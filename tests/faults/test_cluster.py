@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ import pytest
 import clipcifar
 from clipcifar.core.errors import ClipcifarError, EnvironmentFault
 from clipcifar.core.processes import is_running
+from clipcifar.doctor import cluster as doctor_cluster
 from clipcifar.embeddings import cluster
 from clipcifar.store import parts
 from clipcifar.store.model import CONFIG_FILE, WEIGHTS_FILE
@@ -263,6 +267,25 @@ def test_a_node_that_differs_is_refused_by_the_name_of_what_differs(
         with pytest.raises(ClipcifarError, match=said) as caught:
             run(tmp_path, weights, KIND, embed_of(nodes.address, tmp_path / "scratch"))
         assert caught.value.where.startswith(f"node {os.uname().nodename}")
+        project = tmp_path / "project"
+        (project / "data").mkdir(parents=True)
+        shutil.copy(weights.parent / "model.json", project / "data")
+        (project / "data" / "weights").symlink_to(weights)
+        embed = asdict(embed_of(nodes.address, tmp_path / "scratch"))
+        told = [str(line) for line in doctor_cluster.nodes(project, {"embed": embed})]
+        assert [line for line in told if re.search(said, line)] == told[1:]  # the first counts nodes
     finally:
         node.terminate()
         node.wait()
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("kind", ["arrays", "photographs"])
+def test_one_worker_alone_comes_to_the_same_bytes(
+    kind: str, nodes: Any, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "PART_ROWS", PART_ROWS[kind])
+    nodes.add_node(**NODE)
+    expected = digests(run(tmp_path / "a", weights, kind, embed_of(None, tmp_path)))
+    made = run(tmp_path / "b", weights, kind, embed_of(nodes.address, tmp_path / "scratch"))
+    assert digests(made) == expected
