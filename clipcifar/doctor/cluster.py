@@ -13,7 +13,7 @@ from clipcifar.core.errors import ClipcifarError, ConfigError
 from clipcifar.doctor.files import MODEL, WEIGHTS, Found
 from clipcifar.embeddings import cluster, provenance
 from clipcifar.embeddings.compute import scratch_folder
-from clipcifar.embeddings.tasks import Duty, duty_of
+from clipcifar.embeddings.workers import Duty, duty_of
 from clipcifar.store.model import ModelDescription
 
 

@@ -186,12 +186,12 @@ class SentenceEmbedder:
         """As `Backbone.encode_sentences` gives them; of many by a cluster, on this kind of device."""
         if self._embed is None or self._embed.engine == "local" or len(sentences) < FOR_A_CLUSTER:
             return backbone.encode_sentences(sentences)
-        from clipcifar.embeddings import tasks
+        from clipcifar.embeddings import workers
 
         kind: Any = self.kind
         embed = replace(self._embed, device=kind)
         about: Any = {"model": self._model, "weights": self._weights, "embed": embed}
-        return tasks.embed_sentences(sentences, self.attributes, bar, **about)
+        return workers.embed_sentences(sentences, self.attributes, bar, **about)
 
     def load(self) -> Backbone:
         """The text tower, loaded once; called beforehand, the first new sentence waits for nothing."""

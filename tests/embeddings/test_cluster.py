@@ -16,7 +16,7 @@ import pytest
 
 from clipcifar.backbone.towers import Backbone
 from clipcifar.core.errors import ConfigError, EnvironmentFault
-from clipcifar.embeddings import cluster, compute, sentences, tasks
+from clipcifar.embeddings import cluster, compute, sentences, tasks, workers
 from clipcifar.embeddings.kept import Wanted
 from clipcifar.embeddings.sentences import SentenceEmbedder
 from clipcifar.store import parts
@@ -138,7 +138,7 @@ def test_a_task_that_runs_twice_at_once_does_no_harm(address: str, weights: Path
     part = tasks._Part(
         0, rows, wanted.ids[:1500], on_cluster.Gated(wanted.images(rows), rows, gate), "ab" * 32, embed
     )
-    with tasks.duty_of(wanted.attributes, model, weights, embed, folder=folder) as duty:
+    with workers.duty_of(wanted.attributes, model, weights, embed, folder=folder) as duty:
         from tqdm import tqdm
 
         bar = tqdm(disable=True)
@@ -192,7 +192,7 @@ def test_many_sentences_are_embedded_by_workers_to_the_same_bytes_and_remembered
     asked = dict.fromkeys(texts, "here")
     expected, _ = SentenceEmbedder(model, weights, "cpu").embed(asked)
     monkeypatch.setattr(sentences, "FOR_A_CLUSTER", 100)
-    monkeypatch.setattr(tasks, "SENTENCES", 30)
+    monkeypatch.setattr(workers, "SENTENCES", 30)
     monkeypatch.setenv("CLIPCIFAR_CACHE", str(tmp_path / "empty"))
     embed = embed_of(address, tmp_path)
     embedder = SentenceEmbedder(model, weights, "cpu", embed=embed)
@@ -226,7 +226,7 @@ def test_what_a_worker_must_have_is_refused_by_name(weights: Path, tmp_path: Pat
     here = ("cpu", "AVX9")
     folder = tmp_path / "shared"
     folder.mkdir()
-    duty = tasks.Duty("0a", model, weights, attributes, here, folder)
+    duty = workers.Duty("0a", model, weights, attributes, here, folder)
     with pytest.raises(EnvironmentFault, match=f"the shared folder is not seen there: {folder}"):
         duty.check(here)
     (folder / "0a.run").touch()
