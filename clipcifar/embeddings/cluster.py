@@ -24,7 +24,12 @@ from clipcifar.core.errors import ClipcifarError, ConfigError, EnvironmentFault
 from clipcifar.core.files import fault
 
 # Read by Ray when it is imported; what a person has set goes before.
-_ENVIRONMENT = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
+_ENVIRONMENT = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_NUM_REDIS_GET_RETRIES": "2",  # of connecting: without these two, it tries for a quarter of an hour
+    "RAY_py_gcs_connect_timeout_s": "10",
+}
 _LOOK_S = 5  # between two looks at the nodes, while no task ends
 _PATIENCE_S = 60  # with a node that is asked a question
 Task = Callable[[Any, Any, int], Any]  # of what all tasks have in common, what one has, and the cores to use

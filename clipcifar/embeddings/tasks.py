@@ -45,7 +45,7 @@ class Duty:
     """What a worker must have as who started the run has it, lest its rows be others.
 
     Attributes:
-        run: the name of the run.
+        run: its name.
         model, weights: the model, and where its folder is on every node.
         attributes: what determined the rows.
         device: kind and model of the device of the worker that was asked first.
@@ -64,11 +64,7 @@ class Duty:
         return self.folder and self.folder / f"{self.run}.run"
 
     def check(self, here: tuple[str, str]) -> None:
-        """Raise ClipcifarError where this node has something else; it says what.
-
-        Args:
-            here: kind and model of the device of this worker.
-        """
+        """Raise ClipcifarError where this node, its device being `here`, has something else; it says what."""
         if self.mark is not None and not self.mark.is_file():
             raise EnvironmentFault(
                 f"the shared folder is not seen there: {self.folder}",
@@ -130,9 +126,6 @@ def embed_images(
         file: what is wanted.
         shards: its folder, which all nodes see; the caller holds its lock.
         model, weights, embed: as `compute.encode` has them.
-
-    Raises:
-        ClipcifarError: of a task; names the node that it ran on.
     """
     rows_of, fingerprint = (
         parts.bounds(len(file.ids)),
@@ -159,8 +152,8 @@ def embed_images(
         kind = duty.device[0]
         for number, digest in cluster.results(_embed_part, duty, tasks, embed, kind, bar, finished):
             digests[number] = digest
-    in_order = [digests[number] for number in range(len(rows_of))]
-    made = Parts([len(rows) for rows in rows_of], in_order, embedding_dim(weights) if digests else 0)
+    in_order, dim = [digests[number] for number in range(len(rows_of))], embedding_dim(weights)
+    made = Parts([len(rows) for rows in rows_of], in_order, dim if digests else 0)
     if file.gather is not None:
         file.gather(shards.folder, made, file.contents)
     else:
@@ -173,21 +166,19 @@ def _embed_part(duty: Duty, part: _Part, cores: int) -> tuple[int, str]:
     assert duty.folder is not None  # where its shards and its part are
     shards = ShardFolder(duty.folder.parent, part.fingerprint, first=part.rows.start)
     path = shards.folder / part_name(part.number)
-    digest = _digest_of(path, part)
-    if digest is None:
+    if (digest := _digest_of(path, part)) is None:
         try:
             rows = _extracted(duty, part, shards, cores)
+            digest = write_part(shards.folder, rows, number=part.number, storage=part.embed.storage)
         except EnvironmentFault:  # of a node that Ray thought dead the task goes on: it may remove the shards
             if (digest := _digest_of(path, part)) is None:
                 raise
-        else:
-            digest = write_part(shards.folder, rows, number=part.number, storage=part.embed.storage)
     shards.discard(part.rows)
     return part.number, digest
 
 
 def _extracted(duty: Duty, part: _Part, shards: ShardFolder, cores: int) -> NDArray[np.float32]:
-    """In a worker: the rows of a part, (n, D) float32, as a run on one machine has them."""
+    """In a worker: the rows of a part, (n, D) float32."""
     from clipcifar.backbone import device
     from clipcifar.embeddings.extract import extract
 
@@ -208,8 +199,8 @@ def _digest_of(path: Path, part: _Part) -> str | None:
     """Of the file of a part, where an earlier task has written it."""
     with suppress(DataError):
         file = container.read(path, kind=PART_KIND)
-        rows = file.arrays.get("embeddings")
-        if file.attributes.get("number") == part.number and rows is not None and len(rows) == len(part.ids):
+        rows = file.arrays.get("embeddings", ())
+        if (file.attributes.get("number"), len(rows)) == (part.number, len(part.ids)):
             return str(file.attributes["content_digest"])
     return None
 

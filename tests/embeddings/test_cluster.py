@@ -143,8 +143,9 @@ def test_a_task_that_runs_twice_at_once_does_no_harm(address: str, weights: Path
 
         bar = tqdm(disable=True)
         results = cluster.results(tasks._embed_part, duty, [part, part, part], embed, "cpu", bar)
-        with on_cluster.meanwhile(lambda: on_cluster.opened(gate, 2)):
-            assert len({*results}) == 1
+        with on_cluster.beside(lambda: {*results}, gate) as running:
+            on_cluster.noted(gate, 2)
+        assert len(running.result()) == 1
     assert len(list(gate.glob("0-*"))) == 2  # the third found it whole
     assert digests(folder)["part-00000.h5"] == expected["part-00000.h5"]
 

@@ -11,11 +11,11 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from clipcifar.weights.describe import describe
 from clipcifar.weights.resolve import fetch_model
 from tests.support.waiting import wait_for
 
+T = TypeVar("T")
 OUTPUT = Path("data/embeddings/images")
 NAMES = ["cat", "dog"]
 # Rows of a part: of arrays two shards each and the last one short, of photographs one.
@@ -116,26 +117,23 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def meanwhile(meddle: Callable[[], object]) -> Iterator[None]:
-    """What a test does to a run while it goes on, in a thread; its error is the test's."""
-    with ThreadPoolExecutor(1) as beside:
-        meddling = beside.submit(meddle)
-        yield
-        meddling.result()
+def beside(work: Callable[[], T], gate: Path) -> Iterator[Future[T]]:
+    """A run in a thread, which is ended when the test is: the gate opens, and nothing waits for it any more.
+
+    The nodes belong to the thread that has started them, so the test keeps that one.
+    """
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(work)
+        try:
+            yield running
+        finally:
+            (gate / "open").touch()
 
 
 def noted(gate: Path, number: int) -> list[Path]:
     """The notes of tasks at the gate, once there are so many."""
     wait_for(lambda: len(list(gate.glob("*-*"))) >= number, what=f"{number} tasks at the gate")
     return sorted(gate.glob("*-*"))
-
-
-def opened(gate: Path, number: int) -> None:
-    """Open the gate once so many tasks are at it, or time is up."""
-    try:
-        noted(gate, number)
-    finally:
-        (gate / "open").touch()
 
 
 @dataclass
