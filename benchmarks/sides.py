@@ -163,7 +163,7 @@ def loop_ours(n: str, folder: str = "") -> dict[str, float]:
     tower.encode_images(torch.zeros((64, 3, 32, 32), dtype=torch.uint8))
     start = time.perf_counter()
     with shards.locked():
-        embeddings = extract(source, tower.encode_images, ids=ids, batch_size=256, shards=shards)
+        embeddings = extract(source, tower.encode_images, ids=ids, batch_size=256, multiple=8, shards=shards)
         shards.remove()
     seconds = time.perf_counter() - start
     np.save(PAIRS / f"images_ours{'_folder' if folder else ''}.npy", embeddings)

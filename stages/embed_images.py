@@ -33,8 +33,11 @@ def main(
     encoded = compute.obtain(
         [images], repository=Path(), model=model, weights=weights, embed=embed, nobody_waits=nobody_waits
     )
-    how = f"embedded on {images.attributes['device']}" if encoded else "were embedded before"
-    print(f"{count_of(len(images.ids), 'image')} {how}")
+    everything, device = count_of(len(images.ids), "image"), images.attributes["device"]
+    if 0 < encoded < len(images.ids):
+        print(f"{encoded:,} of {everything} embedded on {device}; the others were embedded before")
+    else:
+        print(f"{everything} embedded on {device}" if encoded else f"{everything} were embedded before")
 
 
 if __name__ == "__main__":

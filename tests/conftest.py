@@ -3,12 +3,18 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import secrets
 import sys
 from pathlib import Path
 
 # Small matrices on shared machines: more threads only get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("DVC_NO_ANALYTICS", "1")
+# Ray reads these when it is imported. Its clusters here let nobody else in, and its workers get their time.
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_worker_niceness", "0")
 # As `make` and an activated environment have it, whoever starts pytest.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 

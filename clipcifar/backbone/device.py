@@ -47,6 +47,13 @@ def choose(name: DeviceName, *, key: str) -> torch.device:
     return torch.device(name)
 
 
+def model_of(device: torch.device) -> str:
+    """What may compute other last digits than another device of its kind: the GPU, or what a CPU can do."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else platform.machine()
+
+
 def autocast(
     device: torch.device, precision: Precision, *, key: str = "embed.precision"
 ) -> AbstractContextManager[object]:
@@ -113,6 +120,16 @@ def keep_freed_memory(device: torch.device) -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_MAX, 0)
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def short_batch_multiple(device: torch.device, batch_size: int) -> int:
+    """To a multiple of how many images a short batch is filled up, so that its rows are as in any other.
+
+    Other shapes may have other kernels, whose sums end in other digits. On a CPU, batches of eight images and
+    more give equal bytes (docs/limits.md has the towers), and a few photographs need not cost as much as a
+    whole batch; elsewhere batches are always full.
+    """
+    return min(8, batch_size) if device.type == "cpu" else batch_size
 
 
 def make_deterministic(seed: int) -> None:

@@ -7,6 +7,8 @@ import glob
 import hashlib
 import json
 import os
+import platform
+import re
 import secrets
 import shutil
 import tempfile
@@ -132,7 +134,7 @@ def placing(path: Path, num_bytes: int) -> Iterator[BinaryIO]:
         _remove_leftovers(path)
         require_space(path.parent, num_bytes)
         # Not by tempfile, whose files are private: umask and the folder's ACL say who may read and write it.
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+        temporary = path.with_name(f".{path.name}.{host()}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
         try:
             with open(temporary, "xb") as stream:
                 yield stream
@@ -154,9 +156,17 @@ def _remove_leftovers(path: Path) -> None:
 
 
 def is_abandoned(temporary: Path) -> bool:
-    """Whether a temporary file (.<name>.<process>.<random>.tmp) is of a process that has died."""
-    writer = temporary.name.split(".")[-3:-2]
-    return writer != [] and writer[0].isdecimal() and not is_running(int(writer[0]))
+    """Whether a temporary file (.<name>.<host>.<process>.<random>.tmp) is of a process here that has died.
+
+    Of a process on another machine, which writes into a folder that both share, nobody here can say.
+    """
+    where, writer = temporary.name.split(".")[-4:-2] if temporary.name.count(".") > 4 else ("", "")
+    return where == host() and writer.isdecimal() and not is_running(int(writer))
+
+
+def host() -> str:
+    """The name of this machine, without what separates the parts of a temporary file's name."""
+    return re.sub(r"[^\w-]", "-", platform.node()) or "here"
 
 
 def _sync_folder(folder: Path) -> None:

@@ -23,7 +23,7 @@ from clipcifar.backbone.params import EmbedParams
 from clipcifar.core import class_files, files, params
 from clipcifar.core.errors import ClipcifarError, ConfigError, DataError, EnvironmentFault
 from clipcifar.datasets.params import DatasetParams
-from clipcifar.doctor import cache_folder, files as doctor_files
+from clipcifar.doctor import cache_folder, cluster as doctor_cluster, files as doctor_files
 from clipcifar.doctor.files import Found
 from clipcifar.methods.gda import GDAParams
 from clipcifar.methods.linear_probe import LinearProbeParams
@@ -232,6 +232,7 @@ _CHECKS: dict[str, Check] = {
     "params.yaml": _settings,
     "sweeps": _sweeps,
     "device": _device,
+    "cluster": doctor_cluster.nodes,
     "disk": _disk,
     "sources": _sources,
     "stages": _stale,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ from clipcifar.core.errors import EnvironmentFault
 from clipcifar.core.progress import progress
 from clipcifar.embeddings.shards import ShardFolder
 from clipcifar.embeddings.sources import ImageSource
+from clipcifar.store import parts
 from clipcifar.store.fields import check_embeddings
 
 SHARD_ROWS = 1024  # at least; a shard holds whole batches
@@ -24,20 +26,32 @@ class _Encode(Protocol):
 
 
 def extract(
-    source: ImageSource, encode: _Encode, *, ids: list[str], batch_size: int, shards: ShardFolder
+    source: ImageSource,
+    encode: _Encode,
+    *,
+    ids: list[str],
+    batch_size: int,
+    multiple: int,
+    shards: ShardFolder,
+    what: str = "embedding images",
 ) -> Iterator[NDArray[np.float32]]:
     """Embed all images of `source`, going on from the shards of an earlier run.
 
     A shard ends where a batch ends, so a resumed run computes the same batches as one that was
     never stopped, and returns the same bits. For the same reason the batch size is part of what
-    embeddings are filed under.
+    embeddings are filed under. Shards and batches end where a part of the stored rows does (`PART_ROWS`),
+    so that who computes one part alone computes the same, too. A short batch is filled up by repetition:
+    its rows then come from the kernels that those of full batches come from, and depend as little on how
+    many images there are.
 
     Args:
         source: N images.
         encode: (B, 3, H, W) uint8 -> (B, D) float32 unit rows on any device.
         ids: N names, for messages.
-        batch_size: B; the last batch may be shorter.
+        batch_size: B; the last batch of a part may be shorter.
+        multiple: of how many images a short batch is made one, at most of B.
         shards: where finished rows are kept; the caller holds its lock.
+        what: is done, for the progress bar.
 
     Returns:
         Their rows in order, (n, D) float32 at a time, finite and of unit length: all are embedded then, and
@@ -48,13 +62,27 @@ def extract(
         EnvironmentFault: memory ran out, or the scratch folder cannot be written or read back.
     """
     shard_rows = batch_size * max(1, -(-SHARD_ROWS // batch_size))
-    bounds = [range(i, min(i + shard_rows, len(source))) for i in range(0, len(source), shard_rows)]
+    bounds = [
+        range(i, min(i + shard_rows, part.stop))
+        for part in parts.bounds(len(source))
+        for i in range(part.start, part.stop, shard_rows)
+    ]
     missing = [rows for rows in bounds if shards.read(rows.start, rows.stop) is None]
     finished = len(source) - sum(len(rows) for rows in missing)
-    with progress(total=len(source), initial=finished, unit="images", what="embedding images") as bar:
-        for rows, embeddings in _shards_of(source, encode, missing, batch_size, ids, bar.update):
+    with progress(total=len(source), initial=finished, unit="images", what=what) as bar:
+        full = partial(_filled_up, encode, batch_size, multiple)
+        for rows, embeddings in _shards_of(source, full, missing, batch_size, ids, bar.update):
             shards.write(rows.start, rows.stop, embeddings)
     return _read_back(shards, bounds, ids)
+
+
+def _filled_up(encode: _Encode, batch_size: int, multiple: int, images: torch.Tensor) -> torch.Tensor:
+    """The rows of some images, encoded with as many of the last one beside them as make the batch whole."""
+    whole = min(batch_size, -(-len(images) // multiple) * multiple)
+    if len(images) == whole:
+        return encode(images)
+    beside = images[-1:].expand(whole - len(images), *images.shape[1:])
+    return encode(torch.cat([images, beside]))[: len(images)]
 
 
 def _read_back(shards: ShardFolder, bounds: list[range], ids: list[str]) -> Iterator[NDArray[np.float32]]:

@@ -25,10 +25,15 @@ from clipcifar.store import container
 from clipcifar.store.container import Container, fingerprint_of
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.images import MANIFEST, read_images
+from clipcifar.store.parts import Parts
 
 if TYPE_CHECKING:  # torch, which nobody waits for where everything is found
     from clipcifar.backbone.preprocess import Preprocess
     from clipcifar.embeddings.sources import ImageSource
+
+
+# What a manifest shall say of the contents of images whose parts are written.
+Contents = Callable[[Parts], Mapping[str, NDArray[np.uint8]]]
 
 
 @dataclass(frozen=True)
@@ -41,9 +46,15 @@ class Wanted:
         attributes: all that determines their content.
         recorded: what DVC may have recorded them as: an output's path in the project, or a file of one.
         ids: N names of the images, for messages.
-        source: the N images, for the preprocessing of the loaded model.
-        write: writes them from their rows in order, (n, D) float32 unit rows at a time.
+        images: of some of the N rows, what makes them anywhere, given the preprocessing of the loaded model
+            and how many processes may decode there.
+        write: writes the embeddings from their rows in order, (n, D) float32 unit rows at a time; asks the
+            second argument what a manifest shall say of the images' contents, when all parts are there.
+        gather: writes them from parts that lie in a folder; None where `write` is the only way.
         beside: of a folder, what its manifest holds besides its parts, by the name of the array.
+        digests: of a folder, what each image is, as a manifest keeps it by the name of the array.
+        contents: for `write` and `gather`.
+        what: is done to come by them, for the progress bar.
     """
 
     path: Path
@@ -51,9 +62,13 @@ class Wanted:
     attributes: Mapping[str, Attribute]
     recorded: Path
     ids: list[str]
-    source: Callable[[Preprocess], ImageSource]
-    write: Callable[[Iterator[NDArray[np.float32]]], None]
+    images: Callable[[range | NDArray[np.int64]], Callable[[Preprocess, int], ImageSource]]
+    write: Callable[[Iterator[NDArray[np.float32]], Contents], None]
+    gather: Callable[[Path, Parts, Contents], None] | None = None
     beside: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    digests: Callable[[], Mapping[str, NDArray[np.uint8]]] = dict
+    contents: Contents = lambda _: {}
+    what: str = "embedding images"
 
     @property
     def main(self) -> Path:
@@ -73,10 +88,12 @@ class Kept:
     files: Mapping[Path, Path]
     content: Container
 
-    def images(self) -> ImageEmbeddings:
+    def images(self, *, as_stored: bool = False) -> ImageEmbeddings:
         """Those of a folder, verified as `read_images` does."""
         return read_images(
-            self.files[Path(MANIFEST)], part_of=lambda name: self.files.get(Path(name), Path(name))
+            self.files[Path(MANIFEST)],
+            part_of=lambda name: self.files.get(Path(name), Path(name)),
+            as_stored=as_stored,
         )
 
 

@@ -36,10 +36,11 @@ def embed_sets(
     Raises:
         ClipcifarError: as `SentenceEmbedder.embed`, or nothing can be written into the folder.
     """
-    device = params.read(settings, "embed", EmbedParams).device
+    embed = params.read(settings, "embed", EmbedParams)
     files.require_writable(folder)
     sets = {path.stem: files.read_json(path) for path in expanded}
-    embedder = SentenceEmbedder(ModelDescription.read(model_path), weights, device, repository=Path())
+    model = ModelDescription.read(model_path)
+    embedder = SentenceEmbedder(model, weights, embed.device, repository=Path(), embed=embed)
     origins = {
         sentence: origin_in_project(name, origin)
         for name, content in sets.items()

@@ -19,6 +19,8 @@ _PACKAGE = Path(__file__).parents[1]
 _CODE = ("backbone", "datasets/decode.py", "embeddings/sources.py", "embeddings/extract.py")
 # How the weights were asked for, paths included: which they are is in their digests.
 NAMES = ("model", "pretrained")
+# Whose images they are, and how many: not what a row is, where it depends on its image alone.
+_OF_THE_DATASET = ("dataset", "dataset_digest", "max_per_class", "class_names")
 _LIBRARIES = ("torch", "torchvision", "open_clip_torch", "numpy", "pillow")
 
 
@@ -51,6 +53,11 @@ def image_attributes(dataset: Prepared, embed: EmbedParams) -> dict[str, Attribu
 def determining(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
     """What determined the numbers alone: the same weights give the same under every name and path."""
     return {key: value for key, value in attributes.items() if key not in NAMES}
+
+
+def of_a_row(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
+    """What determined a row besides its image."""
+    return {key: value for key, value in determining(attributes).items() if key not in _OF_THE_DATASET}
 
 
 def versions(more: Iterable[str] = ()) -> dict[str, Attribute]:

@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.backbone.device_kind import confirmed, device_kind
-from clipcifar.backbone.params import DeviceName
+from clipcifar.backbone.params import DeviceName, EmbedParams
 from clipcifar.core.errors import DataError
 from clipcifar.core.faults import Faults
 from clipcifar.core.files import Attribute, cache_folder
@@ -32,6 +33,8 @@ from clipcifar.store.model import ModelDescription, check_weights
 from clipcifar.store.places import ACTIVE, POOL, TEXTS
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from clipcifar.backbone.towers import Backbone
 
 
@@ -39,6 +42,7 @@ MEMO_FILE = "sentences.sqlite"
 # What stages make of sentences, the smallest first.
 OUTPUTS = (Path(ACTIVE), Path(TEXTS), Path(POOL))
 _OF_A_SET = ("class_names", "prompt_set")  # what a file of text embeddings says besides
+FOR_A_CLUSTER = 16_384  # new sentences and more: on two cores, the minutes that are worth its start
 KEPT_AT_ONCE = 1024  # new sentences; a run that is killed loses no more
 # Text batches have a fixed size, on which a sentence's bytes depend: there is none to lower.
 _TEXT_MEMORY = "free some memory and run again, what is embedded is kept; or set embed.device: cpu"
@@ -53,6 +57,7 @@ class SentenceEmbedder:
         device: as params.yaml has it.
         repository: the project's root, whose text embeddings, here and in DVC's cache, are read where the
             memo does not know a sentence; None for none.
+        embed: how many new sentences are embedded: by a cluster, if it says so; None for always here.
 
     Attributes:
         kind: the kind of device that sentences are embedded on.
@@ -66,7 +71,9 @@ class SentenceEmbedder:
         device: DeviceName,
         *,
         repository: Path | None = None,
+        embed: EmbedParams | None = None,
     ) -> None:
+        self._embed = embed
         self._model, self._weights, self._device = model, weights, device
         self.kind = device_kind(device)
         # The memo outlives class lists and sets: its key leaves them out.
@@ -160,7 +167,7 @@ class SentenceEmbedder:
             out_of_memory_explained("embed.device", fix=_TEXT_MEMORY),
         ):
             try:
-                for rows, embeddings in backbone.encode_sentences(sentences):
+                for rows, embeddings in self._batches(backbone, sentences, bar):
                     names = [sentences[row] for row in rows]
                     check_embeddings(embeddings, names, what="sentence")
                     fresh.update(zip(names, embeddings, strict=True))
@@ -172,6 +179,19 @@ class SentenceEmbedder:
             finally:
                 self._memo.put(fresh)
         return {**stored, **fresh}
+
+    def _batches(
+        self, backbone: Backbone, sentences: list[str], bar: tqdm[Any]
+    ) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
+        """As `Backbone.encode_sentences` gives them; of many by a cluster, on this kind of device."""
+        if self._embed is None or self._embed.engine == "local" or len(sentences) < FOR_A_CLUSTER:
+            return backbone.encode_sentences(sentences)
+        from clipcifar.embeddings import workers
+
+        kind: Any = self.kind
+        embed = replace(self._embed, device=kind)
+        about: Any = {"model": self._model, "weights": self._weights, "embed": embed}
+        return workers.embed_sentences(sentences, self.attributes, bar, **about)
 
     def load(self) -> Backbone:
         """The text tower, loaded once; called beforehand, the first new sentence waits for nothing."""

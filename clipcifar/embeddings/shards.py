@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -28,25 +28,30 @@ class ShardFolder:
     Args:
         root: the scratch folder of all extractions.
         fingerprint: digest of everything that determines the numbers; names this one's folder.
+        first: the row of all that is here row 0, for who has a part of the rows.
     """
 
-    def __init__(self, root: Path, fingerprint: str) -> None:
-        self._folder = root / fingerprint[:32]
-        self._fingerprint = fingerprint
+    def __init__(self, root: Path, fingerprint: str, *, first: int = 0) -> None:
+        self.folder = root / fingerprint[:32]
+        self.fingerprint, self._first = fingerprint, first
+
+    def of(self, fingerprint: str) -> ShardFolder:
+        """The shards of an extraction that this one needs; they lie in this folder and go with it."""
+        return ShardFolder(self.folder, fingerprint)
 
     def locked(self) -> AbstractContextManager[None]:
         """Hold the folder alone; EnvironmentFault when another run does, or it cannot be written."""
-        return run_lock.alone(self._folder, doing="extracting the same embeddings")
+        return run_lock.alone(self.folder, doing="extracting the same embeddings")
 
     def _path(self, start: int, stop: int) -> Path:
-        return self._folder / f"{start:09d}-{stop:09d}.shard"
+        return self.folder / f"{self._first + start:09d}-{self._first + stop:09d}.shard"
 
     def write(self, start: int, stop: int, rows: NDArray[np.float32]) -> None:
         """Keep rows start..stop, (stop - start, D) float32."""
         body = np.ascontiguousarray(rows, dtype=_DTYPE).tobytes()
         header = {
-            "fingerprint": self._fingerprint,
-            "rows": [start, stop],
+            "fingerprint": self.fingerprint,
+            "rows": [self._first + start, self._first + stop],
             "shape": list(rows.shape),
             "sha256": hashlib.sha256(body).hexdigest(),
         }
@@ -63,10 +68,9 @@ class ShardFolder:
             head, _, body = path.read_bytes().partition(b"\n")
             header = json.loads(head)
             shape = tuple(header["shape"])
-            wanted = (self._fingerprint, [start, stop], hashlib.sha256(body).hexdigest())
-            if (header["fingerprint"], header["rows"], header["sha256"]) != wanted or shape[
-                0
-            ] != stop - start:
+            rows = [self._first + start, self._first + stop]
+            wanted = (self.fingerprint, rows, hashlib.sha256(body).hexdigest(), stop - start)
+            if (header["fingerprint"], header["rows"], header["sha256"], shape[0]) != wanted:
                 return None
             return np.frombuffer(body, dtype=_DTYPE).reshape(shape)
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
@@ -77,25 +81,42 @@ class ShardFolder:
     @property
     def root(self) -> Path:
         """The scratch folder of all extractions."""
-        return self._folder.parent
+        return self.folder.parent
+
+    def finished(self) -> list[range]:
+        """The rows of the shards that lie there, by their names; which of them are whole, `read` says."""
+        names = (path.stem.split("-") for path in self.folder.glob("*.shard"))
+        return [range(int(start), int(stop)) for start, stop in names]
 
     def missing(self, num_bytes: int) -> int:
-        """How many of `num_bytes` of rows are not finished yet."""
-        return max(0, num_bytes - sum(path.stat().st_size for path in self._folder.glob("*.shard")))
+        """How many of `num_bytes` of rows are finished neither as shards nor as parts."""
+        there = (path for kind in ("*.shard", "*.h5") for path in self.folder.rglob(kind))
+        return max(0, num_bytes - sum(path.stat().st_size for path in there))
+
+    def discard(self, rows: range) -> None:
+        """Delete the shards of some rows, once their part is written."""
+        for shard in self.finished():
+            if shard.start in rows:
+                with suppress(OSError):
+                    self._path(shard.start - self._first, shard.stop - self._first).unlink()
 
     def remove(self) -> None:
         """Delete the shards, once what they were for is safely written."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def require_space(extractions: Sequence[ShardFolder], num_bytes: int, *, output: Path) -> None:
+def require_space(
+    extractions: Sequence[ShardFolder], num_bytes: int, *, output: Path, known: int = 0
+) -> None:
     """Raise EnvironmentFault unless what is missing fits, and all of it once more into a folder `output`.
 
     Args:
         extractions: of one root, which exists as `output` does.
         num_bytes: of the rows of each.
+        known: of all those, the bytes of rows that are read from elsewhere.
     """
     root, missing = extractions[0].root, sum(shards.missing(num_bytes) for shards in extractions)
+    missing = max(0, missing - known)
     total = num_bytes * len(extractions)
     if root.stat().st_dev == output.stat().st_dev:
         files.require_space(output, missing + total)

@@ -46,6 +46,19 @@ class ArraySource:
             yield torch.from_numpy(self._images[batch.start : batch.stop]).permute(0, 3, 1, 2)
 
 
+class Excerpt:
+    """Some rows of another source, which are here counted from 0."""
+
+    def __init__(self, source: ImageSource, rows: range) -> None:
+        self._source, self._rows = source, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def batches(self, rows: Sequence[range]) -> Iterator[torch.Tensor]:
+        return self._source.batches([self._rows[batch.start : batch.stop] for batch in rows])
+
+
 class ImageItems(Protocol):
     """N images by row, each (3, H, W) uint8; an error that a person is meant to read is returned."""
 

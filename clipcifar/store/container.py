@@ -184,6 +184,17 @@ def read(path: Path, *, kind: str, verified: bool = False) -> Container:
     return Container(arrays=arrays, attributes=attributes)
 
 
+def attributes_of(path: Path) -> dict[str, Attribute]:
+    """What a container says of itself, unverified and without its arrays; errors as of `read`."""
+    try:
+        with open(path, "rb") as stream, h5py.File(stream, "r") as file:
+            return _read_attributes(file)
+    except Exception as error:  # as in `read`
+        raise fault_behind(error, path) or DataError(
+            f"not a readable HDF5 file: {error}", where=str(path), fix=_MEND
+        ) from error
+
+
 # Nothing is deleted on one reader's word: the doctor compares file and cache with what DVC recorded.
 _MEND = "run `clipcifar doctor`, which names the command that brings it back whole"
 

@@ -21,6 +21,7 @@ from clipcifar.store.rows import Embeddings, Rows, blocks_of, taken
 
 IMAGES_KIND, TEXTS_KIND = "image embeddings", "text embeddings"
 COPIES = "copies"  # in a file only where there are any
+CONTENTS = "contents"  # (N, 32) uint8 sha256 of each image; only where a row depends on its image alone
 # What the two files, and params.yaml, must agree on before their rows may be multiplied.
 SHARED_FIELDS = (
     "model",

@@ -110,12 +110,15 @@ def write_manifest(
             path.unlink()
 
 
-def read_images(path: Path, *, part_of: Callable[[str], Path] | None = None) -> ImageEmbeddings:
+def read_images(
+    path: Path, *, part_of: Callable[[str], Path] | None = None, as_stored: bool = False
+) -> ImageEmbeddings:
     """Read and verify image embeddings; rows in several parts are read, and verified, when they are used.
 
     Args:
         path: of their folder, or of their manifest; or of a file of before there were parts.
         part_of: where a part lies, by its name; None for beside the manifest.
+        as_stored: of rows, as `PartFolder` has it.
 
     Raises:
         DataError: names the file and what is wrong with it.
@@ -139,7 +142,7 @@ def read_images(path: Path, *, part_of: Callable[[str], Path] | None = None) -> 
     if part_of is None:
         _refuse_others(manifest.parent, len(parts.counts))
     place = part_of or manifest.parent.joinpath
-    folder = PartFolder(place, parts, check=partial(_check_rows, ids))
+    folder = PartFolder(place, parts, check=partial(_check_rows, ids), as_stored=as_stored)
     rows = Rows(folder, np.arange(len(ids))).split(len(train.ids))
     return ImageEmbeddings(train.with_rows(rows[0]), test.with_rows(rows[1]), attributes)
 

@@ -64,6 +64,11 @@ class Parts:
         return cls(counts.tolist(), digests, int(dim))
 
 
+def bounds(num_rows: int) -> list[range]:
+    """The rows of each part of so many."""
+    return [range(i, min(i + PART_ROWS, num_rows)) for i in range(0, num_rows, PART_ROWS)]
+
+
 def part_name(number: int) -> str:
     """The file of a part, counted from 0."""
     return f"part-{number:05d}.h5"
@@ -124,9 +129,13 @@ class PartFolder:
         path_of: the file of a part, by its name.
         parts: what the manifest says of them.
         check: of the rows of a part that is read first.
+        as_stored: whether rows of float16 are left as they are instead of being scaled to unit length.
     """
 
-    def __init__(self, path_of: Callable[[str], Path], parts: Parts, *, check: Check) -> None:
+    def __init__(
+        self, path_of: Callable[[str], Path], parts: Parts, *, check: Check, as_stored: bool = False
+    ) -> None:
+        self._as_stored = as_stored
         self._path_of, self._digests, self.dim, self._check = path_of, parts.digests, parts.dim, check
         self.starts: NDArray[np.int64] = np.cumsum([0, *parts.counts], dtype=np.int64)
         self._verified: dict[int, tuple[int, ...]] = {}
@@ -184,7 +193,7 @@ class PartFolder:
             except DataError as error:
                 error.where = str(path)
                 raise
-        if is_half:
+        if is_half and not self._as_stored:
             rows /= np.sqrt(np.einsum("nd,nd->n", rows, rows))[:, None]
         return rows
 

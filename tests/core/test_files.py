@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import platform
 import shutil
 import stat
 import subprocess
@@ -329,10 +330,11 @@ def test_the_cache_folder_is_the_one_asked_for_or_the_platforms(
 def test_what_a_killed_writer_left_goes_and_what_a_living_one_writes_stays(tmp_path: Path) -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()
-    left = tmp_path / f".x.h5.{gone.pid}.abc.tmp"
+    left = tmp_path / f".x.h5.{files.host()}.{gone.pid}.abc.tmp"
     kept = [
-        tmp_path / f".x.h5.{os.getppid()}.abc.tmp",  # of a process that lives
-        tmp_path / f".y.h5.{gone.pid}.abc.tmp",  # of another file
+        tmp_path / f".x.h5.{files.host()}.{os.getppid()}.abc.tmp",  # of a process that lives
+        tmp_path / f".y.h5.{files.host()}.{gone.pid}.abc.tmp",  # of another file
+        tmp_path / f".x.h5.another-machine.{gone.pid}.abc.tmp",  # where that process may live
         tmp_path / ".x.h5.abc.tmp",  # not of ours
     ]
     for path in (left, *kept):
@@ -340,6 +342,22 @@ def test_what_a_killed_writer_left_goes_and_what_a_living_one_writes_stays(tmp_p
     files.write_atomically(tmp_path / "x.h5", b"1")
     assert not left.exists()
     assert all(path.exists() for path in kept)
+
+
+def test_a_temporary_file_says_which_machine_writes_it_whatever_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder that two share, each removes what its own killed writers left, and no more."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    monkeypatch.setattr(os, "getpid", lambda: gone.pid)
+    for machine, other in (("a.example.org", "b.example.org"), ("a b", "b"), ("", "a")):
+        monkeypatch.setattr(platform, "node", lambda name=machine: name)
+        with files.placing(tmp_path / "x.h5", 1) as stream:
+            temporary = Path(stream.name)
+            assert files.is_abandoned(temporary)
+            monkeypatch.setattr(platform, "node", lambda name=other: name)
+            assert not files.is_abandoned(temporary)
 
 
 def test_a_copy_that_fails_leaves_the_old_file_and_says_what_it_needed(
@@ -364,7 +382,7 @@ def test_a_copy_that_fails_leaves_the_old_file_and_says_what_it_needed(
 def test_what_a_process_of_somebody_else_writes_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left = tmp_path / ".x.h5.1.abc.tmp"
+    left = tmp_path / f".x.h5.{files.host()}.1.abc.tmp"
     left.write_text("half")
 
     def forbidden(process: int, signal: int) -> None:
@@ -380,7 +398,7 @@ def test_what_was_left_by_one_that_has_ended_and_that_nobody_collects_goes(tmp_p
     ended = subprocess.Popen(["true"])
     os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
     os.kill(ended.pid, 0)  # the system still knows it
-    left = tmp_path / f".x.h5.{ended.pid}.abc.tmp"
+    left = tmp_path / f".x.h5.{files.host()}.{ended.pid}.abc.tmp"
     left.write_text("half")
     files.write_atomically(tmp_path / "x.h5", b"1")
     assert not left.exists()

@@ -134,9 +134,9 @@ def test_a_write_that_was_killed_is_told_from_one_that_goes_on(
     place: Callable[[Path, Path], Path], cache: Path, tmp_path: Path, dead: int
 ) -> None:
     folder = place(cache, tmp_path)
-    living = fill(folder / f".images.h5.{os.getpid()}.abcd.tmp")
+    living = fill(folder / f".images.h5.{files.host()}.{os.getpid()}.abcd.tmp")
     assert said(tmp_path) == ["0 downloaded files are remembered"]
-    killed = fill(folder / f".images.h5.{dead}.abcd.tmp")
+    killed = fill(folder / f".images.h5.{files.host()}.{dead}.abcd.tmp")
     line, _ = said(tmp_path)
     assert line.startswith("files of killed writes: 1, 0.2 MB; rm -f ")
     follow(line)
@@ -149,7 +149,7 @@ def test_a_cache_that_is_a_link_to_another_disk_is_told_like_any(
 ) -> None:
     for part, name in PARTS.items():
         fill(files.cache_folder(part) / name)
-    fill(cache / "extraction" / "0a" / f".000000000-000000010.shard.{dead}.ab.tmp")
+    fill(cache / "extraction" / "0a" / f".000000000-000000010.shard.{files.host()}.{dead}.ab.tmp")
     before = said(tmp_path)
     assert any(line.startswith("files of killed writes: 1, 0.2 MB") for line in before)
     moved = cache if place == "." else cache / place

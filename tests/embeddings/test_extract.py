@@ -64,12 +64,15 @@ def shard_folder(root: Path) -> ShardFolder:
     return ShardFolder(root, "ab" * 32)
 
 
-def run(root: Path, encode: Any = None, batch_size: int = BATCH, images: Any = IMAGES) -> NDArray[np.float32]:
+def run(
+    root: Path, encode: Any = None, batch_size: int = BATCH, images: Any = IMAGES, multiple: int = 1
+) -> NDArray[np.float32]:
     return extract(
         ArraySource(images),
         encode or Stub(),
         ids=IDS[: len(images)],
         batch_size=batch_size,
+        multiple=multiple,
         shards=shard_folder(root),
     )
 
@@ -92,6 +95,32 @@ def test_every_image_is_embedded_once_in_order_and_in_batches_of_the_size_asked_
     assert found.dtype == np.float32
     assert found.tobytes() == reference(batch_size).tobytes()
     assert stub.rows == [min(batch_size, N - i) for i in range(0, N, batch_size)]
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size", "multiple", "sizes"),
+    [
+        (23, 4, 4, [4] * 6),
+        (23, 20, 8, [20, 8]),
+        (20, 16, 8, [16, 8]),
+        (23, 12, 8, [12, 12]),  # never more than the batch size
+        (3, 100, 8, [8]),
+        (3, 100, 100, [100]),
+        (23, 1, 1, [1] * 23),
+    ],
+)
+def test_a_short_batch_is_filled_up_and_gives_its_own_rows_alone(
+    images: int, batch_size: int, multiple: int, sizes: list[int], tmp_path: Path
+) -> None:
+    stub = Stub()
+    rows = run(tmp_path, stub, batch_size, IMAGES[:images], multiple)
+    assert stub.rows == sizes
+    padded = np.concatenate([IMAGES[:images], np.repeat(IMAGES[images - 1 : images], 100, axis=0)])
+    pixels, start, expected = torch.from_numpy(padded).permute(0, 3, 1, 2), 0, []
+    for size in sizes:
+        expected.append(embed(pixels[start : start + size]).numpy())
+        start += size
+    assert rows.tobytes() == np.concatenate(expected)[:images].tobytes()
 
 
 def test_the_batches_show_in_the_numbers() -> None:
@@ -277,7 +306,9 @@ class ShortSource(ArraySource):
 
 def test_a_source_that_ends_early_is_never_taken_for_a_whole_one(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="zip"):
-        extract(ShortSource(IMAGES), Stub(), ids=IDS, batch_size=BATCH, shards=shard_folder(tmp_path))
+        extract(
+            ShortSource(IMAGES), Stub(), ids=IDS, batch_size=BATCH, multiple=1, shards=shard_folder(tmp_path)
+        )
 
 
 def test_a_scratch_folder_that_cannot_be_written_is_an_environment_fault(tmp_path: Path) -> None:
@@ -324,6 +355,7 @@ def test_finished_shards_are_not_held_in_memory(tmp_path: Path, monkeypatch: pyt
             wide,
             ids=[str(i) for i in range(n)],
             batch_size=100,
+            multiple=100,
             shards=shard_folder(tmp_path),
         )
         assert [len(rows) for rows in blocks] == [100] * 20

@@ -68,7 +68,9 @@ def extracted(paths: list[Path], backbone: Backbone, scratch: Path, batch_size: 
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
     source = FolderSource(paths[0].parent, ids, digests, preprocess=backbone.preprocess, workers=0)
     shards = ShardFolder(scratch, "ab" * 32)
-    blocks = extract(source, backbone.encode_images, ids=ids, batch_size=batch_size, shards=shards)
+    blocks = extract(
+        source, backbone.encode_images, ids=ids, batch_size=batch_size, multiple=1, shards=shards
+    )
     return np.concatenate(list(blocks))
 
 

@@ -110,7 +110,7 @@ class Shared:
     def die_holding(self) -> None:
         """End without a word while holding it and writing a file."""
         with self.shards.locked():
-            self.kept.with_name(f".{self.kept.name}.{os.getpid()}.0a.tmp").touch()
+            self.kept.with_name(f".{self.kept.name}.{files.host()}.{os.getpid()}.0a.tmp").touch()
             os._exit(0)
 
 

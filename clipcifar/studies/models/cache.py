@@ -98,7 +98,7 @@ def embedded(
     images = compute.dataset_images(path, dataset, model, recorded=own, photographs=photographs, embed=embed)
     existing = kept.find(images, repository)
     if existing is None:
-        compute.encode([images], model=model, weights=folder, embed=embed)
+        compute.obtain([images], repository=repository, model=model, weights=folder, embed=embed)
     content = existing.images() if existing else read_images(path)
     names = {key: images.attributes[key] for key in provenance.NAMES}
     return replace(content, attributes={**content.attributes, **names})  # as they are asked for here

@@ -6,7 +6,7 @@ them; they are never called CIFAR-10-C.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from clipcifar.backbone.preprocess import Preprocess
 from clipcifar.core.errors import ConfigError
 from clipcifar.core.files import Attribute, canonical_json, sha256_of, source_sha256
-from clipcifar.embeddings.kept import Wanted
+from clipcifar.embeddings.kept import Contents, Wanted
+from clipcifar.embeddings.sources import Excerpt, ImageSource
 from clipcifar.store import splits
 from clipcifar.store.dataset import PreparedSplit
 from clipcifar.store.model import ModelDescription
@@ -165,10 +166,13 @@ def wanted_files(
 def _wanted(
     path: Path, entry: Entry, ids: list[str], severities: tuple[int, ...], attributes: Mapping[str, Attribute]
 ) -> Wanted:
-    def write(blocks: Iterator[NDArray[np.float32]]) -> None:
+    def write(blocks: Iterator[NDArray[np.float32]], _: Contents) -> None:
         rows = np.concatenate(list(blocks))
         shown = examples(entry.source, len(severities))
         write_corrupted(path, rows, severities=severities, ids=ids, examples=shown, attributes=attributes)
 
-    rows = ids * len(severities)
-    return Wanted(path, KIND, attributes, path, rows, lambda preprocess: entry.source, write)
+    def images(rows: range | NDArray[np.int64]) -> Callable[[Preprocess, int], ImageSource]:
+        assert isinstance(rows, range)  # of all, or of a part
+        return lambda preprocess, workers: Excerpt(entry.source, rows)
+
+    return Wanted(path, KIND, attributes, path, ids * len(severities), images, write)
