@@ -9,7 +9,7 @@ from clipcifar.core import files, params
 from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ConfigError
 from clipcifar.datasets import download, photo_sets, plain_files
-from clipcifar.datasets.params import IMAGEFOLDER, DatasetParams
+from clipcifar.datasets.params import IMAGEFOLDER, TARFOLDER, DatasetParams
 from clipcifar.datasets.registry import located, registered
 from stages import run
 
@@ -45,16 +45,23 @@ def main(settings: dict[str, Any], raw: Path) -> None:
 def _check_path(dataset: DatasetParams, raw: Path) -> None:
     """Refuse what later stages, or DVC before them, could not read."""
     path, where = Path(dataset.path), "params.yaml: dataset.path"
+    if "://" in dataset.path:
+        raise ConfigError(
+            "dataset.path is a URL, and DVC looks at it as a path",
+            where=where,
+            fix="for shards on a server set it to a folder with lists of their URLs, train.txt and test.txt",
+        )
     if not path.exists():
         raise ConfigError(
             f"{path} does not exist", where=where, fix="give the whole path; ~ and $HOME are not expanded"
         )
-    if dataset.name == IMAGEFOLDER:
+    if dataset.name in (IMAGEFOLDER, TARFOLDER):
         if not path.is_dir():
+            holding = "/<class>/…" if dataset.name == IMAGEFOLDER else "/*.tar"
             raise ConfigError(
-                "imagefolder needs a folder",
+                f"{dataset.name} needs a folder",
                 where=where,
-                fix="set it to the folder that holds train/<class>/… and test/<class>/…",
+                fix=f"set it to the folder that holds train{holding} and test{holding}",
             )
         plain_files.check_hashable(path)
         return

@@ -20,7 +20,7 @@ from clipcifar.datasets.decode import SUFFIXES
 from clipcifar.datasets.plain_files import shortened, unreadable
 from clipcifar.datasets.source import SPLITS, LeftOut, Split
 
-_SPLIT_OF: dict[str, Split] = {
+SPLIT_OF: dict[str, Split] = {
     "train": "train",
     "training": "train",
     "val": "val",
@@ -166,7 +166,7 @@ def _splits(root: Path, top: set[str], folders: list[tuple[str, ...]]) -> dict[s
     A class may be called train: where no folder of a split's name holds folders, and another lies
     beside it, all are classes.
     """
-    named = {name: _SPLIT_OF[name.lower()] for name in sorted(top) if name.lower() in _SPLIT_OF}
+    named = {name: SPLIT_OF[name.lower()] for name in sorted(top) if name.lower() in SPLIT_OF}
     if not named or (top - set(named) and not any(len(parts) > 1 and parts[0] in named for parts in folders)):
         return {}
     for split in dict.fromkeys(named.values()):
@@ -187,7 +187,7 @@ def _refuse_splits_inside(root: Path, files: list[_File]) -> None:
         if len(file.parts) > 1 and is_image(file.parts[-1]):
             below.setdefault(file.parts[0], set()).add(file.parts[1] if len(file.parts) > 2 else "")
     for name, subfolders in sorted(below.items()):
-        holds_splits = any(subfolders) and all(sub.lower() in _SPLIT_OF for sub in subfolders)
+        holds_splits = any(subfolders) and all(sub.lower() in SPLIT_OF for sub in subfolders)
         holds_all = len(below) == 1 and len(subfolders) > 1 and "" not in subfolders
         if holds_splits or holds_all:
             only = f"set dataset.path to {one_line(str(root / name))}" if len(below) == 1 else ""

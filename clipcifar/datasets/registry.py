@@ -19,9 +19,10 @@ from clipcifar.datasets import array_sets, download, photo_sets
 from clipcifar.datasets.archives import Archive
 from clipcifar.datasets.array_sets import ArrayDataset
 from clipcifar.datasets.imagefolder import image_folder
-from clipcifar.datasets.params import IMAGEFOLDER, DatasetParams, photograph_folder
+from clipcifar.datasets.params import IMAGEFOLDER, TARFOLDER, DatasetParams, photograph_folder
 from clipcifar.datasets.photo_sets import Photo
 from clipcifar.datasets.source import LeftOut, Source
+from clipcifar.datasets.tarfolder import tar_folder
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ REGISTRY: dict[str, Dataset] = {
     ),
     "digits": Dataset(load=array_sets.load_digits),
     IMAGEFOLDER: Dataset(),
+    TARFOLDER: Dataset(),
     "pets": Dataset(
         archives=tuple(
             _known_to_torchvision(name, _OXFORD + "pets/data/", md5, folder="oxford-iiit-pet")
@@ -160,6 +162,8 @@ def source_of(dataset: DatasetParams, raw: Path) -> Source:
         DataError: the archive is not the known one, or the folder is not laid out as one of images.
     """
     entry = registered(dataset.name)
+    if dataset.name == TARFOLDER:
+        return tar_folder(photograph_folder(dataset, raw), max_megapixels=dataset.max_megapixels)
     if entry.load is None:
         folder = image_folder(
             photograph_folder(dataset, raw), max_megapixels=dataset.max_megapixels, ours=_OURS

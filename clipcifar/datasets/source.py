@@ -7,7 +7,7 @@ there vanishes without a word.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -19,6 +19,7 @@ from clipcifar.core.errors import ClipcifarError, DataError, EnvironmentFault
 from clipcifar.core.terminal import one_line
 from clipcifar.datasets.plain_files import shortened
 from clipcifar.store.dataset import PreparedSplit, counted
+from clipcifar.store.members import Members, Shard
 
 Split = Literal["train", "val", "test", "undivided"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test", "undivided")
@@ -27,12 +28,16 @@ UNREADABLE = "not readable as an image"
 
 
 class Sample(NamedTuple):
-    """One image: (H, W, 3) uint8 pixels, or the hex sha256 of its file."""
+    """One image: (H, W, 3) uint8 pixels, or the hex sha256 of its file.
+
+    `place` is for a member of a shard: the shard's position among those of its source, offset and size.
+    """
 
     split: Split
     class_name: str
     sample_id: str
     content: NDArray[np.uint8] | str
+    place: tuple[int, int, int] | None = None
 
 
 class LeftOut(NamedTuple):
@@ -59,15 +64,17 @@ class Source:
 
     Attributes:
         where: for messages.
-        class_names: in label order.
+        class_names: in label order; of shards they may be known only when all items were read.
         items: every image, and everything else that lies there; read once, in any order of splits.
         classes: the (split, class name) pairs that must have images, since somebody put a place there.
+        shards: the tar files that images are members of; whole when all items were read.
     """
 
     where: str
     class_names: list[str]
     items: Iterable[Sample | LeftOut | Unusable]
     classes: frozenset[tuple[Split, str]] = frozenset()
+    shards: Sequence[Shard] = ()
 
 
 @dataclass(frozen=True)
@@ -122,7 +129,7 @@ def collect(source: Source, *, on_bad_image: Literal["error", "skip"]) -> Collec
     left_out += [LeftOut(UNREADABLE, item.sample_id, item.split, item.class_name) for item in unusable]
     _refuse_empty_classes(source, samples, left_out)
     return Collected(
-        {split: _prepared(part, source.class_names) for split, part in samples.items() if part},
+        {split: _prepared(part, source) for split, part in samples.items() if part},
         source.class_names,
         Counter(item.kind for item in left_out),
         named,
@@ -186,11 +193,14 @@ def _place(split: Split, class_name: str) -> str:
     return one_line(class_name if split == "undivided" else f"{split}/{class_name}")
 
 
-def _prepared(samples: list[Sample], class_names: list[str]) -> PreparedSplit:
-    label_of = {name: label for label, name in enumerate(class_names)}
+def _prepared(samples: list[Sample], source: Source) -> PreparedSplit:
+    label_of = {name: label for label, name in enumerate(source.class_names)}
     contents: list[Any] = [sample.content for sample in samples]
     return PreparedSplit(
         np.array(contents, dtype="S64") if isinstance(contents[0], str) else np.stack(contents),
         np.array([label_of[sample.class_name] for sample in samples], dtype=np.int64),
         [sample.sample_id for sample in samples],
+        Members.of(source.shards, [sample.place for sample in samples if sample.place is not None])
+        if source.shards
+        else None,
     )

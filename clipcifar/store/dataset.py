@@ -17,6 +17,7 @@ from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute, canonical_json
 from clipcifar.store import container
 from clipcifar.store.fields import check_ids, check_index, class_names_attribute, class_names_of
+from clipcifar.store.members import Members
 
 SPLITS = ("train", "test")
 OWN_VAL = "val images are those that the dataset has as such"  # a note: none were drawn from train
@@ -30,11 +31,13 @@ class PreparedSplit:
         content: (N, H, W, 3) uint8 pixels, or (N,) hex sha256 of image files as fixed-length bytes.
         labels: (N,) int64.
         ids: N sample ids; for files, their paths relative to the folder.
+        members: where the files lie, if they are members of tar files and no files of their own.
     """
 
     content: NDArray[Any]
     labels: NDArray[np.int64]
     ids: list[str]
+    members: Members | None = None
 
     @property
     def in_memory(self) -> bool:
@@ -58,11 +61,17 @@ class PreparedSplit:
             np.concatenate([self.content, other.content]),
             np.concatenate([self.labels, other.labels]),
             self.ids + other.ids,
+            self.members + other.members if self.members and other.members else None,
         )
 
     def take(self, rows: NDArray[np.int64]) -> PreparedSplit:
         """The split with these rows only."""
-        return PreparedSplit(self.content[rows], self.labels[rows], [self.ids[row] for row in rows])
+        return PreparedSplit(
+            self.content[rows],
+            self.labels[rows],
+            [self.ids[row] for row in rows],
+            self.members and self.members.take(rows),
+        )
 
 
 @dataclass(frozen=True)
@@ -117,6 +126,7 @@ def write_dataset(
         arrays[f"{split_name}/content"] = split.content
         arrays[f"{split_name}/labels"] = split.labels
         arrays[f"{split_name}/ids"] = container.encode_strings(split.ids)
+        arrays.update(split.members.arrays(split_name) if split.members else {})
     attributes: dict[str, Attribute] = {
         "dataset": name,
         "max_per_class": max_per_class,
@@ -149,7 +159,8 @@ def read_dataset(path: Path) -> Prepared:
             PreparedSplit(
                 content=file.arrays[f"{split}/content"],
                 labels=file.arrays[f"{split}/labels"],
-                ids=container.decode_strings(file.arrays[f"{split}/ids"]),
+                ids=(ids := container.decode_strings(file.arrays[f"{split}/ids"])),
+                members=Members.read(file.arrays, split, num_rows=len(ids)),
             )
             for split in SPLITS
         )

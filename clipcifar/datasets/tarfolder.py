@@ -1,0 +1,138 @@
+"""Tar files of images as a source, by webdataset's conventions: `train/*.tar`, `test/*.tar`, or only `*.tar`.
+
+In place of a split's folder its shards may be listed, in `train.txt`: such lists are then all that DVC looks
+at. Each shard is read once, by a process of its own, and what is handed on is where in it each image lies.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from pathlib import Path
+
+from clipcifar.core.counts import count_of
+from clipcifar.core.errors import DataError, EnvironmentFault
+from clipcifar.core.progress import progress
+from clipcifar.core.terminal import cut, one_line
+from clipcifar.datasets.plain_files import shortened
+from clipcifar.datasets.shard_lists import CLASSES, Listed, classes_of, listed
+from clipcifar.datasets.source import LeftOut, Sample, Source, Unusable
+from clipcifar.datasets.tar_index import Indexed, Label, index_shard
+from clipcifar.store.members import Shard
+
+_Items = Iterator[Sample | LeftOut | Unusable]
+
+
+def tar_folder(root: Path, *, max_megapixels: int) -> Source:
+    """List the shards of a folder.
+
+    Args:
+        root: the folder.
+        max_megapixels: a larger image cannot be used.
+
+    Returns:
+        A source that reads the shards when it is iterated; without a list of classes it knows their names,
+        sorted, when it has read all. What is wrong with shards is told then, in one report.
+
+    Raises:
+        DataError: a split is missing, or what lies there cannot be told apart.
+        EnvironmentFault: the folder is there and cannot be read.
+    """
+    shards, left_out = listed(root)
+    reading = _Reading(root, shards, classes_of(root))
+
+    def items() -> _Items:
+        yield from left_out
+        yield from reading.items(max_megapixels)
+
+    return Source(str(root), reading.names, items(), shards=reading.read)
+
+
+class _Reading:
+    """Shards on their way to images: labels become names of classes, faults one report."""
+
+    def __init__(self, root: Path, shards: list[Listed], classes: list[str] | None) -> None:
+        self.names, self.read = list(classes or ()), list[Shard]()
+        self._root, self._shards, self._classes = root, shards, classes
+        self._class_of: dict[Label, str] = {}
+        self._faults: list[str] = []
+
+    def items(self, max_megapixels: int) -> _Items:
+        labelled_by: dict[str, str] = {}
+        with progress(total=len(self._shards), unit="shards", what="checking shards") as bar:
+            for shard, indexed in zip(self._shards, self._indexed(max_megapixels), strict=True):
+                labelled_by.setdefault(indexed.labelled_by, shard.name)
+                yield from self._of_shard(shard, indexed)
+                bar.update()
+        if len(labelled_by) > 1:
+            said = ", ".join(f"{name} by {kind}" for kind, name in labelled_by.items())
+            self._faults.append(f"images are labelled differently: {one_line(said)}")
+        if self._faults:
+            raise DataError(
+                count_of(len(self._faults), "fault")
+                + " in the shards:\n    "
+                + "\n    ".join(shortened(self._faults)),
+                where=str(self._root),
+                fix="write these shards anew",
+            )
+        self.names[:] = self._classes or sorted(set(self._class_of.values()))
+
+    def _indexed(self, max_megapixels: int) -> Iterator[Indexed]:
+        """What the shards hold, in their order."""
+        index = partial(index_shard, folder=self._root, max_megapixels=max_megapixels)
+        pool = ProcessPoolExecutor(min(len(self._shards), len(os.sched_getaffinity(0))))
+        try:
+            yield from pool.map(index, [shard.place for shard in self._shards])
+        except BrokenProcessPool as error:
+            raise EnvironmentFault(
+                "a process that reads shards was killed",
+                where=str(self._root),
+                fix="see that memory suffices, then run again",
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _of_shard(self, shard: Listed, indexed: Indexed) -> _Items:
+        if shard.digest not in ("", indexed.digest) and not indexed.faults:
+            indexed.faults.append(f"its sha256 is {indexed.digest}, and its list says {shard.digest}")
+        self._faults += [f"{one_line(shard.name)}: {fault}" for fault in indexed.faults]
+        number = len(self.read)
+        self.read.append(Shard(shard.place, indexed.num_bytes, indexed.digest))
+        yield from (LeftOut(kind, f"{shard.name}/{name}", shard.split) for kind, name in indexed.left_out)
+        for image in indexed.images:
+            sample_id = f"{shard.name}/{image.name}"
+            try:
+                class_name = self._class_of.get(image.label) or self._class(image.label)
+            except DataError as error:
+                self._faults.append(f"{one_line(sample_id)}: {error.what}")
+                continue
+            if image.error is not None:
+                yield Unusable(shard.split, class_name, sample_id, image.error)
+            else:
+                place = (number, image.offset, image.size)
+                yield Sample(shard.split, class_name, sample_id, image.digest, place)
+
+    def _class(self, label: Label) -> str:
+        """The class of a label: a number is that of a class in the list, text its name, or a number."""
+        shown = f"the label {cut(one_line(str(label)), 60)!r}"
+        is_number = isinstance(label, int) or (label.isascii() and label.isdecimal() and len(label) < 10)
+        name = None if isinstance(label, int) else unicodedata.normalize("NFC", label)
+        if self._classes is None:
+            if name is None or is_number:
+                raise DataError(
+                    f"{shown} is a number, and {' or '.join(CLASSES)} does not say of which class"
+                )
+            meant = {name}
+        else:
+            number = int(label) if is_number else -1
+            meant = {known for known in self._classes if known == name}
+            meant |= {self._classes[number]} if 0 <= number < len(self._classes) else set()
+        if len(meant) != 1:
+            why = "is the name of one class and the number of another" if meant else "is that of no class"
+            raise DataError(f"{shown} {why} in the list of {len(self._classes or ()):,}")
+        self._class_of[label] = class_name = str(meant.pop())
+        return class_name
