@@ -9,7 +9,7 @@ from clipcifar.core import files, params
 from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ConfigError
 from clipcifar.datasets import download, photo_sets, plain_files
-from clipcifar.datasets.params import IMAGEFOLDER, TARFOLDER, DatasetParams
+from clipcifar.datasets.params import FOLDERS, DatasetParams
 from clipcifar.datasets.registry import located, registered
 from stages import run
 
@@ -45,24 +45,17 @@ def main(settings: dict[str, Any], raw: Path) -> None:
 def _check_path(dataset: DatasetParams, raw: Path) -> None:
     """Refuse what later stages, or DVC before them, could not read."""
     path, where = Path(dataset.path), "params.yaml: dataset.path"
-    if "://" in dataset.path:
-        raise ConfigError(
-            "dataset.path is a URL, and DVC looks at it as a path",
-            where=where,
-            fix="for shards on a server set it to a folder with lists of their URLs, train.txt and test.txt",
-        )
+    if "://" in dataset.path:  # which may hold a password: it is not repeated
+        fix = "name a folder with lists of URLs of shards, train.txt and test.txt; see docs/photos.md"
+        raise ConfigError("dataset.path is a URL", where=where, fix=fix)
     if not path.exists():
         raise ConfigError(
             f"{path} does not exist", where=where, fix="give the whole path; ~ and $HOME are not expanded"
         )
-    if dataset.name in (IMAGEFOLDER, TARFOLDER):
+    if dataset.name in FOLDERS:
         if not path.is_dir():
-            holding = "/<class>/…" if dataset.name == IMAGEFOLDER else "/*.tar"
-            raise ConfigError(
-                f"{dataset.name} needs a folder",
-                where=where,
-                fix=f"set it to the folder that holds train{holding} and test{holding}",
-            )
+            fix = f"set it to the folder that holds {FOLDERS[dataset.name]}"
+            raise ConfigError(f"{dataset.name} needs a folder", where=where, fix=fix)
         plain_files.check_hashable(path)
         return
     needed = [located(archive, dataset, raw) for archive in registered(dataset.name).archives]

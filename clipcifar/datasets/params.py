@@ -12,6 +12,10 @@ from typing import Annotated, Literal
 from clipcifar.core.params import MAX_SEED, Range
 
 IMAGEFOLDER, TARFOLDER = "imagefolder", "tarfolder"
+FOLDERS = {  # what the folder holds that `dataset.path` is then
+    IMAGEFOLDER: "train/<class>/… and test/<class>/…",
+    TARFOLDER: "train/*.tar and test/*.tar, or lists of URLs of shards, train.txt and test.txt",
+}
 
 
 @dataclass(frozen=True)
@@ -45,4 +49,4 @@ def photograph_folder(dataset: DatasetParams, raw: Path) -> Path:
         dataset: what params.yaml says.
         raw: what the `download` stage makes.
     """
-    return Path(dataset.path) if dataset.name in (IMAGEFOLDER, TARFOLDER) else raw
+    return Path(dataset.path) if dataset.name in FOLDERS else raw

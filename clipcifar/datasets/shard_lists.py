@@ -9,7 +9,6 @@ import unicodedata
 from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from clipcifar.core.counts import count_of
 from clipcifar.core.errors import DataError
@@ -129,14 +128,13 @@ def _of_list(path: Path, split: Split) -> list[Listed]:
 
 def _refused_url(pattern: str) -> str:
     """Why a URL is not asked for; nothing where it is. What may be a key in it is not repeated."""
-    scheme = pattern.partition("://")[0]
+    scheme, _, rest = pattern.partition("://")
     if scheme not in PROTOCOLS:
         return f"{cut(one_line(scheme), 20)}:// is not read, but {', '.join(PROTOCOLS)}"
-    url = urlsplit(pattern)
-    if "@" in url.netloc or url.query or url.fragment:
+    if "@" in rest.partition("/")[0] or "?" in rest or "#" in rest:
         return (
-            f"the URL of {scheme}://{one_line(url.netloc.rpartition('@')[2])} holds a user, a password or a "
-            "query; keys are taken from the environment alone: AWS_ACCESS_KEY_ID and the like, or ~/.netrc"
+            f"this {scheme}:// holds a user, a password or a query; keys are taken from the environment alone: "
+            "AWS_ACCESS_KEY_ID and the like, or ~/.netrc"
         )
     return ""
 
