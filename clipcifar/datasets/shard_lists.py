@@ -133,7 +133,7 @@ def _refused_url(pattern: str) -> str:
         return f"{cut(one_line(scheme), 20)}:// is not read, but {', '.join(PROTOCOLS)}"
     if "@" in rest.partition("/")[0] or "?" in rest or "#" in rest:
         return (
-            f"this {scheme}:// holds a user, a password or a query; keys are taken from the environment alone: "
+            f"this {scheme}:// holds a user, a password or a query; keys come from the environment alone: "
             "AWS_ACCESS_KEY_ID and the like, or ~/.netrc"
         )
     return ""
@@ -160,20 +160,17 @@ def classes_of(root: Path) -> list[str] | None:
     there = [root / name for name in CLASSES if (root / name).is_file()]
     if not there:
         return None
-    path, names = there[0], None
+    path, names = there[0], list[str]()
     with explained(path):
         content = path.read_bytes()
     try:
         text = content.decode("utf-8-sig")
-        names = json.loads(text) if path.suffix == ".json" else text.split("\n")
-        if isinstance(names, dict) and sorted(names.values()) == [*range(len(names))]:  # torchvision's way
-            names = sorted(names, key=names.__getitem__)
-        names = [
-            unicodedata.normalize("NFC", name.strip())
-            for name in names
-            if path.suffix != ".txt" or name.strip()
-        ]
-        good = isinstance(names, list) and all(names) and len(set(names)) == len(names)
+        given = json.loads(text) if path.suffix == ".json" else list(filter(str.strip, text.split("\n")))
+        if isinstance(given, dict):  # name: number, as torchvision has it
+            number_of, given = given, sorted(given, key=given.__getitem__)
+            given = given if [number_of[name] for name in given] == [*range(len(given))] else []
+        names = [unicodedata.normalize("NFC", name.strip()) for name in given]
+        good = all(names) and 0 < len(names) == len(set(names))
     except (ValueError, RecursionError, TypeError, AttributeError):
         good = False
     if not good or len(there) > 1:

@@ -158,6 +158,8 @@ class _Reading:
             further = [image for image in images if "." in image.extension]  # a mask, say: `<key>.seg.png`
             self.indexed.left_out += [(f".{one_line(image.extension)}", image.name) for image in further]
             images = [image for image in images if "." not in image.extension]
+            if given == "cls":
+                self.indexed.left_out += [(".json", f"{key}.json") for key in self._labels["json"]]
             keys = Counter(image.key for image in images)
             self._faults("several images of this key", [key for key, n in keys.items() if n > 1])
             self._faults(
