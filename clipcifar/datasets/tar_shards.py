@@ -226,6 +226,8 @@ class ShardReader:
         while self._open:
             self._open.popitem()[1].close()
 
+    __del__ = close  # of a source nobody says when it is done with
+
 
 def read_member(folder: Path, members: Members, row: int) -> bytes:
     """The bytes of one image; errors as `ShardReader.read` has them."""

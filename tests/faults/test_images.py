@@ -421,6 +421,7 @@ def test_a_pipe_does_not_keep_dvc_waiting(tmp_path: Path) -> None:
         ("imagefolder", _fifo, "imagefolder needs a folder"),
         ("imagefolder", lambda path: path.write_bytes(b"x"), "imagefolder needs a folder"),
         ("imagefolder", _self_link, "does not exist"),
+        ("tarfolder", lambda path: path.write_bytes(b"x"), "tarfolder needs a folder"),
     ],
 )
 def test_a_dataset_path_of_the_wrong_kind_is_refused_by_its_key(
@@ -431,3 +432,14 @@ def test_a_dataset_path_of_the_wrong_kind_is_refused_by_its_key(
     assert ended.code == 2
     assert expected in ended.error
     assert "where: params.yaml: dataset.path" in ended.error
+
+
+def test_a_url_as_dataset_path_is_refused_and_its_password_not_repeated(tmp_path: Path) -> None:
+    stage_runs.write_params(
+        tmp_path, {"dataset": {"name": "tarfolder", "path": "https://me:secret@host/train-0.tar"}}
+    )
+    ended = stage_runs.run(download.main, "raw", folder=tmp_path)
+    assert ended.code == 2
+    assert "dataset.path is a URL" in ended.error
+    assert "train.txt" in ended.error
+    assert "secret" not in ended.error

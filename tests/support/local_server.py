@@ -23,6 +23,7 @@ class Server:
         self.requests: list[str] = []
         self.ranges = False
         self.asked: list[range] = []
+        self.authorizations: set[str] = set()
         self.url = ""
 
 
@@ -39,6 +40,7 @@ def serving() -> Iterator[Server]:
 
         def _answer(self, *, body: bool) -> None:
             server.requests.append(f"{self.command} {self.path}")
+            server.authorizations.add(self.headers.get("Authorization", ""))
             fault = server.faults.pop(0) if server.faults else None
             content = server.files.get(self.path)
             if isinstance(fault, int) or content is None:
