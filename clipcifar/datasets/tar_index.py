@@ -129,9 +129,10 @@ class _Reading:
             image = _Image(name, key, extension, member.offset_data, member.size, digest, error)
             self._images.append(image)
         elif extension in self._labels:
-            self._label(
-                key, extension, name, stream.content(min(member.size, MAX_LABEL_BYTES[extension] + 1))
-            )
+            content = stream.content(min(member.size, MAX_LABEL_BYTES[extension] + 1))
+            self._label(key, extension, name, content)
+        elif extension.endswith(".cls"):
+            self.indexed.faults.append(f"{one_line(name)}: no label: a key ends at the first dot of a name")
         else:
             self.indexed.left_out.append((kind_of(base), name))
 
@@ -143,7 +144,7 @@ class _Reading:
             if label is None:
                 self.indexed.left_out.append((".json", name))
                 return
-            if label == "" or (isinstance(label, str) and (holds_control(label) or len(label) > MAX_NAME)):
+            if label == "" or (isinstance(label, str) and (_unclean(label) or len(label) > MAX_NAME)):
                 raise DataError(f"{cut(one_line(repr(label)), 60)} is no name of a class")
             self._labels[extension][key] = label
         except (ValueError, RecursionError, DataError) as error:
@@ -190,9 +191,13 @@ def _odd(member: tarfile.TarInfo) -> str:
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or "\\" in member.name or not path.name:
         return "its name leads out of the shard"
-    if holds_control(member.name):
+    if _unclean(member.name):
         return "its name holds a control character, or is not UTF-8"
     return f"a name of {len(member.name):,} characters" if len(member.name) > MAX_NAME else ""
+
+
+def _unclean(text: str) -> bool:
+    return holds_control(text) or not {"\u2028", "\u2029"}.isdisjoint(text)
 
 
 def _undecodable(content: bytes, name: str, max_megapixels: int) -> ClipcifarError | None:

@@ -52,11 +52,11 @@ class ShardFile:
     """
 
     def __init__(self, place: str, folder: Path) -> None:
+        path = folder / place.removeprefix("file://")
         self._remote = is_url(place) and not place.startswith("file://")
-        path = Path(place) if is_url(place) else folder / place
-        self.where = one_line(place if is_url(place) else str(path))
+        self.where = one_line(place if self._remote else str(path))
         self._file: Any = None
-        if is_url(place):
+        if self._remote:
             self._file, self.num_bytes = self._tried(lambda: _opened_url(place))
             return
         try:
@@ -134,8 +134,9 @@ class ShardFile:
 
 
 def _opened_url(place: str) -> tuple[Any, int]:
-    protocol = place.partition("://")[0]
-    options: dict[str, Any] = {}
+    protocol, options = place.partition("://")[0], dict[str, Any]()
+    if protocol not in PROTOCOLS:
+        raise DataError(f"{protocol}:// is not read", where=place, fix=f"use one of {', '.join(PROTOCOLS)}")
     if protocol in ("http", "https"):
         import aiohttp
 
@@ -151,8 +152,7 @@ def _opened_url(place: str) -> tuple[Any, int]:
             where=place,
             fix=f"pip install {PROTOCOLS[protocol]}",
         ) from error
-    # Of the network what is asked for and no more; the readers here ask for large pieces.
-    file = files.open(place, "rb", **({} if protocol == "file" else {"cache_type": "none"}))
+    file = files.open(place, "rb", cache_type="none")  # what is asked for and no more: large pieces
     if file.size is None or not file.seekable():
         file.close()
         raise EnvironmentFault(

@@ -219,7 +219,7 @@ def test_labels_and_images_without_each_other_are_named(tmp_path: Path) -> None:
     members = labelled([0, 1]) | {"x/lost.png": png("l"), "alone.cls": b"1", "two.cls": b"1"}
     members |= {"two.png": png("2"), "two.jpg": png("2j")}
     members |= {"empty.png": png("e"), "empty.cls": b" \n", "raw.png": png("r"), "raw.cls": b"\xff\xfe"}
-    members |= {"long.png": png("g"), "long.cls": b"x" * 5_000}
+    members |= {"long.png": png("g"), "long.cls": b"x" * 5_000, "b.1.png": png("b"), "b.1.cls": b"1"}
     write(
         tmp_path,
         {"train/0.tar": tar_of(members), "test/0.tar": tar_of(labelled([0])), "classes.txt": CLASSES},
@@ -231,6 +231,7 @@ def test_labels_and_images_without_each_other_are_named(tmp_path: Path) -> None:
         "train/0.tar: raw.cls: no label: 'utf-8' codec can't decode byte 0xff in position 0: invalid start "
         "byte",
         "train/0.tar: long.cls: no label: more than 4,096 bytes",
+        "train/0.tar: b.1.cls: no label: a key ends at the first dot of a name",
         "train/0.tar: two: several images of this key",
         "train/0.tar: alone: a label without an image (.cls)",
         *(f"train/0.tar: {name}: {lost}" for name in ("x/lost.png", "empty.png", "raw.png", "long.png")),
