@@ -9,9 +9,6 @@ import pytest
 from numpy.typing import NDArray
 
 from clipcifar.store import parts
-from clipcifar.store.embeddings import Split
-from clipcifar.store.fields import class_names_attribute
-from clipcifar.store.images import read_images, write_images
 from clipcifar.store.rows import Embeddings, Rows
 from clipcifar.studies.near_duplicates import indexed
 from clipcifar.studies.near_duplicates.indexed import Exact, Index, search_in
@@ -27,25 +24,6 @@ def clustered(n: int, *, seed: int) -> NDArray[np.float32]:
     return synthetic.unit(centres[rng.integers(40, size=n)] + rng.standard_normal((n, DIM)))
 
 
-def in_parts(
-    folder: Path, train: NDArray[np.float32], test: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
-) -> tuple[Embeddings, Embeddings]:
-    monkeypatch.setattr(parts, "PART_ROWS", 300)
-    made.write_embeddings(folder / "made")
-    attributes = dict(read_images(folder / "made" / "images").attributes)
-    for name in ("content_digest", "fingerprint"):
-        del attributes[name]
-    sides = [
-        Split(rows, np.arange(len(rows)) % 3, [f"{name}/{i}" for i in range(len(rows))])
-        for name, rows in (("train", train), ("test", test))
-    ]
-    attributes["class_names"] = class_names_attribute(made.NAMES)
-    write_images(folder / "images", train=sides[0], test=sides[1], attributes=attributes)
-    images = read_images(folder / "images")
-    assert isinstance(images.train.embeddings, Rows)
-    return images.train.embeddings, images.test.embeddings
-
-
 @pytest.mark.parametrize("on_disk", [False, True], ids=["memory", "parts"])
 def test_planted_twins_are_all_there_and_every_cosine_is_exact(
     on_disk: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -57,7 +35,10 @@ def test_planted_twins_are_all_there_and_every_cosine_is_exact(
     whole = queries @ keys.T
     sides: tuple[Embeddings, Embeddings] = (keys, queries)
     if on_disk:
-        sides = in_parts(tmp_path, keys, queries, monkeypatch)
+        monkeypatch.setattr(parts, "PART_ROWS", 300)
+        images = made.write_rows(tmp_path, keys, queries)
+        sides = images.train.embeddings, images.test.embeddings
+        assert all(isinstance(rows, Rows) for rows in sides)
     monkeypatch.setattr(indexed, "_JUDGED", 50)
     counted: list[int] = []
     index = Index(sides[0])
