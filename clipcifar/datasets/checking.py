@@ -22,6 +22,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from PIL import Image
+
 from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ClipcifarError, DataError, EnvironmentFault
 from clipcifar.core.files import fault_behind
@@ -29,7 +31,7 @@ from clipcifar.core.processes import cores
 from clipcifar.core.progress import progress
 from clipcifar.core.terminal import one_line
 from clipcifar.datasets import decode as decoding
-from clipcifar.datasets.decode import decode
+from clipcifar.datasets.decode import check
 from clipcifar.datasets.plain_files import is_utf8
 
 MAX_BYTES = 1_000_000_000  # of a file; 250 million pixels of 16-bit gray take less uncompressed
@@ -53,16 +55,16 @@ def check_files(
     Raises:
         EnvironmentFault: a process died.
     """
-    check = partial(check_file, root, max_megapixels)
+    checking = partial(check_file, root, max_megapixels)
     workers = min(workers or cores(), -(-total // TASK_FILES))
     with ExitStack() as stack:
         checked: Iterator[Checked]
         if workers > 1:
-            checked = _by_processes(check, paths, workers, where=str(root), stack=stack)
+            checked = _by_processes(checking, paths, workers, where=str(root), stack=stack)
         else:
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
-            checked = map(check, paths)
+            checked = map(checking, paths)
         bar = stack.enter_context(progress(total=total, unit="images", what="checking images"))
         for result in checked:
             yield result
@@ -77,7 +79,7 @@ def check_file(root: Path, max_megapixels: int, path: str) -> Checked:
         if (size := os.stat(root / path).st_size) > MAX_BYTES:
             raise DataError(f"{size:,} bytes, more than {MAX_BYTES:,}")
         content = (root / path).read_bytes()
-        decode(content, path, max_megapixels=max_megapixels)
+        check(content, path, max_megapixels=max_megapixels)
         return hashlib.sha256(content).hexdigest()
     except OSError as problem:
         return fault_behind(problem, one_line(path)) or DataError(f"cannot be read: {problem.strerror}")
@@ -86,7 +88,7 @@ def check_file(root: Path, max_megapixels: int, path: str) -> Checked:
 
 
 def _by_processes(
-    check: Callable[[str], Checked], paths: Iterator[str], workers: int, *, where: str, stack: ExitStack
+    checking: Callable[[str], Checked], paths: Iterator[str], workers: int, *, where: str, stack: ExitStack
 ) -> Iterator[Checked]:
     """The same by processes, which are started here and now: a fork must not meet the bar's thread.
 
@@ -100,7 +102,7 @@ def _by_processes(
 
     def submit() -> None:
         if task := list(islice(paths, TASK_FILES)):
-            under_way.append((task, pool.submit(_check_all, check, task)))
+            under_way.append((task, pool.submit(_check_all, checking, task)))
 
     for _ in range(workers * _AHEAD):
         submit()
@@ -148,6 +150,8 @@ def _begin(stopping: Any, large: Any) -> None:
     decoding._large = large  # very large images one at a time among all processes, as memory has it
     decoding._opening = threading.Lock()  # which another thread may have held at the fork
     warnings.simplefilter("ignore")
+    # Pillow keeps the memory of 16 megapixels for the next image; asking for it anew is half of the time.
+    Image.core.set_blocks_max(4)  # type: ignore[attr-defined]
     if (parent := multiprocessing.parent_process()) is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
@@ -157,5 +161,5 @@ def _end_with(parent: Any) -> None:
     os._exit(1)
 
 
-def _check_all(check: Callable[[str], Checked], task: list[str]) -> list[Checked]:
-    return [check(path) for path in task if not _stopping.is_set()]
+def _check_all(checking: Callable[[str], Checked], task: list[str]) -> list[Checked]:
+    return [checking(path) for path in task if not _stopping.is_set()]

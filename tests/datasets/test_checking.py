@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -131,7 +130,7 @@ def test_who_stops_waits_for_no_more_than_the_images_that_are_being_read(
 
     real, events = multiprocessing.Event, []
     monkeypatch.setattr(multiprocessing, "Event", lambda: events.append(real()) or events[-1])
-    monkeypatch.setattr(checking, "decode", held_up)
+    monkeypatch.setattr(checking, "check", held_up)
     monkeypatch.setattr(checking, "TASK_FILES", len(first))
     results = check_files(photos, iter(names(photos)), total=N, max_megapixels=1, workers=2)
     next(results)
@@ -155,7 +154,7 @@ def test_a_process_that_dies_is_told_of_with_the_images_that_it_may_have_been_at
         if name == "cat/010.png":
             end()
 
-    monkeypatch.setattr(checking, "decode", decode)
+    monkeypatch.setattr(checking, "check", decode)
     with pytest.raises(EnvironmentFault, match=rf"ended before its time \({said}\)") as caught:
         checked(photos, workers=2)
     assert caught.value.where == str(photos)
@@ -169,13 +168,12 @@ def test_very_large_images_are_decoded_one_at_a_time_among_all_processes(
 ) -> None:
     """As memory has it: two of 250 megapixels at once may be more than there is."""
 
-    def alone(image: Image.Image) -> np.ndarray:
+    def alone(image: Image.Image) -> None:
         (tmp_path / "taken").mkdir()  # fails where another has it
         time.sleep(0.001)
         (tmp_path / "taken").rmdir()
-        return np.zeros((1, 1, 3), np.uint8)
 
-    monkeypatch.setattr(decode, "_pixels", alone)
+    monkeypatch.setattr(decode, "_refuse", alone)
     monkeypatch.setattr(decode, "_AT_ONCE", 0)
     assert all(line.startswith("str: ") for line in checked(photos, workers=4))
 
@@ -184,7 +182,7 @@ _SCRIPT = """
 import multiprocessing, sys, time
 from pathlib import Path
 from clipcifar.datasets import checking
-checking.decode = lambda *_, **__: time.sleep(0.02)
+checking.check = lambda *_, **__: time.sleep(0.02)
 checking.TASK_FILES = 2
 root = Path(sys.argv[1])
 paths = sorted(str(path.relative_to(root)) for path in root.rglob("*.png"))
@@ -223,5 +221,5 @@ def test_an_error_of_the_surroundings_comes_over_whole(photos: Path, monkeypatch
             else DataError("odd")
         )
 
-    monkeypatch.setattr(checking, "decode", decode)
+    monkeypatch.setattr(checking, "check", decode)
     assert checked(photos, workers=3) == checked(photos, workers=1)

@@ -416,7 +416,7 @@ def test_a_warning_about_an_image_is_not_told(
 ) -> None:
     monkeypatch.setattr(checking, "TASK_FILES", task_files)
     monkeypatch.setattr(checking, "cores", lambda: 2)
-    monkeypatch.setattr(checking, "decode", lambda *_, **__: warnings.warn("odd", stacklevel=1))
+    monkeypatch.setattr(checking, "check", lambda *_, **__: warnings.warn("odd", stacklevel=1))
     assert listed(root).bad == []
     assert "odd" not in capfd.readouterr().err
 
