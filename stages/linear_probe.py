@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from clipcifar.core import params
 from clipcifar.core.progress import progress
 from clipcifar.evaluation import plots, results
+from clipcifar.evaluation.headline import learned_from, of_images
 from clipcifar.methods import linear_probe
 from clipcifar.methods.linear import Linear
 from clipcifar.methods.linear_probe import LinearProbeParams
-from clipcifar.store import heads, inputs
+from clipcifar.store import heads, inputs, splits
 from clipcifar.store.predictions import inherited
 from stages import run
 
@@ -29,10 +32,12 @@ def main(
     probe_params = params.read(settings, "linear_probe", LinearProbeParams)
     images = inputs.requested_images(images_path, settings)
     rows = inputs.train_val_of(images, splits_path, learner="linear_probe")
-    embeddings, labels = images.train.embeddings, images.train.labels
+    labels, max_rows = images.train.labels, probe_params.max_rows
+    learned = splits.drawn(rows.train, labels, max_rows=max_rows)
+    both = splits.drawn(np.arange(len(labels)), labels, max_rows=max_rows)
     with progress(total=len(probe_params.c_grid) + 1, unit="fits", what="linear probe") as bar:
         points = linear_probe.validation_curve(
-            *images.train.part(rows.train),
+            *images.train.part(learned),
             *images.train.part(rows.val),
             params=probe_params,
             class_names=images.class_names,
@@ -40,7 +45,10 @@ def main(
         )
         chosen = linear_probe.choose(points)
         refit = linear_probe.solve(
-            embeddings, labels, c=chosen.c, max_iter=probe_params.max_iter, class_names=images.class_names
+            *images.train.part(both),
+            c=chosen.c,
+            max_iter=probe_params.max_iter,
+            class_names=images.class_names,
         )
         bar.update()
     probe = Linear.of(refit.coefficients, refit.intercepts)
@@ -60,10 +68,10 @@ def main(
         metrics_path=metrics,
         details_path=details,
         plots_folder=plots_folder,
-        extra_metrics=linear_probe.as_metrics(points, chosen, refit),
+        extra_metrics=linear_probe.as_metrics(points, chosen, refit) | learned_from(len(both), len(labels)),
     )
     how = f"{refit.iterations} iterations of scikit-learn's after {refit.own_iterations} of our own"
-    print(f"linear probe, C = {chosen.c:g}: top-1 {written['accuracy']:.4f} ({how})")
+    print(f"linear probe, C = {chosen.c:g}: top-1 {written['accuracy']:.4f}{of_images(written)} ({how})")
 
 
 if __name__ == "__main__":

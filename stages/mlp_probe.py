@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from clipcifar.core import params
+from clipcifar.evaluation.headline import of_images
 from clipcifar.methods.trained import seeds
 from clipcifar.methods.trained.mlp_probe import MLPProbe
 from clipcifar.methods.trained.training import Labelled, TrainingParams
@@ -44,7 +45,9 @@ def main(
         outputs=seeds.Outputs(head, predictions, metrics, details, plots),
         attributes={},
     )
-    print(f"MLP probe, seed {written['selected']['seed']}: top-1 {written['accuracy']:.4f}")
+    print(
+        f"MLP probe, seed {written['selected']['seed']}: top-1 {written['accuracy']:.4f}{of_images(written)}"
+    )
 
 
 if __name__ == "__main__":

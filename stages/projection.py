@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from clipcifar.core import params
+from clipcifar.evaluation.headline import of_images
 from clipcifar.methods import zero_shot
 from clipcifar.methods.trained import seeds
 from clipcifar.methods.trained.projection import Projection
@@ -52,7 +53,8 @@ def main(
         outputs=seeds.Outputs(head, predictions, metrics, details, plots),
         attributes={"texts_fingerprint": texts.attributes["fingerprint"]},
     )
-    print(f"projection heads, seed {written['selected']['seed']}: top-1 {written['accuracy']:.4f}")
+    chosen = written["selected"]["seed"]
+    print(f"projection heads, seed {chosen}: top-1 {written['accuracy']:.4f}{of_images(written)}")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,17 @@ LEFT_OUT = "left out"  # of the prompt sets' details: those that are too large, 
 _DRAWN = "dvc plots"  # its rows; with a blank, so that no prompt set has this name
 
 
+def learned_from(n: int, of: int) -> dict[str, Any]:
+    """What stands beside a method's number where it learned from a draw of the images."""
+    return {"learned_from": {"n": n, "of": of}} if n < of else {}
+
+
+def of_images(metrics: Mapping[str, Any]) -> str:
+    """`learned_from` in words, to follow a number or a name; empty where a method learned from all."""
+    drawn = metrics.get("learned_from")
+    return f", learned from {drawn['n']:,} of {drawn['of']:,} images" if drawn else ""
+
+
 def write(
     metrics_path: Path,
     details_path: Path,

@@ -40,11 +40,13 @@ IN_MEMORY = 2**26  # numbers, of rows in parts that are fitted in memory: a giga
 class LinearProbeParams:
     """The `linear_probe` section: inverse regularisation strengths to try, and the iteration limit of a fit.
 
-    The limit holds for the start and for scikit-learn's part alike.
+    The limit holds for the start and for scikit-learn's part alike. Of more rows than `max_rows`, as many are
+    drawn (`splits.drawn`); None for all.
     """
 
     c_grid: Annotated[tuple[float, ...], Range(1e-4, 1e8)]
     max_iter: Annotated[int, Range(1)]
+    max_rows: Annotated[int | None, Range(1000)] = 1_000_000
 
     def __post_init__(self) -> None:
         check_distinct(self.c_grid, "linear_probe.c_grid")

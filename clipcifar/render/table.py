@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from clipcifar.core import terminal
+from clipcifar.evaluation.headline import of_images
 from clipcifar.evaluation.names import METHODS
 from clipcifar.evaluation.words import interval, p_text, points
 
@@ -86,7 +87,7 @@ def methods_table(
     for (method, entry), top5 in zip(metrics.items(), top5_cells, strict=True):
         rows.append(
             [
-                names[method],
+                names[method] + of_images(entry),
                 f"{entry['accuracy']:.4f}",
                 interval_text(entry),
                 *top5,

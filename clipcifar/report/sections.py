@@ -8,6 +8,7 @@ import numpy as np
 from markupsafe import Markup
 
 from clipcifar.evaluation import calibration
+from clipcifar.evaluation.headline import of_images
 from clipcifar.evaluation.names import METHODS
 from clipcifar.evaluation.words import p_text, points
 from clipcifar.render import charts
@@ -36,7 +37,7 @@ def methods(facts: Facts) -> dict[str, Any]:
     for (method, metrics), top5 in zip(facts.metrics.items(), top5_cells, strict=True):
         rows.append(
             [
-                METHODS[method],
+                METHODS[method] + of_images(metrics),
                 f"{metrics['accuracy']:.4f}",
                 interval_text(metrics),
                 *top5,

@@ -32,6 +32,7 @@ class SplitParams:
     seed: Annotated[int, Range(0, MAX_SEED)]
 
 
+_DRAW_SEED = 0
 MAX_NAMED = 10  # classes in a message
 
 
@@ -124,6 +125,27 @@ def seeded_subset(
         for rows in rows_by_class(labels)
     ]
     return np.sort(np.concatenate(chosen)) if chosen else np.zeros(0, dtype=np.int64)
+
+
+def drawn(rows: NDArray[np.int64], labels: NDArray[np.int64], *, max_rows: int | None) -> NDArray[np.int64]:
+    """At most so many of some rows, always the same ones: of every class its share, and one at least.
+
+    Args:
+        rows: (n,) int64 indices into the labels, ascending.
+        labels: (N,) int64.
+        max_rows: of them, a few more where classes are rare; None for all.
+
+    Returns:
+        Those drawn, ascending.
+    """
+    if max_rows is None or len(rows) <= max_rows:
+        return rows
+    shuffled = np.random.default_rng(_DRAW_SEED).permutation(rows)
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    _, first, counts = np.unique(labels[by_class], return_index=True, return_counts=True)
+    kept = np.maximum(1, counts * max_rows // len(rows))
+    place = np.arange(len(rows)) - np.repeat(first, counts)
+    return np.sort(by_class[place < np.repeat(kept, counts)])
 
 
 def check_classes(labels: NDArray[np.int64], *, class_names: list[str], split: str) -> None:

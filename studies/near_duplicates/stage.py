@@ -12,6 +12,7 @@ from clipcifar.render.page_file import write_page
 from clipcifar.store import inputs
 from clipcifar.studies import same_images
 from clipcifar.studies.near_duplicates import findings, nearest, page, within
+from clipcifar.studies.near_duplicates.indexed import search_in
 from clipcifar.studies.near_duplicates.params import NearDuplicatesParams
 from stages import run
 
@@ -31,12 +32,14 @@ def main(
     inputs.check_train(images, "near_duplicates looks for twins among")
     dataset, said = same_images.read(images, dataset_path, predictions)
     train, test = images.train, images.test
+    in_train = search_in(train.embeddings, num_queries=len(test.ids))
     with progress(total=len(test.ids), unit="images", what="nearest train images") as bar:
-        twins, cosines = nearest.nearest(test.embeddings, train.embeddings, on_rows=bar.update)
-    splits = []
-    for name, part, own in (("train", dataset.train, train), ("test", dataset.test, test)):
-        with progress(total=len(own.ids), unit="images", what=f"nearest within {name}") as bar:
-            others = nearest.nearest_other(own.embeddings, on_rows=bar.update)
+        twins, cosines = in_train.nearest(test.embeddings, on_rows=bar.update)
+    doubt = in_train.doubt
+    in_test, splits = search_in(test.embeddings, num_queries=0), []
+    for name, part, search in (("train", dataset.train, in_train), ("test", dataset.test, in_test)):
+        with progress(total=len(part.ids), unit="images", what=f"nearest within {name}") as bar:
+            others = search.nearest_other(on_rows=bar.update)
         splits.append(within.measure(name, part, *others, folder=folder, threshold=asked.threshold))
     results = findings.measure(
         twins,
@@ -47,6 +50,7 @@ def main(
         splits,
         folder=folder,
         threshold=asked.threshold,
+        doubt=doubt,
     )
     findings.write(out, results, dataset)
     html = page.render(results, dataset, folder=folder, shown=asked.shown, attributes=images.attributes)

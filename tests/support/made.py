@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from clipcifar.core.files import Attribute
 from clipcifar.store import container, splits
-from clipcifar.store.embeddings import Split, write_texts
+from clipcifar.store.embeddings import ImageEmbeddings, Split, write_texts
 from clipcifar.store.fields import class_names_attribute
 from clipcifar.store.images import read_images, write_images
 
@@ -78,6 +78,27 @@ def write_embeddings(
     splits.write_splits(
         folder / "splits.h5", train.ids, rows_of, attributes={"dataset_digest": dataset_digest}
     )
+
+
+def write_rows(
+    folder: Path,
+    train: NDArray[np.float32],
+    test: NDArray[np.float32],
+    *,
+    labels: NDArray[np.int64] | None = None,
+) -> ImageEmbeddings:
+    """Write rows as image embeddings of the three classes, and read them; labels are of train."""
+    write_embeddings(folder / "made")
+    known = read_images(folder / "made" / "images").attributes
+    attributes = {name: value for name, value in known.items() if name not in container._DIGESTS}
+    splits_of = {
+        name: Split(rows, np.arange(len(rows)) % 3, [f"{name}/{i}" for i in range(len(rows))])
+        for name, rows in (("train", train), ("test", test))
+    }
+    if labels is not None:
+        splits_of["train"] = replace(splits_of["train"], labels=labels)
+    write_images(folder / "images", **splits_of, attributes=attributes)
+    return read_images(folder / "images")
 
 
 def edit_images(folder: Path, arrays: Mapping[str, NDArray[Any]], **attributes: Any) -> None:

@@ -14,18 +14,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from clipcifar.backbone import device
 from clipcifar.core.files import Attribute
 from clipcifar.core.progress import progress
 from clipcifar.evaluation import plots, results
 from clipcifar.evaluation.calibration import fit_temperature
+from clipcifar.evaluation.headline import learned_from
 from clipcifar.evaluation.metrics import accuracy
 from clipcifar.methods.trained.training import Labelled, Run, TrainingParams, arrays_of, merit, scores, train
 from clipcifar.store import heads
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.predictions import inherited
-from clipcifar.store.splits import TrainVal
+from clipcifar.store.rows import blocks_of
+from clipcifar.store.splits import TrainVal, drawn
 
 Build = Callable[[Labelled], torch.nn.Module]
 
@@ -93,7 +96,8 @@ def train_and_report(
     """
     target = device.choose(params.device, key=f"{method}.device")
     embeddings, labels = images.train.embeddings, images.train.labels
-    train_data = Labelled.on(target, embeddings[rows.train], labels[rows.train])
+    learned = drawn(rows.train, labels, max_rows=params.max_rows)
+    train_data = Labelled.on(target, embeddings[learned], labels[learned])
     val_data = Labelled.on(target, embeddings[rows.val], labels[rows.val])
     with (
         device.out_of_memory_explained(f"{method}.batch_size"),
@@ -113,12 +117,16 @@ def train_and_report(
             )
             bar.update(i * params.max_epochs - bar.n)  # epochs that early stopping saved
 
-    test_embeddings = torch.from_numpy(images.test.embeddings).to(target)
     head, chosen = build(train_data), best_run(runs)
+
+    def of_test() -> NDArray[np.float32]:
+        blocks = (torch.from_numpy(rows).to(target) for _, rows in blocks_of(images.test.embeddings))
+        return np.concatenate([scores(head, rows).cpu().numpy() for rows in blocks])
+
     test_scores = {}
     for run in runs:
         head.load_state_dict(run.state)
-        test_scores[run.seed] = scores(head, test_embeddings).cpu().numpy()
+        test_scores[run.seed] = of_test()
     head.load_state_dict(chosen.state)
     val_scores = scores(head, val_data.embeddings).cpu().numpy()
     temperature = fit_temperature(val_scores, labels[rows.val])
@@ -140,7 +148,7 @@ def train_and_report(
         metrics_path=outputs.metrics,
         details_path=outputs.details,
         plots_folder=outputs.plots,
-        extra_metrics=seed_metrics(accuracies, chosen),
+        extra_metrics={**seed_metrics(accuracies, chosen), **learned_from(len(learned), len(rows.train))},
         extra_attributes=attributes,
         by_seed=np.stack([test_scores[seed].argmax(axis=1) for seed in sorted(test_scores)]),
     )

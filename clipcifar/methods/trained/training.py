@@ -28,7 +28,10 @@ _EVALUATION_ROWS = 16_384  # bounds the memory of hidden layers, not a knob
 
 @dataclass(frozen=True)
 class TrainingParams:
-    """The `mlp_probe` and `projection` sections; `hidden` is the width of the hidden layer."""
+    """The `mlp_probe` and `projection` sections; `hidden` is the width of the hidden layer.
+
+    Of more train rows than `max_rows`, as many are drawn (`splits.drawn`); None for all.
+    """
 
     hidden: Annotated[int, Range(1)]
     dropout: Annotated[float, Range(0, 0.95)]
@@ -39,6 +42,7 @@ class TrainingParams:
     patience: Annotated[int, Range(1)]
     seeds: Annotated[tuple[int, ...], Range(0, MAX_SEED)]
     device: DeviceName
+    max_rows: Annotated[int | None, Range(1000)] = 1_000_000
 
     def __post_init__(self) -> None:
         if len(set(self.seeds)) != len(self.seeds):

@@ -44,6 +44,7 @@ class Findings:
         methods: accuracy with and without the images that have a twin.
         gains, gains_rest: every other method against zero-shot on all test images, and on the rest.
         within: the twins within train, and within test.
+        doubt: a sentence on twins of test images that may have been missed; empty where all were compared.
     """
 
     threshold: float
@@ -58,6 +59,7 @@ class Findings:
     gains: list[NamedDifference]
     gains_rest: list[NamedDifference]
     within: Sequence[Within]
+    doubt: str = ""
 
     @property
     def by_chance(self) -> float:
@@ -75,6 +77,7 @@ def measure(
     *,
     folder: Path,
     threshold: float,
+    doubt: str = "",
 ) -> Findings:
     """Judge the nearest pairs, and every method with and without them.
 
@@ -86,6 +89,7 @@ def measure(
         within: the twins within either split.
         folder: where its files are, if it is of files.
         threshold: the cosine from which a pair counts.
+        doubt: as `Findings` has it.
 
     Raises:
         ConfigError: every test image would count, so that none is left to score.
@@ -122,6 +126,7 @@ def measure(
             copies=None if copies is None else copies[rest],
         ),
         within=within,
+        doubt=doubt,
     )
 
 
@@ -196,6 +201,7 @@ def verdicts(findings: Findings) -> list[str]:
         f"{count_of(pairs, 'test image has', 'test images have')} a train image at a cosine of "
         f"{findings.threshold:g} or more, {100 * pairs / n:.2f} % of {n:,}."
     ]
+    sentences += [findings.doubt] if findings.doubt else []
     chance = (
         f"Random pairs of one class have a median cosine of {np.median(findings.background):.3f}, "
         f"and a test image would find {findings.by_chance:.2g} of its class's {findings.partners:,.0f} train "
