@@ -14,7 +14,8 @@ from clipcifar.core.counts import count_of
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import explained
 from clipcifar.core.terminal import cut, one_line
-from clipcifar.datasets.folder_layout import HIDDEN, SPLIT_OF, is_hidden, kind_of, leading_out
+from clipcifar.datasets.folder_entries import HIDDEN, is_hidden, kind_of, leading_out
+from clipcifar.datasets.folder_layout import SPLIT_OF
 from clipcifar.datasets.plain_files import is_utf8, shortened, unreadable
 from clipcifar.datasets.source import SPLITS, LeftOut, Split
 from clipcifar.datasets.tar_shards import PROTOCOLS, is_url

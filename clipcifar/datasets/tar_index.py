@@ -21,8 +21,9 @@ from typing import Any, Literal, NamedTuple
 from clipcifar.core.class_files import holds_control
 from clipcifar.core.errors import ClipcifarError, DataError
 from clipcifar.core.terminal import cut, one_line
-from clipcifar.datasets.decode import SUFFIXES, decode
-from clipcifar.datasets.folder_layout import HIDDEN, is_hidden, kind_of
+from clipcifar.datasets.checking import stopped
+from clipcifar.datasets.decode import SUFFIXES, check
+from clipcifar.datasets.folder_entries import HIDDEN, is_hidden, kind_of
 from clipcifar.datasets.tar_shards import ShardFile
 from clipcifar.datasets.tar_stream import TarStream, members_of
 
@@ -81,6 +82,8 @@ def index_shard(place: str, folder: Path, *, max_megapixels: int) -> Indexed:
             warnings.simplefilter("ignore")
             stream = TarStream(file)
             for member in members_of(stream):
+                if stopped():
+                    break
                 read.take(member, stream, max_megapixels)
             stream.finish()
             read.indexed.num_bytes, read.indexed.digest = file.num_bytes, stream.digest.hexdigest()
@@ -202,7 +205,7 @@ def _unclean(text: str) -> bool:
 
 def _undecodable(content: bytes, name: str, max_megapixels: int) -> ClipcifarError | None:
     try:
-        decode(content, name, max_megapixels=max_megapixels)
+        check(content, name, max_megapixels=max_megapixels)
     except ClipcifarError as error:
         return error
     return None

@@ -9,7 +9,7 @@ from typing import IO, Any, cast
 
 from clipcifar.core.errors import DataError
 from clipcifar.core.terminal import cut, one_line
-from clipcifar.datasets.imagefolder import MAX_BYTES
+from clipcifar.datasets.checking import MAX_BYTES
 from clipcifar.datasets.tar_shards import BLOCK, ShardFile
 
 _HEADER = 1_000_000  # bytes of the largest header that is read

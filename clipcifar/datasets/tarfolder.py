@@ -6,19 +6,22 @@ at. Each shard is read once, by a process of its own, and what is handed on is w
 
 from __future__ import annotations
 
-import os
+import multiprocessing
 import unicodedata
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 from clipcifar.core.counts import count_of
 from clipcifar.core.errors import DataError, EnvironmentFault
+from clipcifar.core.processes import cores
 from clipcifar.core.progress import progress
 from clipcifar.core.terminal import cut, one_line
-from clipcifar.datasets.plain_files import shortened
+from clipcifar.datasets import checking
+from clipcifar.datasets.plain_files import MAX_REPORTED, shortened
 from clipcifar.datasets.shard_lists import CLASSES, Listed, classes_of, listed
 from clipcifar.datasets.source import LeftOut, Sample, Source, Unusable
 from clipcifar.datasets.tar_index import Indexed, Label, index_shard
@@ -59,47 +62,53 @@ class _Reading:
         self.names, self.read = list(classes or ()), list[Shard]()
         self._root, self._shards, self._classes = root, shards, classes
         self._class_of: dict[Label, str] = {}
-        self._faults: list[str] = []
+        self._faults, self._told = 0, list[str]()  # all, and the first ones
 
     def items(self, max_megapixels: int) -> _Items:
         labelled_by: dict[str, str] = {}
-        with progress(total=len(self._shards), unit="shards", what="checking shards") as bar:
-            for shard, indexed in zip(self._shards, self._indexed(max_megapixels), strict=True):
-                labelled_by.setdefault(indexed.labelled_by, shard.name)
-                yield from self._of_shard(shard, indexed)
-                bar.update()
+        index = partial(index_shard, folder=self._root, max_megapixels=max_megapixels)
+        stopping = multiprocessing.Event()
+        with ExitStack() as stack:
+            pool = ProcessPoolExecutor(
+                min(len(self._shards), cores()),
+                initializer=checking._begin,
+                initargs=(stopping, multiprocessing.Lock()),
+            )
+            stack.callback(pool.shutdown, cancel_futures=True)
+            stack.callback(stopping.set)
+            contents = pool.map(index, [shard.place for shard in self._shards])
+            bar = stack.enter_context(
+                progress(total=len(self._shards), unit="shards", what="checking shards")
+            )
+            try:
+                for shard, indexed in zip(self._shards, contents, strict=True):
+                    labelled_by.setdefault(indexed.labelled_by, shard.name)
+                    yield from self._of_shard(shard, indexed)
+                    bar.update()
+            except BrokenProcessPool as error:
+                raise EnvironmentFault(
+                    f"a process that reads shards ended before its time, at {one_line(shard.name)} or later",
+                    where=str(self._root),
+                    fix="free some memory, for want of which systems end processes, and run again",
+                ) from error
         if len(labelled_by) > 1:
             said = ", ".join(f"{name} by {kind}" for kind, name in labelled_by.items())
-            self._faults.append(f"images are labelled differently: {one_line(said)}")
+            self._fault(f"images are labelled differently: {one_line(said)}")
         if self._faults:
             raise DataError(
-                count_of(len(self._faults), "fault")
+                count_of(self._faults, "fault")
                 + " in the shards:\n    "
-                + "\n    ".join(shortened(self._faults)),
+                + "\n    ".join(shortened(self._told, of=self._faults)),
                 where=str(self._root),
                 fix="write these shards anew",
             )
         self.names[:] = self._classes or sorted(set(self._class_of.values()))
 
-    def _indexed(self, max_megapixels: int) -> Iterator[Indexed]:
-        """What the shards hold, in their order."""
-        index = partial(index_shard, folder=self._root, max_megapixels=max_megapixels)
-        pool = ProcessPoolExecutor(min(len(self._shards), len(os.sched_getaffinity(0))))
-        try:
-            yield from pool.map(index, [shard.place for shard in self._shards])
-        except BrokenProcessPool as error:
-            raise EnvironmentFault(
-                "a process that reads shards was killed",
-                where=str(self._root),
-                fix="see that memory suffices, then run again",
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
-
     def _of_shard(self, shard: Listed, indexed: Indexed) -> _Items:
         if shard.digest not in ("", indexed.digest) and not indexed.faults:
             indexed.faults.append(f"its sha256 is {indexed.digest}, and its list says {shard.digest}")
-        self._faults += [f"{one_line(shard.name)}: {fault}" for fault in indexed.faults]
+        for fault in indexed.faults:
+            self._fault(f"{one_line(shard.name)}: {fault}")
         number = len(self.read)
         self.read.append(Shard(shard.place, indexed.num_bytes, indexed.digest))
         yield from (LeftOut(kind, f"{shard.name}/{name}", shard.split) for kind, name in indexed.left_out)
@@ -108,13 +117,18 @@ class _Reading:
             try:
                 class_name = self._class_of.get(image.label) or self._class(image.label)
             except DataError as error:
-                self._faults.append(f"{one_line(sample_id)}: {error.what}")
+                self._fault(f"{one_line(sample_id)}: {error.what}")
                 continue
             if image.error is not None:
                 yield Unusable(shard.split, class_name, sample_id, image.error)
             else:
                 place = (number, image.offset, image.size)
                 yield Sample(shard.split, class_name, sample_id, image.digest, place)
+
+    def _fault(self, line: str) -> None:
+        self._faults += 1
+        if len(self._told) < MAX_REPORTED:
+            self._told.append(line)
 
     def _class(self, label: Label) -> str:
         """The class of a label: a number is that of a class in the list, text its name, or a number."""

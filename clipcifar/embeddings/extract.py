@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -24,7 +24,7 @@ class _Encode(Protocol):
 
 
 def extract(
-    source: ImageSource, encode: _Encode, *, ids: list[str], batch_size: int, shards: ShardFolder
+    source: ImageSource, encode: _Encode, *, ids: Sequence[str], batch_size: int, shards: ShardFolder
 ) -> Iterator[NDArray[np.float32]]:
     """Embed all images of `source`, going on from the shards of an earlier run.
 
@@ -57,7 +57,7 @@ def extract(
     return _read_back(shards, bounds, ids)
 
 
-def _read_back(shards: ShardFolder, bounds: list[range], ids: list[str]) -> Iterator[NDArray[np.float32]]:
+def _read_back(shards: ShardFolder, bounds: list[range], ids: Sequence[str]) -> Iterator[NDArray[np.float32]]:
     for rows in bounds:
         part = shards.read(rows.start, rows.stop)
         if part is None:
@@ -74,7 +74,7 @@ def _shards_of(
     encode: _Encode,
     shards: list[range],
     batch_size: int,
-    ids: list[str],
+    ids: Sequence[str],
     on_rows: Callable[[int], object],
 ) -> Iterator[tuple[range, NDArray[np.float32]]]:
     """Compute shards one by one. A batch is fetched and checked while the next one runs on the device."""

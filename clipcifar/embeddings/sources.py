@@ -105,7 +105,7 @@ class FolderSource(WorkerSource):
     """
 
     def __init__(
-        self, root: Path, ids: list[str], digests: list[str], *, preprocess: Preprocess, workers: int
+        self, root: Path, ids: Sequence[str], digests: Sequence[str], *, preprocess: Preprocess, workers: int
     ) -> None:
         super().__init__(_DecodedFiles(root, ids, digests, preprocess), workers=workers)
 
@@ -186,7 +186,9 @@ def fitted(pixels: NDArray[np.uint8], preprocess: Preprocess) -> torch.Tensor:
 
 
 class _DecodedFiles:
-    def __init__(self, root: Path, ids: list[str], digests: list[str], preprocess: Preprocess) -> None:
+    def __init__(
+        self, root: Path, ids: Sequence[str], digests: Sequence[str], preprocess: Preprocess
+    ) -> None:
         self._root, self._ids, self._digests, self._preprocess = root, ids, digests, preprocess
 
     def __len__(self) -> int:

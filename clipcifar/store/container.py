@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from clipcifar.core.errors import ClipcifarError, DataError, EnvironmentFault
 from clipcifar.core.files import Attribute, canonical_json, fault_behind, sha256_of, write_atomically
+from clipcifar.store.names import Names
 
 SCHEMA = 1
 CHUNK_ROWS = 1024
@@ -37,21 +38,14 @@ class Container:
     attributes: Mapping[str, Attribute]
 
 
-def encode_strings(strings: list[str]) -> NDArray[np.bytes_]:
+def encode_strings(strings: Sequence[str]) -> NDArray[np.bytes_]:
     """Fixed-length UTF-8, the only string type a container holds."""
-    encoded = [text.encode() for text in strings]
-    width = max((len(item) for item in encoded), default=0) or 1
-    return np.array(encoded, dtype=f"S{width}")
+    return Names.of(strings).narrow
 
 
 def decode_strings(array: NDArray[np.bytes_]) -> list[str]:
     """The inverse of `encode_strings`; DataError when the array holds anything else."""
-    if array.ndim != 1 or array.dtype.kind != "S":
-        raise DataError(f"expected strings, found {array.dtype} {array.shape}")
-    try:
-        return [item.decode() for item in array.tolist()]
-    except UnicodeDecodeError as error:
-        raise DataError(f"a string is not UTF-8: {error}") from error
+    return Names.read(array).tolist()
 
 
 def require(attributes: Mapping[str, Attribute], *, texts: Collection[str], numbers: Collection[str]) -> None:

@@ -40,8 +40,8 @@ class Members:
     size: NDArray[np.int32]
 
     @staticmethod
-    def of(shards: Sequence[Shard], places: Sequence[tuple[int, int, int]]) -> Members:
-        """Those at N places, each a shard's position, an offset and a size."""
+    def of(shards: Sequence[Shard], places: Sequence[int]) -> Members:
+        """Those at N places, each a shard's position, an offset and a size: 3 N numbers."""
         columns = np.array(places, dtype=np.int64).reshape(-1, 3).T
         return Members(shards, columns[0].astype(np.int32), columns[1], columns[2].astype(np.int32))
 

@@ -240,7 +240,7 @@ def test_less_than_was_asked_for_is_no_image(tmp_path: Path) -> None:
 
 def test_members_of_two_splits_stay_with_their_shards() -> None:
     shards = [Shard("a.tar", 10, "x"), Shard("b.tar", 10, "y")]
-    a, b = Members.of(shards, [(0, 1, 2), (0, 3, 4)]), Members.of(shards, [(1, 5, 5)])
+    a, b = Members.of(shards, [0, 1, 2, 0, 3, 4]), Members.of(shards, [1, 5, 5])
     both = (a + b).take(np.array([2, 0]))
     assert (both.shard.tolist(), both.offset.tolist(), both.size.tolist()) == ([1, 0], [5, 1], [5, 2])
     assert Members.of(shards, []).offset.shape == (0,)

@@ -13,7 +13,8 @@ import pytest
 
 from clipcifar.core.errors import DataError, EnvironmentFault
 from clipcifar.datasets import tar_stream
-from clipcifar.datasets.imagefolder import MAX_BYTES, image_folder
+from clipcifar.datasets.checking import MAX_BYTES
+from clipcifar.datasets.imagefolder import image_folder
 from clipcifar.datasets.shard_lists import listed
 from clipcifar.datasets.source import Collected, collect
 from clipcifar.datasets.tar_index import index_shard

@@ -19,7 +19,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
 from clipcifar.backbone.preprocess import Preprocess, model_input
-from clipcifar.datasets import imagefolder
+from clipcifar.datasets import checking
 from clipcifar.datasets.decode import decode
 from clipcifar.store.dataset import read_dataset
 from clipcifar.store.images import read_images
@@ -312,7 +312,7 @@ def test_a_long_list_of_skipped_files_is_cut(tmp_path: Path) -> None:
 def test_a_file_larger_than_any_image_is_not_read(tmp_path: Path) -> None:
     photos = _folder(tmp_path / "photos", SOUND)
     with open(photos / "train/a/huge.jpg", "wb") as stream:
-        stream.truncate(imagefolder.MAX_BYTES + 1)  # takes no space on disk
+        stream.truncate(checking.MAX_BYTES + 1)  # takes no space on disk
     ended = _prepare(tmp_path, photos)
     assert ended.code == 3
     assert "train/a/huge.jpg: 1,000,000,001 bytes, more than 1,000,000,000" in ended.error

@@ -6,7 +6,7 @@ them; they are never called CIFAR-10-C.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from clipcifar.backbone.preprocess import Preprocess
 from clipcifar.core.errors import ConfigError
-from clipcifar.core.files import Attribute, canonical_json, sha256_of, source_sha256
+from clipcifar.core.files import Attribute, canonical_json, source_sha256
 from clipcifar.embeddings.kept import Wanted
 from clipcifar.store import splits
 from clipcifar.store.dataset import PreparedSplit
 from clipcifar.store.model import ModelDescription
+from clipcifar.store.names import json_sha256
 from clipcifar.studies.corruptions.images.generated import CORRUPTIONS
 from clipcifar.studies.corruptions.images.published import NAME, TEST_IMAGES, official_rows, open_published
 from clipcifar.studies.corruptions.images.sources import (
@@ -102,7 +103,7 @@ def open_suite(
     """
     common: dict[str, Attribute] = {
         "corruption_severities": canonical_json(asked.severities),
-        "corruption_ids": sha256_of(test.ids),
+        "corruption_ids": json_sha256(test.ids),
     }
     if asked.published is None:
         originals = Originals(test, root, preprocess)
@@ -142,7 +143,7 @@ def open_suite(
 def wanted_files(
     folder: Path,
     suite: Mapping[str, Entry],
-    ids: list[str],
+    ids: Sequence[str],
     *,
     severities: tuple[int, ...],
     common: Mapping[str, Attribute],
@@ -163,12 +164,16 @@ def wanted_files(
 
 
 def _wanted(
-    path: Path, entry: Entry, ids: list[str], severities: tuple[int, ...], attributes: Mapping[str, Attribute]
+    path: Path,
+    entry: Entry,
+    ids: Sequence[str],
+    severities: tuple[int, ...],
+    attributes: Mapping[str, Attribute],
 ) -> Wanted:
     def write(blocks: Iterator[NDArray[np.float32]]) -> None:
         rows = np.concatenate(list(blocks))
         shown = examples(entry.source, len(severities))
         write_corrupted(path, rows, severities=severities, ids=ids, examples=shown, attributes=attributes)
 
-    rows = ids * len(severities)
+    rows = [*ids] * len(severities)
     return Wanted(path, KIND, attributes, path, rows, lambda preprocess: entry.source, write)
