@@ -22,6 +22,7 @@ from workspace import command, copy_project
 from clipcifar.prompts.save import edit_params, overlay
 
 ROUNDS, SHARD = 3, 10_000
+SIDES = (("tarfolder", "tar"), ("imagefolder", "folder"))
 PREPARE = (
     "python",
     "-m",
@@ -66,20 +67,24 @@ def cost(work: Callable[[], object]) -> tuple[float, float]:
 def main() -> None:
     n = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
     make(WORK / "shards", n)
-    costs: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for name, kind in (("tarfolder", "tar"), ("imagefolder", "folder")):
+    for name, kind in SIDES:
         folder = WORK / f"shards-{kind}"
         copy_project(folder)
         chosen = {"dataset": {"name": name, "path": str(WORK / "shards" / kind)}}
         edit_params(folder / "params.yaml", lambda params, chosen=chosen: overlay(params, chosen))
         command("dvc", "init", "--force", "--quiet", folder=folder)
         command("dvc", "repro", "--quiet", "download", folder=folder)
-        costs[kind] = {
-            "prepare": [cost(lambda folder=folder: command(*PREPARE, folder=folder)) for _ in range(ROUNDS)]
-        }
-        costs[kind]["first dvc repro"] = [
-            cost(lambda folder=folder: command("dvc", "repro", "prepare", folder=folder))
-        ]
+    costs: dict[str, dict[str, list[tuple[float, float]]]] = {kind: {} for _, kind in SIDES}
+    for number in range(ROUNDS + 1):
+        for kind in costs:
+            folder = WORK / f"shards-{kind}"
+            prepare = cost(lambda folder=folder: command(*PREPARE, folder=folder))
+            if number:
+                costs[kind].setdefault("prepare", []).append(prepare)
+    for kind in costs:
+        folder = WORK / f"shards-{kind}"
+        first = cost(lambda folder=folder: command("dvc", "repro", "prepare", folder=folder))
+        costs[kind]["first dvc repro"] = [first]
     for _ in range(ROUNDS):
         for kind in costs:
             folder = WORK / f"shards-{kind}"

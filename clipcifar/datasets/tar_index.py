@@ -15,15 +15,15 @@ import warnings
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from clipcifar.core.class_files import holds_control
 from clipcifar.core.errors import ClipcifarError, DataError
 from clipcifar.core.terminal import cut, one_line
 from clipcifar.datasets.checking import stopped
-from clipcifar.datasets.decode import SUFFIXES, check
-from clipcifar.datasets.folder_entries import HIDDEN, is_hidden, kind_of
+from clipcifar.datasets.decode import check
+from clipcifar.datasets.folder_entries import HIDDEN, is_hidden, is_image, kind_of
 from clipcifar.datasets.tar_shards import ShardFile
 from clipcifar.datasets.tar_stream import TarStream, members_of
 
@@ -115,17 +115,17 @@ class _Reading:
     def take(self, member: tarfile.TarInfo, stream: TarStream, max_megapixels: int) -> None:
         if member.isdir():
             return
-        name = PurePosixPath(member.name).as_posix()
-        if problem := _odd(member) or ("there twice" if name in self._names else ""):
+        parts = [part for part in member.name.split("/") if part not in ("", ".")]
+        name = "/".join(parts)
+        if problem := _odd(member, parts) or ("there twice" if name in self._names else ""):
             self.indexed.faults.append(f"{cut(one_line(member.name), 200)}: {problem}")
             return
         self._names.add(name)
-        folder, base = PurePosixPath(name).parent, PurePosixPath(name).name
-        key, _, extension = base.partition(".")
-        key, extension = str(folder / key), extension.lower()
-        if any(map(is_hidden, PurePosixPath(name).parts)):
+        stem, _, extension = parts[-1].partition(".")
+        key, extension = "/".join([*parts[:-1], stem]), extension.lower()
+        if any(map(is_hidden, parts)):
             self.indexed.left_out.append((HIDDEN, name))
-        elif PurePosixPath(base).suffix.lower() in SUFFIXES:
+        elif is_image(name):
             content = stream.content(member.size)
             error = _undecodable(content, name, max_megapixels)
             digest = hashlib.sha256(content).hexdigest()
@@ -137,7 +137,7 @@ class _Reading:
         elif extension.endswith(".cls"):
             self.indexed.faults.append(f"{one_line(name)}: no label: a key ends at the first dot of a name")
         else:
-            self.indexed.left_out.append((kind_of(base), name))
+            self.indexed.left_out.append((kind_of(name), name))
 
     def _label(self, key: str, extension: str, name: str, content: bytes) -> None:
         try:
@@ -187,12 +187,11 @@ class _Reading:
         self.indexed.faults += [f"{one_line(name)}: {problem}" for name in names]
 
 
-def _odd(member: tarfile.TarInfo) -> str:
+def _odd(member: tarfile.TarInfo, parts: list[str]) -> str:
     """Why a member is not read, whatever it is called; nothing where it is."""
     if not member.isreg() or member.issparse():
         return "a link, a device or a sparse file"
-    path = PurePosixPath(member.name)
-    if path.is_absolute() or ".." in path.parts or "\\" in member.name or not path.name:
+    if member.name.startswith("/") or ".." in parts or "\\" in member.name or not parts:
         return "its name leads out of the shard"
     if _unclean(member.name):
         return "its name holds a control character, or is not UTF-8"
