@@ -76,18 +76,19 @@ class _Reading:
             )
             stack.callback(pool.shutdown, cancel_futures=True)
             stack.callback(stopping.set)
-            contents = pool.map(index, [shard.place for shard in self._shards])
-            bar = stack.enter_context(
-                progress(total=len(self._shards), unit="shards", what="checking shards")
-            )
             try:
+                contents = pool.map(index, [shard.place for shard in self._shards])
+                bar = stack.enter_context(
+                    progress(total=len(self._shards), unit="shards", what="checking shards")
+                )
                 for shard, indexed in zip(self._shards, contents, strict=True):
                     labelled_by.setdefault(indexed.labelled_by, shard.name)
                     yield from self._of_shard(shard, indexed)
                     bar.update()
             except BrokenProcessPool as error:
+                at = one_line(self._shards[len(self.read)].name)
                 raise EnvironmentFault(
-                    f"a process that reads shards ended before its time, at {one_line(shard.name)} or later",
+                    f"a process that reads shards ended before its time, at {at} or soon after",
                     where=str(self._root),
                     fix="free some memory, for want of which systems end processes, and run again",
                 ) from error

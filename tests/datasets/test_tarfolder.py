@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 
 from clipcifar.core.errors import DataError, EnvironmentFault
-from clipcifar.datasets import tar_stream
+from clipcifar.datasets import tar_stream, tarfolder
 from clipcifar.datasets.checking import MAX_BYTES
 from clipcifar.datasets.imagefolder import image_folder
 from clipcifar.datasets.shard_lists import listed
@@ -455,3 +456,38 @@ def test_a_shard_that_may_not_be_read_stops_all_as_it_may_be_whole(
     monkeypatch.setattr("builtins.open", refuse)
     with pytest.raises(EnvironmentFault):
         index_shard("test/0.tar", tmp_path, max_megapixels=1)
+
+
+def _dies(place: str, folder: Path, *, max_megapixels: int) -> None:
+    os._exit(9)
+
+
+def test_a_process_that_is_killed_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tarfolder, "index_shard", _dies)
+    write(tmp_path, {"test/0.tar": TEST})
+    with pytest.raises(EnvironmentFault, match=r"ended before its time, at test/0\.tar or soon after"):
+        collected(tmp_path)
+
+
+def test_very_many_faults_are_counted_and_a_few_are_named(tmp_path: Path) -> None:
+    members = labelled([0] * 300)
+    write(tmp_path, {"test/0.tar": tar_of({k: v for k, v in members.items() if not k.endswith("7.cls")})})
+    error = refused(write(tmp_path, {"classes.txt": CLASSES}), "30 faults in the shards")
+    assert error.what.endswith("and 10 more")
+
+
+def test_flipped_bits_are_a_fault_or_another_digest_and_never_a_crash(tmp_path: Path) -> None:
+    whole = tar_of({**FOLDERS, "cat/long" + "g" * 120 + ".png": png("l")})
+    rng = np.random.default_rng(0)
+    (tmp_path / "a.tar").write_bytes(whole)
+    before = index_shard("a.tar", tmp_path, max_megapixels=1)
+    named = 0
+    for _ in range(400):
+        content = bytearray(whole)
+        content[rng.integers(len(content))] ^= 1 << rng.integers(8)
+        (tmp_path / "a.tar").write_bytes(content)
+        now = index_shard("a.tar", tmp_path, max_megapixels=1)
+        assert now.faults or now.digest != before.digest
+        assert all(image.offset + image.size <= len(whole) for image in now.images)
+        named += bool(now.faults) or any(image.error for image in now.images)
+    assert named > 40
