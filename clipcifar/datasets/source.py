@@ -198,7 +198,8 @@ class _Part:
 
     def prepared(self) -> PreparedSplit:
         content = np.stack(self._pixels) if self._pixels else self._digests.array()
-        return PreparedSplit(content, np.array(self.labels, dtype=np.int64), Names(self._ids.array()))
+        labels = np.frombuffer(self.labels, dtype=np.int64)
+        return PreparedSplit(content, labels, Names(self._ids.array()))
 
 
 class _Unusables:
