@@ -212,7 +212,8 @@ class _Part:
         """All of them; `labels` are those of the classes by the numbers that were added."""
         content = np.stack(self._pixels) if self._pixels else self._digests.array()
         members = Members.of(shards, self._places) if shards else None
-        return PreparedSplit(content, labels[np.array(self.labels)], Names(self._ids.array()), members)
+        own = labels[np.frombuffer(self.labels, dtype=np.int64)]
+        return PreparedSplit(content, own, Names(self._ids.array()), members)
 
 
 class _Unusables:

@@ -42,8 +42,8 @@ class Members:
     @staticmethod
     def of(shards: Sequence[Shard], places: Sequence[int]) -> Members:
         """Those at N places, each a shard's position, an offset and a size: 3 N numbers."""
-        columns = np.array(places, dtype=np.int64).reshape(-1, 3).T
-        return Members(shards, columns[0].astype(np.int32), columns[1], columns[2].astype(np.int32))
+        columns = np.asarray(places, dtype=np.int64).reshape(-1, 3).T
+        return Members(shards, columns[0].astype(np.int32), columns[1].copy(), columns[2].astype(np.int32))
 
     def __add__(self, other: Members) -> Members:
         rows = ((getattr(self, name), getattr(other, name)) for name in _ROWS)

@@ -202,8 +202,9 @@ def read_splits(path: Path, ids: Sequence[str], *, dataset_digest: str) -> Train
             where=str(path),
             fix="run `dvc repro`",
         )
-    rows, back = positions(ids, stored), positions(stored, ids)
-    if one_sided := sorted([*Names.of(ids)[rows < 0], *stored[back < 0]]):
+    rows = positions(ids, stored)
+    if len(ids) != len(stored) or (rows < 0).any():
+        one_sided = sorted([*Names.of(ids)[rows < 0], *stored[positions(stored, ids) < 0]])
         raise DataError(
             "the split is of another dataset than the embeddings: "
             f"only one of them has {one_sided[0]!r}; {len(one_sided)} such ids",
