@@ -46,7 +46,7 @@ class LinearProbeParams:
 
     c_grid: Annotated[tuple[float, ...], Range(1e-4, 1e8)]
     max_iter: Annotated[int, Range(1)]
-    max_rows: Annotated[int | None, Range(1000)] = 1_000_000
+    max_rows: Annotated[int | None, Range(1)] = 1_000_000
 
     def __post_init__(self) -> None:
         check_distinct(self.c_grid, "linear_probe.c_grid")

@@ -18,8 +18,9 @@ from clipcifar.evaluation import compare, headline
 from clipcifar.evaluation.calibration import fit_temperature
 from clipcifar.methods.gda import fit as fit_gda
 from clipcifar.methods.linear_probe import fit
+from clipcifar.methods.trained import seeds
 from clipcifar.methods.zero_shot import classifier as zero_shot_classifier
-from clipcifar.store import container, heads, splits
+from clipcifar.store import container, heads, parts, rows, splits
 from clipcifar.store.embeddings import read_texts
 from clipcifar.store.images import read_images
 from clipcifar.store.predictions import read_predictions, read_set_predictions
@@ -216,6 +217,79 @@ def test_a_stage_reads_the_sections_that_dvc_yaml_says_and_no_other(stage: str, 
     settings = Watched({**SETTINGS, "dataset": {}, "split": {}, "embed": {}})
     run(stage, tmp_path, settings)
     assert settings.asked == expected
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_of_images_in_parts_a_stage_says_what_it_says_of_one(
+    stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts and blocks end in the middle of a class, of a batch and of val."""
+    whole, divided = tmp_path / "whole", tmp_path / "divided"
+    write_embeddings(whole)
+    monkeypatch.setattr(parts, "PART_ROWS", 37)
+    monkeypatch.setattr(rows, "_BLOCK_ROWS", 20)
+    write_embeddings(divided)
+    assert len(list((divided / "images").glob("part-*.h5"))) == 9
+    of_whole, of_divided = (run(stage, folder) for folder in (whole, divided))
+    names = [path.relative_to(of_whole) for path in sorted(of_whole.rglob("*")) if path.is_file()]
+    assert names == [path.relative_to(of_divided) for path in sorted(of_divided.rglob("*")) if path.is_file()]
+    for name in names:
+        one_part, several = of_whole / name, of_divided / name
+        if name.suffix == ".h5":
+            of_sets = "prompt set predictions" if stage == "prompt_sets" else "predictions"
+            kind = "head" if name.stem == "head" else of_sets
+            expected, arrays = (container.read(path, kind=kind).arrays for path in (one_part, several))
+            assert list(expected) == list(arrays)
+            for key, array in expected.items():
+                if array.dtype.kind == "f":
+                    assert arrays[key] == pytest.approx(array, abs=1e-5), key
+                else:
+                    assert arrays[key].tolist() == array.tolist(), key
+        elif name.suffix == ".json":
+            assert close(json.loads(several.read_text()), json.loads(one_part.read_text())), name
+
+
+def close(value: Any, expected: Any) -> bool:
+    """Equal, save the last digits of numbers."""
+    if isinstance(expected, dict):
+        return list(value) == list(expected) and all(close(value[key], expected[key]) for key in expected)
+    if isinstance(expected, list):
+        return len(value) == len(expected) and all(map(close, value, expected))
+    return bool(
+        value == pytest.approx(expected, abs=2e-4) if isinstance(expected, float) else value == expected
+    )
+
+
+@pytest.mark.parametrize("stage", ["linear_probe", "mlp_probe", "projection"])
+def test_of_more_images_than_max_rows_so_many_are_learned_from_and_it_is_said(
+    stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_embeddings(tmp_path)
+    learned: list[int] = []
+    if stage == "linear_probe":
+        solve = linear_probe.linear_probe.solve
+        monkeypatch.setattr(
+            linear_probe.linear_probe,
+            "solve",
+            lambda images, *rest, **more: (learned.append(len(images)), solve(images, *rest, **more))[1],
+        )
+    else:
+        train = seeds.train
+        monkeypatch.setattr(
+            seeds,
+            "train",
+            lambda build, data, *rest, **more: (
+                learned.append(len(data.labels)),
+                train(build, data, *rest, **more),
+            )[1],
+        )
+    n = 240 if stage == "linear_probe" else 180
+    for max_rows, count in ((1000, n), (60, 60), (None, n)):
+        learned.clear()
+        details = headline.read(run(stage, tmp_path, changed(stage, max_rows=max_rows)), "m")
+        assert set(learned) == {count}
+        assert details.get("learned_from") == ({"n": 60, "of": n} if count < n else None)
+        assert (f", learned from 60 of {n} images" in capsys.readouterr().out) == (count < n)
 
 
 def test_a_fit_that_did_not_converge_is_recorded_left_out_and_said_aloud(

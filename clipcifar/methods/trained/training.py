@@ -42,7 +42,7 @@ class TrainingParams:
     patience: Annotated[int, Range(1)]
     seeds: Annotated[tuple[int, ...], Range(0, MAX_SEED)]
     device: DeviceName
-    max_rows: Annotated[int | None, Range(1000)] = 1_000_000
+    max_rows: Annotated[int | None, Range(1)] = 1_000_000
 
     def __post_init__(self) -> None:
         if len(set(self.seeds)) != len(self.seeds):
