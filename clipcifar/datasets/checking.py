@@ -146,7 +146,8 @@ def _begin(stopping: Any, large: Any) -> None:
     """In a process: end as it would without Python when interrupted, and when whom it works for is gone."""
     global _stopping
     _stopping = stopping
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as of what a shell runs in the background
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     decoding._large = large  # very large images one at a time among all processes, as memory has it
     decoding._opening = threading.Lock()  # which another thread may have held at the fork
     warnings.simplefilter("ignore")

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from clipcifar.core.errors import ClipcifarError, DataError, EnvironmentFault
 from clipcifar.core.files import Attribute, canonical_json, fault_behind, placing, sha256_of, write_atomically
 from clipcifar.store.names import Names
-from clipcifar.store.target import Target
+from clipcifar.store.target import through
 
 SCHEMA = 1
 CHUNK_ROWS = 1024
@@ -85,7 +85,7 @@ def write(
     """Write a container atomically and return its content digest.
 
     HDF5 reports a full disk only on closing, and then by a crash, so it writes to no disk: a small file is
-    built in memory, a large one goes through `Target`.
+    built in memory, a large one goes `through` a stream.
 
     Args:
         kind: what the file is ("image embeddings"); a reader asks for the kind it expects.
@@ -106,12 +106,12 @@ def write(
             image = file.id.get_file_image()
         write_atomically(path, image)
         return digest
-    with placing(path, num_bytes) as stream:
-        target = Target(stream)
-        with h5py.File(target, "w", track_order=False) as file:
-            _fill(file, arrays, described)
-        if target.failed is not None:
-            raise target.failed
+    with (
+        placing(path, num_bytes) as stream,
+        through(stream) as target,
+        h5py.File(target, "w", track_order=False) as file,
+    ):
+        _fill(file, arrays, described)
     return digest
 
 

@@ -22,7 +22,7 @@ from clipcifar.core.processes import is_running
 from clipcifar.datasets import checking, decode
 from clipcifar.datasets.checking import check_files
 from stages import prepare
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE_S, wait_for
 
 N = 60
 
@@ -179,15 +179,16 @@ def test_very_large_images_are_decoded_one_at_a_time_among_all_processes(
 
 
 _SCRIPT = """
-import multiprocessing, sys, time
+import multiprocessing, signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, getattr(signal, sys.argv[2]))  # whatever whoever runs the tests ignores
 from clipcifar.datasets import checking
 checking.check = lambda *_, **__: time.sleep(0.02)
 checking.TASK_FILES = 2
 root = Path(sys.argv[1])
-paths = sorted(str(path.relative_to(root)) for path in root.rglob("*.png"))
+paths = sorted(str(path.relative_to(root)) for path in root.rglob("*.png")) * int(sys.argv[3])
 try:
-    for result in checking.check_files(root, iter(paths * 999), total=999, max_megapixels=1, workers=2):
+    for result in checking.check_files(root, iter(paths), total=len(paths), max_megapixels=1, workers=2):
         print(*(child.pid for child in multiprocessing.active_children()), flush=True)
 except KeyboardInterrupt:
     sys.exit(130)
@@ -200,17 +201,30 @@ def test_whoever_is_interrupted_or_killed_leaves_no_process_behind(
     how: signal.Signals, whom: str, photos: Path
 ) -> None:
     run = subprocess.Popen(
-        [sys.executable, "-c", _SCRIPT, str(photos)],
+        [sys.executable, "-c", _SCRIPT, str(photos), "default_int_handler", "99"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     assert run.stdout is not None
     children = [int(pid) for pid in run.stdout.readline().split()]
     assert len(children) == 2
     (os.killpg if whom == "group" else os.kill)(run.pid, how)
-    _, error = run.communicate(timeout=60)
+    _, error = run.communicate(timeout=PATIENCE_S)
     assert run.returncode == (130 if how == signal.SIGINT else -how)
     assert "Traceback" not in error
     wait_for(lambda: not any(map(is_running, children)), what="the end of the processes")
+
+
+def test_who_ignores_an_interrupt_goes_on_and_so_do_the_processes(photos: Path) -> None:
+    """As what a shell runs in the background, or under nohup."""
+    run = subprocess.Popen(
+        [sys.executable, "-c", _SCRIPT, str(photos), "SIG_IGN", "1"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert run.stdout is not None
+    run.stdout.readline()
+    os.killpg(run.pid, signal.SIGINT)
+    _, error = run.communicate(timeout=PATIENCE_S)
+    assert (run.returncode, "Traceback" in error) == (0, False)
 
 
 def test_an_error_of_the_surroundings_comes_over_whole(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
