@@ -6,7 +6,6 @@ there vanishes without a word. Of an image its label, its id and its pixels or d
 
 from __future__ import annotations
 
-from array import array
 from bisect import insort
 from collections import Counter
 from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -20,10 +19,10 @@ from numpy.typing import NDArray
 from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ClipcifarError, DataError, EnvironmentFault
 from clipcifar.core.terminal import one_line
+from clipcifar.datasets.gathering import Part
 from clipcifar.datasets.plain_files import MAX_REPORTED, shortened
 from clipcifar.store.dataset import PreparedSplit, counted
-from clipcifar.store.members import Members, Shard
-from clipcifar.store.names import Gathered, Names
+from clipcifar.store.members import Shard
 
 Split = Literal["train", "val", "test", "undivided"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test", "undivided")
@@ -153,7 +152,7 @@ def collect(source: Source, *, on_bad_image: Literal["error", "skip"]) -> Collec
         DataError: images cannot be used, all in one report, or a class has a place and no image.
         EnvironmentFault: images are there and cannot be read.
     """
-    parts: dict[Split, _Part] = {}
+    parts: dict[Split, Part] = {}
     number_of: dict[str, int] = {}  # of a class, in the order in which they come
     left_out, unusable, full = source.left_out, _Unusables(), set()
     with ExitStack() as reading:
@@ -162,14 +161,13 @@ def collect(source: Source, *, on_bad_image: Literal["error", "skip"]) -> Collec
         for item in source.items:
             if isinstance(item, Sample):
                 full.add((item.split, item.class_name))
-                parts.setdefault(item.split, _Part()).add(
-                    item, number_of.setdefault(item.class_name, len(number_of))
-                )
+                number = number_of.setdefault(item.class_name, len(number_of))
+                parts.setdefault(item.split, Part()).add(number, item.sample_id, item.content, item.place)
             elif isinstance(item, LeftOut):
                 left_out.add(item)
             else:
                 unusable.add(item)
-    total = sum(len(part.labels) for part in parts.values()) + len(unusable)
+    total = sum(len(part.numbers) for part in parts.values()) + len(unusable)
     unusable.refuse_unread(total, source.where)
     if unusable and on_bad_image == "error":
         raise unusable.refusal(total, source.where)
@@ -189,31 +187,6 @@ def collect(source: Source, *, on_bad_image: Literal["error", "skip"]) -> Collec
     labels = np.array([label_of[name] for name in number_of], dtype=np.int64)
     splits = {split: parts[split].prepared(labels, source.shards) for split in SPLITS if split in parts}
     return Collected(splits, source.class_names, left_out.kinds, named, unusable.lines)
-
-
-class _Part:
-    """The images of a split as they come."""
-
-    def __init__(self) -> None:
-        self.labels, self._places = array("q"), array("q")
-        self._ids, self._digests = Gathered(), Gathered()
-        self._pixels: list[NDArray[np.uint8]] = []
-
-    def add(self, sample: Sample, label: int) -> None:
-        self.labels.append(label)
-        self._places.extend(sample.place or ())
-        self._ids.append(sample.sample_id.encode())
-        if isinstance(sample.content, str):
-            self._digests.append(sample.content.encode())
-        else:
-            self._pixels.append(sample.content)
-
-    def prepared(self, labels: NDArray[np.int64], shards: Sequence[Shard]) -> PreparedSplit:
-        """All of them; `labels` are those of the classes by the numbers that were added."""
-        content = np.stack(self._pixels) if self._pixels else self._digests.array()
-        members = Members.of(shards, self._places) if shards else None
-        own = labels[np.frombuffer(self.labels, dtype=np.int64)]
-        return PreparedSplit(content, own, Names(self._ids.array()), members)
 
 
 class _Unusables:
