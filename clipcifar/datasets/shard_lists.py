@@ -25,6 +25,7 @@ MAX_SHARDS = 1_000_000
 _LAYOUTS = "dataset.path must hold train/*.tar and test/*.tar, or lists of them, train.txt and test.txt"
 _LINE = re.compile(r"(?:([0-9a-fA-F]{64})[ \t]+\*?)?(\S.*)")
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_WORD = re.compile("[a-z]+")
 _COMPRESSED = re.compile(r".*\.(tar\.\w+|tgz|tbz2?|txz)", re.IGNORECASE)
 
 
@@ -61,6 +62,8 @@ def listed(root: Path) -> tuple[list[Listed], list[LeftOut]]:
             elif is_top and path.endswith(".txt") and split != "undivided":
                 splits[path] = split
                 shards.extend(_of_list(Path(entry.path), split))
+            elif is_top and entry.name.endswith(".tar") and SPLIT_OF.keys() & _WORD.findall(path.lower()):
+                odd.append(f"{one_line(path)}: named after a split: put it into a folder of that name")
             elif entry.name.endswith(".tar") and (is_top or split != "undivided"):
                 splits["*.tar" if is_top else top] = split
                 shards.append(Listed(split, path, path))

@@ -140,6 +140,31 @@ def test_splits_have_their_usual_names_and_shards_alone_are_divided_later(tmp_pa
     assert set(collected(write(tmp_path / "c", {"test/deep/0.tar": TEST})).splits) == {"test"}
 
 
+@pytest.mark.parametrize("name", ["train-00000.tar", "imagenet_VAL_3.tar", "test.tar"])
+def test_shards_beside_each_other_that_are_named_after_splits_are_not_mixed(
+    name: str, tmp_path: Path
+) -> None:
+    error = refused(write(tmp_path, {name: TEST, "contest-0.tar": TEST}), "1 file cannot be read as shards")
+    assert f"{name}: named after a split" in error.what
+    assert "train.txt" in error.fix
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_every_format_of_tar_is_read_with_its_long_names(format: int, tmp_path: Path) -> None:
+    long = "cat/" + "x" * (90 if format == tarfile.USTAR_FORMAT else 200) + ".png"
+    with tarfile.open(tmp_path / "0.tar", "w", format=format) as tar:
+        for name in (long, "dog/ä.png" if format != tarfile.USTAR_FORMAT else "dog/a.png", "dog/b.png"):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(png(name))
+            tar.addfile(entry, io.BytesIO(png(name)))
+    indexed = index_shard("0.tar", tmp_path, max_megapixels=1)
+    assert (indexed.faults, len(indexed.images)) == ([], 3)
+    content = (tmp_path / "0.tar").read_bytes()
+    for image in indexed.images:
+        assert content[image.offset : image.offset + image.size] == png(image.name)
+    assert indexed.images[0].name == long
+
+
 def test_the_same_images_as_a_folder_have_the_same_digests_labels_and_order(tmp_path: Path) -> None:
     shards = write(tmp_path / "tar", {"train/0.tar": tar_of(FOLDERS), "test/0.tar": TEST})
     files = {f"train/{name}": body for name, body in FOLDERS.items()}
