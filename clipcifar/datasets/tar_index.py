@@ -41,8 +41,8 @@ class Member(NamedTuple):
     offset: int
     size: int
     digest: str
-    label: Label
-    error: ClipcifarError | None = None
+    error: ClipcifarError | None
+    label: Label = ""
 
 
 @dataclass
@@ -93,22 +93,12 @@ def index_shard(place: str, folder: Path, *, max_megapixels: int) -> Indexed:
     return read.labelled()
 
 
-class _Image(NamedTuple):
-    name: str
-    key: str
-    extension: str
-    offset: int
-    size: int
-    digest: str
-    error: ClipcifarError | None
-
-
 class _Reading:
     """What was read of a shard so far: a label may come before its image or after it."""
 
     def __init__(self) -> None:
         self.indexed = Indexed()
-        self._images: list[_Image] = []
+        self._images: list[Member] = []
         self._labels: dict[str, dict[str, Label]] = {"cls": {}, "json": {}}
         self._names: set[str] = set()
 
@@ -121,16 +111,14 @@ class _Reading:
             self.indexed.faults.append(f"{cut(one_line(member.name), 200)}: {problem}")
             return
         self._names.add(name)
-        stem, _, extension = parts[-1].partition(".")
-        key, extension = "/".join([*parts[:-1], stem]), extension.lower()
+        key, extension = _key_of(name)
         if any(map(is_hidden, parts)):
             self.indexed.left_out.append((HIDDEN, name))
         elif is_image(name):
             content = stream.content(member.size)
             error = _undecodable(content, name, max_megapixels)
             digest = hashlib.sha256(content).hexdigest()
-            image = _Image(name, key, extension, member.offset_data, member.size, digest, error)
-            self._images.append(image)
+            self._images.append(Member(name, member.offset_data, member.size, digest, error))
         elif extension in self._labels:
             content = stream.content(min(member.size, MAX_LABEL_BYTES[extension] + 1))
             self._label(key, extension, name, content)
@@ -156,35 +144,40 @@ class _Reading:
     def labelled(self) -> Indexed:
         """All of it, each image with its label."""
         given = next((kind for kind in ("cls", "json") if self._labels[kind]), "")
-        images = self._images
+        labels, images = self._labels.get(given, {}), self._images
         if given:
             self.indexed.labelled_by = ".cls" if given == "cls" else ".json"
-            further = [image for image in images if "." in image.extension]  # a mask, say: `<key>.seg.png`
-            self.indexed.left_out += [(f".{one_line(image.extension)}", image.name) for image in further]
-            images = [image for image in images if "." not in image.extension]
+            keyed = [(*_key_of(image.name), image) for image in images]
+            # Besides the image of a key there may be others, as a mask: `<key>.seg.png`.
+            self.indexed.left_out += [(f".{one_line(e)}", image.name) for _, e, image in keyed if "." in e]
             if given == "cls":
                 self.indexed.left_out += [(".json", f"{key}.json") for key in self._labels["json"]]
-            keys = Counter(image.key for image in images)
+            of_key = {image.name: key for key, extension, image in keyed if "." not in extension}
+            keys = Counter(of_key.values())
             self._faults("several images of this key", [key for key, n in keys.items() if n > 1])
-            self._faults(
-                f"a label without an image (.{given})", [k for k in self._labels[given] if k not in keys]
-            )
-            without = [image.name for image in images if image.key not in self._labels[given]]
+            self._faults(f"a label without an image (.{given})", [key for key in labels if key not in keys])
+            without = [name for name, key in of_key.items() if key not in labels]
             self._faults(f"no label: its key has no .{given}, as others here have", without)
+            images = [image._replace(label=labels.get(key, "")) for key, e, image in keyed if "." not in e]
         else:
             loose = [image.name for image in images if "/" not in image.name]
             self._faults("no label: neither .cls nor .json beside it, nor a class folder above it", loose)
-        if not self.indexed.faults:
-            labels = self._labels.get(given, {})
-            for image in images:
-                label = labels[image.key] if given else unicodedata.normalize("NFC", image.name.split("/")[0])
-                self.indexed.images.append(
-                    Member(image.name, image.offset, image.size, image.digest, label, image.error)
-                )
+            images = [
+                image._replace(label=unicodedata.normalize("NFC", image.name.split("/")[0]))
+                for image in images
+            ]
+        self.indexed.images = images if not self.indexed.faults else []
         return self.indexed
 
     def _faults(self, problem: str, names: list[str]) -> None:
         self.indexed.faults += [f"{one_line(name)}: {problem}" for name in names]
+
+
+def _key_of(name: str) -> tuple[str, str]:
+    """The key of a member and its extension, in small letters."""
+    folder, slash, base = name.rpartition("/")
+    stem, _, extension = base.partition(".")
+    return folder + slash + stem, extension.lower()
 
 
 def _odd(member: tarfile.TarInfo, parts: list[str]) -> str:
