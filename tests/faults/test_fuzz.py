@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from clipcifar.doctor.checks import _SECTIONS
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.prompts.sets import expand_sets
 from clipcifar.store import container
+from clipcifar.store.embeddings import IMAGES_KIND
+from clipcifar.store.images import MANIFEST
 from tests.faults.test_content import READERS, _write
 from tests.support.import_closure import ROOT
 
@@ -195,7 +198,9 @@ def test_a_file_of_right_digests_and_any_content_is_read_or_refused(tmp_path: Pa
 
     def judge(value: tuple[str, dict[str, Any], dict[str, Any], int]) -> str:
         name, new_arrays, new_attributes, dropped = value
-        (kind, read), file, path = READERS[name], files[name], tmp_path / "other.h5"
+        (kind, read), file, path = READERS[name], files[name], tmp_path / "mutant" / name
+        if "images" in name:
+            shutil.copytree(tmp_path / "images", path.parent, dirs_exist_ok=True)
         own = {key: one for key, one in file.attributes.items() if key not in container._DIGESTS}
         changed = {
             **file.arrays,
@@ -205,9 +210,14 @@ def test_a_file_of_right_digests_and_any_content_is_read_or_refused(tmp_path: Pa
             del changed[sorted(changed)[dropped]]
         attributes = {**own, **{sorted(own)[i % len(own)]: one for i, one in new_attributes.items()}}
         try:
-            container.write(path, kind=kind, arrays=changed, attributes=attributes)
+            digest = container.write(path, kind=kind, arrays=changed, attributes=attributes)
         except (ClipcifarError, TypeError, ValueError, UnicodeEncodeError):
             return "cannot be written"
+        if "part-" in name:  # whose digest its manifest names
+            whole = files["images/manifest.h5"]
+            about = {key: one for key, one in whole.attributes.items() if key not in container._DIGESTS}
+            named = {**whole.arrays, "parts/digests": container.encode_strings([digest])}
+            container.write(path.parent / MANIFEST, kind=IMAGES_KIND, arrays=named, attributes=about)
         if error := refusal(lambda: read(path)):
             assert isinstance(error, DataError)
             assert error.where == str(path)

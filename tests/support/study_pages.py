@@ -60,7 +60,7 @@ def write(folder: Path, *, class_names: list[str]) -> None:
     """`<study>.html` in `folder` for every study; three class names."""
     write_run(folder, class_names=class_names)
     images = read_images(folder / "images")
-    given = {name: folder / f"{name}.h5" for name in ("images", "splits", "dataset")}
+    given = {"images": folder / "images", **{name: folder / f"{name}.h5" for name in ("splits", "dataset")}}
     texts, heads_folder, predictions = (folder / name for name in ("texts", "heads", "predictions"))
     out = {study: (folder / study, folder / f"{study}.html") for study in STUDIES}
     probe = heads_folder / "linear_probe.h5"
