@@ -24,7 +24,7 @@ from clipcifar.store import (
 )
 from clipcifar.store.dataset import Prepared, digest_of, read_dataset
 from clipcifar.store.embeddings import check_same_space, read_texts
-from clipcifar.store.images import read_images
+from clipcifar.store.images import MANIFEST, read_images
 from clipcifar.store.model import (
     ModelDescription,
     ModelParams,
@@ -93,7 +93,7 @@ def weights(repository: Path, settings: Mapping[str, Any]) -> Found:
 
 def embeddings(repository: Path, settings: Mapping[str, Any]) -> Found:
     """Every embeddings file, and that all belong together; stale ones need not."""
-    if not (repository / IMAGES).exists():
+    if not (repository / IMAGES / MANIFEST).exists():  # or its link leads nowhere, which `outputs` says
         yield _not_made(repository, IMAGES)
         return
     images = read_images(repository / IMAGES)
@@ -155,7 +155,7 @@ def predictions(repository: Path, settings: Mapping[str, Any]) -> Found:
             readers[path](repository / path)
         except ClipcifarError as error:
             yield error
-    if (repository / SPLITS).is_file() and (repository / IMAGES).exists():
+    if (repository / SPLITS).is_file() and (repository / IMAGES / MANIFEST).exists():
         images = read_images(repository / IMAGES)
         if not _staleness(repository)(IMAGES):
             splits.read_splits(repository / SPLITS, images.train.ids, dataset_digest=images.dataset_digest)
