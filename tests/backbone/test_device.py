@@ -179,3 +179,10 @@ def test_the_number_of_threads_is_kept_out_of_products_unless_the_user_has_said_
         [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout == f"{expected}\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "batch_size", "multiple"), [("cpu", 256, 8), ("cpu", 4, 4), ("cuda", 256, 256), ("mps", 1, 1)]
+)
+def test_short_batches_are_made_whole_except_on_a_cpu(kind: str, batch_size: int, multiple: int) -> None:
+    assert device.short_batch_multiple(torch.device(kind), batch_size) == multiple
