@@ -11,8 +11,9 @@ import filelock
 
 from clipcifar.core.accounts import owner_of
 from clipcifar.core.errors import EnvironmentFault
-from clipcifar.core.files import explained, require_writable
+from clipcifar.core.files import explained, host, require_writable
 from clipcifar.core.processes import is_running
+from clipcifar.core.terminal import one_line
 
 
 @contextmanager
@@ -34,14 +35,14 @@ def alone(folder: Path, *, doing: str) -> Iterator[None]:
             lock.acquire(blocking=False)
         except filelock.Timeout as error:  # an OSError too, but one that says more
             raise EnvironmentFault(
-                f"another run is {doing} (process {_noted(folder) or 'unknown'}{_of_whom(holder_file)})",
+                f"another run is {doing} (process {_told(folder)}{_of_whom(holder_file)})",
                 where=str(folder),
                 fix="end it, which loses no finished work, or wait until it has ended; then run again",
             ) from error
     try:
         with explained(holder_file):
             holder_file.unlink(missing_ok=True)  # a killed run's, which may be another account's
-            holder_file.write_text(str(os.getpid()))
+            holder_file.write_text(f"{os.getpid()} {host()}")
         yield
     finally:
         with suppress(OSError):
@@ -50,9 +51,12 @@ def alone(folder: Path, *, doing: str) -> Iterator[None]:
 
 
 def holder(folder: Path) -> int | None:
-    """The process that holds a folder now, as far as its note tells; nothing is locked or changed."""
-    process = _noted(folder)
-    return process if process is not None and is_running(process) else None
+    """The process that holds a folder now, as far as its note tells; nothing is locked or changed.
+
+    Of a process on another machine that shares the folder, nobody here can say whether it has died.
+    """
+    process, where = _noted(folder)
+    return process if process is not None and (where != host() or is_running(process)) else None
 
 
 def _holder_file(folder: Path) -> Path:
@@ -67,8 +71,15 @@ def _of_whom(holder_file: Path) -> str:
     return ""
 
 
-def _noted(folder: Path) -> int | None:
+def _told(folder: Path) -> str:
+    process, where = _noted(folder)
+    return f"{process or 'unknown'}" + ("" if where == host() else f" on {where}")
+
+
+def _noted(folder: Path) -> tuple[int | None, str]:
+    """A process and the machine that it is on; a note without a machine is of an earlier version, here."""
     with suppress(OSError, ValueError):
-        process = int(_holder_file(folder).read_text())
-        return process if process > 0 else None  # zero and less are groups of processes
-    return None
+        noted, _, where = _holder_file(folder).read_text().partition(" ")
+        if (process := int(noted)) > 0:  # zero and less are groups of processes
+            return process, one_line(where) or host()
+    return None, host()

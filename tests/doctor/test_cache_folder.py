@@ -125,6 +125,8 @@ def test_a_holder_that_has_died_holds_nothing(cache: Path, tmp_path: Path, dead:
     fill(cache / "extraction" / "0a" / "piece.shard")
     (cache / "extraction" / "0a.holder").write_text(str(dead))
     assert "stopped extractions: 1" in said(tmp_path)[0]
+    (cache / "extraction" / "0a.holder").write_text(f"{dead} another-machine")  # where it may live
+    assert said(tmp_path)[0].startswith(f"process {dead} is at work in ")
 
 
 @pytest.mark.parametrize(

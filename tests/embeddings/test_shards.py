@@ -17,6 +17,7 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from clipcifar.core import files
 from clipcifar.core.errors import EnvironmentFault
 from clipcifar.embeddings.shards import ShardFolder, require_space
 
@@ -181,13 +182,25 @@ def test_a_second_run_names_the_process_that_holds_the_folder(tmp_path: Path) ->
         pass
 
 
+def test_a_run_on_another_machine_that_shares_the_folder_is_named_with_it(tmp_path: Path) -> None:
+    with holder(tmp_path):
+        next(tmp_path.glob("*.holder")).write_text("77 node-b")
+        with (
+            pytest.raises(EnvironmentFault, match=r"\(process 77 on node-b\)"),
+            ShardFolder(tmp_path, FINGERPRINT).locked(),
+        ):
+            pass
+
+
 def test_the_lock_of_a_killed_run_is_free(tmp_path: Path) -> None:
     with holder(tmp_path) as process:
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert list(tmp_path.glob("*.holder"))  # it had no time to tidy up
         with ShardFolder(tmp_path, FINGERPRINT).locked():
-            assert [path.read_text() for path in tmp_path.glob("*.holder")] == [str(os.getpid())]
+            assert [path.read_text() for path in tmp_path.glob("*.holder")] == [
+                f"{os.getpid()} {files.host()}"
+            ]
     assert list(tmp_path.glob("*.holder")) == []
 
 
