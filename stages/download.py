@@ -9,7 +9,7 @@ from clipcifar.core import files, params
 from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ConfigError
 from clipcifar.datasets import download, photo_sets, plain_files
-from clipcifar.datasets.params import IMAGEFOLDER, DatasetParams
+from clipcifar.datasets.params import FOLDERS, DatasetParams
 from clipcifar.datasets.registry import located, registered
 from stages import run
 
@@ -45,17 +45,17 @@ def main(settings: dict[str, Any], raw: Path) -> None:
 def _check_path(dataset: DatasetParams, raw: Path) -> None:
     """Refuse what later stages, or DVC before them, could not read."""
     path, where = Path(dataset.path), "params.yaml: dataset.path"
+    if "://" in dataset.path:  # which may hold a password: it is not repeated
+        fix = "name a folder with lists of URLs of shards, train.txt and test.txt; see docs/photos.md"
+        raise ConfigError("dataset.path is a URL", where=where, fix=fix)
     if not path.exists():
         raise ConfigError(
             f"{path} does not exist", where=where, fix="give the whole path; ~ and $HOME are not expanded"
         )
-    if dataset.name == IMAGEFOLDER:
+    if dataset.name in FOLDERS:
         if not path.is_dir():
-            raise ConfigError(
-                "imagefolder needs a folder",
-                where=where,
-                fix="set it to the folder that holds train/<class>/… and test/<class>/…",
-            )
+            fix = f"set it to the folder that holds {FOLDERS[dataset.name]}"
+            raise ConfigError(f"{dataset.name} needs a folder", where=where, fix=fix)
         plain_files.check_hashable(path)
         return
     needed = [located(archive, dataset, raw) for archive in registered(dataset.name).archives]

@@ -11,7 +11,7 @@ from clipcifar.datasets.divide import divide
 from clipcifar.datasets.params import DatasetParams
 from clipcifar.datasets.plain_files import shortened
 from clipcifar.datasets.registry import source_of
-from clipcifar.datasets.source import collect
+from clipcifar.datasets.source import UNREADABLE, collect
 from clipcifar.datasets.twins import find
 from clipcifar.evaluation import metrics
 from clipcifar.store.classes import check_readings
@@ -44,8 +44,9 @@ def main(
     )
     write_splits(splits_path, divided.train.ids, divided.rows, attributes={"dataset_digest": digest})
     files.write_json(classes_path, {"dataset": dataset.name, "class_names": collected.class_names})
-    if unreadable := collected.unreadable:
-        print("\n    ".join([f"skipped {count_of(len(unreadable), 'image')}:", *shortened(unreadable)]))
+    if n := collected.left_out[UNREADABLE]:
+        told = shortened(collected.unreadable, of=n)
+        print("\n    ".join([f"skipped {count_of(n, 'image')}:", *told]))
     print("".join(f"{line}\n" for line in [*collected.named, *notes]), end="")
     train, val = map(len, divided.rows)
     counts = f"{train:,} train, {val:,} val, {count_of(len(divided.test.ids), 'test image')}"

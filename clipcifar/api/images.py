@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.store.embeddings import ImageEmbeddings
+from clipcifar.store.names import Names
 
 PARTS = ("train", "val", "test")
 
@@ -26,14 +28,14 @@ class Images:
 
     embeddings: NDArray[np.float32]
     labels: NDArray[np.int64]
-    ids: list[str] = field(repr=False)  # a notebook would show all of them
+    ids: Sequence[str] = field(repr=False)  # a notebook would show all of them
     split: NDArray[np.str_]
     class_names: list[str]
 
     def of(self, split: str) -> Images:
         """Those of one split."""
         rows = np.flatnonzero(self.split == split)
-        ids = [self.ids[row] for row in rows.tolist()]
+        ids = Names.of(self.ids)[rows]
         return Images(self.embeddings[rows], self.labels[rows], ids, self.split[rows], self.class_names)
 
 
@@ -45,7 +47,7 @@ def images_of(embedded: ImageEmbeddings, val: NDArray[np.int64], split: str | No
     images = Images(
         np.concatenate([train.embeddings, test.embeddings]),
         np.concatenate([train.labels, test.labels]),
-        train.ids + test.ids,
+        Names.of(train.ids) + test.ids,
         splits,
         embedded.class_names,
     )

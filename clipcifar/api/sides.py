@@ -18,8 +18,9 @@ from clipcifar.methods import zero_shot
 from clipcifar.project import freshness, revisions
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.store.embeddings import check_same_space, read_texts
-from clipcifar.store.fields import class_names_of, rows_of
+from clipcifar.store.fields import class_names_of
 from clipcifar.store.images import read_images
+from clipcifar.store.names import positions
 from clipcifar.store.places import ACTIVE, IMAGES, TEXTS, predictions_of
 from clipcifar.store.predictions import Predictions, inherited, read_predictions
 from clipcifar.store.prompt_set import left_out, words_of_left_out
@@ -212,12 +213,13 @@ def align(a: Predictions, b: Predictions) -> Aligned:
     Raises:
         DataError: they are of other images, labels or classes.
     """
-    if a.attributes["class_names"] != b.attributes["class_names"] or set(a.ids) != set(b.ids):
+    rows = positions(a.ids, b.ids)
+    is_same = len(a.ids) == len(b.ids) and (rows >= 0).all()
+    if not is_same or a.attributes["class_names"] != b.attributes["class_names"]:
         raise DataError(
             f"the two sides are of different images ({len(a.ids)} and {len(b.ids)}) or classes",
             fix="compare runs of the same dataset and subset",
         )
-    rows = rows_of(a.ids, b.ids, what="those of B")
     if (b.labels[rows] != a.labels).any():
         raise DataError("the two sides give the same image different labels", fix="run `dvc repro` for both")
     seeds_b = _of_seeds(b)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from clipcifar.core.params import Range
+from clipcifar.core.processes import cores
 
 DeviceName = Literal["auto", "cuda", "mps", "cpu"]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -46,8 +46,4 @@ class EmbedParams:
 
     @property
     def worker_count(self) -> int:
-        if self.workers is not None:
-            return self.workers
-        if hasattr(os, "sched_getaffinity"):  # a container may have fewer cores than the machine
-            return len(os.sched_getaffinity(0))
-        return os.cpu_count() or 1
+        return cores() if self.workers is None else self.workers

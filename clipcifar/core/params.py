@@ -32,6 +32,7 @@ DATASETS = (  # the rows of REGISTRY in datasets/registry.py
     "cifar100",
     "digits",
     "imagefolder",
+    "tarfolder",
     "pets",
     "flowers102",
     "food101",

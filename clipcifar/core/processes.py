@@ -1,8 +1,13 @@
-"""Whether another process still works."""
+"""Whether another process still works, and how many may."""
 
 from __future__ import annotations
 
 import os
+
+
+def cores() -> int:
+    """Cores that this process may use: a container may have fewer than the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_running(process: int) -> bool:

@@ -6,26 +6,19 @@ ids, classes and digests. No pixel is held.
 
 from __future__ import annotations
 
-import hashlib
-import os
 import unicodedata
-import warnings
-from collections import Counter
 from collections.abc import Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
-from clipcifar.core.errors import ClipcifarError, DataError
-from clipcifar.core.files import explained, fault_behind
-from clipcifar.core.progress import progress
-from clipcifar.core.terminal import one_line
-from clipcifar.datasets.decode import decode
-from clipcifar.datasets.folder_layout import Candidate, Layout, list_layout
+from clipcifar.core.errors import DataError
+from clipcifar.core.files import explained
+from clipcifar.datasets.checking import check_files
+from clipcifar.datasets.folder_layout import Layout, list_layout
 from clipcifar.datasets.plain_files import is_utf8, shortened
-from clipcifar.datasets.source import LeftOut, Sample, Source, Split, Unusable, held
+from clipcifar.datasets.source import Sample, Source, Split, Unusable
 from clipcifar.store.dataset import counted
 
-MAX_BYTES = 1_000_000_000  # of a file; 250 million pixels of 16-bit gray take less uncompressed
 _LAYOUTS = "dataset.path must hold train/<class>/… and test/<class>/… with image files, or only <class>/…"
 
 
@@ -48,21 +41,27 @@ def image_folder(root: Path, *, max_megapixels: int, ours: Collection[str] = ())
     if not root.is_dir():
         raise DataError(f"no images in {root}", where=str(root), fix=_LAYOUTS)
     with explained(root):
-        layout = list_layout(root)
+        layout = list_layout(root, ours=ours)
     _check_splits(root, layout)
 
-    def items() -> Iterator[Sample | LeftOut | Unusable]:
-        yield from (item for item in layout.left_out if item.name not in ours)
-        yield from _checked(root, layout.candidates, max_megapixels)
+    def items() -> Iterator[Sample | Unusable]:
+        listed = layout.candidates
+        checked = check_files(root, listed.paths, total=len(listed), max_megapixels=max_megapixels)
+        with closing(checked):
+            for (split, class_name, path), result in zip(listed, checked, strict=True):
+                if isinstance(result, str):
+                    yield Sample(split, class_name, path, result)
+                else:
+                    yield Unusable(split, class_name, path, result)
 
     # A class whose name is not UTF-8 is told of by its files, which cannot be used.
     classes = frozenset(place for place in layout.classes if is_utf8(place[1]))
-    return Source(str(root), _class_names(root, classes), items(), classes)
+    return Source(str(root), _class_names(root, classes), items(), classes, layout.left_out)
 
 
 def _check_splits(root: Path, layout: Layout) -> None:
     """Raise DataError unless the splits that there are can be worked with, and hold images."""
-    full = {candidate.split for candidate in layout.candidates}
+    full = layout.candidates.splits
     if layout.flat and not full:
         raise _no_images(root, layout, layout.classes)
     if layout.flat:
@@ -82,8 +81,8 @@ def _check_splits(root: Path, layout: Layout) -> None:
 
 def _no_images(folder: Path, layout: Layout, places: Collection[tuple[Split, str]]) -> DataError:
     """What to say of a folder, and of the classes in it, without a single image in a class."""
-    kinds = Counter(item.kind for item in layout.left_out)
-    lines = held(places, layout.left_out) or ([f"it holds {counted(kinds)}"] if kinds else [])
+    kinds = layout.left_out.kinds
+    lines = layout.left_out.held(places) or ([f"it holds {counted(kinds)}"] if kinds else [])
     fix = "put images there, or remove it: val is then drawn from train" if folder.name == "val" else _LAYOUTS
     return DataError("\n    ".join([f"no images in {folder}", *shortened(lines)]), where=str(folder), fix=fix)
 
@@ -121,34 +120,3 @@ def _surplus(names: set[str], others: set[str], first: str, second: str) -> str:
     return "; ".join(
         f"only in {split}: {', '.join(map(shown, surplus))}" for split, surplus in sides if surplus
     )
-
-
-def _checked(root: Path, candidates: list[Candidate], max_megapixels: int) -> Iterator[Sample | Unusable]:
-    """Every image with its digest, or with what is wrong with it."""
-    with (
-        warnings.catch_warnings(),  # the filters are the process's: the threads must not change them
-        ThreadPoolExecutor() as pool,
-        progress(total=len(candidates), unit="images", what="checking images") as bar,
-    ):
-        warnings.simplefilter("ignore")
-        for result in pool.map(lambda candidate: _check_file(root, candidate, max_megapixels), candidates):
-            yield result
-            bar.update()
-
-
-def _check_file(root: Path, candidate: Candidate, max_megapixels: int) -> Sample | Unusable:
-    split, class_name, path = candidate
-    error: ClipcifarError
-    try:
-        if not is_utf8(path):
-            raise DataError("its name is not UTF-8")
-        if (size := os.stat(root / path).st_size) > MAX_BYTES:
-            raise DataError(f"{size:,} bytes, more than {MAX_BYTES:,}")
-        content = (root / path).read_bytes()
-        decode(content, path, max_megapixels=max_megapixels)
-        return Sample(split, class_name, path, hashlib.sha256(content).hexdigest())
-    except OSError as problem:
-        error = fault_behind(problem, one_line(path)) or DataError(f"cannot be read: {problem.strerror}")
-    except DataError as problem:
-        error = problem
-    return Unusable(split, class_name, path, error)

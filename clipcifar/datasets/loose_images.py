@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clipcifar.core.terminal import one_line
-from clipcifar.datasets.folder_layout import HIDDEN, is_hidden, is_image, kind_of, leading_out
+from clipcifar.datasets.folder_entries import HIDDEN, is_hidden, is_image, kind_of, leading_out
 from clipcifar.datasets.plain_files import unreadable
 
 _FOLDER_LINK = "a symbolic link to a folder, which is not followed"

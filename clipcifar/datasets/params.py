@@ -11,7 +11,11 @@ from typing import Annotated, Literal
 
 from clipcifar.core.params import MAX_SEED, Range
 
-IMAGEFOLDER = "imagefolder"
+IMAGEFOLDER, TARFOLDER = "imagefolder", "tarfolder"
+FOLDERS = {  # what the folder holds that `dataset.path` is then
+    IMAGEFOLDER: "train/<class>/… and test/<class>/…",
+    TARFOLDER: "train/*.tar and test/*.tar, or lists of URLs of shards, train.txt and test.txt",
+}
 
 
 @dataclass(frozen=True)
@@ -20,8 +24,8 @@ class DatasetParams:
 
     Attributes:
         name: a row of `REGISTRY`.
-        path: the folder of photographs, or an archive placed by hand (of several, the folder that
-            holds them); `params.NO_PATH` for none.
+        path: the folder of photographs, or of tar files of them, or an archive placed by hand (of several,
+            the folder that holds them); `params.NO_PATH` for none.
         max_per_class: at most so many images per class and split, or None for all.
         seed: of that choice, and of a test split that is drawn.
         on_bad_image: what a photograph that cannot be decoded does.
@@ -45,4 +49,4 @@ def photograph_folder(dataset: DatasetParams, raw: Path) -> Path:
         dataset: what params.yaml says.
         raw: what the `download` stage makes.
     """
-    return Path(dataset.path) if dataset.name == IMAGEFOLDER else raw
+    return Path(dataset.path) if dataset.name in FOLDERS else raw

@@ -14,9 +14,9 @@ from clipcifar.core.terminal import one_line
 MAX_REPORTED = 20
 
 
-def shortened(lines: list[str]) -> list[str]:
-    """The first `MAX_REPORTED` lines, and how many more there are."""
-    more = len(lines) - MAX_REPORTED
+def shortened(lines: list[str], *, of: int | None = None) -> list[str]:
+    """The first `MAX_REPORTED` lines, and how many more there are: of all, where these are the first ones."""
+    more = (len(lines) if of is None else of) - MAX_REPORTED
     return lines[:MAX_REPORTED] + ([f"and {more} more"] if more > 0 else [])
 
 

@@ -7,9 +7,9 @@ pixel, which is also how a person's own folder comes in.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from itertools import chain, repeat
+from dataclasses import dataclass
 from pathlib import Path
 
 from clipcifar.core.errors import ConfigError
@@ -19,9 +19,10 @@ from clipcifar.datasets import array_sets, download, photo_sets
 from clipcifar.datasets.archives import Archive
 from clipcifar.datasets.array_sets import ArrayDataset
 from clipcifar.datasets.imagefolder import image_folder
-from clipcifar.datasets.params import IMAGEFOLDER, DatasetParams, photograph_folder
+from clipcifar.datasets.params import IMAGEFOLDER, TARFOLDER, DatasetParams, photograph_folder
 from clipcifar.datasets.photo_sets import Photo
-from clipcifar.datasets.source import LeftOut, Source
+from clipcifar.datasets.source import Source
+from clipcifar.datasets.tarfolder import tar_folder
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def _known_to_torchvision(filename: str, home: str, md5: str, *, folder: str) ->
 
 
 _OURS = (download.SOURCE_FILE,)
-_UNLISTED = LeftOut("not named in the lists of the set", "")
+_UNLISTED = "not named in the lists of the set"
 
 REGISTRY: dict[str, Dataset] = {
     "cifar10": Dataset(
@@ -79,6 +80,7 @@ REGISTRY: dict[str, Dataset] = {
     ),
     "digits": Dataset(load=array_sets.load_digits),
     IMAGEFOLDER: Dataset(),
+    TARFOLDER: Dataset(),
     "pets": Dataset(
         archives=tuple(
             _known_to_torchvision(name, _OXFORD + "pets/data/", md5, folder="oxford-iiit-pet")
@@ -160,12 +162,15 @@ def source_of(dataset: DatasetParams, raw: Path) -> Source:
         DataError: the archive is not the known one, or the folder is not laid out as one of images.
     """
     entry = registered(dataset.name)
+    if dataset.name == TARFOLDER:
+        return tar_folder(photograph_folder(dataset, raw), max_megapixels=dataset.max_megapixels)
     if entry.load is None:
         folder = image_folder(
             photograph_folder(dataset, raw), max_megapixels=dataset.max_megapixels, ours=_OURS
         )
         unlisted = read_json(raw / download.SOURCE_FILE)["unlisted"] if entry.photographs else 0
-        return replace(folder, items=chain(repeat(_UNLISTED, unlisted), folder.items))
+        folder.left_out.kinds += Counter({_UNLISTED: unlisted})  # which drops what there is none of
+        return folder
     archive = None
     for known in entry.archives:
         archive = located(known, dataset, raw)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from clipcifar.core.terminal import one_line
 from clipcifar.datasets.plain_files import shortened
 from clipcifar.store.dataset import PreparedSplit
+from clipcifar.store.names import repeated
 
 SPLITS = ("train", "val", "test")
 
@@ -96,19 +97,19 @@ def find(train: PreparedSplit, test: PreparedSplit, *, val: NDArray[np.int64]) -
         train, test: both official splits.
         val: (V,) int64 rows of train that are val.
     """
-    is_val = np.zeros(len(train.ids), dtype=bool)
-    is_val[val] = True
-    by_content: dict[bytes, list[Copy]] = {}
-    of_train, of_test = train.contents, test.contents
-    for rows, part, contents, name in (
-        (np.flatnonzero(~is_val), train, of_train, "train"),
-        (np.flatnonzero(is_val), train, of_train, "val"),
-        (np.arange(len(test.ids)), test, of_test, "test"),
-    ):
-        for row in rows.tolist():
-            copy = Copy(name, part.ids[row], int(part.labels[row]))
-            by_content.setdefault(contents[row], []).append(copy)
-    return Twins([group for group in by_content.values() if len(group) > 1])
+    n = len(train.ids)
+    split = np.zeros(n + len(test.ids), dtype=np.int8)  # of the rows of train, then test: which of SPLITS
+    split[val], split[n:] = 1, 2
+    groups = [
+        sorted(zip(split[rows].tolist(), rows.tolist(), strict=True))
+        for rows in repeated(train.contents, test.contents)
+    ]
+
+    def copy(of: int, row: int) -> Copy:
+        part, row = (train, row) if row < n else (test, row - n)
+        return Copy(SPLITS[of], part.ids[row], int(part.labels[row]))
+
+    return Twins([[copy(of, row) for of, row in group] for group in sorted(groups)])
 
 
 def _first(group: list[Copy], split: str) -> Copy:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from clipcifar.core.errors import ClipcifarError, DataError
 from clipcifar.core.progress import progress
 from clipcifar.datasets import download, registry
 from clipcifar.datasets.params import DatasetParams, photograph_folder
+from clipcifar.datasets.tar_shards import shard_sha256
 from clipcifar.embeddings import memo, sentences
 from clipcifar.evaluation.names import METHODS
 from clipcifar.project import freshness, missing
@@ -25,6 +26,7 @@ from clipcifar.store import (
 from clipcifar.store.dataset import Prepared, digest_of, read_dataset
 from clipcifar.store.embeddings import check_same_space, read_texts
 from clipcifar.store.images import MANIFEST, read_images
+from clipcifar.store.members import Shard
 from clipcifar.store.model import (
     ModelDescription,
     ModelParams,
@@ -58,7 +60,9 @@ def dataset(repository: Path, settings: Mapping[str, Any]) -> Found:
     prepared = read_dataset(repository / DATASET)
     if digest_of(prepared.train, prepared.test, prepared.class_names) != prepared.digest:
         raise DataError("the content is not what its digest says", where=str(DATASET), fix=_again(DATASET))
-    if not prepared.train.in_memory:
+    if prepared.test.members is not None:
+        yield from _shards(repository / photograph_folder(asked, RAW), prepared.test.members.shards)
+    elif not prepared.train.in_memory:
         yield from _photographs(repository / photograph_folder(asked, RAW), prepared)
     test = count_of(len(prepared.test.ids), "test image")
     yield f"{prepared.name}, {len(prepared.train.ids):,} train and {test}"
@@ -79,6 +83,22 @@ def _photographs(root: Path, prepared: Prepared) -> Found:
             where=str(root),
             fix="put them back, or run `dvc repro`, which lists the folder again",
         )
+
+
+def _shards(root: Path, shards: Sequence[Shard]) -> Found:
+    with progress(total=len(shards), unit="shards", what="checking shards") as bar:
+        for shard in shards:
+            try:
+                if (digest := shard_sha256(shard.place, root)) != shard.digest:
+                    yield DataError(
+                        f"the shard has sha256 {digest}, and had {shard.digest} when it was listed",
+                        where=shard.place,
+                        fix="put it back, or run `dvc repro -f prepare`, which reads the shards again",
+                    )
+            except ClipcifarError as error:
+                yield error
+            bar.update()
+    yield count_of(len(shards), "shard")
 
 
 def weights(repository: Path, settings: Mapping[str, Any]) -> Found:

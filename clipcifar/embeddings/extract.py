@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -29,7 +29,7 @@ def extract(
     source: ImageSource,
     encode: _Encode,
     *,
-    ids: list[str],
+    ids: Sequence[str],
     batch_size: int,
     multiple: int,
     shards: ShardFolder,
@@ -85,7 +85,7 @@ def _filled_up(encode: _Encode, batch_size: int, multiple: int, images: torch.Te
     return encode(torch.cat([images, beside]))[: len(images)]
 
 
-def _read_back(shards: ShardFolder, bounds: list[range], ids: list[str]) -> Iterator[NDArray[np.float32]]:
+def _read_back(shards: ShardFolder, bounds: list[range], ids: Sequence[str]) -> Iterator[NDArray[np.float32]]:
     for rows in bounds:
         part = shards.read(rows.start, rows.stop)
         if part is None:
@@ -102,7 +102,7 @@ def _shards_of(
     encode: _Encode,
     shards: list[range],
     batch_size: int,
-    ids: list[str],
+    ids: Sequence[str],
     on_rows: Callable[[int], object],
 ) -> Iterator[tuple[range, NDArray[np.float32]]]:
     """Compute shards one by one. A batch is fetched and checked while the next one runs on the device."""

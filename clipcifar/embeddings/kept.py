@@ -7,7 +7,7 @@ deletes before a stage runs. Whatever else has changed since, no image goes thro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,7 +61,7 @@ class Wanted:
     kind: str
     attributes: Mapping[str, Attribute]
     recorded: Path
-    ids: list[str]
+    ids: Sequence[str]
     images: Callable[[range | NDArray[np.int64]], Callable[[Preprocess, int], ImageSource]]
     write: Callable[[Iterator[NDArray[np.float32]], Contents], None]
     gather: Callable[[Path, Parts, Contents], None] | None = None

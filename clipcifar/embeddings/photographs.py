@@ -25,8 +25,8 @@ from clipcifar.backbone.preprocess import Preprocess
 from clipcifar.backbone.towers import Backbone
 from clipcifar.core.errors import ClipcifarError, DataError, EnvironmentFault
 from clipcifar.datasets import decode as decoding
+from clipcifar.datasets.checking import MAX_BYTES
 from clipcifar.datasets.decode import decode
-from clipcifar.datasets.imagefolder import MAX_BYTES
 from clipcifar.embeddings.sources import fitted
 from clipcifar.store.fields import check_embeddings
 

@@ -1,4 +1,4 @@
-"""Where the extraction gets its pixels: an array in memory, or a folder read by worker processes."""
+"""Where the extraction gets its pixels: an array in memory, or files and shards read by worker processes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from clipcifar.backbone.preprocess import Preprocess, fit
 from clipcifar.core.errors import ClipcifarError, DataError, EnvironmentFault
 from clipcifar.core.files import fault_behind
 from clipcifar.datasets.decode import decode
+from clipcifar.datasets.tar_shards import ShardReader, read_member
 from clipcifar.store.dataset import PreparedSplit
 
 _LIST_AGAIN = "run `dvc repro`, which lists the folder again"
@@ -117,15 +118,17 @@ class FolderSource(WorkerSource):
     """
 
     def __init__(
-        self, root: Path, ids: list[str], digests: list[str], *, preprocess: Preprocess, workers: int
+        self, root: Path, ids: Sequence[str], digests: Sequence[str], *, preprocess: Preprocess, workers: int
     ) -> None:
         super().__init__(_DecodedFiles(root, ids, digests, preprocess), workers=workers)
 
 
 def source_of(split: PreparedSplit, folder: Path, *, preprocess: Preprocess, workers: int) -> ImageSource:
-    """The images of a prepared split: its pixels, or the files that it lists under `folder`."""
+    """The images of a prepared split: its pixels, or the files or shards that it lists under `folder`."""
     if split.in_memory:
         return ArraySource(split.content)
+    if split.members is not None:
+        return WorkerSource(_DecodedMembers(split, folder, preprocess), workers=workers)
     return FolderSource(folder, split.ids, split.digests, preprocess=preprocess, workers=workers)
 
 
@@ -155,13 +158,20 @@ def _stack(items: list[torch.Tensor | ClipcifarError]) -> torch.Tensor | Clipcif
     return torch.stack(tensors)
 
 
-def read_photograph(path: Path, digest: str) -> NDArray[np.uint8]:
-    """Decode an image file, (H, W, 3) uint8.
+def read_photograph(split: PreparedSplit, folder: Path, row: int) -> NDArray[np.uint8]:
+    """Decode an image file of a split, or a member of a tar file, (H, W, 3) uint8.
 
     Raises:
         DataError: it is gone, changed since it was listed, or is not an image.
         EnvironmentFault: it is there and cannot be read.
     """
+    if split.members is not None:
+        content = read_member(folder, split.members, row)
+        return _decoded_member(content, split.ids[row], split.digests[row])
+    return _read_file(folder / split.ids[row], split.digests[row])
+
+
+def _read_file(path: Path, digest: str) -> NDArray[np.uint8]:
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -173,13 +183,25 @@ def read_photograph(path: Path, digest: str) -> NDArray[np.uint8]:
     return decode(content, str(path))
 
 
+def _decoded_member(content: bytes, sample_id: str, digest: str) -> NDArray[np.uint8]:
+    if (sha256 := hashlib.sha256(content).hexdigest()) != digest:
+        raise DataError(
+            f"its shard changed since it was listed: sha256 {sha256} in place of {digest}",
+            where=sample_id,
+            fix="run `dvc repro -f prepare`, which reads the shards again",
+        )
+    return decode(content, sample_id)
+
+
 def fitted(pixels: NDArray[np.uint8], preprocess: Preprocess) -> torch.Tensor:
     """One image, (H, W, 3) uint8, at the model's input size, (3, height, width) uint8."""
     return fit(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None], preprocess)[0].contiguous()
 
 
 class _DecodedFiles:
-    def __init__(self, root: Path, ids: list[str], digests: list[str], preprocess: Preprocess) -> None:
+    def __init__(
+        self, root: Path, ids: Sequence[str], digests: Sequence[str], preprocess: Preprocess
+    ) -> None:
         self._root, self._ids, self._digests, self._preprocess = root, ids, digests, preprocess
 
     def __len__(self) -> int:
@@ -187,7 +209,32 @@ class _DecodedFiles:
 
     def __getitem__(self, row: int) -> torch.Tensor | ClipcifarError:
         try:
-            pixels = read_photograph(self._root / self._ids[row], self._digests[row])
+            pixels = _read_file(self._root / self._ids[row], self._digests[row])
         except ClipcifarError as error:
             return error
         return fitted(pixels, self._preprocess)
+
+
+class _DecodedMembers:
+    """Members of tar files; those of a batch that lie side by side come in one piece."""
+
+    def __init__(self, split: PreparedSplit, folder: Path, preprocess: Preprocess) -> None:
+        assert split.members is not None
+        self._split, self._preprocess = split, preprocess
+        self._reader = ShardReader(folder, split.members)  # opens nothing before a worker asks it
+
+    def __len__(self) -> int:
+        return len(self._split.ids)
+
+    def __getitem__(self, row: int) -> torch.Tensor | ClipcifarError:
+        return self.__getitems__([row])[0]
+
+    def __getitems__(self, rows: list[int]) -> list[torch.Tensor | ClipcifarError]:
+        images: dict[int, torch.Tensor] = {}
+        try:
+            for i, content in self._reader.read(rows):
+                pixels = _decoded_member(content, self._split.ids[rows[i]], self._split.digests[rows[i]])
+                images[i] = fitted(pixels, self._preprocess)
+        except ClipcifarError as error:
+            return [error]
+        return [images[i] for i in range(len(rows))]

@@ -7,7 +7,7 @@ write equal bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -40,7 +40,7 @@ class _Part:
 
     number: int
     rows: range
-    ids: list[str]
+    ids: Sequence[str]
     images: Callable[[Preprocess, int], ImageSource]
     fingerprint: str
     embed: EmbedParams

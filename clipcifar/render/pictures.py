@@ -14,6 +14,7 @@ from PIL import Image
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import fault_behind
 from clipcifar.datasets.decode import decode
+from clipcifar.datasets.tar_shards import read_member
 from clipcifar.store.dataset import PreparedSplit
 
 SIDE = 96  # pixels that a picture is shown at; a larger photograph is made smaller
@@ -52,6 +53,8 @@ class Pictures:
             return np.asarray(self._split.content[row])
         name = self._split.ids[row]
         try:
+            if self._split.members is not None:
+                return decode(read_member(self._folder, self._split.members, row), name)
             return decode((self._folder / name).read_bytes(), name)
         except (OSError, DataError) as error:
             if fault := fault_behind(error, self._folder / name):

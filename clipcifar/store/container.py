@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.core.errors import ClipcifarError, DataError, EnvironmentFault
-from clipcifar.core.files import Attribute, canonical_json, fault_behind, sha256_of, write_atomically
+from clipcifar.core.files import Attribute, canonical_json, fault_behind, placing, sha256_of, write_atomically
+from clipcifar.store.names import Names
+from clipcifar.store.target import through
 
 SCHEMA = 1
 CHUNK_ROWS = 1024
 MAX_ATTRIBUTE_BYTES = 60_000  # HDF5 keeps an attribute in one object header, 64 KiB at most
+_IN_MEMORY = 1 << 24  # bytes of arrays: the file takes three times as much
 _DIGESTS = ("fingerprint", "content_digest")
 
 
@@ -37,21 +40,14 @@ class Container:
     attributes: Mapping[str, Attribute]
 
 
-def encode_strings(strings: list[str]) -> NDArray[np.bytes_]:
+def encode_strings(strings: Sequence[str]) -> NDArray[np.bytes_]:
     """Fixed-length UTF-8, the only string type a container holds."""
-    encoded = [text.encode() for text in strings]
-    width = max((len(item) for item in encoded), default=0) or 1
-    return np.array(encoded, dtype=f"S{width}")
+    return Names.of(strings).narrow
 
 
 def decode_strings(array: NDArray[np.bytes_]) -> list[str]:
     """The inverse of `encode_strings`; DataError when the array holds anything else."""
-    if array.ndim != 1 or array.dtype.kind != "S":
-        raise DataError(f"expected strings, found {array.dtype} {array.shape}")
-    try:
-        return [item.decode() for item in array.tolist()]
-    except UnicodeDecodeError as error:
-        raise DataError(f"a string is not UTF-8: {error}") from error
+    return Names.read(array).tolist()
 
 
 def require(attributes: Mapping[str, Attribute], *, texts: Collection[str], numbers: Collection[str]) -> None:
@@ -88,8 +84,8 @@ def write(
 ) -> str:
     """Write a container atomically and return its content digest.
 
-    The file is built in memory and written with plain writes, because HDF5 reports a full disk
-    only on closing, and then by a crash.
+    HDF5 reports a full disk only on closing, and then by a crash, so it writes to no disk: a small file is
+    built in memory, a large one goes `through` a stream.
 
     Args:
         kind: what the file is ("image embeddings"); a reader asks for the kind it expects.
@@ -99,23 +95,34 @@ def write(
     described: dict[str, Attribute] = {**attributes, "kind": kind, "schema": SCHEMA}
     described["fingerprint"] = fingerprint_in_file(attributes, kind=kind)
     digest = described["content_digest"] = _content_digest(arrays, described)
-    with h5py.File("container", "w", driver="core", backing_store=False, track_order=False) as file:
-        for name in sorted(arrays):
-            array = arrays[name]
-            chunks = (min(CHUNK_ROWS, len(array)), *array.shape[1:]) if array.ndim and array.size else None
-            file.create_dataset(name, data=array, chunks=chunks, track_times=False)
-        for key in sorted(described):
-            value = described[key]
-            if len(str(value).encode()) > MAX_ATTRIBUTE_BYTES:
-                raise DataError(
-                    f"the attribute {key!r} is too long for HDF5", fix="use fewer or shorter names"
-                )
-            stored = np.bytes_(value.encode() or b"\0") if isinstance(value, str) else value
-            file.attrs.create(key, stored)
-        file.flush()
-        image = file.id.get_file_image()
-    write_atomically(path, image)
+    for key, value in described.items():
+        if len(str(value).encode()) > MAX_ATTRIBUTE_BYTES:
+            raise DataError(f"the attribute {key!r} is too long for HDF5", fix="use fewer or shorter names")
+    num_bytes = sum(array.nbytes for array in arrays.values())
+    if num_bytes <= _IN_MEMORY:
+        with h5py.File("container", "w", driver="core", backing_store=False, track_order=False) as file:
+            _fill(file, arrays, described)
+            file.flush()
+            image = file.id.get_file_image()
+        write_atomically(path, image)
+        return digest
+    with (
+        placing(path, num_bytes) as stream,
+        through(stream) as target,
+        h5py.File(target, "w", track_order=False) as file,
+    ):
+        _fill(file, arrays, described)
     return digest
+
+
+def _fill(file: h5py.File, arrays: Mapping[str, NDArray[Any]], attributes: Mapping[str, Attribute]) -> None:
+    for name in sorted(arrays):
+        array = arrays[name]
+        chunks = (min(CHUNK_ROWS, len(array)), *array.shape[1:]) if array.ndim and array.size else None
+        file.create_dataset(name, data=array, chunks=chunks, track_times=False)
+    for key in sorted(attributes):
+        value = attributes[key]
+        file.attrs.create(key, np.bytes_(value.encode() or b"\0") if isinstance(value, str) else value)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,6 +17,8 @@ from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute, canonical_json
 from clipcifar.store import container
 from clipcifar.store.fields import check_ids, check_index, class_names_attribute, class_names_of
+from clipcifar.store.members import Members
+from clipcifar.store.names import Names, blocks_of, json_of
 
 SPLITS = ("train", "test")
 OWN_VAL = "val images are those that the dataset has as such"  # a note: none were drawn from train
@@ -30,39 +32,43 @@ class PreparedSplit:
         content: (N, H, W, 3) uint8 pixels, or (N,) hex sha256 of image files as fixed-length bytes.
         labels: (N,) int64.
         ids: N sample ids; for files, their paths relative to the folder.
+        members: where the files lie, if they are members of tar files and no files of their own.
     """
 
     content: NDArray[Any]
     labels: NDArray[np.int64]
-    ids: list[str]
+    ids: Sequence[str]
+    members: Members | None = None
 
     @property
     def in_memory(self) -> bool:
         """Whether `content` is pixels."""
         return self.content.dtype == np.uint8
 
-    @cached_property
-    def digests(self) -> list[str]:
+    @property
+    def digests(self) -> Names:
         """N hex sha256 of image files, where `content` is those."""
-        return container.decode_strings(self.content)
+        return Names(self.content)
 
     @property
-    def contents(self) -> list[bytes]:
-        """What two copies of an image have in common: N digests of pixels or of files."""
+    def contents(self) -> NDArray[np.bytes_]:
+        """What two copies of an image have in common: (N,) digests of pixels or of files."""
         if self.in_memory:
-            return [hashlib.sha256(pixels.tobytes()).digest() for pixels in self.content]
-        return [bytes(digest) for digest in self.content]
+            return np.array([hashlib.sha256(pixels.tobytes()).digest() for pixels in self.content], "S32")
+        return self.content
 
     def __add__(self, other: PreparedSplit) -> PreparedSplit:
         return PreparedSplit(
             np.concatenate([self.content, other.content]),
             np.concatenate([self.labels, other.labels]),
-            self.ids + other.ids,
+            Names.of(self.ids) + other.ids,
+            self.members + other.members if self.members and other.members else None,
         )
 
     def take(self, rows: NDArray[np.int64]) -> PreparedSplit:
         """The split with these rows only."""
-        return PreparedSplit(self.content[rows], self.labels[rows], [self.ids[row] for row in rows])
+        members = self.members and self.members.take(rows)
+        return PreparedSplit(self.content[rows], self.labels[rows], Names.of(self.ids)[rows], members)
 
 
 @dataclass(frozen=True)
@@ -95,8 +101,11 @@ def digest_of(train: PreparedSplit, test: PreparedSplit, class_names: list[str])
     """Hex sha256 over pixels or file digests, labels, ids and class names, not over where they lie."""
     digest = hashlib.sha256(canonical_json(class_names).encode())
     for split in (train, test):
-        digest.update(canonical_json([split.ids, split.labels.tolist(), list(split.content.shape)]).encode())
-        digest.update(np.ascontiguousarray(split.content).tobytes())
+        shape = canonical_json(list(split.content.shape)).encode()
+        for text in chain((b"[",), json_of(Names.of(split.ids)), (b",",), json_of(split.labels)):
+            digest.update(text)  # the canonical JSON of ids, labels and shape, and never the whole of it
+        digest.update(b"," + shape + b"]")
+        digest.update(np.ascontiguousarray(split.content).data if split.content.size else b"")
     return digest.hexdigest()
 
 
@@ -117,6 +126,7 @@ def write_dataset(
         arrays[f"{split_name}/content"] = split.content
         arrays[f"{split_name}/labels"] = split.labels
         arrays[f"{split_name}/ids"] = container.encode_strings(split.ids)
+        arrays.update(split.members.arrays(split_name) if split.members else {})
     attributes: dict[str, Attribute] = {
         "dataset": name,
         "max_per_class": max_per_class,
@@ -129,6 +139,16 @@ def write_dataset(
     return str(attributes["dataset_digest"])
 
 
+def _lead_out(ids: Names) -> bool:
+    """Whether a relative path leads out of the folder that it is relative to."""
+    for block in blocks_of(ids.array):
+        odd = block[np.char.startswith(block, b"/") | (np.char.find(block, b"..") >= 0)]
+        paths = [PurePosixPath(sample_id) for sample_id in Names(odd)]
+        if any(path.is_absolute() or ".." in path.parts for path in paths):
+            return True
+    return False
+
+
 def _check(part: PreparedSplit, *, num_classes: int) -> None:
     """Raise DataError unless content, labels and ids are of the same images, and ids stay in their folder."""
     pixels = part.in_memory and part.content.ndim == 4 and part.content.shape[3] == 3
@@ -137,8 +157,7 @@ def _check(part: PreparedSplit, *, num_classes: int) -> None:
         raise DataError(f"content {part.content.dtype} {part.content.shape} for {len(part.ids)} images")
     check_index(part.labels, num_classes, len(part.ids))
     check_ids(part.ids)
-    names = [PurePosixPath(sample_id) for sample_id in part.ids] if digests else []
-    if any(name.is_absolute() or ".." in name.parts for name in names):
+    if digests and _lead_out(Names.of(part.ids)):
         raise DataError("an image lies outside the folder")
 
 
@@ -149,7 +168,8 @@ def read_dataset(path: Path) -> Prepared:
             PreparedSplit(
                 content=file.arrays[f"{split}/content"],
                 labels=file.arrays[f"{split}/labels"],
-                ids=container.decode_strings(file.arrays[f"{split}/ids"]),
+                ids=(ids := Names.read(file.arrays[f"{split}/ids"])),
+                members=Members.read(file.arrays, split, num_rows=len(ids)),
             )
             for split in SPLITS
         )

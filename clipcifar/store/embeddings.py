@@ -5,7 +5,7 @@ Every row is float32, finite and of unit length; both facts are checked on writi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class Split:
 
     embeddings: Embeddings
     labels: NDArray[np.int64]
-    ids: list[str]
+    ids: Sequence[str]
     copies: NDArray[np.int64] | None = None
 
     def part(self, rows: NDArray[np.int64]) -> tuple[Embeddings, NDArray[np.int64]]:

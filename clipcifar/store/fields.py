@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from clipcifar.core.counts import count_of
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute, canonical_json
+from clipcifar.store.names import Names, is_increasing, positions, repeated
 
 # What says which model and data an image was embedded with; every result inherits it.
 INHERITED = ("model", "pretrained", "weights_sha256", "dataset", "dataset_digest", "class_names")
@@ -31,13 +33,14 @@ def class_names_of(attributes: Mapping[str, Attribute]) -> list[str]:
     return names
 
 
-def check_ids(ids: list[str]) -> None:
+def check_ids(ids: Sequence[str]) -> None:
     """Raise DataError when a sample id occurs twice."""
-    if len(set(ids)) != len(ids):
+    array = Names.of(ids).array
+    if not is_increasing(array) and repeated(array):
         raise DataError("a sample id occurs twice")
 
 
-def rows_of(wanted: list[str], ids: list[str], *, what: str) -> NDArray[np.int64]:
+def rows_of(wanted: Sequence[str], ids: Sequence[str], *, what: str) -> NDArray[np.int64]:
     """Where each wanted sample id stands among `ids`, (n,) int64.
 
     Args:
@@ -46,14 +49,14 @@ def rows_of(wanted: list[str], ids: list[str], *, what: str) -> NDArray[np.int64
     Raises:
         DataError: one is not there.
     """
-    position = {sample_id: row for row, sample_id in enumerate(ids)}
-    missing = [sample_id for sample_id in wanted if sample_id not in position]
-    if missing:
+    rows = positions(wanted, ids)
+    if len(missing := np.flatnonzero(rows < 0)):
         raise DataError(
-            f"{count_of(len(missing), 'image is', 'images are')} not among {what}, {missing[0]!r} for one",
+            f"{count_of(len(missing), 'image is', 'images are')} not among {what}, "
+            f"{wanted[int(missing[0])]!r} for one",
             fix="run `dvc repro`",
         )
-    return np.array([position[sample_id] for sample_id in wanted], dtype=np.int64)
+    return rows
 
 
 def check_index(index: NDArray[np.int64], num_classes: int, num_rows: int) -> None:
@@ -64,15 +67,18 @@ def check_index(index: NDArray[np.int64], num_classes: int, num_rows: int) -> No
         raise DataError(f"class indices outside 0 to {num_classes - 1}")
 
 
-def copies_of(contents: Sequence[Hashable]) -> NDArray[np.int64] | None:
+def copies_of(contents: NDArray[Any]) -> NDArray[np.int64] | None:
     """For each of N contents the row of the first that is the same, (N,) int64; None where all differ.
 
-    >>> copies_of([b"cat", b"dog", b"cat"])
+    >>> copies_of(np.array([b"cat", b"dog", b"cat"]))
     array([0, 1, 0])
     """
-    first: dict[Hashable, int] = {}
-    copies = [first.setdefault(content, row) for row, content in enumerate(contents)]
-    return np.array(copies, dtype=np.int64) if len(first) < len(copies) else None
+    if not (groups := repeated(contents)):
+        return None
+    copies = np.arange(len(contents))
+    for rows in groups:
+        copies[rows] = rows[0]
+    return copies
 
 
 def check_copies(copies: NDArray[np.int64] | None, num_rows: int) -> None:
@@ -94,7 +100,7 @@ def class_names_attribute(class_names: list[str]) -> str:
 
 
 def check_embeddings(
-    embeddings: NDArray[np.float32], names: list[str], *, what: str, tolerance: float = UNIT_TOLERANCE
+    embeddings: NDArray[np.float32], names: Sequence[str], *, what: str, tolerance: float = UNIT_TOLERANCE
 ) -> None:
     """Raise DataError unless every row is float32, finite and of unit length.
 
@@ -110,7 +116,7 @@ def check_embeddings(
     wrong = np.flatnonzero(~(np.abs(norms - 1) <= tolerance))  # also true for NaN
     if len(wrong):
         raise DataError(
-            f"the embedding of {what} {names[wrong[0]]!r} is not a unit vector (norm {norms[wrong[0]]}); "
-            + count_of(len(wrong), "such row"),
+            f"the embedding of {what} {names[int(wrong[0])]!r} is not a unit vector "
+            f"(norm {norms[wrong[0]]}); " + count_of(len(wrong), "such row"),
             fix=f"check the model's weights and this {what}",
         )

@@ -6,7 +6,7 @@ last. One part is read at once, and then embeddings are arrays. Of several, rows
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ from clipcifar.store.fields import (
     check_index,
     class_names_of,
 )
+from clipcifar.store.names import Names
 from clipcifar.store.parts import (
     PartFolder,
     Parts,
@@ -44,12 +45,12 @@ class Listed(NamedTuple):
     """What a manifest says of a split's images, as `Split` has it."""
 
     labels: NDArray[np.int64]
-    ids: list[str]
+    ids: Sequence[str]
     copies: NDArray[np.int64] | None
 
     @classmethod
     def of(cls, arrays: Mapping[str, NDArray[Any]], name: str) -> Listed:
-        ids = container.decode_strings(arrays[f"{name}/ids"])
+        ids = Names.read(arrays[f"{name}/ids"])
         return cls(arrays[f"{name}/labels"], ids, arrays.get(f"{name}/{COPIES}"))
 
     def check(self, attributes: Mapping[str, Attribute]) -> None:
@@ -136,14 +137,15 @@ def read_images(
             for array, listed in ((of_train, train), (of_test, test)):
                 check_embeddings(array, listed.ids, what="image")
             return ImageEmbeddings(train.with_rows(of_train), test.with_rows(of_test), attributes)
-        parts, ids = Parts.of(arrays), train.ids + test.ids
-        if sum(parts.counts) != len(ids):
-            raise DataError(f"{count_of(sum(parts.counts), 'row')} for {count_of(len(ids), 'image')}")
+        parts, n = Parts.of(arrays), len(train.ids) + len(test.ids)
+        if sum(parts.counts) != n:
+            raise DataError(f"{count_of(sum(parts.counts), 'row')} for {count_of(n, 'image')}")
     if part_of is None:
         _refuse_others(manifest.parent, len(parts.counts))
     place = part_of or manifest.parent.joinpath
-    folder = PartFolder(place, parts, check=partial(_check_rows, ids), as_stored=as_stored)
-    rows = Rows(folder, np.arange(len(ids))).split(len(train.ids))
+    check = partial(_check_rows, train.ids, test.ids)
+    folder = PartFolder(place, parts, check=check, as_stored=as_stored)
+    rows = Rows(folder, np.arange(n)).split(len(train.ids))
     return ImageEmbeddings(train.with_rows(rows[0]), test.with_rows(rows[1]), attributes)
 
 
@@ -156,5 +158,9 @@ def _refuse_others(folder: Path, number: int) -> None:
         )
 
 
-def _check_rows(ids: list[str], rows: NDArray[np.float32], first: int, tolerance: float) -> None:
-    check_embeddings(rows, ids[first : first + len(rows)], what="image", tolerance=tolerance)
+def _check_rows(
+    train: Sequence[str], test: Sequence[str], rows: NDArray[np.float32], first: int, tolerance: float
+) -> None:
+    stop, n = first + len(rows), len(train)
+    ids = Names.of(train[first:stop]) + test[max(first - n, 0) : max(stop - n, 0)]
+    check_embeddings(rows, ids, what="image", tolerance=tolerance)

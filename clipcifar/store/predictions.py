@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from clipcifar.core.files import Attribute
 from clipcifar.store import container
 from clipcifar.store.embeddings import COPIES, ImageEmbeddings
 from clipcifar.store.fields import INHERITED, check_copies, check_ids, check_index, class_names_of, copies_of
+from clipcifar.store.names import Names
 
 _OPTIONAL = ("device", "precision")
 _FITTED = {"temperature"}  # on val, which a dataset may lack
@@ -38,7 +39,7 @@ class Predictions:
 
     scores: NDArray[np.float32]
     labels: NDArray[np.int64]
-    ids: list[str] = field(repr=False)  # a notebook would show all of them
+    ids: Sequence[str] = field(repr=False)  # a notebook would show all of them
     attributes: Mapping[str, Attribute]
     copies: NDArray[np.int64] | None = None
     by_seed: NDArray[np.int64] | None = None
@@ -62,7 +63,7 @@ class SetPredictions:
 
     scores: Mapping[str, NDArray[np.float32]]
     labels: NDArray[np.int64]
-    ids: list[str]
+    ids: Sequence[str]
     attributes: Mapping[str, Attribute]
     copies: NDArray[np.int64] | None = None
 
@@ -102,8 +103,8 @@ def write_answers(
     """
     labels, ids, copies = images.test.labels, images.test.ids, images.test.copies
     if rows is not None:
-        labels, ids = labels[rows], [ids[row] for row in rows.tolist()]
-        copies = copies_of(copies[rows].tolist()) if copies is not None else None
+        labels, ids = labels[rows], Names.of(ids)[rows]
+        copies = copies_of(copies[rows]) if copies is not None else None
     container.write(
         path,
         kind=kind,
@@ -125,7 +126,7 @@ def write_set_predictions(
     write_answers(path, answers, images, kind="prompt set predictions")
 
 
-def check_scores(scores: NDArray[np.float32], ids: list[str], *, num_classes: int) -> None:
+def check_scores(scores: NDArray[np.float32], ids: Sequence[str], *, num_classes: int) -> None:
     """Raise DataError unless these are finite (N, C) float32 scores of N images with ids of their own."""
     if scores.dtype != np.float32 or scores.shape != (len(ids), num_classes) or not len(ids):
         raise DataError(
@@ -161,7 +162,7 @@ def read_predictions(path: Path) -> Predictions:
         predictions = Predictions(
             scores=file.arrays["scores"],
             labels=file.arrays["labels"],
-            ids=container.decode_strings(file.arrays["ids"]),
+            ids=Names.read(file.arrays["ids"]),
             attributes=file.attributes,
             copies=file.arrays.get(COPIES),
             by_seed=_as_classes(file.arrays[SEEDS]) if SEEDS in file.arrays else None,
@@ -190,7 +191,7 @@ def read_set_predictions(path: Path) -> SetPredictions:
             for name, array in file.arrays.items()
             if name.startswith(_PREFIX)
         }
-        labels, ids = file.arrays["labels"], container.decode_strings(file.arrays["ids"])
+        labels, ids = file.arrays["labels"], Names.read(file.arrays["ids"])
         copies = file.arrays.get(COPIES)
         container.require(
             file.attributes, texts=(*INHERITED, "images_fingerprint"), numbers=("max_per_class",)

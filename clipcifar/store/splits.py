@@ -7,6 +7,7 @@ order of the samples, and adding or removing a sample moves at most a few of the
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -19,7 +20,8 @@ from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute
 from clipcifar.core.params import MAX_SEED, Range
 from clipcifar.store import container
-from clipcifar.store.fields import check_ids, rows_of
+from clipcifar.store.fields import check_ids
+from clipcifar.store.names import Names, positions
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,21 @@ class TrainVal(NamedTuple):
     val: NDArray[np.int64]
 
 
-def ranked(ids: list[str], rows: NDArray[np.int64], *, seed: int, purpose: str) -> NDArray[np.int64]:
-    """The rows of one class in a seeded order that depends on their ids alone."""
-    keys = [hashlib.sha256(f"{purpose}\0{seed}\0{ids[row]}".encode()).digest() for row in rows]
-    return rows[sorted(range(len(rows)), key=keys.__getitem__)]
+def ranked(ids: Sequence[str], *, seed: int, purpose: str) -> NDArray[np.int64]:
+    """(N,) int64 rows in a seeded order that depends on their ids alone."""
+    keys = (hashlib.sha256(f"{purpose}\0{seed}\0{name}".encode()).digest() for name in ids)
+    return np.argsort(np.fromiter(keys, dtype="S32", count=len(ids)), kind="stable")
+
+
+def rows_by_class(labels: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """The rows of each class that has any, ascending; classes in the order of their labels."""
+    ordered = np.argsort(labels, kind="stable")
+    starts = np.flatnonzero(np.diff(labels[ordered])) + 1
+    return iter(np.split(ordered, starts)) if len(labels) else iter(())
 
 
 def seeded_share(
-    labels: NDArray[np.int64], ids: list[str], *, fraction: float, seed: int, purpose: str
+    labels: NDArray[np.int64], ids: Sequence[str], *, fraction: float, seed: int, purpose: str
 ) -> NDArray[np.bool_]:
     """(N,) bool: a share of every class, rounded, at least one sample and never all of them.
 
@@ -58,15 +67,15 @@ def seeded_share(
         purpose: another purpose gives another share for the same seed.
     """
     chosen = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
+    names = Names.of(ids)
+    for rows in rows_by_class(labels):
         count = min(max(1, round(len(rows) * fraction)), len(rows) - 1)
-        chosen[ranked(ids, rows, seed=seed, purpose=purpose)[:count]] = True
+        chosen[rows[ranked(names[rows], seed=seed, purpose=purpose)[:count]]] = True
     return chosen
 
 
 def stratified_split(
-    labels: NDArray[np.int64], ids: list[str], *, class_names: list[str], val_fraction: float, seed: int
+    labels: NDArray[np.int64], ids: Sequence[str], *, class_names: list[str], val_fraction: float, seed: int
 ) -> TrainVal:
     """Split the official train split into train and val, class by class.
 
@@ -102,7 +111,7 @@ def check_counts(labels: NDArray[np.int64], *, class_names: list[str], parts: tu
 
 
 def seeded_subset(
-    labels: NDArray[np.int64], ids: list[str], *, max_per_class: int, seed: int
+    labels: NDArray[np.int64], ids: Sequence[str], *, max_per_class: int, seed: int
 ) -> NDArray[np.int64]:
     """At most `max_per_class` rows of every class, ascending; a larger subset holds the smaller.
 
@@ -110,9 +119,10 @@ def seeded_subset(
         labels: (N,) int64.
         ids: N unique sample ids.
     """
+    names = Names.of(ids)
     chosen = [
-        ranked(ids, np.flatnonzero(labels == label), seed=seed, purpose="subset")[:max_per_class]
-        for label in np.unique(labels)
+        rows[ranked(names[rows], seed=seed, purpose="subset")[:max_per_class]]
+        for rows in rows_by_class(labels)
     ]
     return np.sort(np.concatenate(chosen)) if chosen else np.zeros(0, dtype=np.int64)
 
@@ -161,7 +171,7 @@ def check_classes(labels: NDArray[np.int64], *, class_names: list[str], split: s
     )
 
 
-def write_splits(path: Path, ids: list[str], rows: TrainVal, *, attributes: dict[str, Attribute]) -> None:
+def write_splits(path: Path, ids: Sequence[str], rows: TrainVal, *, attributes: dict[str, Attribute]) -> None:
     """Write which of the N train ids are val; `attributes` hold the dataset digest."""
     is_val = np.zeros(len(ids), dtype=np.uint8)
     is_val[rows.val] = 1
@@ -169,7 +179,7 @@ def write_splits(path: Path, ids: list[str], rows: TrainVal, *, attributes: dict
     container.write(path, kind="splits", arrays=arrays, attributes=attributes)
 
 
-def read_splits(path: Path, ids: list[str], *, dataset_digest: str) -> TrainVal:
+def read_splits(path: Path, ids: Sequence[str], *, dataset_digest: str) -> TrainVal:
     """Read the split and join it by id.
 
     Args:
@@ -180,7 +190,7 @@ def read_splits(path: Path, ids: list[str], *, dataset_digest: str) -> TrainVal:
         DataError: the split is of another dataset, or some id is in one of the two only.
     """
     with container.reading(path, kind="splits", what="a split") as file:
-        stored, flags = container.decode_strings(file.arrays["ids"]), file.arrays["is_val"]
+        stored, flags = Names.read(file.arrays["ids"]), file.arrays["is_val"]
         if flags.shape != (len(stored),) or flags.dtype != np.uint8 or flags.max(initial=0) > 1:
             raise DataError(f"is_val is {flags.dtype} {flags.shape} for {len(stored)} images")
         check_ids(stored)
@@ -192,12 +202,14 @@ def read_splits(path: Path, ids: list[str], *, dataset_digest: str) -> TrainVal:
             where=str(path),
             fix="run `dvc repro`",
         )
-    if one_sided := sorted(set(stored) ^ set(ids)):
+    rows = positions(ids, stored)
+    if len(ids) != len(stored) or (rows < 0).any():
+        one_sided = sorted([*Names.of(ids)[rows < 0], *stored[positions(stored, ids) < 0]])
         raise DataError(
             "the split is of another dataset than the embeddings: "
             f"only one of them has {one_sided[0]!r}; {len(one_sided)} such ids",
             where=str(path),
             fix="run `dvc repro`",
         )
-    val = flags[rows_of(ids, stored, what="the split")].astype(bool)
+    val = flags[rows].astype(bool)
     return TrainVal(np.flatnonzero(~val), np.flatnonzero(val))

@@ -4,6 +4,7 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image
 
 from clipcifar.core.errors import DataError, EnvironmentFault
 from clipcifar.datasets import decode as images
-from clipcifar.datasets.decode import SUFFIXES, decode
+from clipcifar.datasets.decode import SUFFIXES, check, decode
 
 
 def encoded(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
@@ -388,3 +389,43 @@ def test_a_sliver_is_refused_before_it_is_decoded() -> None:
     with pytest.raises(DataError, match="over 100 times"):
         decode(encoded(Image.new("RGB", (1, 101)), "PNG"), "sliver.png")
     assert decode(encoded(Image.new("RGB", (1, 100)), "PNG"), "narrow.png").shape == (100, 1, 3)
+
+
+def outcome(read: Callable[[], object]) -> str:
+    try:
+        read()
+    except (DataError, EnvironmentFault) as error:
+        return f"{type(error).__name__}: {error}"
+    return "no objection"
+
+
+FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM"]
+_MODES = ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "YCbCr", "I;16", "I", "F"]
+
+
+@given(
+    st.sampled_from(["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM"]), st.sampled_from(_MODES), st.data()
+)
+@settings(max_examples=300)
+def test_checking_objects_to_what_decoding_objects_to_in_the_same_words(
+    format: str, mode: str, data: st.DataObject
+) -> None:
+    image = Image.fromarray(np.arange(60, dtype=np.uint8).reshape(4, 5, 3)).convert("L").convert(mode)
+    if mode == "F" and data.draw(st.booleans()):
+        image.putpixel((1, 1), float("nan"))
+    try:
+        content = bytearray(encoded(image, format))
+    except (OSError, ValueError):  # a format has some modes only
+        return
+    for at in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=3)):
+        content[at] ^= data.draw(st.integers(1, 255))
+    whole = bytes(content[: data.draw(st.sampled_from([len(content), len(content) // 2, len(content) - 5]))])
+    said = outcome(lambda: check(whole, "x", max_megapixels=1))
+    assert said == outcome(lambda: decode(whole, "x", max_megapixels=1))
+
+
+def test_checking_makes_no_pixels_of_a_photograph(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "_to_rgb", None)
+    check(encoded(Image.new("RGB", (9, 9)), "JPEG"), "x", max_megapixels=1)
+    with pytest.raises(DataError):  # the negative control
+        decode(encoded(Image.new("RGB", (9, 9)), "JPEG"), "x", max_megapixels=1)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from clipcifar.core.errors import DataError, EnvironmentFault
-from clipcifar.datasets import imagefolder, plain_files
+from clipcifar.datasets import checking, plain_files
 from clipcifar.datasets.imagefolder import image_folder
 from clipcifar.datasets.source import Collected, collect
 
@@ -401,7 +401,7 @@ def test_files_that_cannot_be_read_are_named_and_never_left_out(
     assert "1.png" not in caught.value.what
 
 
-def test_checking_in_threads_leaves_the_warning_filters_as_they_were(root: Path) -> None:
+def test_checking_leaves_the_warning_filters_as_they_were(root: Path) -> None:
     add(root, *(f"train/cat/{i}.png" for i in range(3, 200)))
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "of this test alone")  # not what another's leftovers say meanwhile
@@ -410,11 +410,15 @@ def test_checking_in_threads_leaves_the_warning_filters_as_they_were(root: Path)
         assert list(warnings.filters) == before
 
 
-def test_a_warning_about_an_image_does_not_leak_from_the_threads(
-    root: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("task_files", [1, 32])
+def test_a_warning_about_an_image_is_not_told(
+    task_files: int, root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(imagefolder, "decode", lambda *_, **__: warnings.warn("odd", stacklevel=1))
+    monkeypatch.setattr(checking, "TASK_FILES", task_files)
+    monkeypatch.setattr(checking, "cores", lambda: 2)
+    monkeypatch.setattr(checking, "check", lambda *_, **__: warnings.warn("odd", stacklevel=1))
     assert listed(root).bad == []
+    assert "odd" not in capfd.readouterr().err
 
 
 def test_hidden_folders_are_no_data(tmp_path: Path) -> None:

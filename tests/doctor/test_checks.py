@@ -19,6 +19,8 @@ import yaml
 from clipcifar.core import files
 from clipcifar.core.errors import ClipcifarError, DataError
 from clipcifar.datasets import registry
+from clipcifar.datasets.source import collect
+from clipcifar.datasets.tarfolder import tar_folder
 from clipcifar.doctor import checks as doctor, files as doctor_files
 from clipcifar.project import dvc_project
 from clipcifar.store import container
@@ -26,6 +28,7 @@ from clipcifar.store.dataset import PreparedSplit, write_dataset
 from tests.support.backbones import shifted
 from tests.support.command_line import make_project
 from tests.support.harmed import flip, follow, problems
+from tests.support.shards import png, tar_of, write
 from tests.support.workspace import ROOT, Workspace
 
 pytestmark = pytest.mark.pipeline
@@ -333,3 +336,25 @@ def test_photographs_that_changed_or_went_are_named(tmp_path: Path) -> None:
     (error,) = [x for x in doctor_files.dataset(tmp_path, settings) if isinstance(x, ClipcifarError)]
     assert error.what.startswith("8 images are missing or changed: 'train/cat/1.jpg', 'train/cat/2.jpg'")
     assert error.what.endswith("and more")
+
+
+def test_shards_that_changed_or_went_are_named(tmp_path: Path) -> None:
+    shard = tar_of({"a/1.png": png("1"), "b/1.png": png("2")})
+    write(tmp_path / "tar", {f"test/{i}.tar": shard for i in range(3)})
+    test = collect(tar_folder(tmp_path / "tar", max_megapixels=9), on_bad_image="error").splits["test"]
+    train = test.take(np.zeros(0, dtype=np.int64))
+    about: dict[str, Any] = {"class_names": ["a", "b"], "name": "tarfolder", "max_per_class": 0}
+    write_dataset(tmp_path / doctor_files.DATASET, train, test, **about)
+    settings = {"dataset": {"name": "tarfolder", "path": "tar", "max_per_class": None, "seed": 0}}
+    settings["dataset"]["on_bad_image"] = "error"
+    said = ["3 shards", "tarfolder, 0 train and 6 test images"]
+    assert list(doctor_files.dataset(tmp_path, settings)) == said
+    (tmp_path / "tar/test/0.tar").write_bytes(shard[:-1] + b"x")
+    (tmp_path / "tar/test/2.tar").unlink()
+    changed, gone, *rest = doctor_files.dataset(tmp_path, settings)
+    assert isinstance(changed, DataError)
+    assert changed.where == "test/0.tar"
+    assert files.file_sha256(tmp_path / "tar/test/0.tar") in changed.what
+    assert isinstance(gone, DataError)
+    assert "is not there" in gone.what
+    assert rest == said

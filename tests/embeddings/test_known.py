@@ -113,11 +113,11 @@ def test_of_photographs_only_new_ones_and_a_sample_are_read(
 ) -> None:
     photographs, read = tmp_path / "photographs", list[str]()
     photographs.mkdir()
-    real = sources.read_photograph
+    real = sources.decode
 
-    def counted(path: Path, digest: str) -> NDArray[np.uint8]:
-        read.append(path.name)
-        return real(path, digest)
+    def counted(content: bytes, where: str) -> NDArray[np.uint8]:
+        read.append(Path(where).name)
+        return real(content, where)
 
     def listed(numbers: Sequence[int]) -> PreparedSplit:
         for number in numbers:
@@ -126,7 +126,7 @@ def test_of_photographs_only_new_ones_and_a_sample_are_read(
         digests = [hashlib.sha256((photographs / name).read_bytes()).hexdigest() for name in names]
         return PreparedSplit(np.array(digests, "S64"), np.array(numbers, dtype=np.int64) % 2, names)
 
-    monkeypatch.setattr(sources, "read_photograph", counted)
+    monkeypatch.setattr(sources, "decode", counted)
     assert obtain(project, dataset_of(listed(range(30)), listed([50])), model, photographs=photographs) == 31
     record(project)
     read.clear()

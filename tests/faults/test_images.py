@@ -19,7 +19,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
 from clipcifar.backbone.preprocess import Preprocess, model_input
-from clipcifar.datasets import imagefolder
+from clipcifar.datasets import checking
 from clipcifar.datasets.decode import decode
 from clipcifar.store.dataset import read_dataset
 from clipcifar.store.images import read_images
@@ -312,7 +312,7 @@ def test_a_long_list_of_skipped_files_is_cut(tmp_path: Path) -> None:
 def test_a_file_larger_than_any_image_is_not_read(tmp_path: Path) -> None:
     photos = _folder(tmp_path / "photos", SOUND)
     with open(photos / "train/a/huge.jpg", "wb") as stream:
-        stream.truncate(imagefolder.MAX_BYTES + 1)  # takes no space on disk
+        stream.truncate(checking.MAX_BYTES + 1)  # takes no space on disk
     ended = _prepare(tmp_path, photos)
     assert ended.code == 3
     assert "train/a/huge.jpg: 1,000,000,001 bytes, more than 1,000,000,000" in ended.error
@@ -421,6 +421,7 @@ def test_a_pipe_does_not_keep_dvc_waiting(tmp_path: Path) -> None:
         ("imagefolder", _fifo, "imagefolder needs a folder"),
         ("imagefolder", lambda path: path.write_bytes(b"x"), "imagefolder needs a folder"),
         ("imagefolder", _self_link, "does not exist"),
+        ("tarfolder", lambda path: path.write_bytes(b"x"), "tarfolder needs a folder"),
     ],
 )
 def test_a_dataset_path_of_the_wrong_kind_is_refused_by_its_key(
@@ -431,3 +432,14 @@ def test_a_dataset_path_of_the_wrong_kind_is_refused_by_its_key(
     assert ended.code == 2
     assert expected in ended.error
     assert "where: params.yaml: dataset.path" in ended.error
+
+
+def test_a_url_as_dataset_path_is_refused_and_its_password_not_repeated(tmp_path: Path) -> None:
+    stage_runs.write_params(
+        tmp_path, {"dataset": {"name": "tarfolder", "path": "https://me:secret@host/train-0.tar"}}
+    )
+    ended = stage_runs.run(download.main, "raw", folder=tmp_path)
+    assert ended.code == 2
+    assert "dataset.path is a URL" in ended.error
+    assert "train.txt" in ended.error
+    assert "secret" not in ended.error

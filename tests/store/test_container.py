@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -448,3 +452,80 @@ def test_what_is_no_fault_of_the_content_is_told_as_it_is(tmp_path: Path) -> Non
     container.write(path, kind="letter", arrays={}, attributes={})
     with pytest.raises(EnvironmentFault), container.reading(path, kind="letter", what="a letter"):
         raise EnvironmentFault("out of memory")
+
+
+LARGE = {
+    "rows": np.arange(30_000, dtype=np.float32).reshape(3_000, 10),
+    "train/ids": container.encode_strings([f"{i:05d}" for i in range(2_500)]),
+    "none": np.zeros((0, 3)),
+}
+
+
+def _written(path: Path, arrays: dict[str, np.ndarray], *, in_memory: bool) -> bytes:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(container, "_IN_MEMORY", 1 << 30 if in_memory else 0)
+        container.write(path, kind="made", arrays=arrays, attributes={"text": "é" * 3_000, "n": 1.5})
+    return path.read_bytes()
+
+
+def test_a_file_written_through_has_the_bytes_of_one_built_in_memory(tmp_path: Path) -> None:
+    through = _written(tmp_path / "a.h5", LARGE, in_memory=False)
+    assert through == _written(tmp_path / "b.h5", LARGE, in_memory=True)
+    for name, array in container.read(tmp_path / "a.h5", kind="made").arrays.items():
+        np.testing.assert_array_equal(array, LARGE[name])
+
+
+def _full() -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("fail", "error"),
+    [(_full, EnvironmentFault), (lambda: signal.raise_signal(signal.SIGINT), KeyboardInterrupt)],
+)
+def test_whatever_fails_while_a_large_file_is_written_leaves_the_old_one(
+    fail: Callable[[], None], error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At every call of HDF5: it would crash with the process, or lose the news, had it been told."""
+    path = tmp_path / "made.h5"
+    old = _written(path, {"rows": LARGE["rows"][:9]}, in_memory=True)
+    calls, failing = [0], [-1]
+
+    class Stream:
+        def __init__(self, stream: Any) -> None:
+            self._stream = stream
+
+        def __getattr__(self, name: str) -> Any:
+            calls[0] += 1
+            if calls[0] == failing[0]:
+                fail()
+            return getattr(self._stream, name)
+
+    @contextmanager
+    def placing(path: Path, num_bytes: int) -> Iterator[Stream]:
+        with real(path, num_bytes) as stream:
+            yield Stream(stream)
+
+    real = container.placing
+    monkeypatch.setattr(container, "placing", placing)
+    _written(tmp_path / "whole.h5", LARGE, in_memory=False)
+    whole, handler = calls[0], signal.getsignal(signal.SIGINT)
+    assert whole > 5
+    for call in range(1, whole + 1):
+        calls[0], failing[0] = 0, call
+        with pytest.raises(error):
+            _written(path, LARGE, in_memory=False)
+        assert path.read_bytes() == old
+        assert sorted(tmp_path.iterdir()) == [path, tmp_path / "whole.h5"]
+        assert signal.getsignal(signal.SIGINT) is handler
+    open_files = h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE)
+    assert open_files == 0  # one that HDF5 could not close ends the process with a crash
+
+
+def test_a_large_file_may_be_written_in_a_thread(tmp_path: Path) -> None:
+    """As a service does: there no handler of signals can be set."""
+    made: list[bytes] = []
+    thread = threading.Thread(target=lambda: made.append(_written(tmp_path / "a.h5", LARGE, in_memory=False)))
+    thread.start()
+    thread.join()
+    assert made == [_written(tmp_path / "b.h5", LARGE, in_memory=True)]

@@ -95,8 +95,8 @@ def test_rows_that_are_no_first_copies_are_refused(copies: list[int], tmp_path: 
 
 
 def test_contents_that_are_the_same_are_copies_of_the_first() -> None:
-    assert copies_of(["a", "b", "c"]) is None
-    same = copies_of(["a", "b", "a", "b", "b", "c"])
+    assert copies_of(np.array(["a", "b", "c"], dtype="S1")) is None
+    same = copies_of(np.array(["a", "b", "a", "b", "b", "c"], dtype="S1"))
     assert same is not None
     assert same.tolist() == [0, 1, 0, 1, 1, 5]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Server:
     """`files` by path; `faults` are served one per request before the file is: a status, "cut" or "stall".
 
-    A stalled request is never answered.
+    A stalled request is never answered. Where it gives `ranges`, `asked` are those that were asked for.
     """
 
     def __init__(self) -> None:
@@ -20,6 +21,9 @@ class Server:
         self.faults: list[int | str] = []
         self.headers: dict[str, str] = {}
         self.requests: list[str] = []
+        self.ranges = False
+        self.asked: list[range] = []
+        self.authorizations: set[str] = set()
         self.url = ""
 
 
@@ -36,6 +40,7 @@ def serving() -> Iterator[Server]:
 
         def _answer(self, *, body: bool) -> None:
             server.requests.append(f"{self.command} {self.path}")
+            server.authorizations.add(self.headers.get("Authorization", ""))
             fault = server.faults.pop(0) if server.faults else None
             content = server.files.get(self.path)
             if isinstance(fault, int) or content is None:
@@ -48,9 +53,18 @@ def serving() -> Iterator[Server]:
             if fault == "stall":
                 self.rfile.read(1)  # nothing comes: it ends when the client has hung up
                 return
-            self.send_response(200)
+            etag = hashlib.sha256(content).hexdigest()
+            wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+            if wanted and server.ranges:
+                part = range(int(wanted[1]), min(int(wanted[2]) + 1, len(content)))
+                server.asked.append(part)
+                self.send_response(206)
+                self.send_header("Content-Range", f"bytes {part.start}-{part.stop - 1}/{len(content)}")
+                content = content[part.start : part.stop]
+            else:
+                self.send_response(200)
             self.send_header("Content-Length", str(len(content)))
-            self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+            self.send_header("ETag", f'"{etag}"')
             for key, value in server.headers.items():
                 self.send_header(key, value)
             self.end_headers()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from clipcifar.core.files import Attribute
 from clipcifar.store import container
 from clipcifar.store.embeddings import SHARED_FIELDS, ImageEmbeddings
 from clipcifar.store.fields import check_embeddings, check_ids
+from clipcifar.store.names import Names
 
 GENERATED = "generated"  # what corruptions are called that are not the published ones
 KIND = "corrupted image embeddings"
@@ -37,7 +38,7 @@ class Corrupted:
     name: str
     embeddings: NDArray[np.float32]
     severities: list[int]
-    ids: list[str]
+    ids: Sequence[str]
     examples: NDArray[np.uint8]
     attributes: Mapping[str, Attribute]
 
@@ -52,7 +53,7 @@ def write_corrupted(
     embeddings: NDArray[np.float32],
     *,
     severities: tuple[int, ...],
-    ids: list[str],
+    ids: Sequence[str],
     examples: NDArray[np.uint8],
     attributes: Mapping[str, Attribute],
 ) -> None:
@@ -76,10 +77,10 @@ def read_corrupted(path: Path, images: ImageEmbeddings) -> Corrupted:
     with container.reading(path, kind=KIND, what="corrupted images") as file:
         container.require(file.attributes, texts=("corruption", "corruption_source"), numbers=())
         severities = file.arrays["severities"].tolist()
-        ids = container.decode_strings(file.arrays["ids"])
+        ids = Names.read(file.arrays["ids"])
         flat, shown = file.arrays["embeddings"], file.arrays["examples"]
         check_ids(ids)
-        check_embeddings(flat, ids * len(severities), what="image")
+        check_embeddings(flat, [*ids] * len(severities), what="image")
         if shown.dtype != np.uint8 or shown.ndim != 4 or shown.shape[::3] != (len(severities), 3):
             raise DataError(f"examples {shown.dtype} {shown.shape} for {len(severities)} severities")
         corrupted = Corrupted(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from clipcifar.core.errors import DataError
 from clipcifar.store.embeddings import Split
+from clipcifar.store.names import Names
 from clipcifar.store.splits import TrainVal, seeded_subset
 
 
@@ -66,7 +67,7 @@ def draw(split: Split, rows: TrainVal, *, shots: int, val_per_class: int | None,
     """
 
     def chosen(part: NDArray[np.int64], per_class: int) -> NDArray[np.int64]:
-        ids = [split.ids[row] for row in part]
+        ids = Names.of(split.ids)[part]
         return part[seeded_subset(split.labels[part], ids, max_per_class=per_class, seed=seed)]
 
     val = rows.val if val_per_class is None else chosen(rows.val, val_per_class)
@@ -83,7 +84,7 @@ def both_ways(split: Split, drawn: TrainVal, *, per_class: int, seed: int) -> li
         drawn: a draw of it with this seed.
         per_class: images per class of train that change places with val, at most all of them.
     """
-    ids = [split.ids[row] for row in drawn.train]
+    ids = Names.of(split.ids)[drawn.train]
     turned = drawn.train[seeded_subset(split.labels[drawn.train], ids, max_per_class=per_class, seed=seed)]
     kept = np.setdiff1d(drawn.train, turned)
     return [drawn, TrainVal(np.union1d(kept, drawn.val), turned)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from clipcifar.core.errors import made_by
 from clipcifar.core.files import Attribute
 from clipcifar.store import container
 from clipcifar.store.fields import class_names_of
+from clipcifar.store.names import Names
 from clipcifar.store.predictions import check_scores
 
 STUDY, _KIND = "finetune", "fine-tuned scores"
@@ -29,9 +30,9 @@ class FinetuneScores:
     """
 
     val: NDArray[np.float32]
-    val_ids: list[str]
+    val_ids: Sequence[str]
     test: NDArray[np.float32]
-    test_ids: list[str]
+    test_ids: Sequence[str]
     attributes: Mapping[str, Attribute]
 
     def write(self, path: Path) -> None:
@@ -50,9 +51,9 @@ class FinetuneScores:
         with container.reading(path, kind=_KIND, what=_KIND) as file:
             tuned = cls(
                 file.arrays["val/scores"],
-                container.decode_strings(file.arrays["val/ids"]),
+                Names.read(file.arrays["val/ids"]),
                 file.arrays["test/scores"],
-                container.decode_strings(file.arrays["test/ids"]),
+                Names.read(file.arrays["test/ids"]),
                 file.attributes,
             )
             for scores, ids in ((tuned.val, tuned.val_ids), (tuned.test, tuned.test_ids)):

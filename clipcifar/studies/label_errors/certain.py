@@ -61,10 +61,10 @@ def section(copies: Twins, dataset: Prepared, *, folder: Path, shown: int) -> Se
     pictures = {name: Pictures(part, folder) for name, part in parts.items()}
     wanted = {copy.sample_id for group in copies.of_two_classes[:shown] for copy in group}
     row_of = {
-        (name, part.ids[row]): row
+        (name, sample_id): row
         for name, part in parts.items()
-        for row in range(len(part.ids))
-        if part.ids[row] in wanted
+        for row, sample_id in enumerate(part.ids)
+        if sample_id in wanted
     }
 
     def card(copy: Copy) -> Card:

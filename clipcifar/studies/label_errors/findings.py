@@ -50,7 +50,7 @@ class SplitFindings:
         issues: (N,) bool, the images that cleanlab's `num_label_issues` counts.
     """
 
-    ids: list[str]
+    ids: Sequence[str]
     labels: NDArray[np.int64]
     methods: list[str]
     disputes: list[Dispute]

@@ -15,7 +15,7 @@ from clipcifar.store.rows import Embeddings, taken
 from clipcifar.studies.label_errors.confident import probabilities
 
 
-def folds(labels: NDArray[np.int64], ids: list[str], *, num_folds: int, seed: int) -> NDArray[np.int64]:
+def folds(labels: NDArray[np.int64], ids: Sequence[str], *, num_folds: int, seed: int) -> NDArray[np.int64]:
     """Deal the images of each class out to K folds, by the sha256 of seed and sample id.
 
     Args:
@@ -25,7 +25,8 @@ def folds(labels: NDArray[np.int64], ids: list[str], *, num_folds: int, seed: in
     Returns:
         (N,) int64 in 0 ... K - 1; the sizes within a class differ by one at most.
     """
-    keys = np.array([hashlib.sha256(f"folds\0{seed}\0{name}".encode()).digest() for name in ids])
+    digests = (hashlib.sha256(f"folds\0{seed}\0{name}".encode()).digest() for name in ids)
+    keys = np.fromiter(digests, dtype="S32", count=len(ids))
     fold = np.empty(len(labels), dtype=np.int64)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)

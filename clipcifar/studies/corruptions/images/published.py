@@ -8,6 +8,7 @@ the header of an array is read and checked, and its pixels are mapped from where
 from __future__ import annotations
 
 import tarfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -161,7 +162,7 @@ def _header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     raise ValueError(f"version {version} of the .npy format")
 
 
-def official_rows(ids: list[str], labels: NDArray[np.int64], published: Published) -> NDArray[np.int64]:
+def official_rows(ids: Sequence[str], labels: NDArray[np.int64], published: Published) -> NDArray[np.int64]:
     """Which of the N images of a severity some test images are.
 
     Args:

@@ -51,7 +51,7 @@ class Originals:
         """One image at its own size, (H, W, 3) uint8."""
         if self.split.in_memory:
             return np.asarray(self.split.content[i])
-        return read_photograph(self.root / self.split.ids[i], self.split.digests[i])
+        return read_photograph(self.split, self.root, i)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ them; they are never called CIFAR-10-C.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from clipcifar.backbone.preprocess import Preprocess
 from clipcifar.core.errors import ConfigError
-from clipcifar.core.files import Attribute, canonical_json, sha256_of, source_sha256
+from clipcifar.core.files import Attribute, canonical_json, source_sha256
 from clipcifar.embeddings.kept import Contents, Wanted
 from clipcifar.embeddings.sources import Excerpt, ImageSource
 from clipcifar.store import splits
 from clipcifar.store.dataset import PreparedSplit
 from clipcifar.store.model import ModelDescription
+from clipcifar.store.names import json_sha256
 from clipcifar.studies.corruptions.images.generated import CORRUPTIONS
 from clipcifar.studies.corruptions.images.published import NAME, TEST_IMAGES, official_rows, open_published
 from clipcifar.studies.corruptions.images.sources import (
@@ -103,7 +104,7 @@ def open_suite(
     """
     common: dict[str, Attribute] = {
         "corruption_severities": canonical_json(asked.severities),
-        "corruption_ids": sha256_of(test.ids),
+        "corruption_ids": json_sha256(test.ids),
     }
     if asked.published is None:
         originals = Originals(test, root, preprocess)
@@ -143,7 +144,7 @@ def open_suite(
 def wanted_files(
     folder: Path,
     suite: Mapping[str, Entry],
-    ids: list[str],
+    ids: Sequence[str],
     *,
     severities: tuple[int, ...],
     common: Mapping[str, Attribute],
@@ -164,7 +165,11 @@ def wanted_files(
 
 
 def _wanted(
-    path: Path, entry: Entry, ids: list[str], severities: tuple[int, ...], attributes: Mapping[str, Attribute]
+    path: Path,
+    entry: Entry,
+    ids: Sequence[str],
+    severities: tuple[int, ...],
+    attributes: Mapping[str, Attribute],
 ) -> Wanted:
     def write(blocks: Iterator[NDArray[np.float32]], _: Contents) -> None:
         rows = np.concatenate(list(blocks))
@@ -175,4 +180,4 @@ def _wanted(
         assert isinstance(rows, range)  # of all, or of a part
         return lambda preprocess, workers: Excerpt(entry.source, rows)
 
-    return Wanted(path, KIND, attributes, path, ids * len(severities), images, write)
+    return Wanted(path, KIND, attributes, path, [*ids] * len(severities), images, write)

@@ -26,6 +26,7 @@ from clipcifar.methods.trained.training import (
 )
 from clipcifar.store import heads
 from clipcifar.store.embeddings import ImageEmbeddings
+from clipcifar.store.names import Names
 from clipcifar.store.predictions import inherited
 from clipcifar.store.splits import TrainVal
 from clipcifar.studies.finetune.params import FinetuneParams
@@ -125,7 +126,7 @@ def run_training(
         "n_trained": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
         "n_parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
-    val_ids = [images.train.ids[row] for row in rows.val]
+    val_ids = Names.of(images.train.ids)[rows.val]
     FinetuneScores(val, val_ids, test, images.test.ids, attributes).write(folder / "scores.h5")
     _write_weights(folder, layers, head, attributes)
     plots.write_csv(folder / "training.csv", [asdict(point) for point in curve])
