@@ -51,11 +51,11 @@ def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("storage", ["float32", "float16"])
-@pytest.mark.parametrize("kind", ["arrays", "photographs"])
+@pytest.mark.parametrize("kind", ["arrays", "photographs", "shards"])
 def test_workers_come_to_the_bytes_of_a_run_without_them(
     kind: str, storage: str, address: str, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of arrays with two shards a part, and of photographs that a worker's own processes decode."""
+    """Of arrays with two shards a part, and of photographs that a worker's own processes read."""
     monkeypatch.setattr(parts, "PART_ROWS", PART_ROWS[kind])
     here, there = tmp_path / "here", tmp_path / "there"
     expected = digests(run(here, weights, kind, embed_of(None, here, storage=storage)))

@@ -23,6 +23,8 @@ from PIL import Image
 
 from clipcifar.backbone.params import EmbedParams
 from clipcifar.core.errors import ClipcifarError, exit_with_message
+from clipcifar.datasets.source import collect
+from clipcifar.datasets.tarfolder import tar_folder
 from clipcifar.embeddings import compute
 from clipcifar.embeddings.sources import ImageSource
 from clipcifar.store import parts
@@ -30,18 +32,24 @@ from clipcifar.store.dataset import Prepared, PreparedSplit, digest_of
 from clipcifar.store.model import ModelDescription, ModelParams
 from clipcifar.weights.describe import describe
 from clipcifar.weights.resolve import fetch_model
+from tests.support import shards
 from tests.support.waiting import wait_for
 
 T = TypeVar("T")
 OUTPUT = Path("data/embeddings/images")
 NAMES = ["cat", "dog"]
 # Rows of a part: of arrays two shards each and the last one short, of photographs one.
-PART_ROWS = {"arrays": 1500, "photographs": 60}
-COUNTS = {"arrays": (3000, 700), "photographs": (110, 40)}
+PART_ROWS = {"arrays": 1500, "photographs": 60, "shards": 40}
+COUNTS = {"arrays": (3000, 700), "photographs": (110, 40), "shards": (70, 40)}
 
 
 def dataset_of(kind: str, folder: Path) -> Prepared:
-    """Random images, 8 pixels wide; photographs are files of several sizes in `folder`/photographs."""
+    """Random images, 8 pixels wide; photographs are files of several sizes in `folder`/photographs.
+
+    Those of shards are the first photographs, two tar files a split.
+    """
+    if kind == "shards":
+        return _in_shards(folder)
     rng = np.random.default_rng(0)
     splits = []
     for name, n in zip(("train", "test"), COUNTS[kind], strict=True):
@@ -58,6 +66,21 @@ def dataset_of(kind: str, folder: Path) -> Prepared:
             content = np.array(digests, dtype="S64")
         splits.append(PreparedSplit(content, np.arange(n) % 2, [f"{name}/{i}.png" for i in range(n)]))
     train, test = splits
+    return Prepared(train, test, NAMES, name="made", max_per_class=0, digest=digest_of(train, test, NAMES))
+
+
+def _in_shards(folder: Path) -> Prepared:
+    dataset_of("photographs", folder / "files")
+    tars = {}
+    for name, n in zip(("train", "test"), COUNTS["shards"], strict=True):
+        read = [(folder / "files/photographs" / name / f"{i}.png").read_bytes() for i in range(n)]
+        for half in range(2):
+            members = {f"{NAMES[i % 2]}/{i}.png": read[i] for i in range(n) if i * 2 // n == half}
+            tars[f"photographs/{name}/{half}.tar"] = shards.tar_of(members)
+    splits = collect(
+        tar_folder(shards.write(folder, tars) / "photographs", max_megapixels=250), on_bad_image="error"
+    ).splits
+    train, test = splits["train"], splits["test"]
     return Prepared(train, test, NAMES, name="made", max_per_class=0, digest=digest_of(train, test, NAMES))
 
 
