@@ -136,7 +136,7 @@ def placing(path: Path, num_bytes: int) -> Iterator[BinaryIO]:
         # Not by tempfile, whose files are private: umask and the folder's ACL say who may read and write it.
         temporary = path.with_name(f".{path.name}.{host()}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
         try:
-            with open(temporary, "xb") as stream:
+            with open(temporary, "x+b") as stream:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())

@@ -23,7 +23,7 @@ PAUSE_S = 1.0  # before the second try, and twice as long before each other
 SILENCE_S = 60.0  # after which a connection counts as broken
 PROTOCOLS = {  # with what reads them, where that does not come with us
     **dict.fromkeys(("file", "http", "https"), ""),
-    "s3": "'clipcifar[s3]'",
+    "s3": "--editable '.[s3]'",
     "gs": "gcsfs",
     "az": "adlfs",
 }

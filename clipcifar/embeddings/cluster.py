@@ -63,7 +63,8 @@ def connected(embed: EmbedParams) -> Iterator[Any]:
         raise EnvironmentFault(
             f"no Ray cluster at {embed.address} lets this process in: {_last_line(error)}",
             where="params.yaml: embed.address",
-            fix="docs/cluster.md says how one is started, and where its token lies",
+            fix="docs/cluster.md says how one is started, and where its token lies. Where embed.device is "
+            "named, embeddings that are there already are found without one",
         ) from error
     try:
         yield ray

@@ -128,7 +128,7 @@ def obtain(
         kept = find(file, repository)
         if kept is None:
             rows = known_rows.look_up(file, repository)
-            if rows is None or len(rows.unknown):
+            if rows is None or len(rows.unknown) or len(rows.origins) > 1:
                 missing.append(file)
                 known |= {file.path: rows} if rows else {}
             else:

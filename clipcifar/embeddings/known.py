@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -37,11 +37,13 @@ class Known:
         kept: rows of other embeddings, as they are stored.
         place: (N,) int64, which of those has an image's row; -1 for none.
         row: (N,) int64, which row it is there.
+        origins: the embeddings that they are of, as many as were needed.
     """
 
     kept: list[Embeddings]
     place: NDArray[np.int64]
     row: NDArray[np.int64]
+    origins: list[Path] = field(default_factory=list)
 
     @property
     def unknown(self) -> NDArray[np.int64]:
@@ -136,6 +138,7 @@ def _take(known: Known, wanted: Wanted, contents: NDArray[np.uint8], kept: dict[
             return
         images = whole.images(as_stored=True)
         images.verify()
+        known.origins.append(kept[wanted.main])
         for hit, split in zip(hits, (images.train, images.test), strict=True):
             new = (hit >= 0) & (known.place < 0)
             known.place[new], known.row[new] = len(known.kept), hit[new]

@@ -3,7 +3,8 @@
 That is measured and not assumed of a tower, a device or a library: at the end of every extraction some
 images go through the tower a second time, at other places of a batch and beside other images. Where all their
 rows are the same bytes, the manifest keeps the digest of every image, and `known.py` finds rows by it. Before
-kept rows are used, some of their images go through it again as well: they may be of another processor.
+kept rows are used beside others, some images of each place go through it again as well: they may be of
+another processor.
 """
 
 from __future__ import annotations
@@ -50,12 +51,17 @@ def write(wanted: Wanted, known: Known | None, run: Callable[[Wanted], None], *,
     """
     count = len(wanted.ids)
     if known is not None:
-        some, unknown = known.known[sample(len(known.known), embed.batch_size)], known.unknown
+        places = [np.flatnonzero(known.place == number) for number in range(len(known.kept))]
+        some = np.concatenate([rows[sample(len(rows), embed.batch_size)] for rows in places])
+        unknown = known.unknown
         gap = difference(known.at(some), _again(wanted, some, run, embed))
         if gap is None:
             all_images = count_of(count, "image")
             print(f"{len(unknown):,} of {all_images} to embed; the others are known", flush=True)
-            run(_some(wanted, unknown, lambda rows: write_known(wanted, known, rows)))
+            if len(unknown):
+                run(_some(wanted, unknown, lambda rows: write_known(wanted, known, rows)))
+            else:
+                write_known(wanted, known, iter(()))
             return len(unknown)
         print(
             f"all {count_of(count, 'image')} to embed: of {len(known.known):,} there are rows, but not those "

@@ -35,7 +35,8 @@ class Linear(NamedTuple):
     def scores(self, embeddings: Embeddings) -> NDArray[np.float32]:
         """Logits of (N, D) embeddings, (N, C) float32."""
         scores: NDArray[np.float32] = embeddings @ self.coefficients.T
-        return scores + self.intercepts
+        scores += self.intercepts
+        return scores
 
 
 def of_zero_shot(weights: NDArray[np.float32], *, logit_scale: float) -> Linear:

@@ -30,7 +30,7 @@ from clipcifar.methods.linear import Linear
 from clipcifar.methods.logistic import Solution
 from clipcifar.methods.optimum import Regression
 from clipcifar.methods.streamed import StreamedRegression
-from clipcifar.store.rows import Embeddings, Rows
+from clipcifar.store.rows import Embeddings, Rows, blocks_of
 from clipcifar.store.splits import check_classes
 
 IN_MEMORY = 2**26  # numbers, of rows in parts that are fitted in memory: a gigabyte in all
@@ -170,7 +170,7 @@ def validation_curve(
         points.append(
             GridPoint(
                 c,
-                accuracy(probe.scores(embeddings), labels),
+                _accuracy(probe, embeddings, labels),
                 accuracy(val_scores, val_labels),
                 fit_temperature(val_scores, val_labels),
                 solution.converged,
@@ -180,6 +180,15 @@ def validation_curve(
         )
         on_fit()
     return points
+
+
+def _accuracy(probe: Linear, embeddings: Embeddings, labels: NDArray[np.int64]) -> float:
+    """In [0, 1]; holds the scores of a block."""
+    hits = [
+        int((probe.scores(rows).argmax(axis=1) == labels[block]).sum())
+        for block, rows in blocks_of(embeddings)
+    ]
+    return sum(hits) / len(labels)
 
 
 def curve_rows(points: list[GridPoint]) -> list[dict[str, Any]]:

@@ -117,7 +117,7 @@ def read_images(
     """Read and verify image embeddings; rows in several parts are read, and verified, when they are used.
 
     Args:
-        path: of their folder, or of their manifest; or of a file of before there were parts.
+        path: of their folder, or of their manifest.
         part_of: where a part lies, by its name; None for beside the manifest.
         as_stored: of rows, as `PartFolder` has it.
 
@@ -132,11 +132,6 @@ def read_images(
         train, test = (Listed.of(arrays, name) for name in _SPLITS)
         for listed in (train, test):
             listed.check(attributes)
-        if "train/embeddings" in arrays:  # of before there were parts
-            of_train, of_test = (arrays[f"{name}/embeddings"] for name in _SPLITS)
-            for array, listed in ((of_train, train), (of_test, test)):
-                check_embeddings(array, listed.ids, what="image")
-            return ImageEmbeddings(train.with_rows(of_train), test.with_rows(of_test), attributes)
         parts, n = Parts.of(arrays), len(train.ids) + len(test.ids)
         if sum(parts.counts) != n:
             raise DataError(f"{count_of(sum(parts.counts), 'row')} for {count_of(n, 'image')}")

@@ -19,7 +19,7 @@ def through(stream: BinaryIO) -> Iterator[Target]:
     interrupt, which h5py may lose when it comes in the midst of a call.
 
     Args:
-        stream: open for writing; of what it has written HDF5 reads nothing.
+        stream: open for writing and reading: of many chunks HDF5 reads the index again.
     """
     target, handler = Target(stream), signal.getsignal(signal.SIGINT)
     comes_here = callable(handler) and threading.current_thread() is threading.main_thread()
@@ -27,6 +27,9 @@ def through(stream: BinaryIO) -> Iterator[Target]:
         signal.signal(signal.SIGINT, lambda *_: target.fail(KeyboardInterrupt()))
     try:
         yield target
+    except Exception:  # of HDF5, on what could not be read back
+        if target.failed is None:
+            raise
     finally:
         if comes_here:
             signal.signal(signal.SIGINT, handler)
@@ -65,6 +68,13 @@ class Target(io.RawIOBase):
         self._at += len(content)
         self._size = max(self._size, self._at)
         return len(content)
+
+    def readinto(self, content: Any, /) -> int:
+        view = memoryview(content).cast("B")
+        view[:] = bytes(len(view))
+        self._try(lambda: self._stream.readinto(view))  # type: ignore[attr-defined]
+        self._at += len(view)
+        return len(view)
 
     def truncate(self, size: int | None = None, /) -> int:
         self._size = self._at if size is None else size

@@ -226,7 +226,7 @@ def test_a_package_that_is_lacking_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(EnvironmentFault, match="s3:// cannot be read here") as caught:
         ShardFile("s3://bucket/a.tar", NOWHERE)
-    assert caught.value.fix == "pip install 'clipcifar[s3]'"
+    assert caught.value.fix == "pip install --editable '.[s3]'"
 
 
 def test_less_than_was_asked_for_is_no_image(tmp_path: Path) -> None:

@@ -529,3 +529,12 @@ def test_a_large_file_may_be_written_in_a_thread(tmp_path: Path) -> None:
     thread.start()
     thread.join()
     assert made == [_written(tmp_path / "b.h5", LARGE, in_memory=True)]
+
+
+@pytest.mark.nightly
+def test_very_many_chunks_are_written_and_read(tmp_path: Path) -> None:
+    """HDF5 reads again what it has written of its index, where that is larger than what it holds."""
+    arrays = {name: np.arange(60_000_000, dtype=np.uint8) for name in ("first", "second")}
+    container.write(tmp_path / "many.h5", kind="k", arrays=arrays, attributes={})
+    back = container.read(tmp_path / "many.h5", kind="k")
+    assert all((back.arrays[name] == array).all() for name, array in arrays.items())

@@ -22,7 +22,7 @@ from clipcifar.store.embeddings import IMAGES_KIND, ImageEmbeddings, Split
 from clipcifar.store.images import MANIFEST, read_images, write_images
 from clipcifar.store.parts import PART_KIND, part_name, write_parts
 from clipcifar.store.rows import Rows, blocks_of
-from tests.store.test_embeddings import ATTRIBUTES, TEST, TRAIN, raw_images, unit_rows
+from tests.store.test_embeddings import ATTRIBUTES, TEST, TRAIN, unit_rows
 
 EVERYTHING = np.concatenate([TRAIN.embeddings, TEST.embeddings])  # 7 + 4 rows, in parts of 4, 4 and 3
 
@@ -434,16 +434,6 @@ def test_halved_rows_move_no_cosine_far_and_have_unit_length(tmp_path: Path) -> 
     np.testing.assert_allclose(np.linalg.norm(halved.astype(float), axis=1), 1, atol=2e-7)
     sizes = [sum(map(len, contents(tmp_path / storage).values())) for storage in ("float16", "float32")]
     assert sizes[0] < 0.75 * sizes[1]
-
-
-def test_a_file_of_before_there_were_parts_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "images.h5"
-    container.write(path, kind="image embeddings", arrays=raw_images(TRAIN, TEST), attributes=ATTRIBUTES)
-    back = read(path)
-    for found_again, wanted in ((back.train, TRAIN), (back.test, TEST)):
-        assert isinstance(found_again.embeddings, np.ndarray)
-        assert found_again.embeddings.tobytes() == wanted.embeddings.tobytes()
-        assert (found_again.ids, found_again.labels.tolist()) == (wanted.ids, wanted.labels.tolist())
 
 
 def test_parts_may_lie_apart_and_under_other_names(folder: Path, tmp_path: Path) -> None:

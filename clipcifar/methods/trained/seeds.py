@@ -98,7 +98,8 @@ def train_and_report(
     embeddings, labels = images.train.embeddings, images.train.labels
     learned = drawn(rows.train, labels, max_rows=params.max_rows)
     train_data = Labelled.on(target, embeddings[learned], labels[learned])
-    val_data = Labelled.on(target, embeddings[rows.val], labels[rows.val])
+    judged = drawn(rows.val, labels, max_rows=params.max_rows)
+    val_data = Labelled.on(target, embeddings[judged], labels[judged])
     with (
         device.out_of_memory_explained(f"{method}.batch_size"),
         progress(total=len(params.seeds) * params.max_epochs, unit="epochs", what=method) as bar,
@@ -129,7 +130,7 @@ def train_and_report(
         test_scores[run.seed] = of_test()
     head.load_state_dict(chosen.state)
     val_scores = scores(head, val_data.embeddings).cpu().numpy()
-    temperature = fit_temperature(val_scores, labels[rows.val])
+    temperature = fit_temperature(val_scores, labels[judged])
     accuracies = [accuracy(logits, images.test.labels) for logits in test_scores.values()]
     origin = {**inherited(images.attributes), **attributes}
     heads.write(

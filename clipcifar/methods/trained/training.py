@@ -30,7 +30,7 @@ _EVALUATION_ROWS = 16_384  # bounds the memory of hidden layers, not a knob
 class TrainingParams:
     """The `mlp_probe` and `projection` sections; `hidden` is the width of the hidden layer.
 
-    Of more train rows than `max_rows`, as many are drawn (`splits.drawn`); None for all.
+    Of more train or val rows than `max_rows`, as many are drawn (`splits.drawn`); None for all.
     """
 
     hidden: Annotated[int, Range(1)]

@@ -23,6 +23,7 @@ from clipcifar.studies.near_duplicates import nearest as exact
 
 MANY = 10**10  # comparisons of two rows: three minutes of a core
 CANDIDATES = 32
+INSTALL = "pip install --constraint constraints.txt --editable '.[faiss]'"
 _LIST_ROWS, _MAX_LISTS, _PROBES = 256, 4096, 16
 _CODED = 8  # numbers a byte stands for
 _TRAINING_ROWS, _MEASURED, _SEED = 65_536, 256, 0
@@ -61,7 +62,7 @@ def search_in(keys: Embeddings, *, num_queries: int) -> Search:
         return Index(keys)
     except ImportError:
         hours = 19e-9 * comparisons / 3600
-        print(f"comparing all takes about {hours:.1f} h of a core; `pip install 'clipcifar[faiss]'`: minutes")
+        print(f"comparing all takes about {hours:.1f} h of a core; an index takes minutes: {INSTALL}")
         return Exact(keys)
 
 
@@ -122,7 +123,8 @@ class Index:
             block = slice(start, start + len(asked))
             rows[block], cosines[block] = self._judged(asked, candidates)
             on_rows(len(asked))
-        self._measure(queries, cosines, own=own)
+        if not own:
+            self._measure(queries, cosines)
         return rows, cosines
 
     def _judged(self, queries: NDArray[np.float32], candidates: NDArray[np.int64]) -> Nearest:
@@ -142,18 +144,14 @@ class Index:
         first_of_equals = np.where(of_query == best[:, None], candidates, len(self._keys)).min(axis=1)
         return np.maximum(first_of_equals, 0), best
 
-    def _measure(self, queries: Embeddings, cosines: NDArray[np.float32], *, own: bool) -> None:
+    def _measure(self, queries: Embeddings, cosines: NDArray[np.float32]) -> None:
         """Compare some queries with all keys, and say of how many the nearest was proposed."""
         drawn = np.sort(np.random.default_rng(_SEED).permutation(len(queries))[:_MEASURED])
         asked, best = queries[drawn], np.full(len(drawn), -np.inf, dtype=np.float32)
-        for block, rows in blocks_of(self._keys):
-            of_block = asked @ rows.T
-            if own:
-                inside = np.flatnonzero((drawn >= block.start) & (drawn < block.stop))
-                of_block[inside, drawn[inside] - block.start] = -np.inf
-            np.maximum(best, of_block.max(axis=1), out=best)
+        for _, rows in blocks_of(self._keys):
+            np.maximum(best, (asked @ rows.T).max(axis=1), out=best)
         hits = int((cosines[drawn] >= best - 1e-6).sum())
         self.doubt = (
             "Twins were looked for through an index, which may miss some: "
-            f"of {count_of(len(drawn), 'image')} compared with all others it had the nearest of {hits:,}."
+            f"of {count_of(len(drawn), 'image')} compared with all it had the nearest of {hits:,}."
         )

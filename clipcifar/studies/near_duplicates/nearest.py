@@ -121,7 +121,8 @@ def background(
     ends = np.searchsorted(key_labels[order], np.arange(key_labels.max() + 2))
     first, after = ends[query_labels[left]], ends[query_labels[left] + 1]
     right = order[first + (rng.random(BACKGROUND_PAIRS) * (after - first)).astype(np.int64)]
-    parts = np.array_split(np.arange(BACKGROUND_PAIRS), 20)  # bounds the memory of gathered rows
+    # In order, so that each piece lies in few parts; in pieces, which bounds the memory of gathered rows.
+    parts = np.array_split(np.argsort(right, kind="stable"), 20)
     return np.concatenate([np.einsum("nd,nd->n", queries[left[part]], keys[right[part]]) for part in parts])
 
 
