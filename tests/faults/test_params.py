@@ -352,6 +352,10 @@ OPTIONAL = {
     "model": {"preprocess"},
     "dataset": {"test_fraction", "max_megapixels"},
     "prompts": {"max_sentences"},
+    "embed": {"engine"},
+    "linear_probe": {"max_rows"},
+    "mlp_probe": {"max_rows"},
+    "projection": {"max_rows"},
     "few_shot": {"neighbours", "gda_weights", "clap_length"},
 }
 

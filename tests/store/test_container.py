@@ -484,12 +484,18 @@ def _full() -> None:
     [(_full, EnvironmentFault), (lambda: signal.raise_signal(signal.SIGINT), KeyboardInterrupt)],
 )
 def test_whatever_fails_while_a_large_file_is_written_leaves_the_old_one(
-    fail: Callable[[], None], error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fail: Callable[[], None],
+    error: type[BaseException],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     """At every call of HDF5: it would crash with the process, or lose the news, had it been told."""
     path = tmp_path / "made.h5"
     old = _written(path, {"rows": LARGE["rows"][:9]}, in_memory=True)
     calls, failing = [0], [-1]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
 
     class Stream:
         def __init__(self, stream: Any) -> None:
