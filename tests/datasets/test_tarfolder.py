@@ -356,6 +356,29 @@ def test_a_header_that_claims_gigabytes_is_refused_before_it_is_read(tmp_path: P
     ]
 
 
+def test_a_member_of_less_than_no_bytes_is_refused(tmp_path: Path) -> None:
+    entry = odd("cat/0.png", pax_headers={"size": "-5"})
+    (tmp_path / "pax.tar").write_bytes(entry.tobuf(tarfile.PAX_FORMAT) + bytes(10_240))
+    header = bytearray(odd("cat/0.png").tobuf(tarfile.USTAR_FORMAT))
+    header[124:136] = b"\xff" * 11 + b"\xfb"  # -5 in base 256
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    (tmp_path / "base256.tar").write_bytes(bytes(header) + bytes(10_240))
+    for name in ("pax.tar", "base256.tar"):
+        assert index_shard(name, tmp_path, max_megapixels=1).faults == [
+            "cat/0.png is to have -5 bytes, less than none; not read"
+        ]
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_very_many_headers_before_a_member_are_a_damaged_shard(kind: bytes, tmp_path: Path) -> None:
+    content = {tarfile.GNUTYPE_LONGNAME: b"cat/0.png\0", tarfile.XHDTYPE: b"12 path=a/b\n"}[kind]
+    header = odd("x", type=kind, size=len(content)).tobuf(tarfile.GNU_FORMAT) + content.ljust(512, b"\0")
+    (tmp_path / "a.tar").write_bytes(header * 1_200 + tar_of(FOLDERS))
+    (fault,) = index_shard("a.tar", tmp_path, max_megapixels=1).faults
+    assert fault.startswith("no tar file, or a damaged one, at byte ")
+
+
 def test_bad_images_are_told_as_those_of_a_folder_are_and_may_be_left_out(tmp_path: Path) -> None:
     members = labelled([0, 0, 1, 1])
     members["000001.png"] = members["000001.png"][:40]
