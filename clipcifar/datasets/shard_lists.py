@@ -120,6 +120,9 @@ def _of_list(path: Path, split: Split) -> list[Listed]:
             raise DataError(f"line {number}: {what}", where=str(path), fix=fix)
         named = ((f"{path.stem}/{PurePosixPath(place).name}", place) for place in places)
         shards += [Listed(split, name, place, digest) for name, place in named]
+    if not shards:
+        fix = "a line is a path or a URL of a plain tar file; or remove the list"
+        raise DataError(f"no image of {split}: the list names no shard", where=str(path), fix=fix)
     doubled = [name for name, n in Counter(shard.name for shard in shards).items() if n > 1]
     if doubled:
         raise DataError(

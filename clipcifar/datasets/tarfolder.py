@@ -42,7 +42,7 @@ def tar_folder(root: Path, *, max_megapixels: int) -> Source:
         sorted, when it has read all. What is wrong with shards is told then, in one report.
 
     Raises:
-        DataError: a split is missing, or what lies there cannot be told apart.
+        DataError: a split is missing or lists no shard, or what lies there cannot be told apart.
         EnvironmentFault: the folder is there and cannot be read.
     """
     shards, left_out = listed(root)
@@ -52,7 +52,8 @@ def tar_folder(root: Path, *, max_megapixels: int) -> Source:
         yield from left_out
         yield from reading.items(max_megapixels)
 
-    return Source(str(root), reading.names, items(), shards=reading.read)
+    splits = frozenset(shard.split for shard in shards)
+    return Source(str(root), reading.names, items(), shards=reading.read, splits=splits)
 
 
 class _Reading:

@@ -379,6 +379,27 @@ def test_very_many_headers_before_a_member_are_a_damaged_shard(kind: bytes, tmp_
     assert fault.startswith("no tar file, or a damaged one, at byte ")
 
 
+@pytest.mark.parametrize("text", [b"", b"# none yet\n\n"])
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_a_list_without_a_shard_names_its_split(split: str, text: bytes, tmp_path: Path) -> None:
+    shards = {f"{name}/0.tar": TEST for name in ("train", "val", "test") if name != split}
+    error = refused(write(tmp_path, {**shards, f"{split}.txt": text}), f"no image of {split}: the list names")
+    assert error.where == str(tmp_path / f"{split}.txt")
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_a_split_whose_shards_hold_no_image_is_named(split: str, tmp_path: Path) -> None:
+    write(tmp_path, {f"{name}/0.tar": TEST for name in ("train", "val", "test")})
+    for members in ({"cat/notes.txt": b"x"}, {"cat/1.png": b"<html>"}, dict[str, bytes]()):
+        write(tmp_path, {f"{split}/0.tar": tar_of(members)})
+        with pytest.raises(DataError, match=f"no image of {split} can be read; left out:") as caught:
+            collected(tmp_path, bad="skip")
+        assert "give every split shards" in caught.value.fix
+    bare = write(tmp_path / "bare", {"0.tar": tar_of({"cat/1.png": b"<html>"})})
+    with pytest.raises(DataError, match="no image of any kind can be read; left out: 1 not readable"):
+        collected(bare, bad="skip")
+
+
 def test_bad_images_are_told_as_those_of_a_folder_are_and_may_be_left_out(tmp_path: Path) -> None:
     members = labelled([0, 0, 1, 1])
     members["000001.png"] = members["000001.png"][:40]
