@@ -190,8 +190,8 @@ def collect(source: Source, *, on_bad_image: Literal["error", "skip"]) -> Collec
         raise DataError(
             f"no image of {what} can be read; left out: {counted(left_out.kinds) or 'nothing'}",
             where=source.where,
-            fix="give every split shards with images (JPEG, PNG, WEBP, BMP, GIF, TIFF or PPM); only val may be "
-            "taken away, and is then drawn from train",
+            fix="give every split shards with images (JPEG, PNG, WEBP, BMP, GIF, TIFF or PPM); only val may "
+            "be taken away, and is then drawn from train",
         )
     label_of = {name: label for label, name in enumerate(source.class_names)}
     labels = np.array([label_of[name] for name in number_of], dtype=np.int64)

@@ -21,6 +21,7 @@ from clipcifar.core.processes import cores
 from clipcifar.core.progress import progress
 from clipcifar.core.terminal import cut, one_line
 from clipcifar.datasets import checking
+from clipcifar.datasets.folder_layout import SPLIT_OF
 from clipcifar.datasets.plain_files import MAX_REPORTED, shortened
 from clipcifar.datasets.shard_lists import CLASSES, Listed, classes_of, listed
 from clipcifar.datasets.source import LeftOut, Sample, Source, Unusable
@@ -104,7 +105,20 @@ class _Reading:
                 where=str(self._root),
                 fix="write these shards anew",
             )
-        self.names[:] = self._classes or sorted(set(self._class_of.values()))
+        names = sorted(set(self._class_of.values()))
+        if self._classes is None and "class folders" in labelled_by:
+            self._refuse_splits_inside(names)
+        self.names[:] = self._classes or names
+
+    def _refuse_splits_inside(self, names: list[str]) -> None:
+        """Raise DataError where what lies at the top of the shards is splits, which would be mixed."""
+        if names and all(name.lower() in SPLIT_OF for name in names):
+            raise DataError(
+                f"the shards hold {' and '.join(names)} at their top: splits, and no classes",
+                where=str(self._root),
+                fix="give each split shards of its own, train/*.tar and test/*.tar, with <class>/… in them; "
+                "if they are classes, name them in classes.txt",
+            )
 
     def _of_shard(self, shard: Listed, indexed: Indexed) -> _Items:
         if shard.digest not in ("", indexed.digest) and not indexed.faults:

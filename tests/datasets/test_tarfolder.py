@@ -400,6 +400,21 @@ def test_a_split_whose_shards_hold_no_image_is_named(split: str, tmp_path: Path)
         collected(bare, bad="skip")
 
 
+@pytest.mark.parametrize("names", [("train", "test"), ("Training", "val", "testing"), ("train",)])
+def test_splits_inside_of_a_shard_are_not_taken_for_classes(names: tuple[str, ...], tmp_path: Path) -> None:
+    members = {f"{split}/{label}/{i}.png": png(split) for split in names for label in "ab" for i in "12"}
+    root = write(tmp_path, {"all.tar": tar_of(members)})
+    error = refused(root, f"the shards hold {' and '.join(sorted(names))} at their top: splits")
+    assert "train/*.tar" in error.fix
+    write(root, {"classes.txt": "\n".join(names).encode()})  # whoever names them so means it
+    assert collected(root).class_names == [*names]
+
+
+def test_a_class_beside_others_may_be_called_as_a_split_is(tmp_path: Path) -> None:
+    shard = tar_of({f"{name}/1.png": png(name) for name in ("bus", "train")})
+    assert collected(write(tmp_path, {"test/0.tar": shard})).class_names == ["bus", "train"]
+
+
 def test_bad_images_are_told_as_those_of_a_folder_are_and_may_be_left_out(tmp_path: Path) -> None:
     members = labelled([0, 0, 1, 1])
     members["000001.png"] = members["000001.png"][:40]
