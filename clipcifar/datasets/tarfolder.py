@@ -131,7 +131,9 @@ class _Reading:
         for image in indexed.images:
             sample_id = f"{shard.name}/{image.name}"
             try:
-                class_name = self._class_of.get(image.label) or self._class(image.label)
+                class_name = self._class_of.get(image.label) or self._class(
+                    image.label, numbers=indexed.labelled_by != "class folders"
+                )
             except DataError as error:
                 self._fault(f"{one_line(sample_id)}: {error.what}")
                 continue
@@ -146,10 +148,16 @@ class _Reading:
         if len(self._told) < MAX_REPORTED:
             self._told.append(line)
 
-    def _class(self, label: Label) -> str:
-        """The class of a label: a number is that of a class in the list, text its name, or a number."""
+    def _class(self, label: Label, *, numbers: bool) -> str:
+        """The class of a label: a number is that of a class in the list, text its name, or such a number.
+
+        Args:
+            numbers: whether text may be a number; a folder is a class's name, whatever it looks like.
+        """
         shown = f"the label {cut(one_line(str(label)), 60)!r}"
-        is_number = isinstance(label, int) or (label.isascii() and label.isdecimal() and len(label) < 10)
+        is_number = isinstance(label, int) or (
+            numbers and label.isascii() and label.isdecimal() and len(label) < 10
+        )
         name = None if isinstance(label, int) else unicodedata.normalize("NFC", label)
         if self._classes is None:
             if name is None or is_number:

@@ -415,6 +415,17 @@ def test_a_class_beside_others_may_be_called_as_a_split_is(tmp_path: Path) -> No
     assert collected(write(tmp_path, {"test/0.tar": shard})).class_names == ["bus", "train"]
 
 
+def test_class_folders_that_are_called_by_numbers_are_names_as_in_a_folder(tmp_path: Path) -> None:
+    digits = {f"{digit}/a.png": png(str(digit)) for digit in range(10)}
+    root = write(tmp_path / "tar", {"test/0.tar": tar_of(digits)})
+    files = write(tmp_path / "f", {f"test/{name}": body for name, body in digits.items()})
+    folder = collect(image_folder(files, max_megapixels=250), on_bad_image="error")
+    assert collected(root).class_names == folder.class_names == [*"0123456789"]
+    write(root, {"classes.txt": "\n".join("9876543210").encode()})
+    made = collected(root)
+    assert of(made.splits["test"], made.class_names) == {f"test/0.tar/{name}": name[0] for name in digits}
+
+
 def test_bad_images_are_told_as_those_of_a_folder_are_and_may_be_left_out(tmp_path: Path) -> None:
     members = labelled([0, 0, 1, 1])
     members["000001.png"] = members["000001.png"][:40]
