@@ -138,6 +138,8 @@ def _refused_url(pattern: str) -> str:
     scheme, _, rest = pattern.partition("://")
     if scheme not in PROTOCOLS:
         return f"{cut(one_line(scheme), 20)}:// is not read, but {', '.join(PROTOCOLS)}"
+    if scheme != "file" and not rest.partition("/")[0]:
+        return f"this {scheme}:// names no server or bucket"
     if "@" in rest.partition("/")[0] or "?" in rest or "#" in rest:
         return (
             f"this {scheme}:// holds a user, a password or a query; keys come from the environment alone: "

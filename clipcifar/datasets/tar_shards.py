@@ -6,6 +6,7 @@ Whoever reads a URL is who the environment says: `AWS_ACCESS_KEY_ID` and the lik
 from __future__ import annotations
 
 import hashlib
+import re
 import stat
 import time
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,8 @@ BLOCK = 8_000_000  # bytes of a shard that are read at once from its beginning t
 OPEN_SHARDS = 8  # of a process at a time
 _GAP = 65_536  # bytes between two images, headers and labels, that cost less than another request
 _PIECE = 64_000_000  # bytes that are read at once, where no image is larger
+_USER = re.compile(r"://[^/?#\s]*@")
+_QUERY = re.compile(r"\?\S+")
 _AGAIN = "run `dvc repro -f prepare`, which reads the shards again"
 
 
@@ -118,11 +121,10 @@ class ShardFile:
                 gone = isinstance(error, FileNotFoundError) and error.__cause__ is None
                 if gone or status in (404, 410):
                     raise self._missing() from error
-                reason = one_line(str(error.__cause__ or error) or type(error.__cause__ or error).__name__)
                 refused = isinstance(error, PermissionError) or status in (401, 403)
                 if refused or attempt == TRIES - 1:
                     raise EnvironmentFault(
-                        f"{'refused' if refused else 'could not be read'}: {reason}",
+                        f"{'refused' if refused else 'could not be read'}: {_said(error)}",
                         where=self.where,
                         fix="give your account's keys in the environment, as its provider says"
                         if refused
@@ -131,6 +133,14 @@ class ShardFile:
                     ) from error
                 time.sleep(PAUSE_S * 2**attempt)
         raise AssertionError("the last try returns or raises")
+
+
+def _said(error: Exception) -> str:
+    """What an error says, without what may be a key: a server may have sent us on to a presigned URL."""
+    cause = error.__cause__ or error
+    status = getattr(cause, "status", None)
+    text = str(cause) if status is None else f"{status} {getattr(cause, 'message', '')}"
+    return one_line(_QUERY.sub("?…", _USER.sub("://", text)).strip() or type(cause).__name__)
 
 
 def _opened_url(place: str) -> tuple[Any, int]:

@@ -177,6 +177,39 @@ def test_a_refusal_asks_for_keys_and_is_not_tried_again(status: int, server: Ser
     assert len(server.requests) == 2  # HEAD, and GET where that is not known
 
 
+@pytest.mark.parametrize("status", [403, 503, "nobody"])
+def test_no_key_of_a_url_that_a_server_sends_us_on_to_is_told(
+    status: int | str, server: Server, tmp_path: Path
+) -> None:
+    target = "http://127.0.0.1:9" if status == "nobody" else server.url
+    target = target.replace("//", "//me:secret@")
+    server.redirects = {"/train-0.tar": f"{target}/signed.tar?X-Amz-Signature=secret"}
+    server.files = {"/signed.tar?X-Amz-Signature=secret": SHARD}
+    server.faults = [status] * 99
+    with pytest.raises(EnvironmentFault, match="refused" if status == 403 else "could not be read") as caught:
+        ShardFile(f"{server.url}/train-0.tar", NOWHERE)
+    assert "secret" not in str(caught.value)
+    assert status == "nobody" or f": {status} " in caught.value.what
+    server.faults = []
+    if status != "nobody":
+        assert ShardFile(f"{server.url}/train-0.tar", NOWHERE).read(0, 512) == SHARD[:512]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("cannot reach https://me:secret@h/a.tar?X=secret#x", "cannot reach https://h/a.tar?…"),
+        ("URL('s3://secret@b/a?secret') is odd", "URL('s3://b/a?… is odd"),
+        ("what now?", "what now?"),
+        ("", "OSError"),
+    ],
+)
+def test_no_key_in_the_text_of_an_error_is_told(text: str, told: str) -> None:
+    said = tar_shards._said(OSError(text))
+    assert said == told
+    assert "secret" not in said
+
+
 def test_keys_come_from_the_environment(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -513,6 +513,8 @@ def test_braces_stand_for_numbers_with_their_zeros(tmp_path: Path) -> None:
         ("http://me@host/a.tar", "holds a user, a password or a query"),
         ("https://host/a.tar?X-Amz-Signature=secret", "holds a user, a password or a query"),
         ("https://host/a.tar#secret.tar", "holds a user, a password or a query"),
+        ("http:///user:secretpw@host/a.tar", "line 2: this http:// names no server or bucket"),
+        ("s3:///secret/a.tar", "line 2: this s3:// names no server or bucket"),
         ("ftp://host/a.tar", "ftp:// is not read, but file, http"),
         ("simplecache::s3://b/a.tar", "simplecache::s3:// is not read"),
         ("a.tar.gz", "a.tar.gz is no .tar"),
