@@ -5,7 +5,6 @@ Whoever reads a URL is who the environment says: `AWS_ACCESS_KEY_ID` and the lik
 
 from __future__ import annotations
 
-import hashlib
 import re
 import stat
 import time
@@ -243,12 +242,3 @@ def read_member(folder: Path, members: Members, row: int) -> bytes:
     """The bytes of one image; errors as `ShardReader.read` has them."""
     with closing(ShardReader(folder, members)) as reader:
         return next(reader.read([row]))[1]
-
-
-def shard_sha256(place: str, folder: Path) -> str:
-    """Hex sha256 of a shard; errors as `ShardFile` has them."""
-    digest = hashlib.sha256()
-    with closing(ShardFile(place, folder)) as file:
-        for start in range(0, file.num_bytes, BLOCK):
-            digest.update(file.read(start, min(BLOCK, file.num_bytes - start)))
-    return digest.hexdigest()

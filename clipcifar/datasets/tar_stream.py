@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import tarfile
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import IO, Any, cast
 
 from clipcifar.core.errors import DataError
@@ -98,3 +100,12 @@ def members_of(stream: TarStream) -> Iterator[tarfile.TarInfo]:
     except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
         # tarfile calls itself for the header behind a long name's, so that many of those exhaust its stack
         raise DataError(f"no tar file, or a damaged one, at byte {stream.tell():,}: {error}") from error
+
+
+def shard_sha256(place: str, folder: Path) -> str:
+    """Hex sha256 of a shard; errors as `ShardFile` has them."""
+    digest = hashlib.sha256()
+    with closing(ShardFile(place, folder)) as file:
+        for start in range(0, file.num_bytes, BLOCK):
+            digest.update(file.read(start, min(BLOCK, file.num_bytes - start)))
+    return digest.hexdigest()
