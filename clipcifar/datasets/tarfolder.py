@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import multiprocessing
 import unicodedata
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from clipcifar.core.counts import count_of
@@ -57,6 +59,24 @@ def tar_folder(root: Path, *, max_megapixels: int) -> Source:
     return Source(str(root), reading.names, items(), shards=reading.read, splits=splits)
 
 
+def _in_order(
+    pool: Executor, index: Callable[[str], Indexed], places: Iterable[str], *, ahead: int
+) -> Iterator[Indexed]:
+    """What each shard holds; so many at most are under way, or done before it is their turn.
+
+    The first are given to the pool here and now: a fork must not meet the bar's thread.
+    """
+    waiting = iter(places)
+    under_way = deque(pool.submit(index, place) for place in islice(waiting, ahead))
+
+    def contents() -> Iterator[Indexed]:
+        while under_way:
+            yield under_way.popleft().result()
+            under_way.extend(pool.submit(index, place) for place in islice(waiting, 1))
+
+    return contents()
+
+
 class _Reading:
     """Shards on their way to images: labels become names of classes, faults one report."""
 
@@ -71,15 +91,16 @@ class _Reading:
         index = partial(index_shard, folder=self._root, max_megapixels=max_megapixels)
         stopping = multiprocessing.Event()
         with ExitStack() as stack:
+            workers = min(len(self._shards), cores())
             pool = ProcessPoolExecutor(
-                min(len(self._shards), cores()),
+                workers,
                 initializer=checking._begin,
                 initargs=(stopping, multiprocessing.Lock()),
             )
             stack.callback(pool.shutdown, cancel_futures=True)
             stack.callback(stopping.set)
             try:
-                contents = pool.map(index, [shard.place for shard in self._shards])
+                contents = _in_order(pool, index, [shard.place for shard in self._shards], ahead=workers + 2)
                 bar = stack.enter_context(
                     progress(total=len(self._shards), unit="shards", what="checking shards")
                 )

@@ -6,6 +6,7 @@ import json
 import os
 import tarfile
 from collections.abc import Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Literal
 
@@ -576,6 +577,30 @@ def test_a_shard_that_may_not_be_read_stops_all_as_it_may_be_whole(
     monkeypatch.setattr("builtins.open", refuse)
     with pytest.raises(EnvironmentFault):
         index_shard("test/0.tar", tmp_path, max_megapixels=1)
+
+
+class _Counting:
+    """Of a pool: it counts what was given to it."""
+
+    def __init__(self) -> None:
+        self.given: list[str] = []
+
+    def submit(self, work: Any, place: str) -> Future[Any]:
+        self.given.append(place)
+        future = Future[Any]()
+        future.set_result(work(place))
+        return future
+
+
+@pytest.mark.parametrize("num_shards", [0, 1, 4, 100])
+def test_few_shards_are_under_way_at_a_time_and_come_in_order(num_shards: int) -> None:
+    pool, places = _Counting(), [f"{i}.tar" for i in range(num_shards)]
+    held = tarfolder._in_order(pool, str.upper, places, ahead=4)  # type: ignore[arg-type]
+    assert pool.given == places[:4]  # before the first is asked for
+    for i, content in enumerate(held):
+        assert content == f"{i}.TAR"
+        assert len(pool.given) == min(i + 4, num_shards)
+    assert pool.given == places
 
 
 def _dies(place: str, folder: Path, *, max_megapixels: int) -> None:
