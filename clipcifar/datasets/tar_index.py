@@ -78,7 +78,7 @@ def index_shard(place: str, folder: Path, *, max_megapixels: int) -> Indexed:
     """
     read = _Reading()
     try:
-        with closing(ShardFile(place, folder)) as file, warnings.catch_warnings():
+        with closing(ShardFile(place, folder, stopped=stopped)) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             stream = TarStream(file)
             for member in members_of(stream):

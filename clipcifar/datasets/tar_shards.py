@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -47,13 +47,15 @@ class ShardFile:
     Args:
         place: a path, relative to the folder or not, or a URL.
         folder: of the dataset.
+        stopped: whether nobody waits for it any more; then nothing is tried again.
 
     Raises:
         DataError: it is not there.
         EnvironmentFault: it cannot be read, or needs a package that is not installed.
     """
 
-    def __init__(self, place: str, folder: Path) -> None:
+    def __init__(self, place: str, folder: Path, *, stopped: Callable[[], bool] = lambda: False) -> None:
+        self._stopped = stopped
         path = folder / place.removeprefix("file://")
         self._remote = is_url(place) and not place.startswith("file://")
         self.where = one_line(place if self._remote else str(path))
@@ -121,7 +123,7 @@ class ShardFile:
                 if gone or status in (404, 410):
                     raise self._missing() from error
                 refused = isinstance(error, PermissionError) or status in (401, 403)
-                if refused or attempt == TRIES - 1:
+                if refused or attempt == TRIES - 1 or self._stopped():
                     raise EnvironmentFault(
                         f"{'refused' if refused else 'could not be read'}: {_said(error)}",
                         where=self.where,
@@ -220,14 +222,16 @@ class ShardReader:
         if len(self._open) == OPEN_SHARDS:
             self._open.pop(next(iter(self._open))).close()
         listed = self._members.shards[number]
-        file = self._open[number] = ShardFile(listed.place, self._folder)
+        file = ShardFile(listed.place, self._folder)
         if file.num_bytes != listed.num_bytes:
+            file.close()
             raise DataError(
                 f"has {file.num_bytes:,} bytes, and had {listed.num_bytes:,} when it was listed "
                 f"(sha256 {listed.digest})",
                 where=file.where,
                 fix=_AGAIN,
             )
+        self._open[number] = file
         return file
 
     def close(self) -> None:

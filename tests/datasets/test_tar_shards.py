@@ -146,6 +146,16 @@ def test_a_lasting_fault_ends_after_bounded_tries(fault: int | str, server: Serv
         assert caught.value.where == f"{server.url}/train-0.tar"
 
 
+def test_nothing_is_tried_again_when_nobody_waits_for_it(server: Server) -> None:
+    stopping = False
+    with closing(ShardFile(f"{server.url}/train-0.tar", NOWHERE, stopped=lambda: stopping)) as file:
+        for stopping, tries in ((False, tar_shards.TRIES), (True, 1)):  # noqa: B007
+            server.faults, before = [503] * 99, len(server.requests)
+            with pytest.raises(EnvironmentFault, match="could not be read"):
+                file.read(0, 512)
+            assert len(server.requests) - before == tries
+
+
 def test_a_broken_connection_while_shards_are_listed_names_the_shard(server: Server, tmp_path: Path) -> None:
     root = lists(tmp_path, server)
     server.faults = ["cut"] * 99
@@ -242,6 +252,11 @@ def test_a_shard_that_changed_is_named_with_its_digest(remote: bool, server: Ser
     server.files["/train-0.tar"] = longer
     if not remote:
         (root / "train/train-0.tar").write_bytes(longer)
+    with closing(ShardReader(root, places)) as reader:
+        for _ in range(2):  # nor is it taken the second time it is asked for
+            with pytest.raises(DataError, match="when it was listed"):
+                next(reader.read([0]))
+        assert reader._open == {}
     with pytest.raises(DataError, match="when it was listed") as caught:
         read_member(root, places, 0)
     assert hashlib.sha256(SHARD).hexdigest() in caught.value.what
