@@ -18,13 +18,12 @@ from clipcifar.datasets.folder_entries import HIDDEN, is_hidden, kind_of, leadin
 from clipcifar.datasets.folder_layout import SPLIT_OF
 from clipcifar.datasets.plain_files import is_utf8, shortened, unreadable
 from clipcifar.datasets.source import SPLITS, LeftOut, Split
+from clipcifar.datasets.tar_index import is_class_name
 from clipcifar.datasets.tar_shards import PROTOCOLS, is_url
 
 CLASSES = ("classes.txt", "classes.json")
-MAX_SHARDS = 1_000_000
 _LAYOUTS = "dataset.path must hold train/*.tar and test/*.tar, or lists of them, train.txt and test.txt"
 _LINE = re.compile(r"(?:([0-9a-fA-F]{64})[ \t]+\*?)?(\S.*)")
-_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _WORD = re.compile("[a-z]+")
 _COMPRESSED = re.compile(r".*\.(tar\.\w+|tgz|tbz2?|txz)", re.IGNORECASE)
 
@@ -108,18 +107,17 @@ def _of_list(path: Path, split: Split) -> list[Listed]:
     ):
         if line.lstrip().startswith("#") or not (parts := _LINE.fullmatch(line.strip())):
             continue
-        digest, pattern = (parts[1] or "").lower(), parts[2]
-        shown, places = cut(one_line(pattern), 80), _expanded(pattern)
-        what = _refused_url(pattern) if is_url(pattern) else ""
-        if not what and not pattern.endswith(".tar"):
-            what = f"{shown} is no .tar"
-        if not what and not 0 < len(places) <= (1 if digest else MAX_SHARDS - len(shards)):
-            what = f"{shown} stands for {len(places):,} shards"
+        digest, place = (parts[1] or "").lower(), parts[2]
+        what = _refused_url(place) if is_url(place) else ""
+        if not what and not place.endswith(".tar"):
+            what = f"{cut(one_line(place), 80)} is no .tar"
         if what:
             fix = "a line is a path or a URL of a plain tar file, if need be behind its sha256"
             raise DataError(f"line {number}: {what}", where=str(path), fix=fix)
-        named = ((f"{path.stem}/{PurePosixPath(place).name}", place) for place in places)
-        shards += [Listed(split, name, place, digest) for name, place in named]
+        shards.append(Listed(split, f"{path.stem}/{PurePosixPath(place).name}", place, digest))
+    if not shards:
+        fix = "a line is a path or a URL of a plain tar file; or remove the list"
+        raise DataError(f"no image of {split}: the list names no shard", where=str(path), fix=fix)
     doubled = [name for name, n in Counter(shard.name for shard in shards).items() if n > 1]
     if doubled:
         raise DataError(
@@ -130,28 +128,19 @@ def _of_list(path: Path, split: Split) -> list[Listed]:
     return shards
 
 
-def _refused_url(pattern: str) -> str:
+def _refused_url(place: str) -> str:
     """Why a URL is not asked for; nothing where it is. What may be a key in it is not repeated."""
-    scheme, _, rest = pattern.partition("://")
+    scheme, _, rest = place.partition("://")
     if scheme not in PROTOCOLS:
         return f"{cut(one_line(scheme), 20)}:// is not read, but {', '.join(PROTOCOLS)}"
+    if scheme != "file" and not rest.partition("/")[0]:
+        return f"this {scheme}:// names no server or bucket"
     if "@" in rest.partition("/")[0] or "?" in rest or "#" in rest:
         return (
             f"this {scheme}:// holds a user, a password or a query; keys come from the environment alone: "
             "AWS_ACCESS_KEY_ID and the like, or ~/.netrc"
         )
     return ""
-
-
-def _expanded(pattern: str) -> list[str]:
-    """What `a-{000..012}.tar` stands for; of very many, `MAX_SHARDS` and some more."""
-    if not (span := _RANGE.search(pattern)):
-        return [pattern]
-    first, last = int(span[1]), int(span[2])
-    numbers = range(first, min(last, first + MAX_SHARDS) + 1)
-    ends = _expanded(pattern[span.end() :]) if numbers else []
-    starts = [pattern[: span.start()] + str(number).zfill(len(span[1])) for number in numbers]
-    return [start + end for start in starts[: MAX_SHARDS // max(1, len(ends)) + 1] for end in ends]
 
 
 def classes_of(root: Path) -> list[str] | None:
@@ -174,14 +163,14 @@ def classes_of(root: Path) -> list[str] | None:
             number_of, given = given, sorted(given, key=given.__getitem__)
             given = given if [number_of[name] for name in given] == [*range(len(given))] else []
         names = [unicodedata.normalize("NFC", name.strip()) for name in given]
-        good = all(names) and 0 < len(names) == len(set(names))
+        good = all(map(is_class_name, names)) and 0 < len(names) == len(set(names))
     except (ValueError, RecursionError, TypeError, AttributeError):
         good = False
     if not good or len(there) > 1:
         raise DataError(
             f"{' and '.join(CLASSES)} are both there"
             if good
-            else f"{path.name} holds no list of different names",
+            else f"{path.name} holds no list of different names, short and without control characters",
             where=str(path),
             fix="classes.txt: a name a line, that of label 0 first; or classes.json: the same as a list, or "
             "each with its number from 0",

@@ -113,6 +113,7 @@ class Source:
         classes: the (split, class name) pairs that must have images, since somebody put a place there.
         left_out: what lies there besides, where it is counted before the images are read.
         shards: the tar files that images are members of; known when all items were read.
+        splits: those that must have images, whatever the class.
     """
 
     where: str
@@ -121,6 +122,7 @@ class Source:
     classes: frozenset[tuple[Split, str]] = frozenset()
     left_out: LeftOuts = field(default_factory=LeftOuts)
     shards: Sequence[Shard] = ()
+    splits: frozenset[Split] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ def collect(source: Source, *, on_bad_image: Literal["error", "skip"]) -> Collec
         on_bad_image: "error" refuses the dataset when an image cannot be used, "skip" leaves it out.
 
     Raises:
-        DataError: images cannot be used, all in one report, or a class has a place and no image.
+        DataError: images cannot be used, all in one report, or a class or a split has a place and no image.
         EnvironmentFault: images are there and cannot be read.
     """
     parts: dict[Split, Part] = {}
@@ -182,6 +184,14 @@ def collect(source: Source, *, on_bad_image: Literal["error", "skip"]) -> Collec
             + "\n    ".join(shortened(left_out.held(empty))),
             where=source.where,
             fix="put images there (JPEG, PNG, WEBP, BMP, GIF, TIFF or PPM), or remove the folder",
+        )
+    if bare := [split for split in SPLITS if split in source.splits - parts.keys()]:
+        what = " nor of ".join(bare) if bare != ["undivided"] else "any kind"
+        raise DataError(
+            f"no image of {what} can be read; left out: {counted(left_out.kinds) or 'nothing'}",
+            where=source.where,
+            fix="give every split shards with images (JPEG, PNG, WEBP, BMP, GIF, TIFF or PPM); only val may "
+            "be taken away, and is then drawn from train",
         )
     label_of = {name: label for label, name in enumerate(source.class_names)}
     labels = np.array([label_of[name] for name in number_of], dtype=np.int64)

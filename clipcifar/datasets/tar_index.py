@@ -78,7 +78,7 @@ def index_shard(place: str, folder: Path, *, max_megapixels: int) -> Indexed:
     """
     read = _Reading()
     try:
-        with closing(ShardFile(place, folder)) as file, warnings.catch_warnings():
+        with closing(ShardFile(place, folder, stopped=stopped)) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             stream = TarStream(file)
             for member in members_of(stream):
@@ -135,8 +135,10 @@ class _Reading:
             if label is None:
                 self.indexed.left_out.append((".json", name))
                 return
-            if label == "" or (isinstance(label, str) and (_unclean(label) or len(label) > MAX_NAME)):
+            if isinstance(label, str) and not is_class_name(label):
                 raise DataError(f"{cut(one_line(repr(label)), 60)} is no name of a class")
+            if key in self._labels[extension]:
+                raise DataError(f"another .{extension} of this key lies there too")
             self._labels[extension][key] = label
         except (ValueError, RecursionError, DataError) as error:
             self.indexed.faults.append(f"{one_line(name)}: no label: {one_line(str(error))}")
@@ -189,6 +191,11 @@ def _odd(member: tarfile.TarInfo, parts: list[str]) -> str:
     if _unclean(member.name):
         return "its name holds a control character, or is not UTF-8"
     return f"a name of {len(member.name):,} characters" if len(member.name) > MAX_NAME else ""
+
+
+def is_class_name(text: str) -> bool:
+    """Whether a class may be called so: not empty nor very long, without control characters and line ends."""
+    return 0 < len(text) <= MAX_NAME and not _unclean(text)
 
 
 def _unclean(text: str) -> bool:

@@ -5,10 +5,10 @@ Whoever reads a URL is who the environment says: `AWS_ACCESS_KEY_ID` and the lik
 
 from __future__ import annotations
 
-import hashlib
+import re
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ BLOCK = 8_000_000  # bytes of a shard that are read at once from its beginning t
 OPEN_SHARDS = 8  # of a process at a time
 _GAP = 65_536  # bytes between two images, headers and labels, that cost less than another request
 _PIECE = 64_000_000  # bytes that are read at once, where no image is larger
+_USER = re.compile(r"://[^/?#\s]*@")
+_QUERY = re.compile(r"\?\S+")
 _AGAIN = "run `dvc repro -f prepare`, which reads the shards again"
 
 
@@ -45,13 +47,15 @@ class ShardFile:
     Args:
         place: a path, relative to the folder or not, or a URL.
         folder: of the dataset.
+        stopped: whether nobody waits for it any more; then nothing is tried again.
 
     Raises:
         DataError: it is not there.
         EnvironmentFault: it cannot be read, or needs a package that is not installed.
     """
 
-    def __init__(self, place: str, folder: Path) -> None:
+    def __init__(self, place: str, folder: Path, *, stopped: Callable[[], bool] = lambda: False) -> None:
+        self._stopped = stopped
         path = folder / place.removeprefix("file://")
         self._remote = is_url(place) and not place.startswith("file://")
         self.where = one_line(place if self._remote else str(path))
@@ -118,11 +122,10 @@ class ShardFile:
                 gone = isinstance(error, FileNotFoundError) and error.__cause__ is None
                 if gone or status in (404, 410):
                     raise self._missing() from error
-                reason = one_line(str(error.__cause__ or error) or type(error.__cause__ or error).__name__)
                 refused = isinstance(error, PermissionError) or status in (401, 403)
-                if refused or attempt == TRIES - 1:
+                if refused or attempt == TRIES - 1 or self._stopped():
                     raise EnvironmentFault(
-                        f"{'refused' if refused else 'could not be read'}: {reason}",
+                        f"{'refused' if refused else 'could not be read'}: {_said(error)}",
                         where=self.where,
                         fix="give your account's keys in the environment, as its provider says"
                         if refused
@@ -131,6 +134,14 @@ class ShardFile:
                     ) from error
                 time.sleep(PAUSE_S * 2**attempt)
         raise AssertionError("the last try returns or raises")
+
+
+def _said(error: Exception) -> str:
+    """What an error says, without what may be a key: a server may have sent us on to a presigned URL."""
+    cause = error.__cause__ or error
+    status = getattr(cause, "status", None)
+    text = str(cause) if status is None else f"{status} {getattr(cause, 'message', '')}"
+    return one_line(_QUERY.sub("?…", _USER.sub("://", text)).strip() or type(cause).__name__)
 
 
 def _opened_url(place: str) -> tuple[Any, int]:
@@ -211,14 +222,16 @@ class ShardReader:
         if len(self._open) == OPEN_SHARDS:
             self._open.pop(next(iter(self._open))).close()
         listed = self._members.shards[number]
-        file = self._open[number] = ShardFile(listed.place, self._folder)
+        file = ShardFile(listed.place, self._folder)
         if file.num_bytes != listed.num_bytes:
+            file.close()
             raise DataError(
                 f"has {file.num_bytes:,} bytes, and had {listed.num_bytes:,} when it was listed "
                 f"(sha256 {listed.digest})",
                 where=file.where,
                 fix=_AGAIN,
             )
+        self._open[number] = file
         return file
 
     def close(self) -> None:
@@ -233,12 +246,3 @@ def read_member(folder: Path, members: Members, row: int) -> bytes:
     """The bytes of one image; errors as `ShardReader.read` has them."""
     with closing(ShardReader(folder, members)) as reader:
         return next(reader.read([row]))[1]
-
-
-def shard_sha256(place: str, folder: Path) -> str:
-    """Hex sha256 of a shard; errors as `ShardFile` has them."""
-    digest = hashlib.sha256()
-    with closing(ShardFile(place, folder)) as file:
-        for start in range(0, file.num_bytes, BLOCK):
-            digest.update(file.read(start, min(BLOCK, file.num_bytes - start)))
-    return digest.hexdigest()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import tarfile
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import IO, Any, cast
 
 from clipcifar.core.errors import DataError
@@ -46,7 +48,7 @@ class TarStream:
             pass
 
     def _pieces(self, length: int) -> Iterator[memoryview]:
-        while length:
+        while length > 0:
             if self._position == self._block_start + len(self._block):
                 if not (more := min(BLOCK, self.num_bytes - self._position)):
                     return
@@ -89,12 +91,21 @@ def members_of(stream: TarStream) -> Iterator[tarfile.TarInfo]:
         while (member := tar.next()) is not None:
             tar.members.clear()  # else it keeps all of them
             shown = cut(one_line(member.name), 200)
-            if member.size > MAX_BYTES:
-                raise DataError(
-                    f"{shown} is to have {member.size:,} bytes, more than {MAX_BYTES:,}; not read"
-                )
-            if member.offset_data + max(member.size, 0) > stream.num_bytes:
+            if not 0 <= member.size <= MAX_BYTES:
+                limit = "less than none" if member.size < 0 else f"more than {MAX_BYTES:,}"
+                raise DataError(f"{shown} is to have {member.size:,} bytes, {limit}; not read")
+            if member.offset_data + member.size > stream.num_bytes:
                 raise DataError(f"cut off within {shown}")
             yield member
-    except (tarfile.TarError, ValueError, OverflowError) as error:
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
+        # tarfile calls itself for the header behind a long name's, so that many of those exhaust its stack
         raise DataError(f"no tar file, or a damaged one, at byte {stream.tell():,}: {error}") from error
+
+
+def shard_sha256(place: str, folder: Path) -> str:
+    """Hex sha256 of a shard; errors as `ShardFile` has them."""
+    digest = hashlib.sha256()
+    with closing(ShardFile(place, folder)) as file:
+        for start in range(0, file.num_bytes, BLOCK):
+            digest.update(file.read(start, min(BLOCK, file.num_bytes - start)))
+    return digest.hexdigest()

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import multiprocessing
 import unicodedata
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from clipcifar.core.counts import count_of
@@ -21,6 +23,7 @@ from clipcifar.core.processes import cores
 from clipcifar.core.progress import progress
 from clipcifar.core.terminal import cut, one_line
 from clipcifar.datasets import checking
+from clipcifar.datasets.folder_layout import SPLIT_OF
 from clipcifar.datasets.plain_files import MAX_REPORTED, shortened
 from clipcifar.datasets.shard_lists import CLASSES, Listed, classes_of, listed
 from clipcifar.datasets.source import LeftOut, Sample, Source, Unusable
@@ -42,7 +45,7 @@ def tar_folder(root: Path, *, max_megapixels: int) -> Source:
         sorted, when it has read all. What is wrong with shards is told then, in one report.
 
     Raises:
-        DataError: a split is missing, or what lies there cannot be told apart.
+        DataError: a split is missing or lists no shard, or what lies there cannot be told apart.
         EnvironmentFault: the folder is there and cannot be read.
     """
     shards, left_out = listed(root)
@@ -52,7 +55,26 @@ def tar_folder(root: Path, *, max_megapixels: int) -> Source:
         yield from left_out
         yield from reading.items(max_megapixels)
 
-    return Source(str(root), reading.names, items(), shards=reading.read)
+    splits = frozenset(shard.split for shard in shards)
+    return Source(str(root), reading.names, items(), shards=reading.read, splits=splits)
+
+
+def _in_order(
+    pool: Executor, index: Callable[[str], Indexed], places: Iterable[str], *, ahead: int
+) -> Iterator[Indexed]:
+    """What each shard holds; so many at most are under way, or done before it is their turn.
+
+    The first are given to the pool here and now: a fork must not meet the bar's thread.
+    """
+    waiting = iter(places)
+    under_way = deque(pool.submit(index, place) for place in islice(waiting, ahead))
+
+    def contents() -> Iterator[Indexed]:
+        while under_way:
+            yield under_way.popleft().result()
+            under_way.extend(pool.submit(index, place) for place in islice(waiting, 1))
+
+    return contents()
 
 
 class _Reading:
@@ -69,15 +91,16 @@ class _Reading:
         index = partial(index_shard, folder=self._root, max_megapixels=max_megapixels)
         stopping = multiprocessing.Event()
         with ExitStack() as stack:
+            workers = min(len(self._shards), cores())
             pool = ProcessPoolExecutor(
-                min(len(self._shards), cores()),
+                workers,
                 initializer=checking._begin,
                 initargs=(stopping, multiprocessing.Lock()),
             )
             stack.callback(pool.shutdown, cancel_futures=True)
             stack.callback(stopping.set)
             try:
-                contents = pool.map(index, [shard.place for shard in self._shards])
+                contents = _in_order(pool, index, [shard.place for shard in self._shards], ahead=workers + 2)
                 bar = stack.enter_context(
                     progress(total=len(self._shards), unit="shards", what="checking shards")
                 )
@@ -103,7 +126,20 @@ class _Reading:
                 where=str(self._root),
                 fix="write these shards anew",
             )
-        self.names[:] = self._classes or sorted(set(self._class_of.values()))
+        names = sorted(set(self._class_of.values()))
+        if self._classes is None and "class folders" in labelled_by:
+            self._refuse_splits_inside(names)
+        self.names[:] = self._classes or names
+
+    def _refuse_splits_inside(self, names: list[str]) -> None:
+        """Raise DataError where what lies at the top of the shards is splits, which would be mixed."""
+        if names and all(name.lower() in SPLIT_OF for name in names):
+            raise DataError(
+                f"the shards hold {' and '.join(names)} at their top: splits, and no classes",
+                where=str(self._root),
+                fix="give each split shards of its own, train/*.tar and test/*.tar, with <class>/… in them; "
+                "if they are classes, name them in classes.txt",
+            )
 
     def _of_shard(self, shard: Listed, indexed: Indexed) -> _Items:
         if shard.digest not in ("", indexed.digest) and not indexed.faults:
@@ -116,7 +152,9 @@ class _Reading:
         for image in indexed.images:
             sample_id = f"{shard.name}/{image.name}"
             try:
-                class_name = self._class_of.get(image.label) or self._class(image.label)
+                class_name = self._class_of.get(image.label) or self._class(
+                    image.label, numbers=indexed.labelled_by != "class folders"
+                )
             except DataError as error:
                 self._fault(f"{one_line(sample_id)}: {error.what}")
                 continue
@@ -131,10 +169,16 @@ class _Reading:
         if len(self._told) < MAX_REPORTED:
             self._told.append(line)
 
-    def _class(self, label: Label) -> str:
-        """The class of a label: a number is that of a class in the list, text its name, or a number."""
+    def _class(self, label: Label, *, numbers: bool) -> str:
+        """The class of a label: a number is that of a class in the list, text its name, or such a number.
+
+        Args:
+            numbers: whether text may be a number; a folder is a class's name, whatever it looks like.
+        """
         shown = f"the label {cut(one_line(str(label)), 60)!r}"
-        is_number = isinstance(label, int) or (label.isascii() and label.isdecimal() and len(label) < 10)
+        is_number = isinstance(label, int) or (
+            numbers and label.isascii() and label.isdecimal() and len(label) < 10
+        )
         name = None if isinstance(label, int) else unicodedata.normalize("NFC", label)
         if self._classes is None:
             if name is None or is_number:

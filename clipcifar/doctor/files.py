@@ -13,7 +13,7 @@ from clipcifar.core.errors import ClipcifarError, DataError
 from clipcifar.core.progress import progress
 from clipcifar.datasets import download, registry
 from clipcifar.datasets.params import DatasetParams, photograph_folder
-from clipcifar.datasets.tar_shards import shard_sha256
+from clipcifar.datasets.tar_stream import shard_sha256
 from clipcifar.embeddings import memo, sentences
 from clipcifar.evaluation.names import METHODS
 from clipcifar.project import freshness, missing

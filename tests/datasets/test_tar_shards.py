@@ -13,7 +13,8 @@ import pytest
 from clipcifar.core.errors import DataError, EnvironmentFault
 from clipcifar.datasets import tar_shards
 from clipcifar.datasets.source import Collected, collect
-from clipcifar.datasets.tar_shards import ShardFile, ShardReader, read_member, shard_sha256
+from clipcifar.datasets.tar_shards import ShardFile, ShardReader, read_member
+from clipcifar.datasets.tar_stream import shard_sha256
 from clipcifar.datasets.tarfolder import tar_folder
 from clipcifar.store.members import Members, Shard
 from tests.support.local_server import Server, serving
@@ -37,7 +38,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 def lists(folder: Path, server: Server) -> Path:
     return write(
-        folder, {f"{split}.txt": f"{server.url}/{split}-{{0..0}}.tar".encode() for split in ("train", "test")}
+        folder, {f"{split}.txt": f"{server.url}/{split}-0.tar".encode() for split in ("train", "test")}
     )
 
 
@@ -145,6 +146,16 @@ def test_a_lasting_fault_ends_after_bounded_tries(fault: int | str, server: Serv
         assert caught.value.where == f"{server.url}/train-0.tar"
 
 
+def test_nothing_is_tried_again_when_nobody_waits_for_it(server: Server) -> None:
+    stopping = False
+    with closing(ShardFile(f"{server.url}/train-0.tar", NOWHERE, stopped=lambda: stopping)) as file:
+        for stopping, tries in ((False, tar_shards.TRIES), (True, 1)):  # noqa: B007
+            server.faults, before = [503] * 99, len(server.requests)
+            with pytest.raises(EnvironmentFault, match="could not be read"):
+                file.read(0, 512)
+            assert len(server.requests) - before == tries
+
+
 def test_a_broken_connection_while_shards_are_listed_names_the_shard(server: Server, tmp_path: Path) -> None:
     root = lists(tmp_path, server)
     server.faults = ["cut"] * 99
@@ -175,6 +186,39 @@ def test_a_refusal_asks_for_keys_and_is_not_tried_again(status: int, server: Ser
         ShardFile(f"{server.url}/train-0.tar", NOWHERE)
     assert "environment" in caught.value.fix
     assert len(server.requests) == 2  # HEAD, and GET where that is not known
+
+
+@pytest.mark.parametrize("status", [403, 503, "nobody"])
+def test_no_key_of_a_url_that_a_server_sends_us_on_to_is_told(
+    status: int | str, server: Server, tmp_path: Path
+) -> None:
+    target = "http://127.0.0.1:9" if status == "nobody" else server.url
+    target = target.replace("//", "//me:secret@")
+    server.redirects = {"/train-0.tar": f"{target}/signed.tar?X-Amz-Signature=secret"}
+    server.files = {"/signed.tar?X-Amz-Signature=secret": SHARD}
+    server.faults = [status] * 99
+    with pytest.raises(EnvironmentFault, match="refused" if status == 403 else "could not be read") as caught:
+        ShardFile(f"{server.url}/train-0.tar", NOWHERE)
+    assert "secret" not in str(caught.value)
+    assert status == "nobody" or f": {status} " in caught.value.what
+    server.faults = []
+    if status != "nobody":
+        assert ShardFile(f"{server.url}/train-0.tar", NOWHERE).read(0, 512) == SHARD[:512]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("cannot reach https://me:secret@h/a.tar?X=secret#x", "cannot reach https://h/a.tar?…"),
+        ("URL('s3://secret@b/a?secret') is odd", "URL('s3://b/a?… is odd"),
+        ("what now?", "what now?"),
+        ("", "OSError"),
+    ],
+)
+def test_no_key_in_the_text_of_an_error_is_told(text: str, told: str) -> None:
+    said = tar_shards._said(OSError(text))
+    assert said == told
+    assert "secret" not in said
 
 
 def test_keys_come_from_the_environment(
@@ -208,6 +252,11 @@ def test_a_shard_that_changed_is_named_with_its_digest(remote: bool, server: Ser
     server.files["/train-0.tar"] = longer
     if not remote:
         (root / "train/train-0.tar").write_bytes(longer)
+    with closing(ShardReader(root, places)) as reader:
+        for _ in range(2):  # nor is it taken the second time it is asked for
+            with pytest.raises(DataError, match="when it was listed"):
+                next(reader.read([0]))
+        assert reader._open == {}
     with pytest.raises(DataError, match="when it was listed") as caught:
         read_member(root, places, 0)
     assert hashlib.sha256(SHARD).hexdigest() in caught.value.what

@@ -98,7 +98,8 @@ def test_lists_of_urls_are_all_that_dvc_looks_at_and_a_changed_shard_is_named(tm
         server.ranges = True
         server.files = {f"/{name.split('/')[1]}": content for name, content in shards.items()}
         lists = {
-            f"{split}.txt": f"{server.url}/{split}-{{0..1}}.tar\n".encode() for split in ("train", "test")
+            f"{split}.txt": "".join(f"{server.url}/{split}-{i}.tar\n" for i in (0, 1)).encode()
+            for split in ("train", "test")
         }
         folder = write(tmp_path / "lists", lists)
         workspace = Workspace.create(tmp_path / "w", digits_params())

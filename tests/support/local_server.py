@@ -13,13 +13,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Server:
     """`files` by path; `faults` are served one per request before the file is: a status, "cut" or "stall".
 
-    A stalled request is never answered. Where it gives `ranges`, `asked` are those that were asked for.
+    A stalled request is never answered.
+    `redirects` are from a path to a URL. Where it gives `ranges`, `asked` are those that were asked for.
     """
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.faults: list[int | str] = []
         self.headers: dict[str, str] = {}
+        self.redirects: dict[str, str] = {}
         self.requests: list[str] = []
         self.ranges = False
         self.asked: list[range] = []
@@ -41,6 +43,12 @@ def serving() -> Iterator[Server]:
         def _answer(self, *, body: bool) -> None:
             server.requests.append(f"{self.command} {self.path}")
             server.authorizations.add(self.headers.get("Authorization", ""))
+            if self.path in server.redirects:
+                self.send_response(302)
+                self.send_header("Location", server.redirects[self.path])
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             fault = server.faults.pop(0) if server.faults else None
             content = server.files.get(self.path)
             if isinstance(fault, int) or content is None:
