@@ -14,6 +14,7 @@ from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute
 from clipcifar.store import container, embeddings as store, images
 from clipcifar.store.fields import class_names_attribute, class_names_of, copies_of
+from clipcifar.store.parts import PART_KIND, Parts, part_name
 
 ATTRIBUTES: dict[str, Attribute] = {
     "model": "ViT-B-32",
@@ -54,17 +55,22 @@ def write_images(path: Path, **changes: Any) -> Path:
     return path
 
 
-def raw_images(train: store.Split, test: store.Split) -> dict[str, NDArray[Any]]:
-    """What `write_images` would store, without its checks."""
-    return {
-        f"{name}/{part}": array
-        for name, split in (("train", train), ("test", test))
-        for part, array in (
-            ("embeddings", split.embeddings),
-            ("labels", split.labels),
-            ("ids", container.encode_strings(split.ids)),
-        )
-    }
+def raw_manifest(train: store.Split, test: store.Split, *, digest: str = "") -> dict[str, NDArray[Any]]:
+    """What `write_images` would store of one part, without its checks."""
+    parts = Parts([len(train.ids) + len(test.ids)], [digest], train.embeddings.shape[-1])
+    return images.listing(train, test) | parts.arrays
+
+
+def write_raw(folder: Path, train: store.Split, test: store.Split) -> None:
+    """Image embeddings whose digests are right, made by someone who did not check."""
+    sides = [np.asarray(split.embeddings) for split in (train, test)]
+    rows = np.concatenate(sides if sides[0].ndim == sides[1].ndim else sides[:1])
+    name = part_name(0)
+    digest = container.write(
+        folder / name, kind=PART_KIND, arrays={"embeddings": rows}, attributes={"number": 0}
+    )
+    arrays = raw_manifest(train, test, digest=digest)
+    container.write(folder / images.MANIFEST, kind="image embeddings", arrays=arrays, attributes=ATTRIBUTES)
 
 
 def test_image_embeddings_come_back_as_they_were(tmp_path: Path) -> None:
@@ -186,11 +192,13 @@ def test_bad_image_rows_are_refused_on_writing_and_on_reading(fault: str, side: 
     with pytest.raises(DataError, match=message):
         write_images(path, train=train, test=test)
     assert not path.exists()
-    # A file whose digests are right, made by someone who did not check.
-    container.write(path, kind="image embeddings", arrays=raw_images(train, test), attributes=ATTRIBUTES)
-    with pytest.raises(DataError, match=f"(?s)not image embeddings: .*{message}") as caught:
+    write_raw(path, train, test)
+    of_rows, of_shape = "unit vector" in message, "float32 rows" in message
+    said = "part 1 holds" if of_shape else message if of_rows else f"not image embeddings: .*{message}"
+    with pytest.raises(DataError, match=f"(?s){said}") as caught:
         images.read_images(path)
-    assert (caught.value.exit_code, caught.value.where) == (3, str(path))
+    file = part_name(0) if of_rows or of_shape else images.MANIFEST
+    assert (caught.value.exit_code, caught.value.where) == (3, str(path / file))
 
 
 def test_a_rounding_error_in_a_norm_is_not_a_fault(tmp_path: Path) -> None:
@@ -221,9 +229,9 @@ def test_bad_sentence_rows_are_refused_on_writing_and_on_reading(fault: str, tmp
     assert caught.value.where == str(path)
 
 
-@pytest.mark.parametrize("name", ["train/embeddings", "test/labels", "test/ids"])
+@pytest.mark.parametrize("name", ["parts/counts", "test/labels", "test/ids"])
 def test_an_array_that_is_missing_or_of_another_type_is_refused(name: str, tmp_path: Path) -> None:
-    arrays = raw_images(TRAIN, TEST)
+    arrays = raw_manifest(TRAIN, TEST)
     path = tmp_path / "images"
     for broken in ({}, {name: np.arange(4)}):
         kept = {key: array for key, array in arrays.items() if key != name}
@@ -241,13 +249,13 @@ def test_class_names_that_are_missing_or_unreadable_are_refused(
     if class_names is not None:
         attributes["class_names"] = class_names
     path = tmp_path / "images"
-    container.write(path, kind="image embeddings", arrays=raw_images(TRAIN, TEST), attributes=attributes)
+    container.write(path, kind="image embeddings", arrays=raw_manifest(TRAIN, TEST), attributes=attributes)
     with pytest.raises(DataError, match=r"class.names"):
         images.read_images(path)
 
 
 def test_ids_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
-    arrays = raw_images(TRAIN, TEST) | {"test/ids": np.array([b"a", b"b", b"c", b"\xff"])}
+    arrays = raw_manifest(TRAIN, TEST) | {"test/ids": np.array([b"a", b"b", b"c", b"\xff"])}
     container.write(tmp_path / "x.h5", kind="image embeddings", arrays=arrays, attributes=ATTRIBUTES)
     with pytest.raises(DataError, match="not UTF-8"):
         images.read_images(tmp_path / "x.h5")
