@@ -87,6 +87,15 @@ def check_file(root: Path, max_megapixels: int, path: str) -> Checked:
         return problem
 
 
+def processes_of(workers: int, stack: ExitStack) -> ProcessPoolExecutor:
+    """Processes that check images; where they ask `stopped`, they end with the stack."""
+    stopping, large = multiprocessing.Event(), multiprocessing.Lock()
+    pool = ProcessPoolExecutor(workers, initializer=_begin, initargs=(stopping, large))
+    stack.callback(pool.shutdown, cancel_futures=True)
+    stack.callback(stopping.set)
+    return pool
+
+
 def _by_processes(
     checking: Callable[[str], Checked], paths: Iterator[str], workers: int, *, where: str, stack: ExitStack
 ) -> Iterator[Checked]:
@@ -94,10 +103,7 @@ def _by_processes(
 
     They end with the stack, within the time that one file takes.
     """
-    stopping, large = multiprocessing.Event(), multiprocessing.Lock()
-    pool = ProcessPoolExecutor(workers, initializer=_begin, initargs=(stopping, large))
-    stack.callback(pool.shutdown, cancel_futures=True)
-    stack.callback(stopping.set)
+    pool = processes_of(workers, stack)
     under_way: deque[tuple[list[str], Future[list[Checked]]]] = deque()
 
     def submit() -> None:

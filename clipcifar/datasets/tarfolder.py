@@ -6,11 +6,10 @@ at. Each shard is read once, by a process of its own, and what is handed on is w
 
 from __future__ import annotations
 
-import multiprocessing
 import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from functools import partial
@@ -22,7 +21,7 @@ from clipcifar.core.errors import DataError, EnvironmentFault
 from clipcifar.core.processes import cores
 from clipcifar.core.progress import progress
 from clipcifar.core.terminal import cut, one_line
-from clipcifar.datasets import checking
+from clipcifar.datasets.checking import processes_of
 from clipcifar.datasets.folder_layout import SPLIT_OF
 from clipcifar.datasets.plain_files import MAX_REPORTED, shortened
 from clipcifar.datasets.shard_lists import CLASSES, Listed, classes_of, listed
@@ -89,16 +88,9 @@ class _Reading:
     def items(self, max_megapixels: int) -> _Items:
         labelled_by: dict[str, str] = {}
         index = partial(index_shard, folder=self._root, max_megapixels=max_megapixels)
-        stopping = multiprocessing.Event()
         with ExitStack() as stack:
             workers = min(len(self._shards), cores())
-            pool = ProcessPoolExecutor(
-                workers,
-                initializer=checking._begin,
-                initargs=(stopping, multiprocessing.Lock()),
-            )
-            stack.callback(pool.shutdown, cancel_futures=True)
-            stack.callback(stopping.set)
+            pool = processes_of(workers, stack)
             try:
                 contents = _in_order(pool, index, [shard.place for shard in self._shards], ahead=workers + 2)
                 bar = stack.enter_context(

@@ -67,8 +67,8 @@ class Known:
     def joined(self, embedded: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         """All N rows in order, a part's worth at a time; those of unknown images come from `embedded`."""
         new = (row for block in embedded for row in block)
-        for start in range(0, len(self.place), parts.PART_ROWS):
-            images = np.arange(start, min(start + parts.PART_ROWS, len(self.place)))
+        for part in parts.bounds(len(self.place)):
+            images = np.arange(part.start, part.stop)
             is_known = self.place[images] >= 0
             block = np.empty((len(images), self.kept[0].shape[1]), dtype=np.float32)
             block[is_known] = self.at(images[is_known])

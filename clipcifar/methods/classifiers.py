@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,7 @@ from clipcifar.evaluation.names import HEADS
 from clipcifar.methods.linear import Linear
 from clipcifar.store import heads
 from clipcifar.store.embeddings import ImageEmbeddings
-from clipcifar.store.rows import Embeddings, blocks_of
-
-if TYPE_CHECKING:  # torch, which the linear probe does without
-    import torch
+from clipcifar.store.rows import Embeddings
 
 Classifier = Callable[[Embeddings], NDArray[np.float32]]  # (N, D) unit rows to (N, C) logits
 _Arrays = Mapping[str, NDArray[Any]]
@@ -60,11 +57,12 @@ def _linear(arrays: _Arrays, _: Mapping[str, Attribute], images: ImageEmbeddings
 
 def _mlp_probe(arrays: _Arrays, attributes: Mapping[str, Attribute], images: ImageEmbeddings) -> Classifier:
     from clipcifar.methods.trained.mlp_probe import MLPProbe
+    from clipcifar.methods.trained.training import scores_of
 
     classes, dim = len(images.class_names), images.test.embeddings.shape[1]
     hidden = int(attributes["hidden"])
     return partial(
-        _scores, MLPProbe.rebuilt(arrays, dim=dim, num_classes=classes, hidden=hidden, dropout=0.0)
+        scores_of, MLPProbe.rebuilt(arrays, dim=dim, num_classes=classes, hidden=hidden, dropout=0.0)
     )
 
 
@@ -72,21 +70,12 @@ def _projection(arrays: _Arrays, attributes: Mapping[str, Attribute], images: Im
     import torch
 
     from clipcifar.methods.trained.projection import Projection
-    from clipcifar.methods.trained.training import load_arrays
+    from clipcifar.methods.trained.training import load_arrays, scores_of
 
     weights = torch.zeros((len(images.class_names), images.test.embeddings.shape[1]))
     hidden = int(attributes["hidden"])
     module = Projection(weights, logit_scale=1.0, hidden=hidden, dropout=0.0)
-    return partial(_scores, load_arrays(module, arrays))
-
-
-def _scores(module: torch.nn.Module, embeddings: Embeddings) -> NDArray[np.float32]:
-    import torch
-
-    from clipcifar.methods.trained.training import scores
-
-    blocks = (rows for _, rows in blocks_of(embeddings))
-    return np.concatenate([scores(module, torch.from_numpy(rows)).numpy() for rows in blocks])
+    return partial(scores_of, load_arrays(module, arrays))
 
 
 _BUILDERS = {

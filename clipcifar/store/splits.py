@@ -141,11 +141,11 @@ def drawn(rows: NDArray[np.int64], labels: NDArray[np.int64], *, max_rows: int |
     if max_rows is None or len(rows) <= max_rows:
         return rows
     shuffled = np.random.default_rng(_DRAW_SEED).permutation(rows)
-    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    _, first, counts = np.unique(labels[by_class], return_index=True, return_counts=True)
-    kept = np.maximum(1, counts * max_rows // len(rows))
-    place = np.arange(len(rows)) - np.repeat(first, counts)
-    return np.sort(by_class[place < np.repeat(kept, counts)])
+    chosen = [
+        shuffled[of_class[: max(1, len(of_class) * max_rows // len(rows))]]
+        for of_class in rows_by_class(labels[shuffled])
+    ]
+    return np.sort(np.concatenate(chosen))
 
 
 def check_classes(labels: NDArray[np.int64], *, class_names: list[str], split: str) -> None:

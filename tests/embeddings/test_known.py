@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -245,15 +245,20 @@ def test_rows_come_from_several_places_and_damaged_ones_of_others_do_not_matter(
     assert contents(project / OUTPUT) == fresh(after, model, tmp_path)
 
 
-def _mixed(strength: float) -> object:
-    """A tower whose rows have something of their batch."""
+def _altered(alter: Callable[[torch.Tensor], torch.Tensor]) -> object:
+    """A tower whose rows are others."""
     real = Backbone.encode_images
 
     def encode(self: Backbone, images: torch.Tensor, precision: str = "fp32") -> torch.Tensor:
         rows = real(self, images, precision)  # type: ignore[arg-type]
-        return torch.nn.functional.normalize(rows + strength * rows.mean(dim=0), dim=-1)
+        return torch.nn.functional.normalize(alter(rows), dim=-1)
 
     return encode
+
+
+def _mixed(strength: float) -> object:
+    """A tower whose rows have something of their batch."""
+    return _altered(lambda rows: rows + strength * rows.mean(dim=0))
 
 
 def test_a_tower_whose_rows_depend_on_their_batch_embeds_all_again_and_says_so(
@@ -298,14 +303,7 @@ def test_rows_that_this_machine_would_not_give_are_not_mixed_with_its_own(
 
 def _elsewhere() -> object:
     """A tower on a processor that adds up in another order."""
-    real = Backbone.encode_images
-
-    def encode(self: Backbone, images: torch.Tensor, precision: str = "fp32") -> torch.Tensor:
-        rows = real(self, images, precision).clone()  # type: ignore[arg-type]
-        rows[:, 0] += 1e-6
-        return torch.nn.functional.normalize(rows, dim=-1)
-
-    return encode
+    return _altered(lambda rows: rows + 1e-6 * torch.eye(rows.shape[1])[0])
 
 
 @pytest.mark.parametrize("new", [0, 1])

@@ -10,7 +10,6 @@ import pytest
 import torch
 from PIL import Image
 
-from clipcifar.backbone.preprocess import Preprocess
 from clipcifar.core.errors import ClipcifarError, DataError
 from clipcifar.datasets import tar_shards
 from clipcifar.datasets.imagefolder import image_folder
@@ -20,15 +19,8 @@ from clipcifar.embeddings.sources import read_photograph, source_of
 from clipcifar.render.pictures import Pictures
 from clipcifar.store.dataset import PreparedSplit
 from tests.support.shards import tar_of, write
+from tests.support.small_input import PREPROCESS
 
-PREPROCESS = Preprocess(
-    size=(8, 8),
-    mean=(0.5,) * 3,
-    std=(0.25,) * 3,
-    interpolation="bicubic",
-    resize_mode="shortest",
-    fill=(0, 0, 0),
-)
 ROWS = [range(0, 4), range(4, 8), range(8, 9)]
 
 

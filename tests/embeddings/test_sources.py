@@ -17,20 +17,13 @@ from PIL import Image
 from torch.utils.data import _utils as loading
 
 from clipcifar.backbone.params import EmbedParams
-from clipcifar.backbone.preprocess import Preprocess, fit
+from clipcifar.backbone.preprocess import fit
 from clipcifar.core.errors import DataError, EnvironmentFault
 from clipcifar.datasets.decode import decode
 from clipcifar.embeddings.sources import ArraySource, FolderSource, WorkerSource
+from tests.support.small_input import PREPROCESS
 from tests.support.waiting import PATIENCE_S
 
-PREPROCESS = Preprocess(
-    size=(8, 8),
-    mean=(0.5,) * 3,
-    std=(0.25,) * 3,
-    interpolation="bicubic",
-    resize_mode="shortest",
-    fill=(0, 0, 0),
-)
 ROWS = [range(0, 3), range(3, 6), range(6, 7)]
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from clipcifar.backbone import device
 from clipcifar.core.files import Attribute
@@ -23,11 +22,19 @@ from clipcifar.evaluation import plots, results
 from clipcifar.evaluation.calibration import fit_temperature
 from clipcifar.evaluation.headline import learned_from
 from clipcifar.evaluation.metrics import accuracy
-from clipcifar.methods.trained.training import Labelled, Run, TrainingParams, arrays_of, merit, scores, train
+from clipcifar.methods.trained.training import (
+    Labelled,
+    Run,
+    TrainingParams,
+    arrays_of,
+    merit,
+    scores,
+    scores_of,
+    train,
+)
 from clipcifar.store import heads
 from clipcifar.store.embeddings import ImageEmbeddings
 from clipcifar.store.predictions import inherited
-from clipcifar.store.rows import blocks_of
 from clipcifar.store.splits import TrainVal, drawn
 
 Build = Callable[[Labelled], torch.nn.Module]
@@ -119,15 +126,10 @@ def train_and_report(
             bar.update(i * params.max_epochs - bar.n)  # epochs that early stopping saved
 
     head, chosen = build(train_data), best_run(runs)
-
-    def of_test() -> NDArray[np.float32]:
-        blocks = (torch.from_numpy(rows).to(target) for _, rows in blocks_of(images.test.embeddings))
-        return np.concatenate([scores(head, rows).cpu().numpy() for rows in blocks])
-
     test_scores = {}
     for run in runs:
         head.load_state_dict(run.state)
-        test_scores[run.seed] = of_test()
+        test_scores[run.seed] = scores_of(head, images.test.embeddings, target)
     head.load_state_dict(chosen.state)
     val_scores = scores(head, val_data.embeddings).cpu().numpy()
     temperature = fit_temperature(val_scores, labels[judged])

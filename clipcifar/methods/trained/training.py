@@ -21,6 +21,7 @@ from clipcifar.backbone.params import DeviceName
 from clipcifar.core.errors import ConfigError
 from clipcifar.core.params import MAX_SEED, Range
 from clipcifar.methods.trained.adamw import AdamW
+from clipcifar.store.rows import Embeddings, blocks_of
 
 Head = TypeVar("Head", bound=torch.nn.Module)
 _EVALUATION_ROWS = 16_384  # bounds the memory of hidden layers, not a knob
@@ -92,6 +93,14 @@ def scores(head: torch.nn.Module, embeddings: torch.Tensor) -> torch.Tensor:
     """The logits of a head in evaluation mode, (N, D) -> (N, C)."""
     head.eval()
     return torch.cat([head(rows) for rows in torch.split(embeddings, _EVALUATION_ROWS)])
+
+
+def scores_of(
+    head: torch.nn.Module, embeddings: Embeddings, device: torch.device | str = "cpu"
+) -> NDArray[np.float32]:
+    """`scores` of rows in memory or in parts, (N, D) -> (N, C) float32; the head is on the device."""
+    blocks = (torch.from_numpy(rows).to(device) for _, rows in blocks_of(embeddings))
+    return np.concatenate([scores(head, rows).cpu().numpy() for rows in blocks])
 
 
 def loss_and_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:

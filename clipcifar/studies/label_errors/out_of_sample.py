@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -11,7 +10,9 @@ from numpy.typing import NDArray
 from clipcifar.core.progress import progress
 from clipcifar.methods import linear_probe
 from clipcifar.store.embeddings import Split
+from clipcifar.store.names import Names
 from clipcifar.store.rows import Embeddings, taken
+from clipcifar.store.splits import ranked, rows_by_class
 from clipcifar.studies.label_errors.confident import probabilities
 
 
@@ -25,12 +26,9 @@ def folds(labels: NDArray[np.int64], ids: Sequence[str], *, num_folds: int, seed
     Returns:
         (N,) int64 in 0 ... K - 1; the sizes within a class differ by one at most.
     """
-    digests = (hashlib.sha256(f"folds\0{seed}\0{name}".encode()).digest() for name in ids)
-    keys = np.fromiter(digests, dtype="S32", count=len(ids))
-    fold = np.empty(len(labels), dtype=np.int64)
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
-        fold[rows[np.argsort(keys[rows], kind="stable")]] = np.arange(len(rows)) % num_folds
+    fold, names = np.empty(len(labels), dtype=np.int64), Names.of(ids)
+    for rows in rows_by_class(labels):
+        fold[rows[ranked(names[rows], seed=seed, purpose="folds")]] = np.arange(len(rows)) % num_folds
     return fold
 
 

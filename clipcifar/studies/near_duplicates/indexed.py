@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from clipcifar.core.counts import count_of
 from clipcifar.core.progress import progress
-from clipcifar.store.parts import PART_ROWS
+from clipcifar.store import parts
 from clipcifar.store.rows import Embeddings, blocks_of, taken
 from clipcifar.studies.near_duplicates import nearest as exact
 
@@ -115,12 +115,12 @@ class Index:
 
     def _answered(self, queries: Embeddings, *, own: bool, on_rows: Callable[[int], object]) -> Nearest:
         rows, cosines = np.zeros(len(queries), np.int64), np.full(len(queries), -np.inf, np.float32)
-        for start in range(0, len(queries), PART_ROWS):
-            asked = queries[start : start + PART_ROWS]
+        for part in parts.bounds(len(queries)):
+            start, block = part.start, slice(part.start, part.stop)
+            asked = queries[block]
             _, candidates = self._index.search(asked, CANDIDATES + own)
             if own:
                 candidates[candidates == np.arange(start, start + len(asked))[:, None]] = -1
-            block = slice(start, start + len(asked))
             rows[block], cosines[block] = self._judged(asked, candidates)
             on_rows(len(asked))
         if not own:
@@ -147,9 +147,7 @@ class Index:
     def _measure(self, queries: Embeddings, cosines: NDArray[np.float32]) -> None:
         """Compare some queries with all keys, and say of how many the nearest was proposed."""
         drawn = np.sort(np.random.default_rng(_SEED).permutation(len(queries))[:_MEASURED])
-        asked, best = queries[drawn], np.full(len(drawn), -np.inf, dtype=np.float32)
-        for _, rows in blocks_of(self._keys):
-            np.maximum(best, (asked @ rows.T).max(axis=1), out=best)
+        _, best = exact.nearest(queries[drawn], self._keys)
         hits = int((cosines[drawn] >= best - 1e-6).sum())
         self.doubt = (
             "Twins were looked for through an index, which may miss some: "

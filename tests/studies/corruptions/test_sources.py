@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from clipcifar.backbone.preprocess import Preprocess, fit
+from clipcifar.backbone.preprocess import fit
 from clipcifar.core import params
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.store.dataset import PreparedSplit
@@ -22,15 +22,8 @@ from clipcifar.studies.corruptions.images.sources import GeneratedSource, Origin
 from clipcifar.studies.corruptions.images.suite import Entry, chosen_images, open_suite
 from clipcifar.studies.corruptions.params import CorruptionParams
 from tests.support.published import IMAGES, LABELS, pixels, write_folder
+from tests.support.small_input import PREPROCESS
 
-PREPROCESS = Preprocess(
-    size=(8, 8),
-    mean=(0.5,) * 3,
-    std=(0.25,) * 3,
-    interpolation="bicubic",
-    resize_mode="shortest",
-    fill=(0, 0, 0),
-)
 ASKED = CorruptionParams(
     names=("gaussian_noise", "contrast"),
     severities=(2, 5),
