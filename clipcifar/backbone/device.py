@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -14,13 +15,11 @@ from torch.amp.grad_scaler import GradScaler
 from clipcifar.backbone.params import DeviceName, Precision
 from clipcifar.core.errors import ConfigError, EnvironmentFault
 
-# Torch's allocator on the host, C++, CUDA's runtime (pinned memory, too), cuBLAS, and oneDNN.
-_OUT_OF_MEMORY = (
-    "allocate memory",
-    "bad_alloc",
-    "out of memory",
-    "STATUS_ALLOC_FAILED",
-    "could not create a memory object",
+# Torch's allocator on the host, C++, CUDA's runtime (pinned memory, too), cuBLAS, and oneDNN. The last has no
+# memory for its code when it cannot create a primitive; what it cannot compute has no primitive descriptor.
+_OUT_OF_MEMORY = re.compile(
+    "allocate memory|bad_alloc|out of memory|STATUS_ALLOC_FAILED"
+    "|could not create a (memory object|primitive(?! descriptor))"
 )
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
@@ -144,7 +143,7 @@ def is_out_of_memory(error: Exception) -> bool:
     """Whether an error says, in any of torch's ways, that the host or the device has no memory left."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+    return isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
 
 
 @contextmanager

@@ -13,18 +13,17 @@ import signal
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from PIL import Image
 
-from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ClipcifarError, DataError, EnvironmentFault
 from clipcifar.core.files import fault_behind
 from clipcifar.core.processes import cores
@@ -38,6 +37,8 @@ MAX_BYTES = 1_000_000_000  # of a file; 250 million pixels of 16-bit gray take l
 TASK_FILES = 32  # of small files some milliseconds, which a task's own cost is not seen beside
 _AHEAD = 4  # tasks a process, under way or done before it is their turn
 Checked: TypeAlias = str | ClipcifarError  # hex sha256 of a file, or what is wrong with it
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 _stopping: Any = None  # in a process: set when nobody waits for it any more
 
 
@@ -60,7 +61,18 @@ def check_files(
     with ExitStack() as stack:
         checked: Iterator[Checked]
         if workers > 1:
-            checked = _by_processes(checking, paths, workers, where=str(root), stack=stack)
+            tasks = iter(lambda: list(islice(paths, TASK_FILES)), [])
+            of_tasks = in_order(
+                partial(_check_all, checking),
+                tasks,
+                workers=workers,
+                ahead=workers * _AHEAD,
+                names_of=list,
+                unit="image",
+                where=str(root),
+                stack=stack,
+            )
+            checked = chain.from_iterable(of_tasks)
         else:
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
@@ -87,8 +99,50 @@ def check_file(root: Path, max_megapixels: int, path: str) -> Checked:
         return problem
 
 
-def processes_of(workers: int, stack: ExitStack) -> ProcessPoolExecutor:
-    """Processes that check images; where they ask `stopped`, they end with the stack."""
+def in_order(
+    work: Callable[[Task], Result],
+    tasks: Iterable[Task],
+    *,
+    workers: int,
+    ahead: int,
+    names_of: Callable[[Task], list[str]],
+    unit: Literal["image", "shard"],
+    where: str,
+    stack: ExitStack,
+) -> Iterator[Result]:
+    """What processes make of each task, in order.
+
+    They are started here and now: a fork must not meet the bar's thread. They end with the stack, where the
+    work asks `stopped`.
+
+    Args:
+        work: done in a process.
+        ahead: tasks at most that are under way, or done before it is their turn.
+        names_of: what a task reads, in units.
+        where: the folder, for the message.
+
+    Raises:
+        EnvironmentFault: a process died.
+    """
+    pool, waiting = _processes(workers, stack), iter(tasks)
+    under_way = deque((task, pool.submit(work, task)) for task in islice(waiting, ahead))
+    processes = multiprocessing.active_children()
+
+    def results() -> Iterator[Result]:
+        while under_way:
+            try:
+                yield under_way[0][1].result()
+                under_way.extend((task, pool.submit(work, task)) for task in islice(waiting, 1))
+            except BrokenProcessPool as error:
+                pool.shutdown()  # only then do all of them say how they ended
+                names = [name for task, _ in under_way for name in names_of(task)]
+                raise _died(processes, names, unit, where) from error
+            under_way.popleft()
+
+    return results()
+
+
+def _processes(workers: int, stack: ExitStack) -> ProcessPoolExecutor:
     stopping, large = multiprocessing.Event(), multiprocessing.Lock()
     pool = ProcessPoolExecutor(workers, initializer=_begin, initargs=(stopping, large))
     stack.callback(pool.shutdown, cancel_futures=True)
@@ -96,55 +150,21 @@ def processes_of(workers: int, stack: ExitStack) -> ProcessPoolExecutor:
     return pool
 
 
-def _by_processes(
-    checking: Callable[[str], Checked], paths: Iterator[str], workers: int, *, where: str, stack: ExitStack
-) -> Iterator[Checked]:
-    """The same by processes, which are started here and now: a fork must not meet the bar's thread.
-
-    They end with the stack, within the time that one file takes.
-    """
-    pool = processes_of(workers, stack)
-    under_way: deque[tuple[list[str], Future[list[Checked]]]] = deque()
-
-    def submit() -> None:
-        if task := list(islice(paths, TASK_FILES)):
-            under_way.append((task, pool.submit(_check_all, checking, task)))
-
-    for _ in range(workers * _AHEAD):
-        submit()
-    processes = multiprocessing.active_children()
-
-    def results() -> Iterator[Checked]:
-        while under_way:
-            try:
-                yield from under_way[0][1].result()
-                submit()
-                under_way.popleft()
-            except BrokenProcessPool as error:
-                pool.shutdown()  # only then do all of them say how they ended
-                raise _died(processes, [task for task, _ in under_way], where) from error
-
-    return results()
-
-
-def _died(processes: list[Any], tasks: list[list[str]], where: str) -> EnvironmentFault:
-    """What to say when a process is gone: how it ended, and which images it may have been at.
+def _died(processes: list[Any], names: list[str], unit: str, where: str) -> EnvironmentFault:
+    """What to say when a process is gone: how it ended, and what it may have been at.
 
     The pool ends those that are left, by SIGTERM.
     """
-    codes = {process.exitcode for process in processes} - {
-        None,
-        0,
-        -signal.SIGTERM,
-    }
+    codes = {process.exitcode for process in processes} - {None, 0, -signal.SIGTERM}
     how = [f"signal {-code}" if code < 0 else f"exit code {code}" for code in sorted(codes)]
-    names = [path for task in tasks for path in task]
+    first, last = one_line(names[0]), one_line(names[-1])
+    at = first if len(names) == 1 else f"one of {len(names):,} {unit}s from {first} to {last}"
     return EnvironmentFault(
-        f"a process that checks images ended before its time ({', '.join(how) or 'it does not say how'}), "
-        f"at one of {count_of(len(names), 'image')} from {one_line(names[0])} to {one_line(names[-1])}",
+        f"a process that checks {unit}s ended before its time ({', '.join(how) or 'it does not say how'}), "
+        f"at {at}",
         where=where,
         fix="free some memory, for want of which systems end processes, and run again; if it ends there "
-        "again, take the largest of these images away",
+        f"again, take the largest of these {unit}s away",
     )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ class Candidate(NamedTuple):
     path: str
 
 
-class Candidates(Sequence[Candidate]):
+class Candidates:
     """The files of a folder that should be images, sorted split by split.
 
     Args:
@@ -68,16 +68,6 @@ class Candidates(Sequence[Candidate]):
         """The paths alone."""
         for rows in blocks_of(self._rows):
             yield from map(os.fsdecode, self._paths[rows].tolist())
-
-    @overload
-    def __getitem__(self, key: int) -> Candidate: ...
-    @overload
-    def __getitem__(self, key: slice) -> list[Candidate]: ...
-    def __getitem__(self, key: int | slice) -> Candidate | list[Candidate]:
-        if isinstance(key, slice):
-            return [self[row] for row in range(*key.indices(len(self)))]
-        path = os.fsdecode(self._paths[self._rows[key]])
-        return Candidate(SPLITS[self._splits[key]], self._names[self._classes[key]], path)
 
     def __iter__(self) -> Iterator[Candidate]:
         for path, split, of_class in zip(self.paths, self._splits, self._classes, strict=True):

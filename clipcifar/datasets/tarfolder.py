@@ -7,21 +7,17 @@ at. Each shard is read once, by a process of its own, and what is handed on is w
 from __future__ import annotations
 
 import unicodedata
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 from clipcifar.core.counts import count_of
-from clipcifar.core.errors import DataError, EnvironmentFault
+from clipcifar.core.errors import DataError
 from clipcifar.core.processes import cores
 from clipcifar.core.progress import progress
 from clipcifar.core.terminal import cut, one_line
-from clipcifar.datasets.checking import processes_of
+from clipcifar.datasets.checking import in_order
 from clipcifar.datasets.folder_layout import SPLIT_OF
 from clipcifar.datasets.plain_files import MAX_REPORTED, shortened
 from clipcifar.datasets.shard_lists import CLASSES, Listed, classes_of, listed
@@ -58,24 +54,6 @@ def tar_folder(root: Path, *, max_megapixels: int) -> Source:
     return Source(str(root), reading.names, items(), shards=reading.read, splits=splits)
 
 
-def _in_order(
-    pool: Executor, index: Callable[[str], Indexed], places: Iterable[str], *, ahead: int
-) -> Iterator[Indexed]:
-    """What each shard holds; so many at most are under way, or done before it is their turn.
-
-    The first are given to the pool here and now: a fork must not meet the bar's thread.
-    """
-    waiting = iter(places)
-    under_way = deque(pool.submit(index, place) for place in islice(waiting, ahead))
-
-    def contents() -> Iterator[Indexed]:
-        while under_way:
-            yield under_way.popleft().result()
-            under_way.extend(pool.submit(index, place) for place in islice(waiting, 1))
-
-    return contents()
-
-
 class _Reading:
     """Shards on their way to images: labels become names of classes, faults one report."""
 
@@ -90,23 +68,23 @@ class _Reading:
         index = partial(index_shard, folder=self._root, max_megapixels=max_megapixels)
         with ExitStack() as stack:
             workers = min(len(self._shards), cores())
-            pool = processes_of(workers, stack)
-            try:
-                contents = _in_order(pool, index, [shard.place for shard in self._shards], ahead=workers + 2)
-                bar = stack.enter_context(
-                    progress(total=len(self._shards), unit="shards", what="checking shards")
-                )
-                for shard, indexed in zip(self._shards, contents, strict=True):
-                    labelled_by.setdefault(indexed.labelled_by, shard.name)
-                    yield from self._of_shard(shard, indexed)
-                    bar.update()
-            except BrokenProcessPool as error:
-                at = one_line(self._shards[len(self.read)].name)
-                raise EnvironmentFault(
-                    f"a process that reads shards ended before its time, at {at} or soon after",
-                    where=str(self._root),
-                    fix="free some memory, for want of which systems end processes, and run again",
-                ) from error
+            contents = in_order(
+                index,
+                [shard.place for shard in self._shards],
+                workers=workers,
+                ahead=workers + 2,
+                names_of=lambda place: [place],
+                unit="shard",
+                where=str(self._root),
+                stack=stack,
+            )
+            bar = stack.enter_context(
+                progress(total=len(self._shards), unit="shards", what="checking shards")
+            )
+            for shard, indexed in zip(self._shards, contents, strict=True):
+                labelled_by.setdefault(indexed.labelled_by, shard.name)
+                yield from self._of_shard(shard, indexed)
+                bar.update()
         if len(labelled_by) > 1:
             said = ", ".join(f"{name} by {kind}" for kind, name in labelled_by.items())
             self._fault(f"images are labelled differently: {one_line(said)}")

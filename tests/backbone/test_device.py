@@ -111,6 +111,7 @@ def test_a_seed_decides_the_random_numbers_and_the_kernels(monkeypatch: pytest.M
         RuntimeError("CUDA error: out of memory"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         RuntimeError("could not create a memory object"),
+        RuntimeError("could not create a primitive"),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -129,7 +130,15 @@ def test_a_real_allocation_that_fails_is_recognised() -> None:
         torch.empty(1 << 50, dtype=torch.uint8)
 
 
-@pytest.mark.parametrize("error", [RuntimeError("shapes cannot be multiplied"), ValueError("x"), OSError(5)])
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("shapes cannot be multiplied"),
+        RuntimeError("could not create a primitive descriptor for a matmul primitive"),
+        ValueError("x"),
+        OSError(5),
+    ],
+)
 def test_other_errors_are_not_taken_for_a_full_memory(error: Exception) -> None:
     with pytest.raises(type(error)) as caught, _explained():
         raise error

@@ -129,7 +129,8 @@ def test_candidates_are_sorted_split_by_split_and_then_by_the_bytes_of_their_pat
     )
     rows.sort(key=lambda row: (splits[row], os.fsencode(paths[row])))
     expected = [Candidate(SPLITS[splits[row]], ["cat", "dog"][classes[row]], paths[row]) for row in rows]
-    assert list(candidates) == [candidates[i] for i in range(len(rows))] == candidates[:] == expected
+    assert list(candidates) == expected
+    assert len(candidates) == len(rows)
     assert list(candidates.paths) == [candidate.path for candidate in expected]
     assert candidates.splits == {candidate.split for candidate in expected}
 
