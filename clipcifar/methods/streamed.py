@@ -15,6 +15,7 @@ from clipcifar.store.rows import Embeddings, blocks_of
 
 SAMPLE_ROWS = 16_384  # held by the start, twice
 _SEED = 0
+_CACHED = 2**19  # numbers of float64 that go through both products while the processor's cache holds them
 
 
 class StreamedRegression:
@@ -32,28 +33,47 @@ class StreamedRegression:
         sample = np.union1d(drawn, np.unique(labels, return_index=True)[1])  # of every class one at least
         self._start = Problem(rows[sample], labels[sample], num_classes=num_classes)
         self._share = len(sample) / len(labels)
+        self._ends: tuple[Solution, Solution] | None = None  # of the last fit: of the sample, and of all rows
 
     def fit(self, c: float, *, max_iter: int, start: Solution | None = None) -> Solution:
         """Fit one C; arguments and result as `Regression.fit` has them, all iterations our own."""
         of_sample = c / self._share  # C times the number of rows is what the penalty goes by
-        near = self._start.fit(of_sample, max_iter=max_iter, start=start, aim=LOOSE)
-        return self._start.fit(of_sample, max_iter=max_iter, start=near, loss=self._loss)
+        last = self._ends if self._ends and start is self._ends[1] else None
+        near = self._start.fit(of_sample, max_iter=max_iter, start=last[0] if last else start, aim=LOOSE)
+        # From the last C on, as far as the sample went: what is the sample's alone is in both of its ends.
+        begin = _moved(last[1], last[0], near) if last else near
+        solution = self._start.fit(of_sample, max_iter=max_iter, start=begin, loss=self._loss)
+        self._ends = near, solution
+        return solution
 
     def _loss(self, point: NDArray[np.float64], *, penalty: float) -> tuple[float, NDArray[np.float64]]:
         """As `Problem.loss`, over all rows."""
         weights = point[:, :-1] @ self._start.axes.T
         intercepts = point[:, -1] - weights @ self._start.mean
         loss, pulled, total = 0.0, np.zeros(weights.shape), np.zeros(len(weights))
+        at_once = max(1, _CACHED // self._rows.shape[1])
         for block, rows in blocks_of(self._rows):
-            precise = rows.astype(np.float64)  # in float32 line searches fail on what is left of the loss
-            residual, of_block = _residual(precise, self._labels[block], weights, intercepts)
-            loss += of_block
-            pulled += residual.T @ precise
-            total += residual.sum(axis=0)
+            labels = self._labels[block]
+            for first in range(0, len(rows), at_once):
+                some = slice(first, first + at_once)
+                precise = rows[some].astype(np.float64)  # in float32 line searches fail before the optimum
+                residual, of_some = _residual(precise, labels[some], weights, intercepts)
+                loss += of_some
+                pulled += residual.T @ precise
+                total += residual.sum(axis=0)
         n = len(self._labels)
         pulled = (pulled - np.outer(total, self._start.mean)) @ self._start.axes
         gradient = np.column_stack([pulled / n + penalty * point[:, :-1], total / n])
         return loss / n + 0.5 * penalty * float((point[:, :-1] ** 2).sum()), gradient
+
+
+def _moved(point: Solution, origin: Solution, goal: Solution) -> Solution:
+    """A point, moved as one leads from an origin to a goal."""
+    return Solution(
+        point.coefficients + goal.coefficients - origin.coefficients,
+        point.intercepts + goal.intercepts - origin.intercepts,
+        converged=False,
+    )
 
 
 def _residual(
