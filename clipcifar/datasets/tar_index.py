@@ -88,7 +88,7 @@ def index_shard(place: str, folder: Path, *, max_megapixels: int) -> Indexed:
             stream.finish()
             read.indexed.num_bytes, read.indexed.digest = file.num_bytes, stream.digest.hexdigest()
     except DataError as error:
-        read.indexed.faults.append(error.what)
+        read.indexed.faults.append(error.what + (f": {error.where}" if error.where else ""))
         return read.indexed
     return read.labelled()
 
