@@ -131,7 +131,7 @@ class _Reading:
         try:
             if len(content) > MAX_LABEL_BYTES[extension]:
                 raise DataError(f"more than {MAX_LABEL_BYTES[extension]:,} bytes")
-            label = content.decode().strip() if extension == "cls" else _field(json.loads(content))
+            label = content.decode("utf-8-sig").strip() if extension == "cls" else _field(json.loads(content))
             if label is None:
                 self.indexed.left_out.append((".json", name))
                 return

@@ -428,6 +428,13 @@ def test_class_folders_that_are_called_by_numbers_are_names_as_in_a_folder(tmp_p
     assert of(made.splits["test"], made.class_names) == {f"test/0.tar/{name}": name[0] for name in digits}
 
 
+def test_a_byte_order_mark_is_no_letter_of_a_class(tmp_path: Path) -> None:
+    members = labelled(["\ufeffcat", "cat", "dog\r\n"])
+    members |= {"x.png": png("x"), "x.cls": "\ufeff".encode() + b"dog"}
+    write(tmp_path, {"test/0.tar": tar_of(members)})
+    assert collected(tmp_path).class_names == ["cat", "dog"]
+
+
 def test_two_labels_of_a_key_are_named(tmp_path: Path) -> None:
     members = {"1.png": png("1"), "1.cls": b"cat", "1.CLS": b"dog"}
     fields = {"1.png": png("1"), "1.json": b'{"label": "cat"}', "./1.JSON": b'{"cls": "cat"}'}
