@@ -46,7 +46,7 @@ def _check_path(dataset: DatasetParams, raw: Path) -> None:
     """Refuse what later stages, or DVC before them, could not read."""
     path, where = Path(dataset.path), "params.yaml: dataset.path"
     if "://" in dataset.path:  # which may hold a password: it is not repeated
-        fix = "name a folder with lists of URLs of shards, train.txt and test.txt; see docs/photos.md"
+        fix = "name a folder with lists of URLs of shards, train.txt and test.txt; see docs/shards.md"
         raise ConfigError("dataset.path is a URL", where=where, fix=fix)
     if not path.exists():
         raise ConfigError(

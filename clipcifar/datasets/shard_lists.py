@@ -61,9 +61,9 @@ def listed(root: Path) -> tuple[list[Listed], list[LeftOut]]:
             elif is_top and path.endswith(".txt") and split != "undivided":
                 splits[path] = split
                 shards.extend(_of_list(Path(entry.path), split))
-            elif is_top and entry.name.endswith(".tar") and SPLIT_OF.keys() & _WORD.findall(path.lower()):
+            elif is_top and _is_tar(entry.name) and SPLIT_OF.keys() & _WORD.findall(path.lower()):
                 odd.append(f"{one_line(path)}: named after a split: put it into a folder of that name")
-            elif entry.name.endswith(".tar") and (is_top or split != "undivided"):
+            elif _is_tar(entry.name) and (is_top or split != "undivided"):
                 splits["*.tar" if is_top else top] = split
                 shards.append(Listed(split, path, path))
             elif path not in CLASSES:
@@ -84,7 +84,13 @@ def listed(root: Path) -> tuple[list[Listed], list[LeftOut]]:
     if there not in ({"undivided"}, {"test"}) and missing not in there:
         what = f"there is only {' and '.join(sorted(there))}" if there else "no tar file lies there"
         raise DataError(f"no {missing} shards: {what}", where=str(root), fix=_LAYOUTS)
+    read = {os.path.normpath(root / shard.place.removeprefix("file://")) for shard in shards}  # by a list
+    left_out = [item for item in left_out if os.path.normpath(root / item.name) not in read]
     return sorted(shards, key=lambda shard: SPLITS.index(shard.split)), left_out
+
+
+def _is_tar(name: str) -> bool:
+    return name.lower().endswith(".tar")
 
 
 def _unread(entry: os.DirEntry[str], inside: str) -> str:
@@ -109,7 +115,7 @@ def _of_list(path: Path, split: Split) -> list[Listed]:
             continue
         digest, place = (parts[1] or "").lower(), parts[2]
         what = _refused_url(place) if is_url(place) else ""
-        if not what and not place.endswith(".tar"):
+        if not what and not _is_tar(place):
             what = f"{cut(one_line(place), 80)} is no .tar"
         if what:
             fix = "a line is a path or a URL of a plain tar file, if need be behind its sha256"

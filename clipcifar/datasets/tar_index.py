@@ -88,7 +88,7 @@ def index_shard(place: str, folder: Path, *, max_megapixels: int) -> Indexed:
             stream.finish()
             read.indexed.num_bytes, read.indexed.digest = file.num_bytes, stream.digest.hexdigest()
     except DataError as error:
-        read.indexed.faults.append(error.what)
+        read.indexed.faults.append(error.what + (f": {error.where}" if error.where else ""))
         return read.indexed
     return read.labelled()
 
@@ -131,7 +131,7 @@ class _Reading:
         try:
             if len(content) > MAX_LABEL_BYTES[extension]:
                 raise DataError(f"more than {MAX_LABEL_BYTES[extension]:,} bytes")
-            label = content.decode().strip() if extension == "cls" else _field(json.loads(content))
+            label = content.decode("utf-8-sig").strip() if extension == "cls" else _field(json.loads(content))
             if label is None:
                 self.indexed.left_out.append((".json", name))
                 return

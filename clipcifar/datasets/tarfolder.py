@@ -94,7 +94,7 @@ class _Reading:
                 + " in the shards:\n    "
                 + "\n    ".join(shortened(self._told, of=self._faults)),
                 where=str(self._root),
-                fix="write these shards anew",
+                fix="write these shards anew, or mend the lists and the classes.txt that they go by",
             )
         names = sorted(set(self._class_of.values()))
         if self._classes is None and "class folders" in labelled_by:

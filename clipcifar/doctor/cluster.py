@@ -12,7 +12,7 @@ from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ClipcifarError, ConfigError
 from clipcifar.doctor.files import MODEL, WEIGHTS, Found
 from clipcifar.embeddings import cluster, provenance
-from clipcifar.embeddings.compute import scratch_folder
+from clipcifar.embeddings.shards import scratch_folder
 from clipcifar.embeddings.workers import Duty, duty_of
 from clipcifar.store.model import ModelDescription
 

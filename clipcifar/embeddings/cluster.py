@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -22,6 +23,7 @@ from clipcifar.backbone.params import EmbedParams
 from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ClipcifarError, ConfigError, EnvironmentFault
 from clipcifar.core.files import fault
+from clipcifar.core.terminal import one_line
 
 # Read by Ray when it is imported; what a person has set goes before.
 _ENVIRONMENT = {
@@ -30,6 +32,7 @@ _ENVIRONMENT = {
     "RAY_NUM_REDIS_GET_RETRIES": "2",  # of connecting: without these two, it tries for a quarter of an hour
     "RAY_py_gcs_connect_timeout_s": "10",
 }
+_ADDRESS = re.compile(r"local|auto|[^\s/]+:\d{1,5}")
 _LOOK_S = 5  # between two looks at the nodes, while no task ends
 _PATIENCE_S = 60  # with a node that is asked a question
 Task = Callable[[Any, Any, int], Any]  # of what all tasks have in common, what one has, and the cores to use
@@ -40,9 +43,16 @@ def connected(embed: EmbedParams) -> Iterator[Any]:
     """Ray, with a cluster behind it; one that this process is connected to already is left as it is.
 
     Raises:
-        ConfigError: Ray is not installed.
+        ConfigError: the address is none, or Ray is not installed.
         EnvironmentFault: there is no such cluster, or it wants another token, or another version of Ray.
     """
+    if not _ADDRESS.fullmatch(embed.address):
+        raise ConfigError(
+            f"embed.address is {one_line(embed.address)!r}, expected local, auto or host:port",
+            where="params.yaml: embed.address",
+            fix="local starts a cluster on this machine, auto finds the one that runs here, and host:port is "
+            "that of its head",
+        )
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
@@ -119,6 +129,7 @@ def results(
 
     Raises:
         ClipcifarError: of a task, which names its node.
+        ConfigError: a cluster on this machine alone has no room for one.
     """
     with connected(embed) as ray:
         gpus = embed.worker_gpus if kind == "cuda" else 0
@@ -128,6 +139,12 @@ def results(
         pending: set[Any] = set()
         while True:
             room = _room(ray, cores, gpus)
+            if room == 0 and embed.address == "local":  # where no other node will ever come
+                raise ConfigError(
+                    f"this machine has no room for a task of {_asked(cores, gpus)}",
+                    where="params.yaml: embed.worker_cpus" if not gpus else "params.yaml: embed.device",
+                    fix="ask for less, or name a cluster that has it: embed.address",
+                )
             for task in islice(tasks, max(0, max(room, 1) + 2 - len(pending))):
                 pending.add(remote.remote(function, shared, task, cores))
             if not pending:
@@ -211,11 +228,14 @@ def _cores(ray: Any, gpus: float) -> int:
 
 
 def _no_room(ray: Any, cores: int, gpus: float) -> str:
-    asked = count_of(cores, "core") + (f" and {gpus:g} GPU" if gpus else "")
     return (
-        f"no node has room for a task of {asked} (nodes: {len(_nodes(ray))}); waiting for one. "
+        f"no node has room for a task of {_asked(cores, gpus)} (nodes: {len(_nodes(ray))}); waiting for one. "
         "embed.worker_cpus and embed.worker_gpus say what a task takes"
     )
+
+
+def _asked(cores: int, gpus: float) -> str:
+    return count_of(cores, "core") + (f" and {gpus:g} GPU" if gpus else "")
 
 
 def _last_line(error: Exception) -> str:

@@ -18,7 +18,7 @@ from clipcifar.core.files import Attribute
 from clipcifar.embeddings import known as known_rows, provenance, second_pass
 from clipcifar.embeddings.kept import Contents, Wanted, find
 from clipcifar.embeddings.known import Known
-from clipcifar.embeddings.shards import ShardFolder, require_space
+from clipcifar.embeddings.shards import ShardFolder, require_space, scratch_folder
 from clipcifar.store import container
 from clipcifar.store.container import fingerprint_of
 from clipcifar.store.dataset import Prepared, PreparedSplit
@@ -206,12 +206,6 @@ def _run(engine: Engine, shards: ShardFolder, file: Wanted) -> None:
     """Compute a file whose shards these are, or some of its images, whose shards lie among them."""
     fingerprint = fingerprint_of(provenance.determining(file.attributes))
     engine(file, shards if fingerprint == shards.fingerprint else shards.of(fingerprint))
-
-
-def scratch_folder(embed: EmbedParams) -> Path:
-    """Where finished pieces are kept; of several machines, a folder that all see under one path."""
-    shared = embed.scratch if embed.engine == "ray" else None
-    return Path(shared).absolute() if shared else files.cache_folder("extraction")
 
 
 @contextmanager

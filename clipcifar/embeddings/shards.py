@@ -16,8 +16,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcifar.backbone.params import EmbedParams
 from clipcifar.core import files, run_lock
+from clipcifar.core.errors import ConfigError
 from clipcifar.core.files import canonical_json, fault_behind, write_atomically
+from clipcifar.core.terminal import one_line
 
 _DTYPE = "<f4"
 
@@ -103,6 +106,23 @@ class ShardFolder:
     def remove(self) -> None:
         """Delete the shards, once what they were for is safely written."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def scratch_folder(embed: EmbedParams) -> Path:
+    """Where finished pieces are kept; of several machines, a folder that all see under one path.
+
+    Raises:
+        ConfigError: the folder is named by anything but its whole path, which would be made in the project.
+    """
+    if embed.engine == "local" or embed.scratch is None:
+        return files.cache_folder("extraction")
+    if not (shared := Path(embed.scratch)).is_absolute():
+        raise ConfigError(
+            f"embed.scratch is {one_line(embed.scratch)!r}, expected a whole path",
+            where="params.yaml: embed.scratch",
+            fix="begin it with /; ~ and $HOME are not expanded, and a URL is no folder",
+        )
+    return shared
 
 
 def require_space(

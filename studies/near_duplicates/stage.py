@@ -50,7 +50,7 @@ def main(
         splits,
         folder=folder,
         threshold=asked.threshold,
-        doubt=doubt,
+        doubt=doubt or in_test.doubt,
     )
     findings.write(out, results, dataset)
     html = page.render(results, dataset, folder=folder, shown=asked.shown, attributes=images.attributes)

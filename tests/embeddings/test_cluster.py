@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from clipcifar.backbone.towers import Backbone
 from clipcifar.core.errors import ConfigError, EnvironmentFault
@@ -139,8 +141,6 @@ def test_a_task_that_runs_twice_at_once_does_no_harm(address: str, weights: Path
         0, rows, wanted.ids[:1500], on_cluster.Gated(wanted.images(rows), rows, gate), "ab" * 32, embed
     )
     with workers.duty_of(wanted.attributes, model, weights, embed, folder=folder) as duty:
-        from tqdm import tqdm
-
         bar = tqdm(disable=True)
         results = cluster.results(tasks._embed_part, duty, [part, part, part], embed, "cpu", bar)
         with on_cluster.beside(lambda: {*results}, gate) as running:
@@ -216,6 +216,48 @@ def test_where_ray_is_not_installed_one_line_says_what_to_install(
         run(tmp_path, weights, "arrays", embed_of("local", tmp_path))
     assert "pip install --constraint constraints.txt --editable '.[ray]'" in caught.value.fix
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("address", ["", "Local", "10.0.0.1", "ray://10.0.0.1:10001", "http://head:8265"])
+def test_an_address_that_is_none_is_refused_before_anybody_is_asked(
+    address: str, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match="expected local, auto or host:port") as caught:
+        run(tmp_path, weights, "arrays", embed_of(address, tmp_path))
+    assert caught.value.where == "params.yaml: embed.address"
+
+
+@pytest.mark.parametrize("scratch", ["", "~/shared", "shared", "s3://bucket/shared"])
+def test_a_shared_folder_that_is_no_whole_path_is_refused(
+    scratch: str, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be made in the project, and called `~`."""
+    monkeypatch.chdir(tmp_path)
+    embed = replace(embed_of("local", tmp_path), scratch=scratch)
+    with pytest.raises(ConfigError, match="expected a whole path") as caught:
+        run(tmp_path / "a", weights, "arrays", embed)
+    assert caught.value.where == "params.yaml: embed.scratch"
+    assert [path.name for path in tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(("kind", "key"), [("cpu", "worker_cpus"), ("cuda", "device")])
+def test_a_machine_alone_that_has_no_room_says_so_and_waits_for_no_other(
+    kind: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ray:
+        remote = staticmethod(lambda **_: lambda function: function)
+        put = staticmethod(lambda common: common)
+        nodes = staticmethod(lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
+
+    monkeypatch.setattr(cluster, "connected", lambda _: nullcontext(Ray))
+    embed = replace(embed_of("local", tmp_path), worker_cpus=1 if kind == "cuda" else 3)
+    with (
+        tqdm(disable=True) as bar,
+        pytest.raises(ConfigError, match="this machine has no room for a") as caught,
+    ):
+        list(cluster.results(cluster.device_here, embed, [None], embed, kind, bar))
+    assert caught.value.where == f"params.yaml: embed.{key}"
 
 
 def test_what_a_worker_must_have_is_refused_by_name(weights: Path, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ class Findings:
         methods: accuracy with and without the images that have a twin.
         gains, gains_rest: every other method against zero-shot on all test images, and on the rest.
         within: the twins within train, and within test.
-        doubt: a sentence on twins of test images that may have been missed; empty where all were compared.
+        doubt: a sentence on twins that may have been missed; empty where all were compared.
     """
 
     threshold: float

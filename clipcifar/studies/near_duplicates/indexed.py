@@ -123,8 +123,7 @@ class Index:
                 candidates[candidates == np.arange(start, start + len(asked))[:, None]] = -1
             rows[block], cosines[block] = self._judged(asked, candidates)
             on_rows(len(asked))
-        if not own:
-            self._measure(queries, cosines)
+        self._measure(queries, cosines, own=own)
         return rows, cosines
 
     def _judged(self, queries: NDArray[np.float32], candidates: NDArray[np.int64]) -> Nearest:
@@ -144,10 +143,10 @@ class Index:
         first_of_equals = np.where(of_query == best[:, None], candidates, len(self._keys)).min(axis=1)
         return np.maximum(first_of_equals, 0), best
 
-    def _measure(self, queries: Embeddings, cosines: NDArray[np.float32]) -> None:
+    def _measure(self, queries: Embeddings, cosines: NDArray[np.float32], *, own: bool) -> None:
         """Compare some queries with all keys, and say of how many the nearest was proposed."""
         drawn = np.sort(np.random.default_rng(_SEED).permutation(len(queries))[:_MEASURED])
-        _, best = exact.nearest(queries[drawn], self._keys)
+        _, best = exact.nearest(queries[drawn], self._keys, own=drawn if own else None)
         hits = int((cosines[drawn] >= best - 1e-6).sum())
         self.doubt = (
             "Twins were looked for through an index, which may miss some: "

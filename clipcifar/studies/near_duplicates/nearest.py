@@ -41,6 +41,7 @@ def nearest(
     queries: Embeddings,
     keys: Embeddings,
     *,
+    own: NDArray[np.int64] | None = None,
     on_rows: Callable[[int], object] = lambda count: None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The most similar key of every query, in blocks: memory depends on neither number of rows.
@@ -48,6 +49,7 @@ def nearest(
     Args:
         queries: (M, D) float32 unit rows.
         keys: (N, D) float32 unit rows.
+        own: (M,) which key each query is, that does not count; None where they are none of the keys.
         on_rows: called with how many queries have been answered since the last call.
 
     Returns:
@@ -58,7 +60,10 @@ def nearest(
     for start in range(0, len(queries), QUERY_BLOCK):
         block = slice(start, start + QUERY_BLOCK)
         for first in range(0, len(keys), KEY_BLOCK):
-            _keep_better(rows[block], best[block], queries[block] @ keys[first : first + KEY_BLOCK].T, first)
+            cosines = queries[block] @ keys[first : first + KEY_BLOCK].T
+            if own is not None:
+                cosines[own[block, None] == np.arange(first, first + cosines.shape[1])] = -np.inf
+            _keep_better(rows[block], best[block], cosines, first)
         on_rows(len(best[block]))
     return rows, best
 

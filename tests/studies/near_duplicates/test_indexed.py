@@ -75,6 +75,22 @@ def test_what_it_misses_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert said[0] > 200 > said[1]
 
 
+def test_what_it_misses_among_the_rows_themselves_is_measured_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of test images that are many beside few train images: those are all compared, and have no doubt."""
+    rows = clustered(3000, seed=4)
+    rows[2500] = rows[20]
+    monkeypatch.setattr(indexed, "CANDIDATES", 1)
+    monkeypatch.setattr(indexed, "_PROBES", 1)
+    monkeypatch.setattr(indexed, "_MEASURED", 3000)
+    index = Index(rows)
+    _, cosines = index.nearest_other(on_rows=lambda count: None)
+    whole = rows @ rows.T
+    np.fill_diagonal(whole, -np.inf)
+    hits = int((cosines >= whole.max(axis=1) - 1e-6).sum())
+    assert 0 < hits < 2000
+    assert f"of 3,000 images compared with all it had the nearest of {hits:,}." in index.doubt
+
+
 def test_all_are_compared_where_that_is_quick_or_nothing_else_is_there(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
