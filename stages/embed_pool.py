@@ -23,7 +23,7 @@ def main(
     classes = read_classes(classes_path)
     prompt_set = pool.expand(**classes)
     model = ModelDescription.read(model_path)
-    embedder = SentenceEmbedder(model, weights, embed.device, repository=Path(), embed=embed)
+    embedder = SentenceEmbedder(model, weights, embed, repository=Path(), by_cluster=True)
     offered = len(prompt_set.templates)
     prompt_set = prompt_set.only(set(embedder.fitting(prompt_set.sentences)))
     embeddings, num_new = embedder.embed(dict.fromkeys(prompt_set.sentences, "clipcifar/prompts/pool.py"))

@@ -119,8 +119,8 @@ class Opened:
                     fix="open the project again",
                 )
             if self._embedder is None or not _is_same(self._embedder[0], model):
-                device = params.read(self.settings, "embed", EmbedParams).device
-                embedder = SentenceEmbedder(model, self.root / WEIGHTS, device, repository=self.root)
+                embed = params.read(self.settings, "embed", EmbedParams)
+                embedder = SentenceEmbedder(model, self.root / WEIGHTS, embed, repository=self.root)
                 self._embedder = model, embedder
             return self._embedder[1]
 

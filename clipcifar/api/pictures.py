@@ -118,7 +118,7 @@ class PictureEmbedder:
                 for i, picture in enumerate(few, start=start)
             ]
             with out_of_memory_explained("embed.batch_size"):
-                yield backbone.encode_images(torch.stack(images), self.embed.precision).cpu().numpy()
+                yield backbone.encode_images(torch.stack(images)).cpu().numpy()
 
 
 def _pixels(picture: Any, name: str, *, max_megapixels: int) -> NDArray[np.uint8]:

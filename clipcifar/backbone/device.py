@@ -21,6 +21,10 @@ _OUT_OF_MEMORY = re.compile(
     "allocate memory|bad_alloc|out of memory|STATUS_ALLOC_FAILED"
     "|could not create a (memory object|primitive(?! descriptor))"
 )
+# What a processor must have for a precision to be faster there than fp32, as `torch.cpu.get_capabilities`
+# names it: for bf16 one of these on x86, or ARM's.
+_FASTER_WITH = {"bf16": ("avx512_bf16", "amx_bf16", "bf16"), "fp16": ("avx512_fp16", "amx_fp16")}
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
 # Before MKL is first called: left to itself it divides some sums among threads, and on processors without
@@ -46,11 +50,38 @@ def choose(name: DeviceName, *, key: str) -> torch.device:
     return torch.device(name)
 
 
-def model_of(device: torch.device) -> str:
+def model_of(device: torch.device, precision: Precision) -> str:
     """What may compute other last digits than another device of its kind: the GPU, or what a CPU can do."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else platform.machine()
+    if device.type != "cpu":
+        return platform.machine()
+    return " ".join([torch.backends.cpu.get_cpu_capability(), *_instructions(precision)])
+
+
+def _instructions(precision: Precision) -> list[str]:
+    """Of those that make a precision fast, the ones that this processor has."""
+    there = torch.cpu.get_capabilities()
+    return [name for name in _FASTER_WITH.get(precision, ()) if there.get(name, False)]
+
+
+def dtype_of(device: torch.device, precision: Precision, *, key: str = "embed.precision") -> torch.dtype:
+    """What a frozen tower computes in.
+
+    Args:
+        precision: what params.yaml says under `key`.
+
+    Raises:
+        ConfigError: the device does not offer it, or it would be slower there than fp32.
+    """
+    if precision == "fp32" or device.type == "cuda" or (device.type == "cpu" and _instructions(precision)):
+        return _DTYPES[precision]
+    if device.type == "cpu":
+        what = f"precision {precision} is slower than fp32 on this processor, which has none of "
+        what += ", ".join(_FASTER_WITH[precision])
+    else:
+        what = f"precision {precision} is for cuda and cpu, the device is {device.type}"
+    raise ConfigError(what, where=f"params.yaml: {key}", fix="use fp32")
 
 
 def autocast(
@@ -72,7 +103,7 @@ def autocast(
             where=f"params.yaml: {key}",
             fix="use fp32",
         )
-    return torch.autocast("cuda", dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[precision])
+    return torch.autocast("cuda", dtype=_DTYPES[precision])
 
 
 def gradient_scaler(device: torch.device, precision: Precision) -> GradScaler:

@@ -20,7 +20,7 @@ class EmbedParams:
 
     Attributes:
         device: where both towers run.
-        precision: of the image tower; sentences are always embedded in fp32.
+        precision: of both towers on a CPU; on cuda of the image tower, and sentences are embedded in fp32.
         batch_size: images per forward pass.
         workers: processes that decode photographs; None for one per core.
         storage: of image embeddings; float16 halves their files and moves a cosine by up to 5e-5.

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from clipcifar.backbone import kernels
-from clipcifar.backbone.device import autocast, is_out_of_memory, keep_freed_memory, upload
+from clipcifar.backbone.device import autocast, dtype_of, is_out_of_memory, keep_freed_memory, upload
 from clipcifar.backbone.params import Precision
 from clipcifar.backbone.preprocess import Preprocess, model_input
 from clipcifar.backbone.text_tower import TextTower
@@ -74,10 +74,23 @@ class Backbone:
         preprocess: what the checkpoint says about its input images.
         context_length: the most tokens a sentence may have, start and end tokens included.
         logit_scale: the learned factor on cosine similarities, a plain number.
+        precision: what the towers compute in, save the text tower on cuda, which stays in fp32.
     """
 
-    def __init__(self, model: Any, preprocess: Preprocess, tokenizer: Any, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: Any,
+        preprocess: Preprocess,
+        tokenizer: Any,
+        device: torch.device,
+        precision: Precision = "fp32",
+    ) -> None:
         self._model = model.eval().requires_grad_(False)  # Any: open_clip has no types
+        self.logit_scale = float(model.logit_scale.exp())
+        self.precision = precision
+        # Cast once: autocast does it in every call, which costs a CPU what it brings.
+        self._dtype = torch.float32 if device.type == "cuda" else dtype_of(device, precision)
+        model.to(self._dtype)
         kernels.replace_attention(model)
         keep_freed_memory(device)
         self._tokens = Tokens(tokenizer)
@@ -85,29 +98,29 @@ class Backbone:
         self.device = device
         self.preprocess = preprocess
         self.context_length = self._tokens.context_length
-        self.logit_scale = float(model.logit_scale.exp())
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device) -> Backbone:
-        """Load from a folder in open_clip's format; errors as of `load_model`."""
+    def load(cls, folder: Path, device: torch.device, precision: Precision = "fp32") -> Backbone:
+        """Load from a folder in open_clip's format; errors as of `load_model` and `device.dtype_of`."""
+        dtype_of(device, precision)
         model, preprocess = load_model(folder, device, key="embed.device")
         with _explained(folder, key="embed.device"):
             tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
-        return cls(model, preprocess, tokenizer, device)
+        return cls(model, preprocess, tokenizer, device, precision)
 
     @torch.inference_mode()
-    def encode_images(self, images: torch.Tensor, precision: Precision = "fp32") -> torch.Tensor:
+    def encode_images(self, images: torch.Tensor) -> torch.Tensor:
         """Embed a batch of images.
 
         Args:
             images: (B, 3, H, W) uint8 on the host, any size.
-            precision: of the image tower; the result is float32 in any case.
 
         Returns:
-            (B, D) float32 unit rows, on the device and perhaps still being computed.
+            (B, D) float32 unit rows in any precision, on the device and perhaps still being computed.
         """
-        pixels = model_input(upload(images, self.device), self.preprocess)
-        with autocast(self.device, precision), kernels.fast_linear(self.device):
+        pixels = model_input(upload(images, self.device), self.preprocess).to(self._dtype)
+        mixed = self.precision if self.device.type == "cuda" else "fp32"
+        with autocast(self.device, mixed), kernels.fast_linear(self.device):
             features = self._model.encode_image(pixels)
         return F.normalize(features.float(), dim=-1)
 

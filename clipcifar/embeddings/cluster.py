@@ -105,7 +105,7 @@ def device_here(embed: EmbedParams, task: None = None, cores: int = 1) -> tuple[
     from clipcifar.backbone import device
 
     chosen = device.choose(embed.device, key="embed.device")
-    return chosen.type, device.model_of(chosen)
+    return chosen.type, device.model_of(chosen, embed.precision)
 
 
 def results(

@@ -222,13 +222,13 @@ def _engine(model: ModelDescription, weights: Path, embed: EmbedParams, kind: st
     from clipcifar.embeddings.extract import extract
 
     target = confirmed(embed.device, kind)
-    device.autocast(target, embed.precision)
+    device.dtype_of(target, embed.precision)
     backbone: list[Backbone] = []  # loaded when the first file comes, all that can fail sooner being asked
 
     def compute(file: Wanted, shards: ShardFolder) -> None:
         if not backbone:
-            backbone.append(Backbone.load(weights, target))
-        tower = partial(backbone[0].encode_images, precision=embed.precision)
+            backbone.append(Backbone.load(weights, target, embed.precision))
+        tower = backbone[0].encode_images
         source = file.images(range(len(file.ids)))(backbone[0].preprocess, embed.worker_count)
         size, multiple = embed.batch_size, device.short_batch_multiple(target, embed.batch_size)
         rows = extract(

@@ -10,7 +10,6 @@ import stat
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from threading import Lock
 
@@ -66,7 +65,7 @@ def embed_files(
     Args:
         paths: N files.
         backbone: the tower.
-        embed: batch size, precision, and how many processes decode.
+        embed: batch size, and how many processes decode.
         max_megapixels: a file that claims more is not read.
         on_image: told how many paths are done, after each batch.
         bounds: the positions of each batch, where they shall not all have the batch size.
@@ -75,7 +74,6 @@ def embed_files(
         DataError: an embedding is not a unit vector, which is the model's fault; names the image.
         EnvironmentFault: memory ran out, or a worker process died.
     """
-    tower = partial(backbone.encode_images, precision=embed.precision)
     blank = torch.zeros((1, 3, *backbone.preprocess.size), dtype=torch.uint8)
     if bounds is None:
         starts = range(0, len(paths), embed.batch_size)
@@ -93,7 +91,7 @@ def embed_files(
         for batch_rows, (images, errors) in zip(bounds, decoded, strict=True):
             rows = [row for row in batch_rows if row not in errors]
             # Of nothing a tower may refuse to tell how long its rows are; a blank image tells it.
-            queued = Download(tower(blank if images is None else images))
+            queued = Download(backbone.encode_images(blank if images is None else images))
             if pending is not None:
                 yield fetched(*pending)
             pending = rows, queued, sorted(errors.items())

@@ -40,7 +40,7 @@ def embed_sets(
     files.require_writable(folder)
     sets = {path.stem: files.read_json(path) for path in expanded}
     model = ModelDescription.read(model_path)
-    embedder = SentenceEmbedder(model, weights, embed.device, repository=Path(), embed=embed)
+    embedder = SentenceEmbedder(model, weights, embed, repository=Path(), by_cluster=True)
     origins = {
         sentence: origin_in_project(name, origin)
         for name, content in sets.items()

@@ -38,6 +38,14 @@ def embedding_attributes(
     }
 
 
+def text_attributes(
+    model: ModelDescription, class_names: list[str], device_kind: str, embed: EmbedParams
+) -> dict[str, Attribute]:
+    """What determined sentence embeddings; they have the precision of the images on a CPU alone."""
+    precision = embed.precision if device_kind == "cpu" else "fp32"
+    return {**embedding_attributes(model, class_names, device_kind), "precision": precision}
+
+
 def image_attributes(dataset: Prepared, embed: EmbedParams) -> dict[str, Attribute]:
     """What determined image embeddings besides that: the images, and how they were embedded."""
     return {

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.backbone.device_kind import confirmed, device_kind
-from clipcifar.backbone.params import DeviceName, EmbedParams
+from clipcifar.backbone.params import EmbedParams
 from clipcifar.core.errors import DataError
 from clipcifar.core.faults import Faults
 from clipcifar.core.files import Attribute, cache_folder
@@ -54,10 +54,10 @@ class SentenceEmbedder:
     Args:
         model: what was resolved.
         weights: the folder that holds it.
-        device: as params.yaml has it.
+        embed: on which device and in which precision.
         repository: the project's root, whose text embeddings, here and in DVC's cache, are read where the
             memo does not know a sentence; None for none.
-        embed: how many new sentences are embedded: by a cluster, if it says so; None for always here.
+        by_cluster: whether many new sentences are embedded by a cluster, where `embed` says so.
 
     Attributes:
         kind: the kind of device that sentences are embedded on.
@@ -68,16 +68,16 @@ class SentenceEmbedder:
         self,
         model: ModelDescription,
         weights: Path,
-        device: DeviceName,
+        embed: EmbedParams,
         *,
         repository: Path | None = None,
-        embed: EmbedParams | None = None,
+        by_cluster: bool = False,
     ) -> None:
-        self._embed = embed
-        self._model, self._weights, self._device = model, weights, device
-        self.kind = device_kind(device)
+        self._model, self._weights, self._embed = model, weights, embed
+        self._by_cluster = by_cluster and embed.engine == "ray"
+        self.kind = device_kind(embed.device)
         # The memo outlives class lists and sets: its key leaves them out.
-        self.attributes = provenance.embedding_attributes(model, [], self.kind)
+        self.attributes = provenance.text_attributes(model, [], self.kind, embed)
         memo, key = cache_folder() / MEMO_FILE, fingerprint_of(provenance.determining(self.attributes))
         self._memo, self._too_long = Memo(memo, key), Memo(memo, f"{key}, too long")
         self._unread = iter(()) if repository is None else _text_files(repository)
@@ -184,7 +184,7 @@ class SentenceEmbedder:
         self, backbone: Backbone, sentences: list[str], bar: tqdm[Any]
     ) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
         """As `Backbone.encode_sentences` gives them; of many by a cluster, on this kind of device."""
-        if self._embed is None or self._embed.engine == "local" or len(sentences) < FOR_A_CLUSTER:
+        if not self._by_cluster or len(sentences) < FOR_A_CLUSTER:
             return backbone.encode_sentences(sentences)
         from clipcifar.embeddings import workers
 
@@ -200,9 +200,9 @@ class SentenceEmbedder:
                 checked = beside.submit(check_weights, self._model, self._weights)
                 from clipcifar.backbone.towers import Backbone
 
-                device = confirmed(self._device, self.kind)
+                device = confirmed(self._embed.device, self.kind)
                 checked.result()
-            self._backbone = Backbone.load(self._weights, device)
+            self._backbone = Backbone.load(self._weights, device, self._embed.precision)
         return self._backbone
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,10 +111,9 @@ def _extracted(duty: Duty, part: _Part, shards: ShardFolder, cores: int) -> NDAr
     from clipcifar.embeddings.extract import extract
 
     backbone, embed = backbone_of(duty, part.embed), part.embed
-    device.autocast(backbone.device, embed.precision)  # says what the device cannot do
     blocks = extract(
         part.images(backbone.preprocess, cores if embed.workers is None else embed.workers),
-        partial(backbone.encode_images, precision=embed.precision),
+        backbone.encode_images,
         ids=part.ids,
         batch_size=embed.batch_size,
         multiple=device.short_batch_multiple(backbone.device, embed.batch_size),

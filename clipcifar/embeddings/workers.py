@@ -101,9 +101,10 @@ def backbone_of(duty: Duty, embed: EmbedParams) -> Backbone:
         from clipcifar.backbone.towers import Backbone
 
         target = device.choose(embed.device, key="embed.device")
-        duty.check((target.type, device.model_of(target)))
+        device.dtype_of(target, embed.precision)
+        duty.check((target.type, device.model_of(target, embed.precision)))
         _held.clear()
-        _held[duty.run] = Backbone.load(duty.weights, target)
+        _held[duty.run] = Backbone.load(duty.weights, target, embed.precision)
     return _held[duty.run]
 
 

@@ -43,8 +43,8 @@ def main(
     sets = naming.expand(asked.naming, names, **about)
     chosen = ranking.read(ranking_path)["set"]
     best = naming.searched(chosen, **about) if chosen else None  # None: the active set is kept
-    device = params.read(settings, "embed", EmbedParams).device
-    embedder = SentenceEmbedder(described, weights, device, repository=Path())
+    embed = params.read(settings, "embed", EmbedParams)
+    embedder = SentenceEmbedder(described, weights, embed, repository=Path())
     embeddings, _ = embedder.embed(naming.origins(sets, best))
     of_active = findings.text_classifier(zero_shot.classifier(texts), images)
     results = findings.measure(

@@ -27,6 +27,7 @@ from clipcifar.store.model import ModelDescription
 from clipcifar.studies.corruptions.images.suite import described_preprocess, open_suite, wanted_files
 from clipcifar.studies.corruptions.params import CorruptionParams
 from tests.support import on_cluster
+from tests.support.made import EMBED
 from tests.support.on_cluster import NODE, OUTPUT, PART_ROWS, digests, embed_of, run
 
 
@@ -190,12 +191,12 @@ def test_many_sentences_are_embedded_by_workers_to_the_same_bytes_and_remembered
     model = ModelDescription.read(weights.parent / "model.json")
     texts = [f"a photo of {'very ' * (i % 5)}many cats, {i} of them" for i in range(100)]
     asked = dict.fromkeys(texts, "here")
-    expected, _ = SentenceEmbedder(model, weights, "cpu").embed(asked)
+    expected, _ = SentenceEmbedder(model, weights, EMBED).embed(asked)
     monkeypatch.setattr(sentences, "FOR_A_CLUSTER", 100)
     monkeypatch.setattr(workers, "SENTENCES", 30)
     monkeypatch.setenv("CLIPCIFAR_CACHE", str(tmp_path / "empty"))
     embed = embed_of(address, tmp_path)
-    embedder = SentenceEmbedder(model, weights, "cpu", embed=embed)
+    embedder = SentenceEmbedder(model, weights, embed, by_cluster=True)
     backbone = embedder.load()
     monkeypatch.setattr(backbone, "encode_sentences", lambda _: pytest.fail("embedded here"))
     rows, new = embedder.embed(asked)
@@ -203,7 +204,7 @@ def test_many_sentences_are_embedded_by_workers_to_the_same_bytes_and_remembered
     assert {text: row.tobytes() for text, row in rows.items()} == {
         text: row.tobytes() for text, row in expected.items()
     }
-    again = SentenceEmbedder(model, weights, "cpu", embed=embed)
+    again = SentenceEmbedder(model, weights, embed, by_cluster=True)
     monkeypatch.setattr(Backbone, "load", lambda *_: pytest.fail("the model was loaded"))
     assert again.embed(asked)[1] == 0
 

@@ -24,6 +24,7 @@ from tests.support.architectures import (
     write_word_tokenizer,
 )
 from tests.support.backbones import local
+from tests.support.made import EMBED
 
 KINDS = by_kind(kind_of_text_tower)
 SENTENCES = [
@@ -60,7 +61,7 @@ def _embedded_alike(source: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
     model = open_clip.create_model(f"local-dir:{source}", require_pretrained=True).eval()
     tokenizer = open_clip.get_tokenizer(f"local-dir:{source}")
     description = describe(local(source), fetch_model(local(source), weights), weights)
-    embedder = SentenceEmbedder(description, weights, "cpu")
+    embedder = SentenceEmbedder(description, weights, EMBED)
     sentences = [*SENTENCES, _filling(embedder.load())]
     with torch.no_grad():
         theirs = torch.nn.functional.normalize(model.encode_text(tokenizer(sentences)), dim=-1).numpy()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from clipcifar.store.model import (
     check_weights,
     config_sha256,
 )
+from tests.support.made import EMBED
 
 SENTENCES = ["a cat", "a dog"]
 
@@ -32,7 +34,7 @@ def _description(folder: Path) -> ModelDescription:
 
 
 def _embed(folder: Path, sentences: list[str]) -> tuple[dict[str, np.ndarray], int]:
-    embedder = SentenceEmbedder(_description(folder), folder, "cpu")
+    embedder = SentenceEmbedder(_description(folder), folder, EMBED)
     return embedder.embed(dict.fromkeys(sentences, "here"))
 
 
@@ -91,7 +93,7 @@ def test_an_embedding_that_is_no_unit_vector_is_not_remembered(
 
 def test_a_device_that_went_away_is_said_and_the_kept_answer_dropped(tiny_clip: Path) -> None:
     files.write_json(device_kind._known(), {"kind": "cuda"})
-    embedder = SentenceEmbedder(_description(tiny_clip), tiny_clip, "auto")
+    embedder = SentenceEmbedder(_description(tiny_clip), tiny_clip, replace(EMBED, device="auto"))
     if Path("/proc/driver/nvidia/version").exists():
         pytest.skip("there is a card here")
     assert embedder.kind == "cuda"
@@ -104,10 +106,10 @@ def test_sentences_over_the_context_do_not_fit_and_known_ones_need_no_tower(
     tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     long = "a cat " + "and a dog " * 20
-    embedder = SentenceEmbedder(_description(tiny_clip), tiny_clip, "cpu")
+    embedder = SentenceEmbedder(_description(tiny_clip), tiny_clip, EMBED)
     assert embedder.fitting([*SENTENCES, long]) == SENTENCES
     embedder.embed(dict.fromkeys(SENTENCES, "here"))
-    again = SentenceEmbedder(_description(tiny_clip), tiny_clip, "cpu")
+    again = SentenceEmbedder(_description(tiny_clip), tiny_clip, EMBED)
     monkeypatch.setattr(SentenceEmbedder, "load", lambda self: pytest.fail("the tower was loaded"))
     assert again.fitting([*SENTENCES, long]) == SENTENCES
 
@@ -156,7 +158,7 @@ def test_text_embeddings_of_the_project_are_known_where_the_memo_is_empty(
 ) -> None:
     """Whatever the set, the classes and the weights' path; not those of other code, nor a damaged file's."""
     active, texts, pool = (tmp_path / output for output in OUTPUTS)
-    embedder = SentenceEmbedder(_description(tiny_clip), tiny_clip, "cpu")
+    embedder = SentenceEmbedder(_description(tiny_clip), tiny_clip, EMBED)
     _write(texts / "a.h5", embedder, ["a cat"], model="local-dir:/elsewhere")
     _write(texts / "b.h5", embedder, ["an eel"], source_sha256="0" * 64)
     _write(texts / "c.h5", embedder, ["a newt"])
@@ -166,7 +168,7 @@ def test_text_embeddings_of_the_project_are_known_where_the_memo_is_empty(
     monkeypatch.setenv("CLIPCIFAR_CACHE", str(tmp_path / "empty"))
     asked: list[Path] = []
     monkeypatch.setattr(sentences_module, "kept_objects", lambda _, output: asked.append(output) or {})
-    again = SentenceEmbedder(_description(tiny_clip), tiny_clip, "cpu", repository=tmp_path)
+    again = SentenceEmbedder(_description(tiny_clip), tiny_clip, EMBED, repository=tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(SentenceEmbedder, "load", lambda self: pytest.fail("the tower was loaded"))
         known, new = again.embed(dict.fromkeys(SENTENCES, "here"))
@@ -177,7 +179,7 @@ def test_text_embeddings_of_the_project_are_known_where_the_memo_is_empty(
     assert asked == []
     shutil.rmtree(texts)
     texts.mkdir()  # as a stage does before it begins
-    last = SentenceEmbedder(_description(tiny_clip), tiny_clip, "cpu", repository=tmp_path)
+    last = SentenceEmbedder(_description(tiny_clip), tiny_clip, EMBED, repository=tmp_path)
     for sentence in ("a toad", "a frog"):
         assert last.embed({sentence: "here"})[1] == 1
         assert asked == [OUTPUTS[1]]  # once
@@ -185,7 +187,7 @@ def test_text_embeddings_of_the_project_are_known_where_the_memo_is_empty(
 
 def test_all_sentences_that_are_too_long_are_told_at_once_with_where_they_are_from(tiny_clip: Path) -> None:
     long = {f"{'cat ' * 40}{i}": f"data/sentences/own.json: cat[{i}]" for i in range(12)}
-    embedder = SentenceEmbedder(_description(tiny_clip), tiny_clip, "cpu")
+    embedder = SentenceEmbedder(_description(tiny_clip), tiny_clip, EMBED)
     with pytest.raises(ConfigError) as caught:
         embedder.embed({"a cat": "params.yaml: prompts.sets.photo.templates[0]", **long})
     lines = str(caught.value).splitlines()

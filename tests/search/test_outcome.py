@@ -34,7 +34,7 @@ from clipcifar.store.model import WEIGHTS_FILE, ModelDescription, config_sha256
 from clipcifar.store.predictions import read_predictions
 from clipcifar.store.prompt_set import OWN_SENTENCES, PromptSet
 from stages import embed_pool, rank_prompts, zero_shot as zero_shot_stage
-from tests.support.made import DIM, NAMES, edit_images, prototypes, write_embeddings
+from tests.support.made import DIM, EMBED, NAMES, edit_images, prototypes, write_embeddings
 from tests.support.synthetic import unit
 from tests.support.workspace import ROOT
 
@@ -738,7 +738,7 @@ def test_the_pool_as_its_stage_embeds_it_has_every_sentence_of_every_candidate(
     assert texts.attributes["weights_sha256"] == weights
     assert texts.attributes["logit_scale"] == 10.0
     picked = np.random.default_rng(0).permutation(len(texts.sentences))[:20]
-    alone = SentenceEmbedder(description, tiny_clip, "cpu").embed_rows([texts.sentences[i] for i in picked])
+    alone = SentenceEmbedder(description, tiny_clip, EMBED).embed_rows([texts.sentences[i] for i in picked])
     np.testing.assert_allclose(texts.embeddings[picked], alone, atol=1e-6)
 
     offered = candidates.collect([expected], num_classes=2)

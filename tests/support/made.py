@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcifar.backbone.params import EmbedParams
 from clipcifar.core.files import Attribute
 from clipcifar.store import container, splits
 from clipcifar.store.embeddings import ImageEmbeddings, Split, write_texts
@@ -18,6 +19,7 @@ from clipcifar.store.images import read_images, write_images
 
 NAMES = ["cat", "dog", "eel"]
 DIM = 24
+EMBED = EmbedParams("cpu", "fp32", batch_size=16, workers=0, storage="float32")
 
 
 def _unit(rows: NDArray[np.float64]) -> NDArray[np.float32]:

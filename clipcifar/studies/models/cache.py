@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar.backbone.params import DeviceName, EmbedParams
+from clipcifar.backbone.params import EmbedParams
 from clipcifar.core import files, run_lock
 from clipcifar.core.errors import DataError
 from clipcifar.core.params import NO_PATH
@@ -110,7 +110,7 @@ def zero_shot_classifier(
     folder: Path,
     *,
     class_names: list[str],
-    device_name: DeviceName,
+    embed: EmbedParams,
     repository: Path,
 ) -> NDArray[np.float32]:
     """A prompt set through a model's text tower, (C, D) float32 unit rows; known sentences are not embedded.
@@ -118,7 +118,7 @@ def zero_shot_classifier(
     Raises:
         ConfigError: a sentence does not fit the model's context.
     """
-    embedder = SentenceEmbedder(model, folder, device_name, repository=repository)
+    embedder = SentenceEmbedder(model, folder, embed, repository=repository)
     origins = [origin_in_project(said.name, origin) for origin in said.origins]
     embeddings, _ = embedder.embed(dict(zip(said.sentences, origins, strict=True)))
     index = np.array(said.class_index, dtype=np.int64)

@@ -37,15 +37,15 @@ def images_per_second(model: ModelDescription, folder: Path, *, embed: EmbedPara
     known = files.cache_folder("speeds") / f"{fingerprint_of(determined)[:32]}.json"
     with suppress(DataError, KeyError, TypeError, ValueError):
         return float(files.read_json(known)["images_per_s"])
-    backbone = Backbone.load(folder, target)
+    backbone = Backbone.load(folder, target, embed.precision)
     height, width = backbone.preprocess.size
     images = torch.zeros((embed.batch_size, 3, height, width), dtype=torch.uint8)
     with device.out_of_memory_explained("embed.batch_size"):
-        backbone.encode_images(images, embed.precision).cpu()  # the first batch also warms up
+        backbone.encode_images(images).cpu()  # the first batch also warms up
         fastest, spent = float("inf"), 0.0
         while spent < MEASURED_S:
             start = time.perf_counter()
-            backbone.encode_images(images, embed.precision).cpu()
+            backbone.encode_images(images).cpu()
             took = time.perf_counter() - start
             fastest, spent = min(fastest, took), spent + took
     rate = float(f"{embed.batch_size / fastest:.3g}")

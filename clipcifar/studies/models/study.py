@@ -149,7 +149,7 @@ class Study:
             model,
             folder,
             class_names=images.class_names,
-            device_name=embed.device,
+            embed=embed,
             repository=self._repository,
         )
         fits = len(self._probe.c_grid) + 1 if self._rows else 0

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import safetensors.torch
 
-from clipcifar.backbone.params import EmbedParams
 from clipcifar.backbone.towers import Backbone
 from clipcifar.core import files, run_lock
 from clipcifar.core.errors import DataError, EnvironmentFault
@@ -34,9 +33,9 @@ from clipcifar.studies.models import cache as backbone_cache
 from clipcifar.studies.models.cost import images_per_second, size, time
 from clipcifar.weights.resolve import fetch_model
 from tests.support.backbones import local, shifted
+from tests.support.made import EMBED
 
 HERE: dict[str, Any] = {"repository": Path(), "own": Path("data/embeddings/images")}
-EMBED = EmbedParams("cpu", "fp32", 16, 0, "float32")
 
 
 @pytest.fixture
@@ -145,9 +144,9 @@ def test_the_classifier_is_the_zero_shot_stages(tiny_clip: Path, tmp_path: Path)
         origins=["templates[0]", "templates[1]", "templates[0]"],
     )
     found = backbone_cache.zero_shot_classifier(
-        said, model, folder, class_names=["cat", "dog"], device_name="cpu", repository=tmp_path
+        said, model, folder, class_names=["cat", "dog"], embed=EMBED, repository=tmp_path
     )
-    rows = backbone_cache.SentenceEmbedder(model, folder, "cpu").embed_rows(said.sentences)
+    rows = backbone_cache.SentenceEmbedder(model, folder, EMBED).embed_rows(said.sentences)
     mean = (rows[0] + rows[1]) / np.linalg.norm(rows[0] + rows[1])
     np.testing.assert_allclose(found, np.stack([mean, rows[2]]), atol=1e-6)
 
