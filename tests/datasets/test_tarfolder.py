@@ -268,6 +268,35 @@ def test_labels_and_images_without_each_other_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "members",
+    [
+        {"cat/a.v2.png": png("a"), "cat/a.v2.json": b'{"label": "dog"}'},
+        {"cat/a.v2.json": b'{"class": 1}', "cat/A.png": png("A"), "cat/a.v2.PNG": png("a")},
+        {"cat/a.v2.png": png("a"), "cat/a.v2.json": b'{"label": ["dog"]}', "cat/A.png": png("A")},
+        {"A.png": png("A"), "A.json": b'{"label": "cat"}', "cat/a.v2.png": png("a")}
+        | {"cat/a.v2.json": b'{"label": "dog"}'},
+    ],
+)
+def test_a_json_label_of_a_key_with_a_dot_is_named_as_a_cls_is(
+    members: dict[str, bytes], tmp_path: Path
+) -> None:
+    write(tmp_path, {"train/0.tar": tar_of(members), "test/0.tar": TEST})
+    dotted = "no label: a key ends at the first dot of a name"
+    assert (
+        f"    train/0.tar: cat/a.v2.json: {dotted}" in refused(tmp_path, "in the shards:").what.splitlines()
+    )
+
+
+def test_a_json_of_a_key_with_a_dot_that_is_no_label_is_left_out(tmp_path: Path) -> None:
+    meta = {"cat/0.meta.json": b'{"label": "dog"}', "cat/x.y.png": png("x"), "cat/x.y.json": b'{"by": 1}'}
+    odd = {"dog/x.y.png": png("y"), "dog/x.y.json": b"{", "dog/z.y.png": png("z"), "dog/z.y.json": b"[1]"}
+    none = {"dog/n.y.png": png("n"), "dog/n.y.json": b'{"label": null}'}
+    write(tmp_path, {"train/0.tar": tar_of(FOLDERS | meta | odd | none), "test/0.tar": TEST})
+    made = collected(tmp_path)
+    assert (len(made.splits["train"].ids), dict(made.left_out)) == (10, {".json": 5})
+
+
+@pytest.mark.parametrize(
     ("labels", "classes", "fault"),
     [
         ([0, 2], CLASSES, "the label '2' is that of no class in the list of 2"),
