@@ -18,7 +18,7 @@ from clipcifar.core.files import Attribute
 from clipcifar.embeddings import known as known_rows, provenance, second_pass
 from clipcifar.embeddings.kept import Contents, Wanted, find
 from clipcifar.embeddings.known import Known
-from clipcifar.embeddings.shards import ShardFolder, require_space, scratch_folder
+from clipcifar.embeddings.shards import ShardFolder, require_space, require_writable, scratch_folder
 from clipcifar.store import container
 from clipcifar.store.container import fingerprint_of
 from clipcifar.store.dataset import Prepared, PreparedSplit
@@ -180,8 +180,8 @@ def encode(
     known, encoded = known or {}, 0
     with ExitStack() as held:
         engine = held.enter_context(_engine(model, weights, embed, kind))
-        for place in (scratch, folder):
-            files.require_writable(place)
+        require_writable(scratch, embed)
+        files.require_writable(folder)
         check_weights(model, weights)
         determined = [fingerprint_of(provenance.determining(file.attributes)) for file in wanted]
         pieces = [ShardFolder(scratch, fingerprint) for fingerprint in determined]

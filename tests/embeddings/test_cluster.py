@@ -5,6 +5,7 @@ What happens when something dies is in tests/faults/test_cluster.py.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -239,6 +240,18 @@ def test_a_shared_folder_that_is_no_whole_path_is_refused(
         run(tmp_path / "a", weights, "arrays", embed)
     assert caught.value.where == "params.yaml: embed.scratch"
     assert [path.name for path in tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("place", ["file", "file/folder"])
+def test_a_shared_folder_that_cannot_be_written_is_told_with_its_key(
+    place: str, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setattr(cluster, "connected", nullcontext)
+    embed = replace(embed_of("local", tmp_path), scratch=str(tmp_path / place))
+    with pytest.raises(EnvironmentFault, match=f"cannot use {re.escape(str(tmp_path / place))}: ") as caught:
+        run(tmp_path / "a", weights, "arrays", embed)
+    assert caught.value.where == "params.yaml: embed.scratch"
 
 
 @pytest.mark.parametrize(("kind", "key"), [("cpu", "worker_cpus"), ("cuda", "device")])
