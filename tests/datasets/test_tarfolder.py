@@ -565,6 +565,18 @@ def test_a_folder_that_cannot_be_understood_is_refused(
     refused(write(tmp_path, files), match)
 
 
+@pytest.mark.parametrize("files", [{}, {"train/0.tar": TEST}, {"0.tar": TEST, "test/0.tar": TEST}])
+def test_what_a_folder_may_hold_is_said_with_all_its_ways(files: dict[str, bytes], tmp_path: Path) -> None:
+    fix = refused(write(tmp_path, files), "no test shards|lie beside the splits").fix
+    for way in (
+        "train/*.tar and test/*.tar",
+        "train.txt and test.txt",
+        "or only *.tar",
+        "test alone is enough",
+    ):
+        assert way in fix
+
+
 def test_a_list_names_shards_with_or_without_their_sha256(tmp_path: Path) -> None:
     far = write(tmp_path / "far", {"00.tar": tar_of(FOLDERS), "01.tar": tar_of(FOLDERS), "t.tar": TEST})
     root = write(tmp_path / "lists", {"train.txt": f"# shards\n\n{far}/00.tar\n{far}/01.tar\n".encode()})
