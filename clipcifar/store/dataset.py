@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute, canonical_json
 from clipcifar.store import container
-from clipcifar.store.fields import check_ids, check_index, class_names_attribute, class_names_of
+from clipcifar.store.fields import SPLITS, check_ids, check_index, class_names_attribute, class_names_of
 from clipcifar.store.members import Members
 from clipcifar.store.names import Names, blocks_of, json_of
 
-SPLITS = ("train", "test")
 OWN_VAL = "val images are those that the dataset has as such"  # a note: none were drawn from train
 
 
