@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,6 +82,8 @@ def dataset_images(
     def images(rows: range | NDArray[np.int64]) -> Callable[[Preprocess, int], ImageSource]:
         whole = isinstance(rows, range) and rows == range(len(everything.ids))
         split = everything if whole else everything.take(np.asarray(rows, dtype=np.int64))
+        if split.members is not None:  # a worker of a cluster is sent them
+            split = replace(split, members=split.members.alone())
         return partial(_source, split, photographs.absolute())
 
     def finish(made: Parts, contents: Contents) -> None:

@@ -188,6 +188,8 @@ def test_the_dataset_file_keeps_where_images_lie_and_refuses_places_outside_of_s
     assert train.members is not None
     assert again.train.members is not None
     assert again.train.members.shards == [*train.members.shards]
+    assert again.test.members is not None
+    assert again.test.members.shards is again.train.members.shards  # held once
     both = (again.train + again.test).members
     assert both is not None
     assert both.offset.tolist() == [*train.members.offset, *test.members.offset]  # type: ignore[union-attr]
