@@ -22,7 +22,10 @@ from clipcifar.datasets.tar_index import is_class_name
 from clipcifar.datasets.tar_shards import PROTOCOLS, is_url
 
 CLASSES = ("classes.txt", "classes.json")
-_LAYOUTS = "dataset.path must hold train/*.tar and test/*.tar, or lists of them, train.txt and test.txt"
+_LAYOUTS = (
+    "dataset.path must hold train/*.tar and test/*.tar, or lists of them, train.txt and test.txt, "
+    "or only *.tar, of which a share is drawn for test; test alone is enough for zero-shot"
+)
 _LINE = re.compile(r"(?:([0-9a-fA-F]{64})[ \t]+\*?)?(\S.*)")
 _WORD = re.compile("[a-z]+")
 _COMPRESSED = re.compile(r".*\.(tar\.\w+|tgz|tbz2?|txz)", re.IGNORECASE)

@@ -15,6 +15,7 @@ import warnings
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field
+from os.path import splitext
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -27,8 +28,10 @@ from clipcifar.datasets.folder_entries import HIDDEN, is_hidden, is_image, kind_
 from clipcifar.datasets.tar_shards import ShardFile
 from clipcifar.datasets.tar_stream import TarStream, members_of
 
+_DOTTED = "no label: a key ends at the first dot of a name"
 LABELS = ("label", "cls", "class")  # fields of a .json, of which the first that is there counts
 MAX_LABEL_BYTES = {"cls": 4_096, "json": 1_000_000}
+_JSON_BYTES = MAX_LABEL_BYTES["json"]
 MAX_NAME = 1_000  # characters of a member's name
 
 Label = str | int
@@ -101,6 +104,7 @@ class _Reading:
         self._images: list[Member] = []
         self._labels: dict[str, dict[str, Label]] = {"cls": {}, "json": {}}
         self._names: set[str] = set()
+        self._dotted: list[str] = []  # each a .json that would be a label, if its key might hold a dot
 
     def take(self, member: tarfile.TarInfo, stream: TarStream, max_megapixels: int) -> None:
         if member.isdir():
@@ -123,7 +127,9 @@ class _Reading:
             content = stream.content(min(member.size, MAX_LABEL_BYTES[extension] + 1))
             self._label(key, extension, name, content)
         elif extension.endswith(".cls"):
-            self.indexed.faults.append(f"{one_line(name)}: no label: a key ends at the first dot of a name")
+            self._faults(_DOTTED, [name])
+        elif extension.endswith(".json") and _holds_label(stream.content(min(member.size, _JSON_BYTES))):
+            self._dotted.append(name)
         else:
             self.indexed.left_out.append((kind_of(name), name))
 
@@ -147,6 +153,10 @@ class _Reading:
         """All of it, each image with its label."""
         given = next((kind for kind in ("cls", "json") if self._labels[kind]), "")
         labels, images = self._labels.get(given, {}), self._images
+        if self._dotted:
+            stems = {splitext(image.name)[0] for image in images}
+            self._faults(_DOTTED, [name for name in self._dotted if splitext(name)[0] in stems])
+            self.indexed.left_out += [(kind_of(name), name) for name in self._dotted]
         if given:
             self.indexed.labelled_by = ".cls" if given == "cls" else ".json"
             keyed = [(*_key_of(image.name), image) for image in images]
@@ -218,3 +228,13 @@ def _field(description: Any) -> Label | None:
     if label is None or (isinstance(label, (str, int)) and not isinstance(label, bool)):
         return label.strip() if isinstance(label, str) else label
     raise DataError(f"a label is a name or a number, not {cut(one_line(repr(label)), 60)}")
+
+
+def _holds_label(content: bytes) -> bool:
+    """Whether a .json has a label, be it a good one; what cannot be read as a .json has none."""
+    try:
+        return _field(json.loads(content)) is not None
+    except DataError:
+        return True
+    except (ValueError, RecursionError):
+        return False

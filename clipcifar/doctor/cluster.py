@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from clipcifar.backbone.params import EmbedParams
-from clipcifar.core import files, params
+from clipcifar.core import params
 from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ClipcifarError, ConfigError
 from clipcifar.doctor.files import MODEL, WEIGHTS, Found
 from clipcifar.embeddings import cluster, provenance
-from clipcifar.embeddings.shards import scratch_folder
+from clipcifar.embeddings.shards import require_writable, scratch_folder
 from clipcifar.embeddings.workers import Duty, duty_of
 from clipcifar.store.model import ModelDescription
 
@@ -50,7 +50,7 @@ def nodes(repository: Path, settings: Mapping[str, Any]) -> Found:
 def _checked(repository: Path, embed: EmbedParams, device: tuple[str, str]) -> Found:
     """Every node against this machine, and against the device of the first."""
     model, folder = ModelDescription.read(repository / MODEL), scratch_folder(embed)
-    files.require_writable(folder)
+    require_writable(folder, embed)
     attributes = provenance.embedding_attributes(model, [], device[0])
     about = (attributes, model, repository / WEIGHTS, embed)
     with duty_of(*about, folder=folder, device=device) as duty:

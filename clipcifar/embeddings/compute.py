@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from clipcifar.core.files import Attribute
 from clipcifar.embeddings import known as known_rows, provenance, second_pass
 from clipcifar.embeddings.kept import Contents, Wanted, find
 from clipcifar.embeddings.known import Known
-from clipcifar.embeddings.shards import ShardFolder, require_space, scratch_folder
+from clipcifar.embeddings.shards import ShardFolder, require_space, require_writable, scratch_folder
 from clipcifar.store import container
 from clipcifar.store.container import fingerprint_of
 from clipcifar.store.dataset import Prepared, PreparedSplit
@@ -81,6 +82,8 @@ def dataset_images(
     def images(rows: range | NDArray[np.int64]) -> Callable[[Preprocess, int], ImageSource]:
         whole = isinstance(rows, range) and rows == range(len(everything.ids))
         split = everything if whole else everything.take(np.asarray(rows, dtype=np.int64))
+        if split.members is not None:  # a worker of a cluster is sent them
+            split = replace(split, members=split.members.alone())
         return partial(_source, split, photographs.absolute())
 
     def finish(made: Parts, contents: Contents) -> None:
@@ -180,8 +183,8 @@ def encode(
     known, encoded = known or {}, 0
     with ExitStack() as held:
         engine = held.enter_context(_engine(model, weights, embed, kind))
-        for place in (scratch, folder):
-            files.require_writable(place)
+        require_writable(scratch, embed)
+        files.require_writable(folder)
         check_weights(model, weights)
         determined = [fingerprint_of(provenance.determining(file.attributes)) for file in wanted]
         pieces = [ShardFolder(scratch, fingerprint) for fingerprint in determined]

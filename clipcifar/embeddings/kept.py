@@ -130,5 +130,14 @@ def _places(wanted: Wanted, repository: Path) -> Iterator[dict[Path, Path]]:
     """Where files of the embeddings may lie, by their path relative to their place."""
     cached = in_cache_folder(wanted.attributes)
     yield {path.relative_to(cached): path for path in (cached, *cached.glob("*.h5")) if path.is_file()}
+    yield recorded_objects(wanted, repository)
+
+
+def recorded_objects(wanted: Wanted, repository: Path) -> dict[Path, Path]:
+    """What DVC keeps of the last run, where each file lies by its path relative to the embeddings' place.
+
+    Raises:
+        EnvironmentFault: the cache is there and cannot be read.
+    """
     recorded = kept_objects(repository, wanted.recorded).items()
-    yield {Path(path).relative_to(wanted.recorded): kept for path, kept in recorded}
+    return {Path(path).relative_to(wanted.recorded): kept for path, kept in recorded}

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from clipcifar.core import files
 from clipcifar.core.errors import ClipcifarError, DataError
 from clipcifar.embeddings import provenance
-from clipcifar.embeddings.kept import Kept, Wanted
-from clipcifar.project.dvc_cache import kept_objects
+from clipcifar.embeddings.kept import Kept, Wanted, recorded_objects
 from clipcifar.store import container, parts
 from clipcifar.store.container import fingerprint_in_file, fingerprint_of
-from clipcifar.store.dataset import SPLITS, PreparedSplit
+from clipcifar.store.dataset import PreparedSplit
 from clipcifar.store.embeddings import CONTENTS
+from clipcifar.store.fields import SPLITS
 from clipcifar.store.rows import Embeddings
 
 
@@ -110,8 +110,7 @@ def look_up(wanted: Wanted, repository: Path) -> Known | None:
         return None
     contents = np.concatenate(list(wanted.digests().values()))
     known = Known([], np.full(len(contents), -1), np.zeros(len(contents), dtype=np.int64))
-    recorded = kept_objects(repository, wanted.recorded).items()
-    _take(known, wanted, contents, {Path(path).relative_to(wanted.recorded): kept for path, kept in recorded})
+    _take(known, wanted, contents, recorded_objects(wanted, repository))
     for folder in sorted(files.cache_folder("embeddings").glob("*/")):
         if (known.place < 0).any():
             with suppress(ClipcifarError):  # of others, who may use this folder as well

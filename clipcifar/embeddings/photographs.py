@@ -7,25 +7,23 @@ cannot be read is told of and the others go on; the extraction, which vouches fo
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
 
 from clipcifar.backbone.device import Download, out_of_memory_explained
 from clipcifar.backbone.params import EmbedParams
 from clipcifar.backbone.preprocess import Preprocess
 from clipcifar.backbone.towers import Backbone
-from clipcifar.core.errors import ClipcifarError, DataError, EnvironmentFault
-from clipcifar.datasets import decode as decoding
+from clipcifar.core.errors import ClipcifarError, DataError
 from clipcifar.datasets.checking import MAX_BYTES
 from clipcifar.datasets.decode import decode
+from clipcifar.embeddings.loading import loaded
 from clipcifar.embeddings.sources import fitted
 from clipcifar.store.fields import check_embeddings
 
@@ -86,7 +84,9 @@ def embed_files(
         return Batch(rows, batch, failed)
 
     pending: tuple[list[int], Download, list[tuple[int, ClipcifarError]]] | None = None
-    decoded = _decoded(paths, bounds, backbone.preprocess, max_megapixels, embed.worker_count)
+    items = _Files(paths, backbone.preprocess, max_megapixels)
+    workers = min(embed.worker_count, len(bounds)) if len(bounds) > 1 else 0  # ahead of which nothing is done
+    decoded = loaded(items, bounds, _together, workers=workers)
     with out_of_memory_explained("embed.batch_size"), closing(decoded):
         for batch_rows, (images, errors) in zip(bounds, decoded, strict=True):
             rows = [row for row in batch_rows if row not in errors]
@@ -142,50 +142,11 @@ _Item = tuple[int, torch.Tensor | ClipcifarError]
 _Decoded = tuple[torch.Tensor | None, dict[int, ClipcifarError]]
 
 
-def _decoded(
-    paths: Sequence[Path], bounds: Sequence[range], preprocess: Preprocess, max_megapixels: int, workers: int
-) -> Generator[_Decoded, None, None]:
-    """For each range of paths the images that could be read, (n, 3, height, width) uint8, and the errors."""
-    loader: DataLoader[_Item] = DataLoader(
-        _Files(paths, preprocess, max_megapixels),  # type: ignore[arg-type]
-        batch_sampler=list(bounds),  # type: ignore[arg-type]
-        num_workers=min(workers, len(bounds)) if len(bounds) > 1 else 0,  # ahead of which nothing is done
-        collate_fn=_together,
-        worker_init_fn=_with_own_locks,
-    )
-    with _worker_failure_explained():
-        batches: Iterator[_Decoded] = iter(loader)
-    try:
-        while True:
-            with _worker_failure_explained():
-                batch = next(batches, None)
-            if batch is None:
-                return
-            yield batch
-    finally:
-        del batches  # the workers end with it, as in embeddings/sources.py
-
-
-def _with_own_locks(_: int) -> None:
-    """Free in a worker what another thread held when it was forked, as one that decodes an image itself."""
-    decoding._opening, decoding._large = Lock(), Lock()
-
-
-@contextmanager
-def _worker_failure_explained() -> Iterator[None]:
-    try:
-        yield
-    except (RuntimeError, OSError) as error:  # a killed worker, no shared memory, no handles left
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise EnvironmentFault(
-            f"a decoding worker failed: {reason[-1]}",
-            where="params.yaml: embed.workers",
-            fix="lower embed.workers, 0 needs the least memory",
-        ) from error.with_traceback(None)  # its frames hold the iterator
-
-
 def _together(items: list[_Item]) -> _Decoded:
-    """One batch. Errors travel as values: raised in a worker, they would arrive as text."""
+    """One batch, (n, 3, height, width) uint8 of the images that could be read, and the errors.
+
+    Errors travel as values: raised in a worker, they would arrive as text.
+    """
     images = [item for _, item in items if isinstance(item, torch.Tensor)]
     errors = {row: item for row, item in items if isinstance(item, ClipcifarError)}
     return torch.stack(images) if images else None, errors

@@ -15,8 +15,14 @@ from clipcifar.store.model import ModelDescription
 
 _PACKAGE = Path(__file__).parents[1]
 # The code and the libraries that turn pixels and sentences into numbers; read, not imported.
-# The last two say which pixels are whose, and which row is which image's.
-_CODE = ("backbone", "datasets/decode.py", "embeddings/sources.py", "embeddings/extract.py")
+# The last three say which pixels are whose, and which row is which image's.
+_CODE = (
+    "backbone",
+    "datasets/decode.py",
+    "embeddings/loading.py",
+    "embeddings/sources.py",
+    "embeddings/extract.py",
+)
 # How the weights were asked for, paths included: which they are is in their digests.
 NAMES = ("model", "pretrained")
 # Whose images they are, and how many: not what a row is, where it depends on its image alone.

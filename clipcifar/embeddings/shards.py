@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from clipcifar.backbone.params import EmbedParams
 from clipcifar.core import files, run_lock
-from clipcifar.core.errors import ConfigError
+from clipcifar.core.errors import ConfigError, EnvironmentFault
 from clipcifar.core.files import canonical_json, fault_behind, write_atomically
 from clipcifar.core.terminal import one_line
 
@@ -123,6 +123,16 @@ def scratch_folder(embed: EmbedParams) -> Path:
             fix="begin it with /; ~ and $HOME are not expanded, and a URL is no folder",
         )
     return shared
+
+
+def require_writable(scratch: Path, embed: EmbedParams) -> None:
+    """Raise EnvironmentFault when no file can be made in the scratch folder; its key is named."""
+    try:
+        files.require_writable(scratch)
+    except EnvironmentFault as error:
+        if embed.engine != "local" and embed.scratch is not None:
+            error.where = "params.yaml: embed.scratch"
+        raise
 
 
 def require_space(

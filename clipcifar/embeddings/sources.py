@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
 
 from clipcifar.backbone.preprocess import Preprocess, fit
-from clipcifar.core.errors import ClipcifarError, DataError, EnvironmentFault
+from clipcifar.core.errors import ClipcifarError, DataError
 from clipcifar.core.files import fault_behind
 from clipcifar.datasets.decode import decode
 from clipcifar.datasets.tar_shards import ShardReader, read_member
+from clipcifar.embeddings.loading import LESS, Items, loaded
 from clipcifar.store.dataset import PreparedSplit
 
 _LIST_AGAIN = "run `dvc repro`, which lists the folder again"
@@ -60,12 +60,8 @@ class Excerpt:
         return self._source.batches([self._rows[batch.start : batch.stop] for batch in rows])
 
 
-class ImageItems(Protocol):
-    """N images by row, each (3, H, W) uint8; an error that a person is meant to read is returned."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, row: int) -> torch.Tensor | ClipcifarError: ...
+# Images, each (3, H, W) uint8; an error that a person is meant to read is returned.
+ImageItems: TypeAlias = Items[torch.Tensor | ClipcifarError]
 
 
 class WorkerSource:
@@ -83,27 +79,12 @@ class WorkerSource:
         return len(self._items)
 
     def batches(self, rows: Sequence[range]) -> Iterator[torch.Tensor]:
-        loader: DataLoader[torch.Tensor | ClipcifarError] = DataLoader(
-            self._items,  # type: ignore[arg-type]
-            batch_sampler=list(rows),  # type: ignore[arg-type]
-            num_workers=self._workers,
-            collate_fn=_stack,
-        )
-        with _worker_failure_explained():
-            batches = iter(loader)
-        try:
-            while True:
-                with _worker_failure_explained():
-                    batch = next(batches, None)
-                if batch is None:
-                    return
+        made = loaded(self._items, rows, _stack, workers=self._workers, fix=f"{LESS}; finished work is kept")
+        with closing(made) as batches:
+            for batch in batches:
                 if isinstance(batch, ClipcifarError):
                     raise batch
                 yield batch
-        finally:
-            # The workers end with the iterator. Left to the garbage collector, which an error raised
-            # here would do, their queues may go first, and ending takes five seconds a worker.
-            del batches
 
 
 class FolderSource(WorkerSource):
@@ -130,19 +111,6 @@ def source_of(split: PreparedSplit, folder: Path, *, preprocess: Preprocess, wor
     if split.members is not None:
         return WorkerSource(_DecodedMembers(split, folder, preprocess), workers=workers)
     return FolderSource(folder, split.ids, split.digests, preprocess=preprocess, workers=workers)
-
-
-@contextmanager
-def _worker_failure_explained() -> Iterator[None]:
-    try:
-        yield
-    except (RuntimeError, OSError) as error:  # a killed worker, no shared memory, no handles left
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise EnvironmentFault(
-            f"a decoding worker failed: {reason[-1]}",
-            where="params.yaml: embed.workers",
-            fix="lower embed.workers, 0 needs the least memory; finished work is kept",
-        ) from error.with_traceback(None)  # its frames hold the iterator; see above
 
 
 def _stack(items: list[torch.Tensor | ClipcifarError]) -> torch.Tensor | ClipcifarError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar.methods.logistic import LOOSE, Problem, Solution
+from clipcifar.methods.logistic import FEW_NUMBERS, LOOSE, TIGHT, Problem, Solution
 from clipcifar.store.rows import Embeddings, blocks_of
 
 SAMPLE_ROWS = 16_384  # held by the start, twice
@@ -33,6 +33,8 @@ class StreamedRegression:
         sample = np.union1d(drawn, np.unique(labels, return_index=True)[1])  # of every class one at least
         self._start = Problem(rows[sample], labels[sample], num_classes=num_classes)
         self._share = len(sample) / len(labels)
+        # Of many rows a gradient of a tenth of what scikit-learn ends a fit in memory with.
+        self._aim = TIGHT if rows.size <= FEW_NUMBERS else LOOSE
         self._ends: tuple[Solution, Solution] | None = None  # of the last fit: of the sample, and of all rows
 
     def fit(self, c: float, *, max_iter: int, start: Solution | None = None) -> Solution:
@@ -42,7 +44,7 @@ class StreamedRegression:
         near = self._start.fit(of_sample, max_iter=max_iter, start=last[0] if last else start, aim=LOOSE)
         # From the last C on, as far as the sample went: what is the sample's alone is in both of its ends.
         begin = _moved(last[1], last[0], near) if last else near
-        solution = self._start.fit(of_sample, max_iter=max_iter, start=begin, loss=self._loss)
+        solution = self._start.fit(of_sample, max_iter=max_iter, start=begin, aim=self._aim, loss=self._loss)
         self._ends = near, solution
         return solution
 
@@ -56,10 +58,11 @@ class StreamedRegression:
             labels = self._labels[block]
             for first in range(0, len(rows), at_once):
                 some = slice(first, first + at_once)
-                precise = rows[some].astype(np.float64)  # in float32 line searches fail before the optimum
+                # The loss decides how line searches go, and in float32 they fail before the optimum.
+                precise = rows[some].astype(np.float64)
                 residual, of_some = _residual(precise, labels[some], weights, intercepts)
                 loss += of_some
-                pulled += residual.T @ precise
+                pulled += residual.T.astype(np.float32) @ rows[some]
                 total += residual.sum(axis=0)
         n = len(self._labels)
         pulled = (pulled - np.outer(total, self._start.mean)) @ self._start.axes

@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from clipcifar.core.errors import DataError
 from clipcifar.core.files import Attribute, canonical_json
 from clipcifar.store import container
-from clipcifar.store.fields import check_ids, check_index, class_names_attribute, class_names_of
-from clipcifar.store.members import Members
+from clipcifar.store.fields import SPLITS, check_ids, check_index, class_names_attribute, class_names_of
+from clipcifar.store.members import Members, shards_of
 from clipcifar.store.names import Names, blocks_of, json_of
 
-SPLITS = ("train", "test")
 OWN_VAL = "val images are those that the dataset has as such"  # a note: none were drawn from train
 
 
@@ -164,12 +163,13 @@ def _check(part: PreparedSplit, *, num_classes: int) -> None:
 def read_dataset(path: Path) -> Prepared:
     """Read and verify a prepared dataset; DataError names what is wrong with the file."""
     with container.reading(path, kind="dataset", what="a prepared dataset") as file:
+        shards = shards_of(file.arrays)
         train, test = (
             PreparedSplit(
                 content=file.arrays[f"{split}/content"],
                 labels=file.arrays[f"{split}/labels"],
                 ids=(ids := Names.read(file.arrays[f"{split}/ids"])),
-                members=Members.read(file.arrays, split, num_rows=len(ids)),
+                members=Members.read(file.arrays, split, shards, num_rows=len(ids)),
             )
             for split in SPLITS
         )

@@ -16,8 +16,7 @@ from clipcifar.store.names import Names, is_increasing, positions, repeated
 
 # What says which model and data an image was embedded with; every result inherits it.
 INHERITED = ("model", "pretrained", "weights_sha256", "dataset", "dataset_digest", "class_names")
-
-
+SPLITS = ("train", "test")  # the official ones, by which arrays of both are named
 UNIT_TOLERANCE = 1e-4  # float32 rows of 4,096 dimensions stay well inside it
 HALF_TOLERANCE = 1e-3  # float16 rows, before they are scaled to unit length again
 

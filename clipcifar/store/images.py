@@ -21,6 +21,7 @@ from clipcifar.store import container
 from clipcifar.store.embeddings import COPIES, IMAGES_KIND, ImageEmbeddings, Split
 from clipcifar.store.fields import (
     INHERITED,
+    SPLITS,
     check_copies,
     check_embeddings,
     check_ids,
@@ -38,7 +39,6 @@ from clipcifar.store.parts import (
 from clipcifar.store.rows import Embeddings, Rows, blocks_of
 
 MANIFEST = "manifest.h5"
-_SPLITS = ("train", "test")
 
 
 class Listed(NamedTuple):
@@ -65,7 +65,7 @@ class Listed(NamedTuple):
 def listing(train: Split | Listed, test: Split | Listed) -> dict[str, NDArray[Any]]:
     """Labels, ids and copies of both splits, as a manifest keeps them, by the name of the array."""
     arrays: dict[str, NDArray[Any]] = {}
-    for name, split in zip(_SPLITS, (train, test), strict=True):
+    for name, split in zip(SPLITS, (train, test), strict=True):
         arrays[f"{name}/labels"] = split.labels
         arrays[f"{name}/ids"] = container.encode_strings(split.ids)
         if split.copies is not None:
@@ -129,7 +129,7 @@ def read_images(
     with container.reading(manifest, kind=IMAGES_KIND, what="image embeddings") as file:
         arrays, attributes = file.arrays, file.attributes
         container.require(attributes, texts=INHERITED, numbers=("logit_scale", "max_per_class"))
-        train, test = (Listed.of(arrays, name) for name in _SPLITS)
+        train, test = (Listed.of(arrays, name) for name in SPLITS)
         for listed in (train, test):
             listed.check(attributes)
         parts, n = Parts.of(arrays), len(train.ids) + len(test.ids)

@@ -53,6 +53,12 @@ class Members:
         """These rows only."""
         return Members(self.shards, self.shard[rows], self.offset[rows], self.size[rows])
 
+    def alone(self) -> Members:
+        """With none but their own shards, for who is sent some of many; not to be joined to others."""
+        used, shard = np.unique(self.shard, return_inverse=True)
+        own = [self.shards[number] for number in used.tolist()]
+        return Members(own, shard.astype(np.int32), self.offset, self.size)
+
     def arrays(self, split: str) -> dict[str, NDArray[Any]]:
         """As a container holds them."""
         return {
@@ -63,17 +69,17 @@ class Members:
         }
 
     @staticmethod
-    def read(arrays: Mapping[str, NDArray[Any]], split: str, *, num_rows: int) -> Members | None:
-        """Those of a split in a container; None where its images are no members.
+    def read(
+        arrays: Mapping[str, NDArray[Any]], split: str, shards: Sequence[Shard] | None, *, num_rows: int
+    ) -> Members | None:
+        """Those of a split in a container, whose shards `shards_of` gives; None where there are none.
 
         Raises:
             DataError: they lie outside of their shards.
         """
-        if "shards/places" not in arrays:
+        if shards is None:
             return None
-        places, digests = (container.decode_strings(arrays[f"shards/{key}"]) for key in ("places", "digests"))
         num_bytes = arrays["shards/num_bytes"]
-        shards = [Shard(*shard) for shard in zip(places, num_bytes.tolist(), digests, strict=True)]
         members = Members(shards, *(arrays[f"{split}/{name}"] for name in _ROWS))
         columns = (members.shard, members.offset, members.size)
         kinds = " ".join(str(column.dtype) for column in (*columns, num_bytes))
@@ -84,3 +90,12 @@ class Members:
         if (members.offset > num_bytes[members.shard] - members.size).any():
             raise DataError("an image lies outside of its shard")
         return members
+
+
+def shards_of(arrays: Mapping[str, NDArray[Any]]) -> list[Shard] | None:
+    """All shards of a dataset in a container; None where its images are no members."""
+    if "shards/places" not in arrays:
+        return None
+    places, digests = (container.decode_strings(arrays[f"shards/{key}"]) for key in ("places", "digests"))
+    sizes = arrays["shards/num_bytes"].tolist()
+    return [Shard(*shard) for shard in zip(places, sizes, digests, strict=True)]

@@ -293,3 +293,5 @@ def test_members_of_two_splits_stay_with_their_shards() -> None:
     both = (a + b).take(np.array([2, 0]))
     assert (both.shard.tolist(), both.offset.tolist(), both.size.tolist()) == ([1, 0], [5, 1], [5, 2])
     assert Members.of(shards, []).offset.shape == (0,)
+    alone = Members.of(shards, [1, 5, 5]).alone()
+    assert (alone.shards, alone.shard.tolist(), alone.offset.tolist()) == ([shards[1]], [0], [5])

@@ -188,6 +188,8 @@ def test_the_dataset_file_keeps_where_images_lie_and_refuses_places_outside_of_s
     assert train.members is not None
     assert again.train.members is not None
     assert again.train.members.shards == [*train.members.shards]
+    assert again.test.members is not None
+    assert again.test.members.shards is again.train.members.shards  # held once
     both = (again.train + again.test).members
     assert both is not None
     assert both.offset.tolist() == [*train.members.offset, *test.members.offset]  # type: ignore[union-attr]
@@ -265,6 +267,35 @@ def test_labels_and_images_without_each_other_are_named(tmp_path: Path) -> None:
         "train/0.tar: alone: a label without an image (.cls)",
         *(f"train/0.tar: {name}: {lost}" for name in ("x/lost.png", "empty.png", "raw.png", "long.png")),
     )
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"cat/a.v2.png": png("a"), "cat/a.v2.json": b'{"label": "dog"}'},
+        {"cat/a.v2.json": b'{"class": 1}', "cat/A.png": png("A"), "cat/a.v2.PNG": png("a")},
+        {"cat/a.v2.png": png("a"), "cat/a.v2.json": b'{"label": ["dog"]}', "cat/A.png": png("A")},
+        {"A.png": png("A"), "A.json": b'{"label": "cat"}', "cat/a.v2.png": png("a")}
+        | {"cat/a.v2.json": b'{"label": "dog"}'},
+    ],
+)
+def test_a_json_label_of_a_key_with_a_dot_is_named_as_a_cls_is(
+    members: dict[str, bytes], tmp_path: Path
+) -> None:
+    write(tmp_path, {"train/0.tar": tar_of(members), "test/0.tar": TEST})
+    dotted = "no label: a key ends at the first dot of a name"
+    assert (
+        f"    train/0.tar: cat/a.v2.json: {dotted}" in refused(tmp_path, "in the shards:").what.splitlines()
+    )
+
+
+def test_a_json_of_a_key_with_a_dot_that_is_no_label_is_left_out(tmp_path: Path) -> None:
+    meta = {"cat/0.meta.json": b'{"label": "dog"}', "cat/x.y.png": png("x"), "cat/x.y.json": b'{"by": 1}'}
+    odd = {"dog/x.y.png": png("y"), "dog/x.y.json": b"{", "dog/z.y.png": png("z"), "dog/z.y.json": b"[1]"}
+    none = {"dog/n.y.png": png("n"), "dog/n.y.json": b'{"label": null}'}
+    write(tmp_path, {"train/0.tar": tar_of(FOLDERS | meta | odd | none), "test/0.tar": TEST})
+    made = collected(tmp_path)
+    assert (len(made.splits["train"].ids), dict(made.left_out)) == (10, {".json": 5})
 
 
 @pytest.mark.parametrize(
@@ -534,6 +565,18 @@ def test_a_folder_that_cannot_be_understood_is_refused(
     files: dict[str, bytes], match: str, tmp_path: Path
 ) -> None:
     refused(write(tmp_path, files), match)
+
+
+@pytest.mark.parametrize("files", [{}, {"train/0.tar": TEST}, {"0.tar": TEST, "test/0.tar": TEST}])
+def test_what_a_folder_may_hold_is_said_with_all_its_ways(files: dict[str, bytes], tmp_path: Path) -> None:
+    fix = refused(write(tmp_path, files), "no test shards|lie beside the splits").fix
+    for way in (
+        "train/*.tar and test/*.tar",
+        "train.txt and test.txt",
+        "or only *.tar",
+        "test alone is enough",
+    ):
+        assert way in fix
 
 
 def test_a_list_names_shards_with_or_without_their_sha256(tmp_path: Path) -> None:

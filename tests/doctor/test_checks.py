@@ -357,4 +357,4 @@ def test_shards_that_changed_or_went_are_named(tmp_path: Path) -> None:
     assert files.file_sha256(tmp_path / "tar/test/0.tar") in changed.what
     assert isinstance(gone, DataError)
     assert "is not there" in gone.what
-    assert rest == said
+    assert rest == said[1:]  # without the line that would call all shards good

@@ -5,6 +5,7 @@ What happens when something dies is in tests/faults/test_cluster.py.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -240,6 +241,31 @@ def test_a_shared_folder_that_is_no_whole_path_is_refused(
         run(tmp_path / "a", weights, "arrays", embed)
     assert caught.value.where == "params.yaml: embed.scratch"
     assert [path.name for path in tmp_path.iterdir()] == []
+
+
+def test_a_task_is_sent_none_but_the_shards_of_its_images(weights: Path, tmp_path: Path) -> None:
+    dataset, model = (
+        on_cluster.dataset_of("shards", tmp_path),
+        ModelDescription.read(weights.parent / "model.json"),
+    )
+    wanted = compute.dataset_images(
+        tmp_path, dataset, model, recorded=OUTPUT, photographs=tmp_path, embed=embed_of(None, tmp_path)
+    )
+    sent: Any = wanted.images(range(20))
+    assert [shard.place for shard in sent.args[0].members.shards] == ["train/0.tar"]
+    assert len(dataset.train.members.shards) == 4  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("place", ["file", "file/folder"])
+def test_a_shared_folder_that_cannot_be_written_is_told_with_its_key(
+    place: str, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setattr(cluster, "connected", nullcontext)
+    embed = replace(embed_of("local", tmp_path), scratch=str(tmp_path / place))
+    with pytest.raises(EnvironmentFault, match=f"cannot use {re.escape(str(tmp_path / place))}: ") as caught:
+        run(tmp_path / "a", weights, "arrays", embed)
+    assert caught.value.where == "params.yaml: embed.scratch"
 
 
 @pytest.mark.parametrize(("kind", "key"), [("cpu", "worker_cpus"), ("cuda", "device")])

@@ -23,7 +23,7 @@ from clipcifar.backbone.params import EmbedParams
 from clipcifar.backbone.towers import Backbone
 from clipcifar.core.errors import DataError, EnvironmentFault
 from clipcifar.datasets import decode
-from clipcifar.embeddings import photographs
+from clipcifar.embeddings import loading, photographs
 from clipcifar.embeddings.extract import extract
 from clipcifar.embeddings.photographs import Batch, embed_files, read_image
 from clipcifar.embeddings.shards import ShardFolder
@@ -233,7 +233,7 @@ def test_no_more_workers_are_started_than_there_are_batches(
         asked.append(num_workers)
         return DataLoader(*arguments, num_workers=0, **options)
 
-    monkeypatch.setattr(photographs, "DataLoader", loader)
+    monkeypatch.setattr(loading, "DataLoader", loader)
     for batch_size in (1, 2, 3):
         embedded(photos[:3], backbone, batch_size, workers=2)
     assert asked == [2, 2, 0]  # one batch has nothing to be ahead of

@@ -74,7 +74,7 @@ def test_the_code_that_encodes_changes_the_fingerprint_wherever_it_lies_and_no_o
     package = tmp_path / "clipcifar"
     shutil.copytree(provenance._PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(provenance, "_PACKAGE", package)
-    single = ("datasets/decode.py", "embeddings/sources.py", "embeddings/extract.py")
+    single = ("datasets/decode.py", "embeddings/loading.py", "embeddings/sources.py", "embeddings/extract.py")
     encodes = {*package.glob("backbone/*.py"), *(package / name for name in single)}
     assert len(encodes) > 6
     for path in sorted(package.rglob("*.py")):

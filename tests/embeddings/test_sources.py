@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
@@ -19,6 +20,7 @@ from torch.utils.data import _utils as loading
 from clipcifar.backbone.params import EmbedParams
 from clipcifar.backbone.preprocess import fit
 from clipcifar.core.errors import DataError, EnvironmentFault
+from clipcifar.datasets import decode as decoding
 from clipcifar.datasets.decode import decode
 from clipcifar.embeddings.sources import ArraySource, FolderSource, WorkerSource
 from tests.support.small_input import PREPROCESS
@@ -225,6 +227,17 @@ def test_an_unforeseen_error_in_a_worker_is_its_last_line(photos: Path) -> None:
             reason = error.what
         assert reason == "a decoding worker failed: on the shared memory"
         assert multiprocessing.active_children() == []
+
+
+def test_workers_wait_for_nothing_that_another_thread_held_when_they_were_forked(photos: Path) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        try:
+            with decoding._opening, decoding._large:
+                rows = threads.submit(list, folder_source(photos, 2).batches(ROWS)).result(timeout=PATIENCE_S)
+        finally:
+            for worker in multiprocessing.active_children():  # else a failure would wait for them for ever
+                worker.kill()
+    assert torch.equal(torch.cat(rows), decoded(photos))
 
 
 @pytest.mark.parametrize("asked", [None, 3])
