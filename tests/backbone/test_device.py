@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from clipcifar.backbone import device
+from clipcifar.backbone.params import Precision
 from clipcifar.core.errors import ConfigError, EnvironmentFault
 from tests.support.import_closure import ROOT
 
@@ -69,6 +70,46 @@ def test_mixed_precision_on_cuda_is_the_one_asked_for(precision: str, dtype: tor
     matrix = torch.eye(4, device="cuda")
     with device.autocast(torch.device("cuda"), precision):  # type: ignore[arg-type]
         assert (matrix @ matrix).dtype == dtype
+
+
+def _instructions(monkeypatch: pytest.MonkeyPatch, *there: str) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(there, True))
+
+
+@pytest.mark.parametrize(
+    ("there", "precision", "dtype"),
+    [
+        ("avx512_bf16", "bf16", torch.bfloat16),
+        ("amx_bf16", "bf16", torch.bfloat16),
+        ("bf16", "bf16", torch.bfloat16),  # ARM's name
+        ("avx512_fp16", "fp16", torch.float16),
+        ("amx_fp16", "fp16", torch.float16),
+        ("avx512_f", "fp32", torch.float32),
+    ],
+)
+def test_a_processor_computes_in_what_it_is_faster_in(
+    there: str, precision: Precision, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _instructions(monkeypatch, "avx2", there)
+    assert device.dtype_of(torch.device("cpu"), precision) == dtype
+    if precision != "fp32":
+        other: Precision = "fp16" if precision == "bf16" else "bf16"
+        with pytest.raises(ConfigError, match=f"{other} is slower than fp32 on this processor") as caught:
+            device.dtype_of(torch.device("cpu"), other, key="embed.precision")
+        assert (caught.value.where, caught.value.fix) == ("params.yaml: embed.precision", "use fp32")
+        with pytest.raises(ConfigError, match=f"{precision} is for cuda and cpu, the device is mps"):
+            device.dtype_of(torch.device("mps"), precision)
+
+
+def test_two_processors_that_compute_otherwise_in_a_precision_are_told_apart_in_it_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    models: list[dict[Precision, str]] = []
+    for there in (("avx512_bf16",), ("avx512_bf16", "amx_bf16")):
+        _instructions(monkeypatch, *there)
+        precisions: list[Precision] = ["fp32", "bf16"]
+        models.append({name: device.model_of(torch.device("cpu"), name) for name in precisions})
+    assert models[0]["fp32"] == models[1]["fp32"] != models[0]["bf16"] != models[1]["bf16"]
 
 
 def test_an_upload_keeps_every_value() -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
+from clipcifar.backbone.params import Precision
 from clipcifar.backbone.towers import TEXT_ROWS, Backbone
 from clipcifar.core import files
 from clipcifar.core.errors import ConfigError, DataError, EnvironmentFault
@@ -210,11 +211,49 @@ def test_the_full_size_model_with_random_weights(tmp_path: Path) -> None:
     )
 
 
+@pytest.fixture
+def in_bf16(tiny_clip: Path, monkeypatch: pytest.MonkeyPatch) -> Backbone:
+    """Whatever the processor: where it has no instructions for it, it computes the same, slowly."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    return Backbone.load(tiny_clip, CPU, "bf16")
+
+
+def test_on_a_cpu_bf16_is_near_fp32_for_images_and_sentences(tiny: Backbone, in_bf16: Backbone) -> None:
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (16, 3, 48, 48)).astype(np.uint8))
+    expected, rows = (backbone.encode_images(images) for backbone in (tiny, in_bf16))
+    texts, sentences = (_embed(backbone, SENTENCES) for backbone in (tiny, in_bf16))
+    assert rows.dtype == torch.float32
+    torch.testing.assert_close(rows.norm(dim=1), torch.ones(16))
+    assert 0.999 < float((rows * expected).sum(dim=1).min()) < 1 - 1e-7  # and it is not fp32
+    for sentence in SENTENCES:
+        assert 0.999 < float(texts[sentence] @ sentences[sentence]) < 1 - 1e-7
+    assert in_bf16.logit_scale == tiny.logit_scale
+    assert {parameter.dtype for parameter in in_bf16._model.parameters()} == {torch.bfloat16}
+
+
+def test_in_bf16_bytes_are_the_same_again_and_whatever_stands_beside(in_bf16: Backbone) -> None:
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (16, 3, 32, 32)).astype(np.uint8))
+    rows = in_bf16.encode_images(images)
+    assert torch.equal(rows, in_bf16.encode_images(images))
+    assert torch.equal(rows[8:], in_bf16.encode_images(images.roll(8, dims=0))[:8])
+    _bytes_do_not_depend_on_neighbours(in_bf16)
+
+
+def test_a_precision_that_is_not_there_is_refused_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    with pytest.raises(ConfigError, match="bf16 is slower than fp32 on this processor"):
+        Backbone.load(tmp_path / "nothing", CPU, "bf16")
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no cuda device here")
 @pytest.mark.parametrize(("precision", "least"), [("fp32", 0.9999), ("bf16", 0.99), ("fp16", 0.999)])
-def test_cuda_embeds_as_the_cpu_does(tiny_clip: Path, tiny: Backbone, precision: str, least: float) -> None:
+def test_cuda_embeds_as_the_cpu_does(
+    tiny_clip: Path, tiny: Backbone, precision: Precision, least: float
+) -> None:
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (8, 3, 48, 48)).astype(np.uint8))
-    on_card = Backbone.load(tiny_clip, torch.device("cuda")).encode_images(images, precision).cpu()  # type: ignore[arg-type]
+    on_card = Backbone.load(tiny_clip, torch.device("cuda"), precision).encode_images(images).cpu()
     assert ((on_card * tiny.encode_images(images)).sum(dim=1) >= least).all()
 
 

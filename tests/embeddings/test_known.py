@@ -249,8 +249,8 @@ def _altered(alter: Callable[[torch.Tensor], torch.Tensor]) -> object:
     """A tower whose rows are others."""
     real = Backbone.encode_images
 
-    def encode(self: Backbone, images: torch.Tensor, precision: str = "fp32") -> torch.Tensor:
-        rows = real(self, images, precision)  # type: ignore[arg-type]
+    def encode(self: Backbone, images: torch.Tensor) -> torch.Tensor:
+        rows = real(self, images)
         return torch.nn.functional.normalize(alter(rows), dim=-1)
 
     return encode
@@ -336,11 +336,11 @@ def test_a_killed_run_goes_on_with_the_new_images(
     after = dataset_of(split_of(range(19)), BEFORE.test)
     real, rows, limit = Backbone.encode_images, list[int](), [4]  # two batches of the sample, two of the new
 
-    def killed(self: Backbone, images: torch.Tensor, precision: str = "fp32") -> torch.Tensor:
+    def killed(self: Backbone, images: torch.Tensor) -> torch.Tensor:
         if len(rows) == limit[0]:
             raise KeyboardInterrupt
         rows.append(len(images))
-        return real(self, images, precision)  # type: ignore[arg-type]
+        return real(self, images)
 
     with monkeypatch.context() as patch:
         patch.setattr(Backbone, "encode_images", killed)

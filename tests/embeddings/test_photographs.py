@@ -195,7 +195,7 @@ def test_a_stream_is_consumed_lazily_and_counts_every_path(photos: list[Path], b
     class Watched:
         preprocess = backbone.preprocess
 
-        def encode_images(self, images: torch.Tensor, precision: str) -> torch.Tensor:
+        def encode_images(self, images: torch.Tensor) -> torch.Tensor:
             asked.append(len(images))
             return backbone.encode_images(images)
 
@@ -280,7 +280,7 @@ def test_rows_that_are_no_unit_vectors_are_refused_by_name(photos: list[Path], b
     class Broken:
         preprocess = backbone.preprocess
 
-        def encode_images(self, images: torch.Tensor, precision: str) -> torch.Tensor:
+        def encode_images(self, images: torch.Tensor) -> torch.Tensor:
             return backbone.encode_images(images) * torch.tensor([[1.0], [float("nan")]])
 
     stream = embed_files(photos[:2], Broken(), embed=params(2), max_megapixels=MEGAPIXELS)  # type: ignore[arg-type]

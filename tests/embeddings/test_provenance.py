@@ -15,6 +15,7 @@ from clipcifar.core.files import Attribute
 from clipcifar.embeddings import provenance
 from clipcifar.store.container import fingerprint_of
 from clipcifar.store.model import CONFIG_FILE, WEIGHTS_FILE, ModelDescription, check_weights, config_sha256
+from tests.support.made import EMBED
 
 NAMES = ["cat", "dog"]
 
@@ -55,6 +56,15 @@ def test_the_attributes_say_model_libraries_code_classes_and_device(folder: Path
     assert (found["device"], found["normalised"], found["logit_scale"]) == ("cpu", True, 14.25)
     assert set(_described(folder).attributes()) < set(found)
     assert str(folder) not in str(found)
+
+
+@pytest.mark.parametrize(("kind", "precision"), [("cpu", "bf16"), ("cuda", "fp32")])
+def test_sentences_have_the_precision_of_the_images_on_a_cpu_alone(
+    kind: str, precision: str, folder: Path
+) -> None:
+    embed = replace(EMBED, precision="bf16")
+    said = provenance.text_attributes(_described(folder), NAMES, kind, embed)
+    assert said == {**_attributes(folder, kind=kind), "precision": precision}
 
 
 def test_classes_their_order_and_the_device_change_the_fingerprint(folder: Path) -> None:

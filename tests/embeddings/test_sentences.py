@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from clipcifar.backbone import device_kind
+from clipcifar.backbone.params import Precision
 from clipcifar.backbone.towers import Backbone
 from clipcifar.core import files
 from clipcifar.core.errors import ConfigError, DataError, EnvironmentFault
@@ -89,6 +91,22 @@ def test_an_embedding_that_is_no_unit_vector_is_not_remembered(
     found, new = _embed(tiny_clip, ["a cat"])
     assert new == 1
     assert np.isfinite(found["a cat"]).all()
+
+
+def test_what_is_known_in_one_precision_is_not_taken_for_another(
+    tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    rows, num_new = dict[str, bytes](), list[int]()
+    precisions: list[Precision] = ["fp32", "bf16"]
+    for precision in 2 * precisions:
+        embed = replace(EMBED, precision=precision)
+        embeddings, new = SentenceEmbedder(_description(tiny_clip), tiny_clip, embed).embed({"a cat": "here"})
+        rows.setdefault(precision, embeddings["a cat"].tobytes())
+        assert rows[precision] == embeddings["a cat"].tobytes()
+        num_new.append(new)
+    assert num_new == [1, 1, 0, 0]
+    assert rows["fp32"] != rows["bf16"]
 
 
 def test_a_device_that_went_away_is_said_and_the_kept_answer_dropped(tiny_clip: Path) -> None:
