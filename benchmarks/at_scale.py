@@ -35,14 +35,16 @@ def cells(n: int) -> dict[str, str]:
     """The rows of the table for n images."""
     gpu_s, decode_s, of_shard = n / GPU_RATE, n * DECODE_S, num_bytes(SHARD_IMAGES * IMAGE_BYTES)
     return {
-        "GPU time": f"{gpu_s / 3600:,.1f} GPU-hours",
+        f"GPU time, at {GPU_RATE:,} images a second": f"{gpu_s / 3600:,.1f} GPU-hours",
         f"on {GPUS} GPUs, where they are fed": duration(gpu_s / GPUS),
         f"cores that decode for {GPUS} GPUs": f"{GPUS * GPU_RATE * DECODE_S:,.0f}",
         "input": num_bytes(n * IMAGE_BYTES),
         f"input that {GPUS} GPUs want": f"{num_bytes(GPUS * GPU_RATE * IMAGE_BYTES)}/s",
-        "through one link of 10 Gbit/s, whatever the GPUs": duration(n * IMAGE_BYTES / LINK),
+        "through one link of 10 Gbit/s, once for `prepare` and once for the GPUs": duration(
+            2 * n * IMAGE_BYTES / LINK
+        ),
         f"shards of {SHARD_IMAGES:,} images, {of_shard} each": f"{n // SHARD_IMAGES:,}",
-        "`prepare`, 64 cores of one machine": duration(decode_s / 64),
+        "`prepare`, 64 cores of one machine, where they are fed": duration(decode_s / 64),
         "memory of `prepare`": num_bytes(n * LISTED_BYTES),
         "parts": f"{-(-n // PART_ROWS):,}",
         "embeddings on disk": num_bytes(n * ROW_BYTES),
@@ -51,7 +53,7 @@ def cells(n: int) -> dict[str, str]:
         "verifying them, one core": duration(n * VERIFY_S),
         "zero-shot, one core": duration(n * ZERO_SHOT_S),
         "ranking of 300 templates, one core": duration(n * RANKING_S),
-        "failures of a GPU's node to expect": f"{gpu_s / 3600 / INTERRUPTED_GPU_H:.2g}",
+        "failures of a GPU to expect in the run": f"{gpu_s / 3600 / INTERRUPTED_GPU_H:.2g}",
     }
 
 

@@ -18,6 +18,7 @@ from clipcifar.core.errors import DataError
 from clipcifar.core.files import read_json, write_json
 
 HEADLINE = ("accuracy", "accuracy_ci95", "balanced_accuracy", "ece", "nll", "n", "n_correct")
+LEARNED_FROM = "learned_from"  # in the headline, too, of a method that learned from a draw of the images
 N_VAL = "n_val"  # 0 stands where `calibrated` would be made up
 PROMPT_SETS = "prompt_sets"  # keyed by set, and of each the accuracy on test alone
 LEFT_OUT = "left out"  # of the prompt sets' details: those that are too large, by name their sentences
@@ -26,12 +27,12 @@ _DRAWN = "dvc plots"  # its rows; with a blank, so that no prompt set has this n
 
 def learned_from(n: int, of: int) -> dict[str, Any]:
     """What stands beside a method's number where it learned from a draw of the images."""
-    return {"learned_from": {"n": n, "of": of}} if n < of else {}
+    return {LEARNED_FROM: {"n": n, "of": of}} if n < of else {}
 
 
 def of_images(metrics: Mapping[str, Any]) -> str:
     """`learned_from` in words, to follow a number or a name; empty where a method learned from all."""
-    drawn = metrics.get("learned_from")
+    drawn = metrics.get(LEARNED_FROM)
     return f", learned from {drawn['n']:,} of {drawn['of']:,} images" if drawn else ""
 
 
@@ -66,7 +67,7 @@ def read(folder: Path, name: str) -> dict[str, Any]:
     path, details_path = folder / f"{name}.json", folder / "details" / f"{name}.json"
     headline = _read_mapping(path)
     for entry in headline.values() if name == PROMPT_SETS else [headline]:
-        if not isinstance(entry, dict) or not set(entry) <= set(HEADLINE):
+        if not isinstance(entry, dict) or not set(entry) <= {*HEADLINE, LEARNED_FROM}:
             raise DataError(
                 "not as this version writes metrics: earlier ones kept all numbers in this one file",
                 where=str(path),

@@ -75,11 +75,12 @@ def write(
         class_names=class_names,
     )
     reliability = plots.reliability_rows(scores, labels, temperature=temperature)
+    shown = (*headline.HEADLINE, headline.LEARNED_FROM)
     headline.write(
         metrics_path,
         details_path,
-        headline={key: written[key] for key in headline.HEADLINE},
-        details={key: value for key, value in written.items() if key not in headline.HEADLINE},
+        headline={key: written[key] for key in shown if key in written},
+        details={key: value for key, value in written.items() if key not in shown},
         rows=[metrics.rounded(row) for row in reliability],
     )
     return written

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from clipcifar.core.counts import count_of
+from clipcifar.core.files import Attribute
 from clipcifar.evaluation.names import METHODS
 from clipcifar.render import frame
 from clipcifar.render.pictures import SIDE, Pictures
@@ -74,9 +77,16 @@ def _verdicts(facts: Facts) -> list[str]:
         *verdicts.of_sets(facts.set_differences, active=facts.active),
         verdicts.of_ranking(facts.ranking),
         *verdicts.of_methods(facts.trained_differences, reference="zero_shot"),
+        *verdicts.of_draws(facts.metrics),
         verdicts.of_calibration(facts.metrics),
         *verdicts.of_copies(facts.trained_differences),
     ]
+
+
+def _how_embedded(attributes: Mapping[str, Attribute]) -> str:
+    device, precision = (str(attributes.get(name, "unknown")) for name in ("device", "precision"))
+    stored = attributes.get("storage", "float32")
+    return f"{device}, {precision}" + (f", stored as {stored}" if stored != "float32" else "")
 
 
 def _provenance(facts: Facts, split: str) -> list[tuple[str, str]]:
@@ -93,6 +103,6 @@ def _provenance(facts: Facts, split: str) -> list[tuple[str, str]]:
         ("dataset digest", dataset.digest),
         ("split", "val images of the dataset's own" if OWN_VAL in dataset.notes else split),
         ("embeddings", f"{attributes['images_fingerprint']} (fingerprint)"),
-        ("embedded on", f"{attributes.get('device', 'unknown')}, {attributes.get('precision', 'unknown')}"),
+        ("embedded on", _how_embedded(attributes)),
         ("versions", frame.versions(attributes)),
     ]

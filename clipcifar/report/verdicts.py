@@ -7,6 +7,7 @@ from typing import Any
 
 from clipcifar.evaluation.balance import Balanced
 from clipcifar.evaluation.compare import NamedDifference
+from clipcifar.evaluation.headline import of_images
 from clipcifar.evaluation.names import METHODS
 from clipcifar.evaluation.seeds import covers_said
 from clipcifar.evaluation.signs import LEVEL
@@ -29,6 +30,12 @@ def of_methods(differences: Sequence[NamedDifference], *, reference: str) -> lis
         for item in differences
     ]
     return sentences + covers_said([item.name for item in differences])
+
+
+def of_draws(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """One sentence per method that learned from a draw of the images."""
+    said = [METHODS[name] + of_images(numbers).replace(",", "", 1) for name, numbers in metrics.items()]
+    return [sentence(text) for text in said if text not in METHODS.values()]
 
 
 def of_sets(differences: Sequence[NamedDifference], *, active: str) -> list[str]:

@@ -18,7 +18,7 @@ from clipcifar.store.embeddings import COPIES, ImageEmbeddings
 from clipcifar.store.fields import INHERITED, check_copies, check_ids, check_index, class_names_of, copies_of
 from clipcifar.store.names import Names
 
-_OPTIONAL = ("device", "precision")
+_OPTIONAL = ("device", "precision", "storage")
 _FITTED = {"temperature"}  # on val, which a dataset may lack
 SEEDS = "by_seed"
 _PREFIX = "scores/"  # of a prompt set's name

@@ -23,7 +23,8 @@ from clipcifar.evaluation.names import METHODS
 from clipcifar.render.pictures import Pictures
 from clipcifar.report import cards, confusion, facts, page, sections, verdicts
 from clipcifar.store.dataset import OWN_VAL, PreparedSplit
-from clipcifar.store.predictions import read_predictions
+from clipcifar.store.fields import INHERITED
+from clipcifar.store.predictions import inherited, read_predictions
 from tests.support import finished_run
 
 HOSTILE = "<script>alert(1)</script>\"'&{{7*7}}$x^2$"
@@ -392,6 +393,14 @@ def test_the_page_says_what_was_left_out_and_what_else_there_is_to_know_of_the_i
     assert "left out 12 hidden, 3 .heic" in said
     assert "of the images all of it was drawn" in said
     assert HOSTILE in said  # as text
+
+
+@pytest.mark.parametrize(
+    ("storage", "said"), [("float32", "cpu, bf16"), ("float16", "cpu, bf16, stored as float16")]
+)
+def test_provenance_says_how_embeddings_were_made_and_are_stored(storage: str, said: str) -> None:
+    whole = {**dict.fromkeys((*INHERITED, "fingerprint"), "x"), "max_per_class": 0, "device": "cpu"}
+    assert page._how_embedded(inherited({**whole, "precision": "bf16", "storage": storage})) == said
 
 
 def test_top_5_stands_beside_top_1_where_there_are_more_than_ten_classes(tmp_path: Path) -> None:

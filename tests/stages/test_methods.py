@@ -16,10 +16,12 @@ import yaml
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.evaluation import compare, headline
 from clipcifar.evaluation.calibration import fit_temperature
+from clipcifar.evaluation.names import METHODS
 from clipcifar.methods.gda import fit as fit_gda
 from clipcifar.methods.linear_probe import fit
 from clipcifar.methods.trained import seeds
 from clipcifar.methods.zero_shot import classifier as zero_shot_classifier
+from clipcifar.report import verdicts
 from clipcifar.store import container, heads, parts, rows, splits
 from clipcifar.store.embeddings import read_texts
 from clipcifar.store.images import read_images
@@ -289,6 +291,10 @@ def test_of_more_images_than_max_rows_so_many_are_learned_from_and_it_is_said(
         details = headline.read(run(stage, tmp_path, changed(stage, max_rows=max_rows)), "m")
         assert set(learned) == {count}
         assert details.get("learned_from") == ({"n": 60, "of": n} if count < n else None)
+        shown = json.loads((tmp_path / "out" / "m.json").read_text())  # which `dvc metrics diff` compares
+        assert ("learned_from" in shown) == (count < n)
+        said = verdicts.of_draws({stage: details, "gda": {}})
+        assert said == ([f"{METHODS[stage]} learned from 60 of {n} images."] if count < n else [])
         assert (f", learned from 60 of {n} images" in capsys.readouterr().out) == (count < n)
 
 
