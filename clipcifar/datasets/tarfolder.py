@@ -82,7 +82,8 @@ class _Reading:
                 progress(total=len(self._shards), unit="shards", what="checking shards")
             )
             for shard, indexed in zip(self._shards, contents, strict=True):
-                labelled_by.setdefault(indexed.labelled_by, shard.name)
+                if indexed.labelled_by:
+                    labelled_by.setdefault(indexed.labelled_by, shard.name)
                 yield from self._of_shard(shard, indexed)
                 bar.update()
         if len(labelled_by) > 1:

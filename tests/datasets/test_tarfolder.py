@@ -328,6 +328,22 @@ def test_shards_that_are_labelled_in_two_ways_are_refused(tmp_path: Path) -> Non
     faults(tmp_path, "images are labelled differently: train/0.tar by .cls, train/1.tar by class folders")
 
 
+@pytest.mark.parametrize("bad", [0, 1])
+@pytest.mark.parametrize("kind", ["cut", "missing"])
+def test_a_shard_that_was_not_read_to_its_end_does_not_say_how_images_are_labelled(
+    kind: str, bad: int, tmp_path: Path
+) -> None:
+    whole, places = tar_of(labelled(["cat", "dog"])), [tmp_path / f"far/{i}.tar" for i in range(3)]
+    far = write(tmp_path / "far", {place.name: whole for place in places})
+    lists = {"train.txt": f"{places[0]}\n{places[1]}\n".encode(), "test.txt": f"{far}/2.tar\n".encode()}
+    root = write(tmp_path / "lists", lists)
+    places[bad].write_bytes(whole[:1537])
+    if kind == "missing":
+        places[bad].unlink()
+    what = {"cut": "cut off within 000000.cls", "missing": f"the shard is not there: {places[bad]}"}
+    faults(root, f"train/{bad}.tar: {what[kind]}")
+
+
 DAMAGED: Mapping[str, tuple[bytes, str]] = {
     "empty": (b"", "no tar file, or a damaged one, at byte 0: empty file"),
     "html": (b"<html>" * 200, "no tar file, or a damaged one, at byte 512: "),
