@@ -130,7 +130,8 @@ def _of_list(path: Path, split: Split) -> list[Listed]:
     doubled = [name for name, n in Counter(shard.name for shard in shards).items() if n > 1]
     if doubled:
         raise DataError(
-            f"two shards are called {one_line(PurePosixPath(doubled[0]).name)}, and images by their shard",
+            f"two shards of this list are called {one_line(PurePosixPath(doubled[0]).name)}, and an image's "
+            "id begins with its shard's name",
             where=str(path),
             fix="list each shard once, and give each a name of its own",
         )

@@ -625,7 +625,7 @@ def test_a_brace_in_a_list_is_text(tmp_path: Path) -> None:
         ("ftp://host/a.tar", "ftp:// is not read, but file, http"),
         ("simplecache::s3://b/a.tar", "simplecache::s3:// is not read"),
         ("a.tar.gz", "a.tar.gz is no .tar"),
-        ("x/a.tar\ny/a.tar", r"two shards are called a\.tar"),
+        ("x/a.tar\ny/a.tar", r"two shards of this list are called a\.tar, and an image's id begins with its"),
     ],
 )
 def test_a_line_that_names_no_shard_is_refused_and_no_password_repeated(
@@ -633,7 +633,7 @@ def test_a_line_that_names_no_shard_is_refused_and_no_password_repeated(
 ) -> None:
     error = refused(write(tmp_path, {"test.txt": f"ok.tar\n{line}\n".encode()}), match)
     assert "secret" not in str(error)
-    assert "line 2" in error.what or "two shards" in error.what
+    assert "line 2" in error.what or "two shards of" in error.what
 
 
 def test_a_shard_that_is_listed_and_is_gone_is_named(tmp_path: Path) -> None:
