@@ -309,7 +309,7 @@ def test_a_json_of_a_key_with_a_dot_that_is_no_label_is_left_out(tmp_path: Path)
             b"1\n0\n",
             "the label '0' is the name of one class and the number of another in the list of 2",
         ),
-        ([7], None, "the label '7' is a number, and classes.txt or classes.json does not say of which class"),
+        ([7], None, "labelled by a number, and classes.txt or classes.json does not say of which class"),
     ],
 )
 def test_a_label_that_means_no_class_is_named(
@@ -715,6 +715,20 @@ def test_very_many_faults_are_counted_and_a_few_are_named(tmp_path: Path) -> Non
     write(tmp_path, {"test/0.tar": tar_of({k: v for k, v in members.items() if not k.endswith("7.cls")})})
     error = refused(write(tmp_path, {"classes.txt": CLASSES}), "30 faults in the shards")
     assert error.what.endswith("and 10 more")
+
+
+def test_images_of_which_the_same_is_wrong_are_told_in_a_line_with_the_first_names(tmp_path: Path) -> None:
+    shards = {"train/0.tar": tar_of(labelled([*range(200), "x"])), "test/0.tar": tar_of(labelled([7, 8, 9]))}
+    write(tmp_path, shards)
+    first = ", ".join(f"train/0.tar/{i:06d}.png" for i in range(3))
+    number = "labelled by a number, and classes.txt or classes.json does not say of which class"
+    faults(tmp_path, f"{first} and 200 more: {number}")
+    assert refused(tmp_path, "in the shards").what.startswith("203 faults in the shards:")
+    write(tmp_path, {"classes.txt": CLASSES})
+    lines = refused(tmp_path, "202 faults in the shards").what.splitlines()[1:]
+    assert lines[0] == ("    train/0.tar/000002.png: the label '2' is that of no class in the list of 2")
+    assert lines[5].startswith("    train/0.tar/000007.png, test/0.tar/000000.png: the label '7' is that of")
+    assert (len(lines), lines[-1]) == (21, "    and 179 more")  # 202 but 20 lines, 3 of which name two
 
 
 def test_flipped_bits_are_a_fault_or_another_digest_and_never_a_crash(tmp_path: Path) -> None:
