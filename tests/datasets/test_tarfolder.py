@@ -613,6 +613,12 @@ def test_a_brace_in_a_list_is_text(tmp_path: Path) -> None:
     assert (shard.place, shard.name) == (place, "test/{a}-{08..11}.tar")
 
 
+@pytest.mark.parametrize("place", ["/" + "x" * 63 + " y/a.tar", "x" * 63 + " a.tar", "a" * 64 + ".tar"])
+def test_a_long_path_is_no_digest_that_was_written_wrongly(place: str, tmp_path: Path) -> None:
+    (shard,), _ = listed(write(tmp_path, {"test.txt": place.encode()}))
+    assert (shard.place, shard.digest) == (place, "")
+
+
 @pytest.mark.parametrize(
     ("line", "match"),
     [
@@ -625,6 +631,9 @@ def test_a_brace_in_a_list_is_text(tmp_path: Path) -> None:
         ("ftp://host/a.tar", "ftp:// is not read, but file, http"),
         ("simplecache::s3://b/a.tar", "simplecache::s3:// is not read"),
         ("a.tar.gz", "a.tar.gz is no .tar"),
+        ("g" * 64 + "  a.tar", "line 2: the 64 characters before its path are no sha256"),
+        ("0" * 63 + "O *x/a.tar", "line 2: the 64 characters before its path are no sha256"),
+        ("secret" + "-" * 58 + "\thttp://host/a.tar", "line 2: the 64 characters before its path are no"),
         ("x/a.tar\ny/a.tar", r"two shards of this list are called a\.tar, and an image's id begins with its"),
     ],
 )
