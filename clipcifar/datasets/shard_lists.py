@@ -27,6 +27,7 @@ _LAYOUTS = (
     "or only *.tar, of which a share is drawn for test; test alone is enough for zero-shot"
 )
 _LINE = re.compile(r"(?:([0-9a-fA-F]{64})[ \t]+\*?)?(\S.*)")
+_NO_DIGEST = re.compile(r"[^\s/]{64}[ \t]+\S.*")
 _WORD = re.compile("[a-z]+")
 _COMPRESSED = re.compile(r".*\.(tar\.\w+|tgz|tbz2?|txz)", re.IGNORECASE)
 
@@ -117,7 +118,8 @@ def _of_list(path: Path, split: Split) -> list[Listed]:
         if line.lstrip().startswith("#") or not (parts := _LINE.fullmatch(line.strip())):
             continue
         digest, place = (parts[1] or "").lower(), parts[2]
-        what = _refused_url(place) if is_url(place) else ""
+        what = "the 64 characters before its path are no sha256" if _NO_DIGEST.fullmatch(place) else ""
+        what = what or (_refused_url(place) if is_url(place) else "")
         if not what and not _is_tar(place):
             what = f"{cut(one_line(place), 80)} is no .tar"
         if what:
@@ -130,7 +132,8 @@ def _of_list(path: Path, split: Split) -> list[Listed]:
     doubled = [name for name, n in Counter(shard.name for shard in shards).items() if n > 1]
     if doubled:
         raise DataError(
-            f"two shards are called {one_line(PurePosixPath(doubled[0]).name)}, and images by their shard",
+            f"two shards of this list are called {one_line(PurePosixPath(doubled[0]).name)}, and an image's "
+            "id begins with its shard's name",
             where=str(path),
             fix="list each shard once, and give each a name of its own",
         )

@@ -54,7 +54,7 @@ class Indexed:
 
     Attributes:
         num_bytes, digest: of the whole file.
-        labelled_by: what says the classes of all its images.
+        labelled_by: what says the classes of all its images; nothing where it was not read to its end.
         images: in the order in which they lie.
         left_out: of which kind each other member is, and its name.
         faults: what is wrong with it, a line each; then the rest is not to be used.
@@ -62,7 +62,7 @@ class Indexed:
 
     num_bytes: int = 0
     digest: str = ""
-    labelled_by: Literal[".cls", ".json", "class folders"] = "class folders"
+    labelled_by: Literal["", ".cls", ".json", "class folders"] = ""
     images: list[Member] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -172,6 +172,7 @@ class _Reading:
             self._faults(f"no label: its key has no .{given}, as others here have", without)
             images = [image._replace(label=labels.get(key, "")) for key, e, image in keyed if "." not in e]
         else:
+            self.indexed.labelled_by = "class folders"
             loose = [image.name for image in images if "/" not in image.name]
             self._faults("no label: neither .cls nor .json beside it, nor a class folder above it", loose)
             images = [

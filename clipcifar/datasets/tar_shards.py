@@ -29,11 +29,14 @@ PROTOCOLS = {  # with what reads them, where that does not come with us
 }
 BLOCK = 8_000_000  # bytes of a shard that are read at once from its beginning to its end
 OPEN_SHARDS = 8  # of a process at a time
+READ_AGAIN = (
+    "run `dvc repro -f prepare`, which reads the shards again; where its list gives its sha256, write its "
+    "line anew with `sha256sum` first"
+)
 _GAP = 65_536  # bytes between two images, headers and labels, that cost less than another request
 _PIECE = 64_000_000  # bytes that are read at once, where no image is larger
 _USER = re.compile(r"://[^/?#\s]*@")
 _QUERY = re.compile(r"\?\S+")
-_AGAIN = "run `dvc repro -f prepare`, which reads the shards again"
 
 
 def is_url(place: str) -> bool:
@@ -92,7 +95,7 @@ class ShardFile:
             raise DataError(
                 f"ends at byte {start + len(content):,}, and is to have {start + length:,}: cut off",
                 where=self.where,
-                fix=_AGAIN,
+                fix=READ_AGAIN,
             )
         return bytes(content)
 
@@ -106,9 +109,7 @@ class ShardFile:
         return content
 
     def _missing(self) -> DataError:
-        return DataError(
-            "the shard is not there", where=self.where, fix="put it there, or list what is there"
-        )
+        return DataError("the shard is not there", where=self.where, fix="put it there or list what is there")
 
     def _tried(self, work: Any) -> Any:
         """What a reading over a network gives, tried again where another moment may help."""
@@ -190,7 +191,7 @@ class ShardReader:
         """The bytes of images, each with its position among the rows, in the order in which they lie.
 
         Raises:
-            DataError: a shard is gone, or is not the one that was listed.
+            DataError: a shard is gone, or is not the one that prepare read.
             EnvironmentFault: it cannot be read.
         """
         shard, offset, size = (
@@ -226,10 +227,10 @@ class ShardReader:
         if file.num_bytes != listed.num_bytes:
             file.close()
             raise DataError(
-                f"has {file.num_bytes:,} bytes, and had {listed.num_bytes:,} when it was listed "
+                f"has {file.num_bytes:,} bytes, and had {listed.num_bytes:,} when prepare read it "
                 f"(sha256 {listed.digest})",
                 where=file.where,
-                fix=_AGAIN,
+                fix=READ_AGAIN,
             )
         self._open[number] = file
         return file

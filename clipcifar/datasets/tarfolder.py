@@ -26,6 +26,7 @@ from clipcifar.datasets.tar_index import Indexed, Label, index_shard
 from clipcifar.store.members import Shard
 
 _Items = Iterator[Sample | LeftOut | Unusable]
+_NAMED = 3  # of the images of which the same is wrong
 
 
 def tar_folder(root: Path, *, max_megapixels: int) -> Source:
@@ -54,6 +55,23 @@ def tar_folder(root: Path, *, max_megapixels: int) -> Source:
     return Source(str(root), reading.names, items(), shards=reading.read, splits=splits)
 
 
+class _Line:
+    """A line of the report: what is wrong, and with which images, the first of which it names."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._images, self._more = what, list[str](), 0
+
+    def add(self, image: str) -> None:
+        if len(self._images) < _NAMED:
+            self._images.append(image)
+        else:
+            self._more += 1
+
+    def __str__(self) -> str:
+        more = f" and {self._more:,} more" if self._more else ""
+        return ", ".join(self._images) + more + (": " if self._images else "") + self._what
+
+
 class _Reading:
     """Shards on their way to images: labels become names of classes, faults one report."""
 
@@ -61,7 +79,8 @@ class _Reading:
         self.names, self.read = list(classes or ()), list[Shard]()
         self._root, self._shards, self._classes = root, shards, classes
         self._class_of: dict[Label, str] = {}
-        self._faults, self._told = 0, list[str]()  # all, and the first ones
+        self._faults, self._untold = 0, 0  # all, and those in no line
+        self._told, self._alike = list[_Line](), dict[str, _Line]()
 
     def items(self, max_megapixels: int) -> _Items:
         labelled_by: dict[str, str] = {}
@@ -82,7 +101,8 @@ class _Reading:
                 progress(total=len(self._shards), unit="shards", what="checking shards")
             )
             for shard, indexed in zip(self._shards, contents, strict=True):
-                labelled_by.setdefault(indexed.labelled_by, shard.name)
+                if indexed.labelled_by:
+                    labelled_by.setdefault(indexed.labelled_by, shard.name)
                 yield from self._of_shard(shard, indexed)
                 bar.update()
         if len(labelled_by) > 1:
@@ -92,7 +112,7 @@ class _Reading:
             raise DataError(
                 count_of(self._faults, "fault")
                 + " in the shards:\n    "
-                + "\n    ".join(shortened(self._told, of=self._faults)),
+                + "\n    ".join(shortened([*map(str, self._told)], of=len(self._told) + self._untold)),
                 where=str(self._root),
                 fix="write these shards anew, or mend the lists and the classes.txt that they go by",
             )
@@ -126,7 +146,7 @@ class _Reading:
                     image.label, numbers=indexed.labelled_by != "class folders"
                 )
             except DataError as error:
-                self._fault(f"{one_line(sample_id)}: {error.what}")
+                self._fault(error.what, one_line(sample_id))
                 continue
             if image.error is not None:
                 yield Unusable(shard.split, class_name, sample_id, image.error)
@@ -134,10 +154,19 @@ class _Reading:
                 place = (number, image.offset, image.size)
                 yield Sample(shard.split, class_name, sample_id, image.digest, place)
 
-    def _fault(self, line: str) -> None:
+    def _fault(self, what: str, image: str = "") -> None:
+        """Count a fault, and tell it while there is room: with other images of which the same is wrong."""
         self._faults += 1
-        if len(self._told) < MAX_REPORTED:
+        line = self._alike.get(what) if image else None
+        if line is None and len(self._told) == MAX_REPORTED:
+            self._untold += 1
+            return
+        if line is None:
+            line = _Line(what)
             self._told.append(line)
+        if image:
+            self._alike[what] = line
+            line.add(image)
 
     def _class(self, label: Label, *, numbers: bool) -> str:
         """The class of a label: a number is that of a class in the list, text its name, or such a number.
@@ -153,7 +182,7 @@ class _Reading:
         if self._classes is None:
             if name is None or is_number:
                 raise DataError(
-                    f"{shown} is a number, and {' or '.join(CLASSES)} does not say of which class"
+                    f"labelled by a number, and {' or '.join(CLASSES)} does not say of which class"
                 )
             meant = {name}
         else:

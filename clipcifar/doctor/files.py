@@ -13,6 +13,7 @@ from clipcifar.core.errors import ClipcifarError, DataError
 from clipcifar.core.progress import progress
 from clipcifar.datasets import download, registry
 from clipcifar.datasets.params import DatasetParams, photograph_folder
+from clipcifar.datasets.shard_lists import listed
 from clipcifar.datasets.tar_stream import shard_sha256
 from clipcifar.embeddings import memo, sentences
 from clipcifar.evaluation.names import METHODS
@@ -86,7 +87,7 @@ def _photographs(root: Path, prepared: Prepared) -> Found:
 
 
 def _shards(root: Path, shards: Sequence[Shard]) -> Found:
-    good = 0
+    good, given = 0, _digests_of_lists(root)
     with progress(total=len(shards), unit="shards", what="checking shards") as bar:
         for shard in shards:
             try:
@@ -94,15 +95,26 @@ def _shards(root: Path, shards: Sequence[Shard]) -> Found:
                     good += 1
                 else:
                     yield DataError(
-                        f"the shard has sha256 {digest}, and had {shard.digest} when it was listed",
+                        f"the shard has sha256 {digest}, and had {shard.digest} when prepare read it",
                         where=shard.place,
-                        fix="put it back, or run `dvc repro -f prepare`, which reads the shards again",
+                        fix="put it back, or write its line in the list anew with `sha256sum`, then run "
+                        "`dvc repro`"
+                        if given.get(shard.place, digest) != digest
+                        else "put it back, or run `dvc repro -f prepare`, which reads the shards again",
                     )
             except ClipcifarError as error:
                 yield error
             bar.update()
     if good == len(shards):
         yield count_of(good, "shard")
+
+
+def _digests_of_lists(root: Path) -> dict[str, str]:
+    """The sha256 that lists give of shards, by place; none where the lists cannot be read any more."""
+    try:
+        return {shard.place: shard.digest for shard in listed(root)[0] if shard.digest}
+    except ClipcifarError:
+        return {}
 
 
 def weights(repository: Path, settings: Mapping[str, Any]) -> Found:

@@ -10,6 +10,7 @@ import logging
 import os
 import platform
 import re
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -34,6 +35,7 @@ _ENVIRONMENT = {
 }
 _ADDRESS = re.compile(r"local|auto|[^\s/]+:\d{1,5}")
 _LOOK_S = 5  # between two looks at the nodes, while no task ends
+_ANSWER_S = 10  # of a head's port
 _PATIENCE_S = 60  # with a node that is asked a question
 Task = Callable[[Any, Any, int], Any]  # of what all tasks have in common, what one has, and the cores to use
 
@@ -68,6 +70,9 @@ def connected(embed: EmbedParams) -> Iterator[Any]:
         return
     own: dict[str, Any] = {"include_dashboard": False} if embed.address == "local" else {}
     try:
+        if embed.address not in ("local", "auto"):  # Ray tries for most of a minute, and aloud
+            host, _, port = embed.address.rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S).close()
         ray.init(address=embed.address, log_to_driver=False, logging_level=logging.ERROR, **own)
     except Exception as error:  # of many types
         raise EnvironmentFault(

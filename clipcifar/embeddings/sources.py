@@ -16,7 +16,7 @@ from clipcifar.backbone.preprocess import Preprocess, fit
 from clipcifar.core.errors import ClipcifarError, DataError
 from clipcifar.core.files import fault_behind
 from clipcifar.datasets.decode import decode
-from clipcifar.datasets.tar_shards import ShardReader, read_member
+from clipcifar.datasets.tar_shards import READ_AGAIN, ShardReader, read_member
 from clipcifar.embeddings.loading import LESS, Items, loaded
 from clipcifar.store.dataset import PreparedSplit
 
@@ -154,9 +154,9 @@ def _read_file(path: Path, digest: str) -> NDArray[np.uint8]:
 def _decoded_member(content: bytes, sample_id: str, digest: str) -> NDArray[np.uint8]:
     if (sha256 := hashlib.sha256(content).hexdigest()) != digest:
         raise DataError(
-            f"its shard changed since it was listed: sha256 {sha256} in place of {digest}",
+            f"its shard changed since prepare read it: sha256 {sha256} in place of {digest}",
             where=sample_id,
-            fix="run `dvc repro -f prepare`, which reads the shards again",
+            fix=READ_AGAIN,
         )
     return decode(content, sample_id)
 

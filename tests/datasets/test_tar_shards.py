@@ -254,14 +254,15 @@ def test_a_shard_that_changed_is_named_with_its_digest(remote: bool, server: Ser
         (root / "train/train-0.tar").write_bytes(longer)
     with closing(ShardReader(root, places)) as reader:
         for _ in range(2):  # nor is it taken the second time it is asked for
-            with pytest.raises(DataError, match="when it was listed"):
+            with pytest.raises(DataError, match="when prepare read it"):
                 next(reader.read([0]))
         assert reader._open == {}
-    with pytest.raises(DataError, match="when it was listed") as caught:
+    with pytest.raises(DataError, match="when prepare read it") as caught:
         read_member(root, places, 0)
     assert hashlib.sha256(SHARD).hexdigest() in caught.value.what
     assert "train-0.tar" in caught.value.where
     assert "dvc repro -f prepare" in caught.value.fix
+    assert "where its list gives its sha256, write its line anew with `sha256sum` first" in caught.value.fix
 
 
 def test_a_shard_is_digested_wherever_it_lies(server: Server, tmp_path: Path) -> None:

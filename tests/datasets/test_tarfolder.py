@@ -309,7 +309,7 @@ def test_a_json_of_a_key_with_a_dot_that_is_no_label_is_left_out(tmp_path: Path)
             b"1\n0\n",
             "the label '0' is the name of one class and the number of another in the list of 2",
         ),
-        ([7], None, "the label '7' is a number, and classes.txt or classes.json does not say of which class"),
+        ([7], None, "labelled by a number, and classes.txt or classes.json does not say of which class"),
     ],
 )
 def test_a_label_that_means_no_class_is_named(
@@ -326,6 +326,22 @@ def test_shards_that_are_labelled_in_two_ways_are_refused(tmp_path: Path) -> Non
         {"train/0.tar": tar_of(labelled(["cat", "dog"])), "train/1.tar": tar_of(FOLDERS), "test/0.tar": TEST},
     )
     faults(tmp_path, "images are labelled differently: train/0.tar by .cls, train/1.tar by class folders")
+
+
+@pytest.mark.parametrize("bad", [0, 1])
+@pytest.mark.parametrize("kind", ["cut", "missing"])
+def test_a_shard_that_was_not_read_to_its_end_does_not_say_how_images_are_labelled(
+    kind: str, bad: int, tmp_path: Path
+) -> None:
+    whole, places = tar_of(labelled(["cat", "dog"])), [tmp_path / f"far/{i}.tar" for i in range(3)]
+    far = write(tmp_path / "far", {place.name: whole for place in places})
+    lists = {"train.txt": f"{places[0]}\n{places[1]}\n".encode(), "test.txt": f"{far}/2.tar\n".encode()}
+    root = write(tmp_path / "lists", lists)
+    places[bad].write_bytes(whole[:1537])
+    if kind == "missing":
+        places[bad].unlink()
+    what = {"cut": "cut off within 000000.cls", "missing": f"the shard is not there: {places[bad]}"}
+    faults(root, f"train/{bad}.tar: {what[kind]}")
 
 
 DAMAGED: Mapping[str, tuple[bytes, str]] = {
@@ -349,10 +365,10 @@ def test_a_damaged_shard_is_named_and_never_a_smaller_one(kind: str, tmp_path: P
     assert f"1 fault in the shards:\n    train/7.tar: {fault}" in refused(tmp_path, "in the shards").what
 
 
-def test_no_cut_of_a_shard_goes_unnoticed(tmp_path: Path) -> None:
+def test_no_cut_before_the_empty_blocks_at_its_end_goes_unnoticed(tmp_path: Path) -> None:
     whole = tar_of({"cat/1.png": png("1"), "dog/2.png": png("2")})
-    end = whole.rindex(png("2")[-4:])  # behind it only zeros
-    for cut in range(0, end, 97):
+    end = whole.rindex(png("2")) + 512  # behind it only those blocks
+    for cut in (*range(0, end, 97), end - 1, end, end + 511):
         (tmp_path / "a.tar").write_bytes(whole[:cut])
         assert index_shard("a.tar", tmp_path, max_megapixels=1).faults, cut
     (tmp_path / "a.tar").write_bytes(whole)
@@ -597,6 +613,12 @@ def test_a_brace_in_a_list_is_text(tmp_path: Path) -> None:
     assert (shard.place, shard.name) == (place, "test/{a}-{08..11}.tar")
 
 
+@pytest.mark.parametrize("place", ["/" + "x" * 63 + " y/a.tar", "x" * 63 + " a.tar", "a" * 64 + ".tar"])
+def test_a_long_path_is_no_digest_that_was_written_wrongly(place: str, tmp_path: Path) -> None:
+    (shard,), _ = listed(write(tmp_path, {"test.txt": place.encode()}))
+    assert (shard.place, shard.digest) == (place, "")
+
+
 @pytest.mark.parametrize(
     ("line", "match"),
     [
@@ -609,7 +631,10 @@ def test_a_brace_in_a_list_is_text(tmp_path: Path) -> None:
         ("ftp://host/a.tar", "ftp:// is not read, but file, http"),
         ("simplecache::s3://b/a.tar", "simplecache::s3:// is not read"),
         ("a.tar.gz", "a.tar.gz is no .tar"),
-        ("x/a.tar\ny/a.tar", r"two shards are called a\.tar"),
+        ("g" * 64 + "  a.tar", "line 2: the 64 characters before its path are no sha256"),
+        ("0" * 63 + "O *x/a.tar", "line 2: the 64 characters before its path are no sha256"),
+        ("secret" + "-" * 58 + "\thttp://host/a.tar", "line 2: the 64 characters before its path are no"),
+        ("x/a.tar\ny/a.tar", r"two shards of this list are called a\.tar, and an image's id begins with its"),
     ],
 )
 def test_a_line_that_names_no_shard_is_refused_and_no_password_repeated(
@@ -617,7 +642,7 @@ def test_a_line_that_names_no_shard_is_refused_and_no_password_repeated(
 ) -> None:
     error = refused(write(tmp_path, {"test.txt": f"ok.tar\n{line}\n".encode()}), match)
     assert "secret" not in str(error)
-    assert "line 2" in error.what or "two shards" in error.what
+    assert "line 2" in error.what or "two shards of" in error.what
 
 
 def test_a_shard_that_is_listed_and_is_gone_is_named(tmp_path: Path) -> None:
@@ -699,6 +724,20 @@ def test_very_many_faults_are_counted_and_a_few_are_named(tmp_path: Path) -> Non
     write(tmp_path, {"test/0.tar": tar_of({k: v for k, v in members.items() if not k.endswith("7.cls")})})
     error = refused(write(tmp_path, {"classes.txt": CLASSES}), "30 faults in the shards")
     assert error.what.endswith("and 10 more")
+
+
+def test_images_of_which_the_same_is_wrong_are_told_in_a_line_with_the_first_names(tmp_path: Path) -> None:
+    shards = {"train/0.tar": tar_of(labelled([*range(200), "x"])), "test/0.tar": tar_of(labelled([7, 8, 9]))}
+    write(tmp_path, shards)
+    first = ", ".join(f"train/0.tar/{i:06d}.png" for i in range(3))
+    number = "labelled by a number, and classes.txt or classes.json does not say of which class"
+    faults(tmp_path, f"{first} and 200 more: {number}")
+    assert refused(tmp_path, "in the shards").what.startswith("203 faults in the shards:")
+    write(tmp_path, {"classes.txt": CLASSES})
+    lines = refused(tmp_path, "202 faults in the shards").what.splitlines()[1:]
+    assert lines[0] == ("    train/0.tar/000002.png: the label '2' is that of no class in the list of 2")
+    assert lines[5].startswith("    train/0.tar/000007.png, test/0.tar/000000.png: the label '7' is that of")
+    assert (len(lines), lines[-1]) == (21, "    and 179 more")  # 202 but 20 lines, 3 of which name two
 
 
 def test_flipped_bits_are_a_fault_or_another_digest_and_never_a_crash(tmp_path: Path) -> None:

@@ -338,15 +338,20 @@ def test_photographs_that_changed_or_went_are_named(tmp_path: Path) -> None:
     assert error.what.endswith("and more")
 
 
+def prepared_shards(at: Path) -> dict[str, Any]:
+    """The dataset file of the shards in `tar`, and the settings that ask for it."""
+    test = collect(tar_folder(at / "tar", max_megapixels=9), on_bad_image="error").splits["test"]
+    train = test.take(np.zeros(0, dtype=np.int64))
+    about: dict[str, Any] = {"class_names": ["a", "b"], "name": "tarfolder", "max_per_class": 0}
+    write_dataset(at / doctor_files.DATASET, train, test, **about)
+    asked = {"name": "tarfolder", "path": "tar", "max_per_class": None, "seed": 0, "on_bad_image": "error"}
+    return {"dataset": asked}
+
+
 def test_shards_that_changed_or_went_are_named(tmp_path: Path) -> None:
     shard = tar_of({"a/1.png": png("1"), "b/1.png": png("2")})
     write(tmp_path / "tar", {f"test/{i}.tar": shard for i in range(3)})
-    test = collect(tar_folder(tmp_path / "tar", max_megapixels=9), on_bad_image="error").splits["test"]
-    train = test.take(np.zeros(0, dtype=np.int64))
-    about: dict[str, Any] = {"class_names": ["a", "b"], "name": "tarfolder", "max_per_class": 0}
-    write_dataset(tmp_path / doctor_files.DATASET, train, test, **about)
-    settings = {"dataset": {"name": "tarfolder", "path": "tar", "max_per_class": None, "seed": 0}}
-    settings["dataset"]["on_bad_image"] = "error"
+    settings = prepared_shards(tmp_path)
     said = ["3 shards", "tarfolder, 0 train and 6 test images"]
     assert list(doctor_files.dataset(tmp_path, settings)) == said
     (tmp_path / "tar/test/0.tar").write_bytes(shard[:-1] + b"x")
@@ -358,3 +363,30 @@ def test_shards_that_changed_or_went_are_named(tmp_path: Path) -> None:
     assert isinstance(gone, DataError)
     assert "is not there" in gone.what
     assert rest == said[1:]  # without the line that would call all shards good
+
+
+def test_the_remedy_for_a_changed_shard_is_one_that_its_list_lets_pass(tmp_path: Path) -> None:
+    shard = tar_of({"a/1.png": png("1"), "b/1.png": png("2")})
+    far = write(tmp_path / "far", {f"{i}.tar": shard for i in range(2)})
+    sha256 = hashlib.sha256(shard).hexdigest()
+    lines = f"{sha256}  {far}/0.tar\n{far}/1.tar\n"
+    root = write(tmp_path / "tar", {"test.txt": lines.encode()})
+    settings = prepared_shards(tmp_path)
+    changed = tar_of({"a/1.png": png("1"), "b/1.png": png("3")})
+    write(far, {f"{i}.tar": changed for i in range(2)})
+
+    def remedies() -> list[str]:
+        problems = [x for x in doctor_files.dataset(tmp_path, settings) if isinstance(x, DataError)]
+        assert all(x.what.endswith(f"and had {sha256} when prepare read it") for x in problems)
+        return [x.fix for x in problems]
+
+    read_again = "put it back, or run `dvc repro -f prepare`, which reads the shards again"
+    anew = "put it back, or write its line in the list anew with `sha256sum`, then run `dvc repro`"
+    assert remedies() == [anew, read_again]
+    with pytest.raises(DataError, match="its list says"):
+        collect(tar_folder(root, max_megapixels=9), on_bad_image="error")
+    write(root, {"test.txt": lines.replace(sha256, hashlib.sha256(changed).hexdigest()).encode()})
+    collect(tar_folder(root, max_megapixels=9), on_bad_image="error")
+    assert remedies() == [read_again, read_again]
+    (root / "test.txt").unlink()  # nobody knows what the list gave
+    assert remedies() == [read_again, read_again]

@@ -6,6 +6,7 @@ What happens when something dies is in tests/faults/test_cluster.py.
 from __future__ import annotations
 
 import re
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -227,6 +228,20 @@ def test_an_address_that_is_none_is_refused_before_anybody_is_asked(
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match="expected local, auto or host:port") as caught:
         run(tmp_path, weights, "arrays", embed_of(address, tmp_path))
+    assert caught.value.where == "params.yaml: embed.address"
+
+
+def test_where_nothing_listens_it_is_told_without_ray_trying(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was asked, which takes most of a minute"))
+    with socket.socket() as bound:  # so that nobody else listens on its port
+        bound.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{bound.getsockname()[1]}"
+        with pytest.raises(EnvironmentFault, match=f"no Ray cluster at {address} .*refused") as caught:
+            run(tmp_path, weights, "arrays", embed_of(address, tmp_path))
     assert caught.value.where == "params.yaml: embed.address"
 
 

@@ -90,9 +90,10 @@ def test_an_image_whose_bytes_changed_is_named_by_shard_member_and_digest(worker
     path.write_bytes(content)
     batches = source_of(split, folder / "tar", preprocess=PREPROCESS, workers=workers).batches(ROWS)
     assert len(next(batches)) == 4  # what comes before it is not lost
-    with pytest.raises(DataError, match="its shard changed since it was listed") as caught:
+    with pytest.raises(DataError, match="its shard changed since prepare read it") as caught:
         list(batches)
     assert caught.value.where == "test/1.tar/b/6.png"
+    assert "where its list gives its sha256" in caught.value.fix
     assert split.digests[6] in caught.value.what
     with pytest.raises(DataError, match="its shard changed"):
         read_photograph(split, folder / "tar", 6)

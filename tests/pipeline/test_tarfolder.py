@@ -122,4 +122,4 @@ def test_lists_of_urls_are_all_that_dvc_looks_at_and_a_changed_shard_is_named(tm
         failed = workspace.repro("embed_images", check=False)
         assert failed.returncode != 0
         assert "train-1.tar" in failed.stderr
-        assert "changed since it was listed" in failed.stderr or "when it was listed" in failed.stderr
+        assert "changed since prepare read it" in failed.stderr or "when prepare read it" in failed.stderr
