@@ -312,7 +312,7 @@ def test_only_what_is_missing_is_encoded_and_the_model_loaded_once(
     described, weights = model
     loads: list[Path] = []
     real = Backbone.load
-    monkeypatch.setattr(Backbone, "load", lambda folder, device: loads.append(folder) or real(folder, device))
+    monkeypatch.setattr(Backbone, "load", lambda folder, *how: loads.append(folder) or real(folder, *how))
     obtain(project, dataset, model)
     record(project)
     several = [
