@@ -101,6 +101,15 @@ def test_a_processor_computes_in_what_it_is_faster_in(
             device.dtype_of(torch.device("mps"), precision)
 
 
+def test_a_torch_that_does_not_tell_offers_fp32_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    cpu = torch.device("cpu")
+    assert device.dtype_of(cpu, "fp32") == torch.float32
+    assert device.model_of(cpu, "bf16") == device.model_of(cpu, "fp32")
+    with pytest.raises(ConfigError, match="bf16 is slower than fp32 on this processor"):
+        device.dtype_of(cpu, "bf16")
+
+
 def test_two_processors_that_compute_otherwise_in_a_precision_are_told_apart_in_it_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
