@@ -61,7 +61,7 @@ def model_of(device: torch.device, precision: Precision) -> str:
 
 def _instructions(precision: Precision) -> list[str]:
     """Of those that make a precision fast, the ones that this processor has."""
-    there = getattr(torch.cpu, "get_capabilities", dict)()  # older torches do not tell
+    there: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # older torches do not tell
     return [name for name in _FASTER_WITH.get(precision, ()) if there.get(name, False)]
 
 
