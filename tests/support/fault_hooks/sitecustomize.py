@@ -72,9 +72,9 @@ def patch_backbone(module: Any) -> None:
     load, encode_images, encode_tokens = backbone.load, backbone.encode_images, text_tower.encode
     calls = {"images": 0, "text": 0}
 
-    def noted_load(cls: Any, folder: Any, device: Any) -> Any:
+    def noted_load(cls: Any, *arguments: Any, **named: Any) -> Any:
         note("load")
-        loaded = load(folder, device)
+        loaded = load(*arguments, **named)
         if "room" in FAULT:
             limit_memory(FAULT["room"])
         return loaded
