@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import re
@@ -13,6 +12,7 @@ import torch
 from torch.amp.grad_scaler import GradScaler
 
 from clipcifar.backbone.params import DeviceName, Precision
+from clipcifar.core import processes
 from clipcifar.core.errors import ConfigError, EnvironmentFault
 
 # Torch's allocator on the host, C++, CUDA's runtime (pinned memory, too), cuBLAS, and oneDNN. The last has no
@@ -25,7 +25,6 @@ _OUT_OF_MEMORY = re.compile(
 # names it: for bf16 one of these on x86, or ARM's.
 _FASTER_WITH = {"bf16": ("avx512_bf16", "amx_bf16", "bf16"), "fp16": ("avx512_fp16", "amx_fp16")}
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
 # Before MKL is first called: left to itself it divides some sums among threads, and on processors without
 # AVX-512 their number then shows in the last digits.
@@ -141,15 +140,9 @@ class Download:
 
 
 def keep_freed_memory(device: torch.device) -> None:
-    """Let the process keep large blocks that it has freed, where the C library is glibc.
-
-    By default each activation of a CPU batch is mapped, zeroed by the kernel, used once and
-    unmapped, which costs the image tower up to a quarter of its time. Values are not touched.
-    """
-    if device.type == "cpu" and platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_MAX, 0)
-        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    """As `processes.keep_freed_memory`, on a CPU: activations take up to a quarter of the tower's time."""
+    if device.type == "cpu":
+        processes.keep_freed_memory()
 
 
 def short_batch_multiple(device: torch.device, batch_size: int) -> int:

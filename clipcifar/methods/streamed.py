@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcifar.core.processes import keep_freed_memory
 from clipcifar.methods.logistic import FEW_NUMBERS, LOOSE, TIGHT, Problem, Solution
 from clipcifar.store.rows import Embeddings, blocks_of
 
@@ -28,6 +29,7 @@ class StreamedRegression:
     """
 
     def __init__(self, rows: Embeddings, labels: NDArray[np.int64], *, num_classes: int) -> None:
+        keep_freed_memory()  # every pass reads all parts
         self._rows, self._labels = rows, labels
         drawn = np.random.default_rng(_SEED).permutation(len(labels))[:SAMPLE_ROWS]
         sample = np.union1d(drawn, np.unique(labels, return_index=True)[1])  # of every class one at least
@@ -39,12 +41,13 @@ class StreamedRegression:
 
     def fit(self, c: float, *, max_iter: int, start: Solution | None = None) -> Solution:
         """Fit one C; arguments and result as `Regression.fit` has them, all iterations our own."""
-        of_sample = c / self._share  # C times the number of rows is what the penalty goes by
         last = self._ends if self._ends and start is self._ends[1] else None
-        near = self._start.fit(of_sample, max_iter=max_iter, start=last[0] if last else start, aim=LOOSE)
+        # The sample with its own penalty: with that of all rows, which is less, it would be learned by heart.
+        near = self._start.fit(c, max_iter=max_iter, start=last[0] if last else start, aim=LOOSE)
         # From the last C on, as far as the sample went: what is the sample's alone is in both of its ends.
         begin = _moved(last[1], last[0], near) if last else near
-        solution = self._start.fit(of_sample, max_iter=max_iter, start=begin, aim=self._aim, loss=self._loss)
+        of_all = c / self._share  # C times the number of rows is what the penalty goes by
+        solution = self._start.fit(of_all, max_iter=max_iter, start=begin, aim=self._aim, loss=self._loss)
         self._ends = near, solution
         return solution
 

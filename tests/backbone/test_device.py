@@ -13,6 +13,7 @@ import torch
 
 from clipcifar.backbone import device
 from clipcifar.backbone.params import Precision
+from clipcifar.core import processes
 from clipcifar.core.errors import ConfigError, EnvironmentFault
 from tests.support.import_closure import ROOT
 
@@ -215,12 +216,12 @@ def test_keeping_freed_memory_is_asked_of_glibc_alone(monkeypatch: pytest.Monkey
         def mallopt(self, option: int, value: int) -> None:
             calls.append((option, value))
 
-    monkeypatch.setattr(device.ctypes, "CDLL", lambda _: Library())
-    monkeypatch.setattr(device.platform, "libc_ver", lambda: ("glibc", "2.36"))
+    monkeypatch.setattr(processes.ctypes, "CDLL", lambda _: Library())
+    monkeypatch.setattr(processes.platform, "libc_ver", lambda: ("glibc", "2.36"))
     device.keep_freed_memory(torch.device("cpu"))
     assert calls == [(-4, 0), (-1, 2**31 - 1)]
     device.keep_freed_memory(torch.device("cuda"))
-    monkeypatch.setattr(device.platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(processes.platform, "libc_ver", lambda: ("", ""))
     device.keep_freed_memory(torch.device("cpu"))
     assert len(calls) == 2
 
