@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from clipcifar.project.studies import all_studies
+from tests.support.close import close
 from tests.support.workspace import Workspace
 
 PARTS = Path("clipcifar/store/parts.py")
@@ -20,17 +21,6 @@ QUICK: dict[str, dict[str, Any]] = {
     "finetune": {"epochs": 1, "warmup_epochs": 0.2, "batch_size": 64, "unfrozen_blocks": 0, "device": "cpu"},
 }
 OF_TIME = {"seconds", "images_per_s"}  # which no two runs have in common
-
-
-def _close(value: Any, expected: Any) -> bool:
-    """Equal, save the last digits of numbers."""
-    if isinstance(expected, dict):
-        return list(value) == list(expected) and all(
-            _close(value[key], expected[key]) for key in expected.keys() - OF_TIME
-        )
-    if isinstance(expected, list):
-        return len(value) == len(expected) and all(map(_close, value, expected))
-    return bool(value == (pytest.approx(expected, abs=2e-4) if isinstance(expected, float) else expected))
 
 
 @pytest.mark.pipeline
@@ -57,4 +47,4 @@ def test_a_study_of_embeddings_in_parts_says_what_it_says_of_one(
             out = workspace.folder / "data/studies" / study.name
             said.append({path.name: json.loads(path.read_text()) for path in sorted(out.glob("*.json"))})
         assert "metrics.json" in said[0], study.name
-        assert _close(said[1], said[0]), study.name
+        assert close(said[1], said[0], besides=OF_TIME), study.name

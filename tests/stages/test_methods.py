@@ -37,6 +37,7 @@ from stages import (
     zero_shot,
 )
 from tests.search.test_outcome import write_search as write_embeddings
+from tests.support.close import close
 from tests.support.import_closure import ROOT
 from tests.support.made import edit_images
 
@@ -249,17 +250,6 @@ def test_of_images_in_parts_a_stage_says_what_it_says_of_one(
                     assert arrays[key].tolist() == array.tolist(), key
         elif name.suffix == ".json":
             assert close(json.loads(several.read_text()), json.loads(one_part.read_text())), name
-
-
-def close(value: Any, expected: Any) -> bool:
-    """Equal, save the last digits of numbers."""
-    if isinstance(expected, dict):
-        return list(value) == list(expected) and all(close(value[key], expected[key]) for key in expected)
-    if isinstance(expected, list):
-        return len(value) == len(expected) and all(map(close, value, expected))
-    return bool(
-        value == pytest.approx(expected, abs=2e-4) if isinstance(expected, float) else value == expected
-    )
 
 
 @pytest.mark.parametrize("stage", ["linear_probe", "mlp_probe", "projection"])
