@@ -168,7 +168,7 @@ def loop_ours(n: str, folder: str = "") -> dict[str, float]:
     seconds = time.perf_counter() - start
     np.save(PAIRS / f"images_ours{'_folder' if folder else ''}.npy", embeddings)
     prepared, alone_count = torch.randn(256, 3, 224, 224), 512
-    with torch.inference_mode(), kernels.fast_linear(torch.device("cpu")):
+    with torch.inference_mode(), kernels.fast_on_cpu(torch.device("cpu")):
         tower._model.encode_image(prepared)
         start = time.perf_counter()
         for _ in range(0, alone_count, 256):

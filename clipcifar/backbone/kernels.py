@@ -1,22 +1,25 @@
 """The backbone's own arithmetic, arranged so that a CPU reaches its matrix-product rate, and its start.
 
-Two things are replaced, each by the same sum in another order (differences of float32 rounding).
+What is replaced gives the same sums in another order (differences of rounding).
 Attention: `nn.MultiheadAttention` hands its products transposed views, which a CPU multiplies
-matrix by matrix. Linear layers: oneDNN instead of BLAS, whose packing of the weights costs much
-where a batch has few rows. benchmarks/README.md has what each brings.
+matrix by matrix; and in low precision it takes longer there than in float32. Linear layers: oneDNN
+instead of BLAS, whose packing of the weights costs much where a batch has few rows.
+benchmarks/README.md has what each brings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
+
+_CACHED_SEQUENCES = 8
 
 
 def replace_attention(model: nn.Module) -> None:
@@ -61,8 +64,8 @@ def _attention(
     return module.out_proj(attended.transpose(1, 2).reshape(batch, length, dim)), None
 
 
-class _OneDNNLinear(TorchFunctionMode):
-    """`F.linear` in float32 by oneDNN, all else untouched."""
+class _FastOnCPU(TorchFunctionMode):
+    """`F.linear` by oneDNN and attention in float32, all else untouched."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -70,24 +73,59 @@ class _OneDNNLinear(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is F.linear:
             return _linear(*args, **kwargs)
+        if func is F.scaled_dot_product_attention:
+            return _attend(*args, **kwargs)
         return func(*args, **kwargs)
 
 
+def _attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    *options: Any,
+    **named: Any,
+) -> torch.Tensor:
+    """`F.scaled_dot_product_attention`, in low precision by float32 on a few sequences at a time.
+
+    So both scores and their softmax are float32, and what is cast stays in the processor's cache.
+    """
+    several = attn_mask is not None and attn_mask.dim() > 2  # a mask for every sequence
+    if query.dtype not in (torch.bfloat16, torch.float16) or query.dim() < 3 or several:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask, *options, **named)
+    if attn_mask is not None and attn_mask.is_floating_point():
+        attn_mask = attn_mask.float()
+    shape = *query.transpose(-3, -2).shape[:-1], value.shape[-1]
+    out = query.new_empty(shape).transpose(-3, -2)  # callers want heads side by side next
+    parts = (torch.split(tensor, _CACHED_SEQUENCES) for tensor in (query, key, value, out))
+    for asked, keys, values, target in zip(*parts, strict=True):
+        heads = asked.float(), keys.float(), values.float()
+        target.copy_(F.scaled_dot_product_attention(*heads, attn_mask, *options, **named))
+    return out
+
+
 def _linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    plain = input.dtype == weight.dtype == torch.float32 and input.numel() and weight.dim() == 2
+    known = weight.dtype == torch.float32 or (weight.dtype == torch.bfloat16 and _knows_bf16())
+    plain = known and input.dtype == weight.dtype and input.numel() and weight.dim() == 2
     if bias is not None:  # oneDNN reads a bias as contiguous whether it is or not
-        plain = plain and bias.dtype == torch.float32 and bias.is_contiguous()
+        plain = plain and bias.dtype == weight.dtype and bias.is_contiguous()
     if plain and not torch.is_grad_enabled():
         out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
         return out
     return F.linear(input, weight, bias)
 
 
-def fast_linear(device: torch.device) -> AbstractContextManager[object]:
-    """Within it, linear layers on a CPU run through oneDNN where this torch has it."""
+@lru_cache
+def _knows_bf16() -> bool:
+    known: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return known
+
+
+def fast_on_cpu(device: torch.device) -> AbstractContextManager[object]:
+    """Within it, a CPU's linear layers run through oneDNN where torch has it, and attention in float32."""
     there = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     there = there and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return _OneDNNLinear() if device.type == "cpu" and there else nullcontext()
+    return _FastOnCPU() if device.type == "cpu" and there else nullcontext()
 
 
 class Undrawn(TorchFunctionMode):

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache, partial
+from itertools import groupby, islice
+from typing import Any, TypeVar
 
 import open_clip
 import torch
 from open_clip.transformer import TextTransformer, Transformer, text_global_pool
 from torch import nn
+
+from clipcifar.backbone import blocks
+
+TEXT_ROWS = 16  # rows of every batch of sentences; see `Backbone.encode_sentences`
+_EARLIER_TOKENS = 4  # of "a photo of a cat" its start and "a photo of"; benchmarks/README.md has others
+_KEPT_BATCHES = 16  # of beginnings; for ViT-B/32 one of them has 3 MB
+_Item = TypeVar("_Item")
+
+
+def in_batches(items: Iterable[_Item], *, key: Callable[[_Item], object]) -> Iterator[list[_Item]]:
+    """At most `TEXT_ROWS` neighbours at a time that have one key."""
+    for _, alike in groupby(items, key):
+        while batch := list(islice(alike, TEXT_ROWS)):
+            yield batch
+
+
+def filled(batch: list[_Item]) -> list[_Item]:
+    """`TEXT_ROWS` items: the last one repeated."""
+    return batch + [batch[-1]] * (TEXT_ROWS - len(batch))
 
 
 class TextTower(nn.Module):
@@ -18,6 +40,7 @@ class TextTower(nn.Module):
         self._model = model
         self._context_length = context_length
         self._causal = self._sees_no_later_token()
+        self._in_parts = self._causal and self._pools_one() and self._has_plain_blocks()
 
     @property
     def _part(self) -> Any:
@@ -41,6 +64,21 @@ class TextTower(nn.Module):
         # A class embedding would be appended to the row, and read there.
         return getattr(part, "cls_emb", None) is None and bool((mask[later] == -torch.inf).all())
 
+    def _pools_one(self) -> bool:
+        """Whether the vector of one position of a row is its result."""
+        return self._pooling()[0] in ("first", "last", "argmax", "eos")
+
+    def _pooling(self) -> tuple[str, int | None]:
+        """(kind of pooling, the id that ends a sentence), by open_clip's names."""
+        part, prefix = self._part, "text_" if self._part is self._model else ""
+        return getattr(part, f"{prefix}pool_type"), getattr(part, f"{prefix}eos_id")
+
+    def _has_plain_blocks(self) -> bool:
+        """Whether `blocks.block_of` computes what every block does, with a mask that is added as it is."""
+        part = self._part
+        plain = all(map(blocks.is_plain, part.transformer.resblocks)) and part.transformer.batch_first
+        return plain and not getattr(part, "use_pad_mask", False)
+
     def lengths(self, tokens: torch.Tensor) -> list[int]:
         """How many tokens of each row its result depends on.
 
@@ -52,13 +90,16 @@ class TextTower(nn.Module):
         """
         count, length = tokens.shape
         if self._causal:
-            part, prefix = self._part, "text_" if self._part is self._model else ""
-            pool_type, eos_id = (getattr(part, f"{prefix}{name}") for name in ("pool_type", "eos_id"))
+            pool_type, eos_id = self._pooling()
             positions = torch.arange(length).expand(count, length)
             taken: torch.Tensor = text_global_pool(positions, tokens, pool_type, eos_token_id=eos_id)
             if taken.shape == (count,):  # else every position is
                 return [position + 1 for position in taken.tolist()]
         return [length] * count
+
+    def earlier(self, length: int) -> int:
+        """How many tokens of cut rows of a length may be embedded beforehand, once for all that begin so."""
+        return min(_EARLIER_TOKENS, length - 1) if self._in_parts else 0
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """(B, L) token ids to (B, D) features."""
@@ -66,15 +107,73 @@ class TextTower(nn.Module):
         return features
 
     @torch.inference_mode()
-    def encode(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(B, L) token ids to (B, D) features; L is the context length or one that `lengths` gave."""
-        part, length = self._part, tokens.shape[1]
-        if length == self._context_length:
-            return self.forward(tokens)
-        place = "_model" if part is self._model else "_model.text"
-        narrowed = {
-            f"{place}.positional_embedding": part.positional_embedding[:length],
-            f"{place}.attn_mask": part.attn_mask[:length, :length],
-        }
-        features: torch.Tensor = torch.func.functional_call(self, narrowed, (tokens,))
-        return features
+    def begin(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(B, P) first tokens to (layers, 2, B, heads, P, D / heads): keys and values, for later ones."""
+        return torch.stack(self._at(tokens, 0, None)[1])
+
+    @torch.inference_mode()
+    def encode(self, tokens: torch.Tensor, begun: torch.Tensor | None = None) -> torch.Tensor:
+        """(B, L) token ids to (B, D) features.
+
+        Args:
+            tokens: rows of the context length or of one that `lengths` gave.
+            begun: (layers, 2, B, heads, P, D / heads), what `begin` gave for the first P tokens of each row.
+        """
+        first = 0 if begun is None else begun.shape[4]
+        return self._at(tokens[:, first:], first, begun)[0]
+
+    def _at(
+        self, tokens: torch.Tensor, first: int, begun: torch.Tensor | None
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """(B, L) token ids from a position on, to (B, D) features and every block's keys and values."""
+        part, end = self._part, first + tokens.shape[1]
+        narrowed = {}
+        if (first, end) != (0, self._context_length):
+            place = "_model" if part is self._model else "_model.text"
+            narrowed = {
+                f"{place}.positional_embedding": part.positional_embedding[first:end],
+                f"{place}.attn_mask": part.attn_mask[first:end, :end],
+            }
+        kept: list[torch.Tensor] = []
+
+        def block_of(block: Any, rows: torch.Tensor, attn_mask: torch.Tensor | None = None) -> torch.Tensor:
+            last = block is all_blocks[-1]  # whose last position alone is read: `lengths` cut the row there
+            given = None if begun is None else begun[len(kept)]
+            out, own = blocks.block_of(block, rows, mask=attn_mask, earlier=given, only=-1 if last else None)
+            kept.append(own)
+            return torch.cat([rows[:, :-1], out], dim=1) if last else out
+
+        all_blocks = part.transformer.resblocks if self._in_parts else []
+        try:
+            for block in all_blocks:
+                block.forward = partial(block_of, block)
+            features: torch.Tensor = torch.func.functional_call(self, narrowed, (tokens,))
+        finally:
+            for block in all_blocks:
+                del block.forward
+        return features, kept
+
+
+class Beginnings:
+    """What rows need of their first tokens, computed once for all rows that begin alike.
+
+    Attention is causal, so nothing that follows changes it. Like sentences, beginnings are embedded
+    `TEXT_ROWS` of one length at a time, and each alike whatever its neighbours.
+    """
+
+    def __init__(self, tower: TextTower, beginnings: Iterable[tuple[int, ...]], device: torch.device) -> None:
+        self._tower, self._device = tower, device
+        self._batches = list(in_batches(sorted(set(beginnings), key=lambda ids: (len(ids), ids)), key=len))
+        self._place = {ids: (i, j) for i, batch in enumerate(self._batches) for j, ids in enumerate(batch)}
+        self._begun = lru_cache(_KEPT_BATCHES)(self._begin)
+
+    def _begin(self, i: int) -> torch.Tensor:
+        """Those of a batch, as `TextTower.begin` gives them."""
+        return self._tower.begin(torch.tensor(filled(self._batches[i]), device=self._device))
+
+    def of(self, rows: list[tuple[int, ...]]) -> torch.Tensor | None:
+        """(layers, 2, B, heads, P, D / heads) of B beginnings of P tokens; None where P is 0."""
+        if not rows[0]:
+            return None
+        places = [self._place[ids] for ids in rows]
+        return torch.stack([self._begun(i)[:, :, j] for i, j in places], dim=2)

@@ -17,15 +17,13 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from clipcifar.backbone import kernels
+from clipcifar.backbone import blocks, kernels
 from clipcifar.backbone.device import autocast, dtype_of, is_out_of_memory, keep_freed_memory, upload
 from clipcifar.backbone.params import Precision
 from clipcifar.backbone.preprocess import Preprocess, model_input
-from clipcifar.backbone.text_tower import TextTower
+from clipcifar.backbone.text_tower import Beginnings, TextTower, filled, in_batches
 from clipcifar.backbone.tokens import Tokens
 from clipcifar.core.errors import ConfigError, DataError, EnvironmentFault
-
-TEXT_ROWS = 16  # rows of every text batch; see `encode_sentences`
 
 
 def load_model(folder: Path, device: torch.device, *, key: str) -> tuple[Any, Preprocess]:
@@ -92,6 +90,7 @@ class Backbone:
         self._dtype = torch.float32 if device.type == "cuda" else dtype_of(device, precision)
         model.to(self._dtype)
         kernels.replace_attention(model)
+        blocks.take_class_token(model)
         keep_freed_memory(device)
         self._tokens = Tokens(tokenizer)
         self._text = TextTower(model, self._tokens.context_length)
@@ -120,7 +119,7 @@ class Backbone:
         """
         pixels = model_input(upload(images, self.device), self.preprocess).to(self._dtype)
         mixed = self.precision if self.device.type == "cuda" else "fp32"
-        with autocast(self.device, mixed), kernels.fast_linear(self.device):
+        with autocast(self.device, mixed), kernels.fast_on_cpu(self.device):
             features = self._model.encode_image(pixels)
         return F.normalize(features.float(), dim=-1)
 
@@ -140,8 +139,9 @@ class Backbone:
         """Embed sentences, each alike whatever its neighbours.
 
         Batches hold rows of one length, cut where the model cannot tell (see `TextTower`), and always
-        `TEXT_ROWS` of them (short batches are padded by repetition). So every matrix product has a
-        shape that depends on the sentence alone, and with it every bit of the result.
+        `TEXT_ROWS` of them (short batches are padded by repetition); their first tokens are embedded
+        once for all that begin alike. So every matrix product has a shape that depends on the sentence
+        alone, and with it every bit of the result.
 
         Args:
             sentences: S sentences, none over the context length (see `check_length`).
@@ -153,16 +153,18 @@ class Backbone:
             return
         tokens = self._tokens.rows(sentences)
         lengths = self._text.lengths(tokens)
-        order = sorted(range(len(sentences)), key=lambda i: (lengths[i], sentences[i]))
-        start = 0
-        while start < len(order):
-            length = lengths[order[start]]
-            rows = [i for i in order[start : start + TEXT_ROWS] if lengths[i] == length]
-            padded = rows + [rows[-1]] * (TEXT_ROWS - len(rows))
-            with kernels.fast_linear(self.device):
-                features = self._text.encode(tokens[padded, :length].to(self.device))
+        first = [
+            tuple(row[: self._text.earlier(length)].tolist())
+            for row, length in zip(tokens, lengths, strict=True)
+        ]
+        beginnings = Beginnings(self._text, first, self.device)
+        order = sorted(range(len(sentences)), key=lambda i: (lengths[i], first[i], sentences[i]))
+        for rows in in_batches(order, key=lambda i: lengths[i]):
+            padded, length = filled(rows), lengths[rows[0]]
+            with kernels.fast_on_cpu(self.device):
+                begun = beginnings.of([first[i] for i in padded])
+                features = self._text.encode(tokens[padded, :length].to(self.device), begun)
             yield rows, F.normalize(features.float(), dim=-1)[: len(rows)].cpu().numpy()
-            start += len(rows)
 
     def check_length(self, sentence: str, *, where: str) -> None:
         """Raise ConfigError when a sentence does not fit the context.

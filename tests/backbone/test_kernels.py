@@ -97,7 +97,7 @@ def test_a_linear_layer_is_torchs_and_goes_through_onednn(
     with torch.inference_mode():
         expected = layer(rows), layer(strided)
         assert not onednn
-        with kernels.fast_linear(CPU):
+        with kernels.fast_on_cpu(CPU):
             found = layer(rows), layer(strided)
     assert onednn == [torch.float32] * 2
     for ours, theirs in zip(found, expected, strict=True):
@@ -112,21 +112,73 @@ def test_what_onednn_would_get_wrong_goes_torchs_way(onednn: list[torch.dtype]) 
         (rows, weight, torch.randn(1).expand(7)),
         (rows, torch.randn(4)),
         (rows.double(), weight.double(), long_bias[:7].double()),
-        (rows.bfloat16(), weight.bfloat16()),
+        (rows.half(), weight.half()),
         (torch.randn(0, 4), weight),
     ]
     for case in cases:
         with torch.inference_mode():
             expected = F.linear(*case)
-            with kernels.fast_linear(CPU):
+            with kernels.fast_on_cpu(CPU):
                 found = F.linear(*case)
         assert torch.equal(found, expected)
-    with kernels.fast_linear(CPU):  # oneDNN's operator knows no gradients
+    with kernels.fast_on_cpu(CPU):  # oneDNN's operator knows no gradients
         F.linear(rows, weight.requires_grad_()).sum().backward()
     assert weight.grad is not None
-    with torch.inference_mode(), kernels.fast_linear(torch.device("cuda")):
+    with torch.inference_mode(), kernels.fast_on_cpu(torch.device("cuda")):
         F.linear(rows, weight)
     assert not onednn
+
+
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="oneDNN has no bf16 here")
+def test_low_precision_goes_through_onednn_where_it_has_kernels(
+    onednn: list[torch.dtype], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    layer, rows = nn.Linear(24, 7), torch.randn(9, 24)
+    exact = layer(rows).detach()
+    layer, rows = layer.bfloat16(), rows.bfloat16()
+    with torch.inference_mode(), kernels.fast_on_cpu(CPU):
+        out = layer(rows)
+        monkeypatch.setattr(kernels, "_knows_bf16", lambda: False)  # older processors
+        torchs = layer(rows)
+    assert onednn == [torch.bfloat16]
+    for low in (out, torchs):
+        assert low.dtype == torch.bfloat16
+        torch.testing.assert_close(low.float(), exact, atol=0.03, rtol=0.03)
+
+
+@pytest.mark.parametrize("mask", [None, CAUSAL, CAUSAL.bfloat16(), CAUSAL == 0], ids=str)
+@pytest.mark.parametrize("heads", [(), (3,)], ids=["one head", "three"])
+def test_attention_in_low_precision_is_that_of_float32_rounded_once(
+    mask: torch.Tensor | None, heads: tuple[int, ...]
+) -> None:
+    torch.manual_seed(0)
+    several = [(6 * torch.randn(19, *heads, 5, 16)).bfloat16() for _ in range(3)]  # two parts and a rest
+    exact = F.scaled_dot_product_attention(
+        *(part.float() for part in several), attn_mask=_in(mask, torch.float32)
+    )
+    with kernels.fast_on_cpu(CPU):
+        ours = F.scaled_dot_product_attention(*several, attn_mask=mask)
+    assert torch.equal(ours, exact.bfloat16())
+    if mask is None:  # negative control: torch's own rounds on its way
+        theirs = F.scaled_dot_product_attention(*several)
+        assert not torch.equal(theirs, exact.bfloat16())
+
+
+def _in(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+    return mask.to(dtype) if mask is not None and mask.is_floating_point() else mask
+
+
+def test_attention_in_float32_or_with_a_mask_a_sequence_is_torchs() -> None:
+    torch.manual_seed(0)
+    rows = torch.randn(11, 2, 5, 4)
+    masks = torch.where(torch.rand(11, 1, 5, 5) < 0.3, -torch.inf, 0.0)
+    masks[..., 0] = 0
+    for dtype in (torch.float32, torch.bfloat16):
+        part, mask = rows.to(dtype), masks.to(dtype)
+        with kernels.fast_on_cpu(CPU):
+            ours = F.scaled_dot_product_attention(part, part, part, mask)
+        assert torch.equal(ours, F.scaled_dot_product_attention(part, part, part, mask))
 
 
 def _layers() -> nn.Sequential:

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 
-from clipcifar.backbone.text_tower import TextTower
+from clipcifar.backbone.text_tower import TEXT_ROWS, Beginnings, TextTower
 from clipcifar.backbone.towers import Backbone
 from tests.backbone.test_towers import CPU, tiny  # noqa: F401
 from tests.conftest import TINY_CONFIG
@@ -71,6 +71,48 @@ def test_every_layout_of_a_row_is_cut_after_what_is_read(custom: bool, pool_type
 def towers() -> list[tuple[Any, TextTower]]:
     models = [_model(custom, pool_type=kind) for custom in (False, True) for kind in ("argmax", "eos")]
     return [(model, TextTower(model, CONTEXT)) for model in models]
+
+
+@BOTH
+@pytest.mark.parametrize("pool_type", ["argmax", "eos"])
+def test_rows_that_begin_alike_share_what_is_made_of_their_first_tokens(custom: bool, pool_type: str) -> None:
+    model = _model(custom, pool_type=pool_type)
+    tower = TextTower(model, CONTEXT)
+    rows = torch.tensor([[38, 5, 6, 7, i, 9, 40, *[0] * 5] for i in range(8, 20)])
+    begun = tower.begin(rows[:1, :4])
+    layers = len((model.text if custom else model).transformer.resblocks)
+    assert begun.shape[:2] == (layers, 2)
+    assert begun.shape[4] == 4
+    whole, shared = tower.encode(rows[:, :7]), tower.encode(rows[:, :7], begun.expand(-1, -1, 12, -1, -1, -1))
+    with torch.no_grad():
+        torch.testing.assert_close(whole, model.encode_text(rows), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(shared, whole, atol=1e-5, rtol=1e-4)
+    other = tower.begin(rows[:1, :4].flip(1)).expand(-1, -1, 12, -1, -1, -1)
+    assert float((tower.encode(rows[:, :7], other) - whole).abs().max()) > 1e-2  # negative control
+
+
+def test_a_beginning_is_embedded_once_however_many_rows_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    tower = TextTower(_model(False), CONTEXT)
+    begin, seen = tower.begin, []
+    monkeypatch.setattr(tower, "begin", lambda tokens: (seen.append(tokens.tolist()), begin(tokens))[1])
+    beginnings = [(38, i, 6, 7) for i in range(20)] * 3 + [(38, 5)] * 2
+    made = Beginnings(tower, beginnings, CPU)
+    for ids in beginnings:
+        rows = made.of([ids] * 2)
+        assert rows is not None
+        alone = begin(torch.tensor([ids] * TEXT_ROWS))[:, :, :2]
+        assert torch.equal(rows, alone)
+    assert [len(batch) for batch in seen] == [TEXT_ROWS] * 3
+    assert sorted({tuple(row) for batch in seen for row in batch}) == sorted(set(beginnings))
+    assert made.of([()] * 2) is None
+
+
+@pytest.mark.parametrize(
+    ("custom", "text"), [(False, {"no_causal_mask": True}), (True, {"embed_cls": True})], ids=str
+)
+def test_a_tower_that_is_not_cut_has_no_beginnings(custom: bool, text: dict[str, Any]) -> None:
+    assert TextTower(_model(custom, **text), CONTEXT).earlier(7) == 0
+    assert [TextTower(_model(custom), CONTEXT).earlier(length) for length in (1, 2, 5, 9)] == [0, 1, 4, 4]
 
 
 @settings(max_examples=25)

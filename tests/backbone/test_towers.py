@@ -14,7 +14,8 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
 from clipcifar.backbone.params import Precision
-from clipcifar.backbone.towers import TEXT_ROWS, Backbone
+from clipcifar.backbone.text_tower import TEXT_ROWS
+from clipcifar.backbone.towers import Backbone
 from clipcifar.core import files
 from clipcifar.core.errors import ConfigError, DataError, EnvironmentFault
 from clipcifar.core.params import NO_PATH
@@ -100,7 +101,7 @@ def test_the_text_batches_are_cut(tiny: Backbone, monkeypatch: pytest.MonkeyPatc
     seen = []
     encode = tiny._text.encode
     monkeypatch.setattr(
-        tiny._text, "encode", lambda tokens: seen.append(tuple(tokens.shape)) or encode(tokens)
+        tiny._text, "encode", lambda tokens, begun: seen.append(tuple(tokens.shape)) or encode(tokens, begun)
     )
     _embed(tiny, ["a cat", "a dog"])
     assert seen == [(TEXT_ROWS, 4)]

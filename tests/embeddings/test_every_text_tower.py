@@ -69,7 +69,9 @@ def _embedded_alike(source: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
     seen: list[int] = []
     encode = TextTower.encode
     monkeypatch.setattr(
-        TextTower, "encode", lambda tower, rows: (seen.append(rows.shape[1]), encode(tower, rows))[1]
+        TextTower,
+        "encode",
+        lambda tower, rows, begun: (seen.append(rows.shape[1]), encode(tower, rows, begun))[1],
     )
     ours = embedder.embed_rows(sentences)
     assert (ours * theirs).sum(axis=1).min() >= 0.999999

@@ -93,12 +93,12 @@ def patch_backbone(module: Any) -> None:
             raise error_named(FAULT["error"])
         return encode_images(self, images, *arguments, **named)
 
-    def noted_tokens(self: Any, tokens: Any) -> Any:
+    def noted_tokens(self: Any, tokens: Any, *arguments: Any) -> Any:
         note("text", len(tokens))
         calls["text"] += 1
         if "text_error" in FAULT and calls["text"] > FAULT.get("text_after", 0):
             raise error_named(FAULT["text_error"])
-        return encode_tokens(self, tokens)
+        return encode_tokens(self, tokens, *arguments)
 
     def failing_create(*_: Any, **__: Any) -> Any:
         raise error_named(FAULT["load_error"])
