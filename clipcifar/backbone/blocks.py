@@ -14,6 +14,9 @@ import torch.nn.functional as F
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import nn
 
+# One or two queries are multiplied by 65 keys and more in an order that depends on where in memory they lie.
+_FEWEST_QUERIES = 4
+
 
 def is_plain(block: nn.Module) -> bool:
     """Whether `block_of` computes what this block of open_clip's does."""
@@ -66,7 +69,11 @@ def block_of(
         own = heads(F.linear(normed, weight[width:], parts[1]))
     key, value = own if earlier is None else torch.cat([earlier, own], dim=3)
     mask = None if mask is None else mask[taken].to(rows.dtype)
-    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    asked = query.shape[2]
+    if asked < _FEWEST_QUERIES:
+        repeated = [*range(asked), *[asked - 1] * (_FEWEST_QUERIES - asked)]
+        query, mask = query[:, :, repeated], None if mask is None else mask[repeated]
+    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)[:, :, :asked]
     attended = attended.transpose(1, 2).reshape(batch, -1, width)
     out = rows[:, taken] + block.ls_1(attention.out_proj(attended))
     return out + block.ls_2(block.mlp(block.ln_2(out))), own

@@ -80,3 +80,19 @@ def test_the_last_block_answers_for_the_class_token_where_no_other_is_read(
     blocks.take_class_token(model)
     assert ("forward" in vars(tower.transformer.resblocks[-1])) == changed
     torch.testing.assert_close(tower(images), expected, atol=1e-5, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_one_positions_bytes_do_not_depend_on_the_batch_or_on_threads() -> None:
+    """Long rows: with a single query torch's own attention fails this."""
+    torch.manual_seed(0)
+    block = ResidualAttentionBlock(128, 2).eval()
+    rows = torch.randn(64, 197, 128)
+    threads, whole = torch.get_num_threads(), blocks.block_of(block, rows, only=0)[0]
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            for batch in (8, 16, 24, 40):
+                assert torch.equal(blocks.block_of(block, rows[:batch], only=0)[0], whole[:batch])
+    finally:
+        torch.set_num_threads(threads)
