@@ -18,7 +18,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from clipcifar.backbone import kernels
-from clipcifar.backbone.device import autocast, dtype_of, is_out_of_memory, keep_freed_memory, upload
+from clipcifar.backbone.device import (
+    dtype_of,
+    is_out_of_memory,
+    keep_freed_memory,
+    keep_fp32_whole,
+    upload,
+)
 from clipcifar.backbone.params import Precision
 from clipcifar.backbone.preprocess import Preprocess, model_input
 from clipcifar.backbone.text_tower import TextTower
@@ -88,9 +94,11 @@ class Backbone:
         self._model = model.eval().requires_grad_(False)  # Any: open_clip has no types
         self.logit_scale = float(model.logit_scale.exp())
         self.precision = precision
-        # Cast once: autocast does it in every call, which costs a CPU what it brings.
-        self._dtype = torch.float32 if device.type == "cuda" else dtype_of(device, precision)
-        model.to(self._dtype)
+        # Cast once: autocast does it in every call, which costs a CPU what it brings, and has a card write
+        # every normalisation twice.
+        self._dtype = dtype_of(device, precision)
+        (model.visual if device.type == "cuda" else model).to(self._dtype)
+        keep_fp32_whole(device)
         kernels.replace_attention(model)
         keep_freed_memory(device)
         self._tokens = Tokens(tokenizer)
@@ -119,8 +127,7 @@ class Backbone:
             (B, D) float32 unit rows in any precision, on the device and perhaps still being computed.
         """
         pixels = model_input(upload(images, self.device), self.preprocess).to(self._dtype)
-        mixed = self.precision if self.device.type == "cuda" else "fp32"
-        with autocast(self.device, mixed), kernels.fast_linear(self.device):
+        with kernels.fast_linear(self.device):
             features = self._model.encode_image(pixels)
         return F.normalize(features.float(), dim=-1)
 
