@@ -1,8 +1,8 @@
 """What a card has to show, in one command: `python3 benchmarks/gpu.py`, or `make bench-gpu`.
 
-Each part runs in a process of its own, and its rows are kept as they come: one that fails or takes too long loses
-no other's, and one that the time does not suffice for is left out. `gpu.json` and `gpu.md` are written after
-every part. The exit code is 1 where a part did not end well, whatever the targets say.
+Each part runs in a process of its own, and its rows are kept as they come: one that fails or takes too long
+loses no other's, and one that the time does not suffice for is left out. `gpu.json` and `gpu.md` are written
+after every part. The exit code is 1 where a part did not end well, whatever the targets say.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 LIMIT_S, LEAST_S = 120, 15  # of one part: the most, and less than which none begins
-# Functions of gpu_parts.py; what matters most comes first.
+# Functions of gpu_checks.py and gpu_speed.py; what matters most comes first.
 PARTS = ("machine", "arrays", "tests", "loop", "heads", "parity", "profile", "resume", "memory", "text")
 PARTS += ("jpegs", "tower", "compiled")
 NEVER = ("torch-", "torchvision-", "triton-", "nvidia_", "numpy-")  # which are the machine's own
@@ -82,15 +82,19 @@ def write(folder: Path, rows: list[dict[str, Any]], parts: dict[str, dict[str, A
     (folder / "gpu.md").write_text(f"{about}\n\n{table(measured)}\n\n{ended}\n")
 
 
-def alone(name: str, *arguments: str, toy: bool, folder: Path) -> None:
-    """One part, in this process."""
-    import gpu_device
-    import gpu_parts
+def alone(parts: list[str], *, toy: bool, folder: Path) -> None:
+    """Parts in this process, perhaps with an argument after a colon."""
+    import gpu_checks
+    import gpu_speed
     import gpu_work
 
-    if not (toy or gpu_device.ON_CARD):
+    if not (toy or gpu_work.gpu.ON_CARD):
         sys.exit("there is no cuda device here; --toy runs every part at toy size on a CPU")
-    getattr(gpu_parts, name)(gpu_work.Work(folder, gpu_work.TOY if toy else gpu_work.Sizes()), *arguments)
+    work = gpu_work.Work(folder, gpu_work.TOY if toy else gpu_work.Sizes())
+    functions = {**vars(gpu_checks), **vars(gpu_speed)}
+    for part in parts:
+        name, *arguments = part.split(":")
+        functions[name](work, *arguments)
 
 
 def main() -> int:
@@ -103,10 +107,10 @@ def main() -> int:
     reader.add_argument("--wheels", type=Path, help="folder of wheels that this Python lacks")
     reader.add_argument("--seconds", type=float, default=460, help="for everything")
     reader.add_argument("--toy", action="store_true", help="everything small, and on a CPU if need be")
-    reader.add_argument("--alone", action="store_true", help="the one part in this process")
+    reader.add_argument("--alone", action="store_true", help="all in this process")
     asked, begun = reader.parse_args(), time.monotonic()
     if asked.alone:
-        alone(*asked.parts, toy=asked.toy, folder=asked.work)
+        alone(asked.parts, toy=asked.toy, folder=asked.work)
         return 0
     site = asked.work / "site"
     for folder in (asked.out, site):
@@ -123,7 +127,7 @@ def main() -> int:
         command += [*(["--toy"] if asked.toy else []), "--alone", name]
         if left < LEAST_S:
             ended[name] = {
-                "outcome": f"left out, of {asked.seconds:.0f} s {left:.0f} were left",
+                "outcome": f"left out, {max(left, 0):.0f} s were left",
                 "seconds": 0,
             }
         else:

@@ -103,9 +103,9 @@ def profiled(work: Callable[[], object]) -> dict[str, float]:
     """Where a call's time goes, after one that does not count.
 
     Returns:
-        Its `seconds`; and as shares of them: `busy`, the device at work (kernels and copies of one stream,
-        which do not overlap); `waiting`, the host in CUDA's synchronising calls, where little is left when the
-        host is what limits; and each of `KINDS`.
+        Its `seconds`; and as shares of them `busy`, the device at work (kernels and copies of one stream do
+        not overlap), `waiting`, the host in CUDA's synchronising calls (little where it is the host that
+        limits), and each of `KINDS`.
     """
     work()
     sync()

@@ -1,4 +1,4 @@
-"""What the parts of a check of a card share: how much each does, the model, and the project's own embedding."""
+"""What the parts of gpu.py share: how much each does, the model, and the project's own embedding."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import gpu_device as gpu
 import numpy as np
 import sides
 import torch
-from common import CLASSES, ROOT
+from common import CLASSES, ROOT, row
 
 from clipcifar.backbone.params import EmbedParams
 from clipcifar.backbone.towers import Backbone
@@ -26,6 +26,8 @@ from clipcifar.store.model import ModelDescription, ModelParams
 from clipcifar.weights import resolve
 from clipcifar.weights.describe import describe
 
+measured = functools.partial(row, theirs=None)  # a row with one figure, and one with none
+held = functools.partial(row, ours=None, theirs=None, unit="")
 FASTEST = "bf16" if "bf16" in gpu.precisions() else "fp32"
 
 
@@ -102,14 +104,14 @@ class Work:
         Returns:
             Seconds of all of it, and of those the seconds of the extraction, finished shards included.
         """
-        path, tower, spent = self.folder / name, self.tower(precision), [0.0]
+        path, tower, spent = self.folder / name, self.tower(precision), list[float]()
         load, whole_extraction = Backbone.load, extract.extract
         shutil.rmtree(path, ignore_errors=True)
 
         def timed(*arguments: Any, **named: Any) -> Any:
             start = time.perf_counter()
             rows = whole_extraction(*arguments, **named)
-            spent[0] += time.perf_counter() - start
+            spent.append(time.perf_counter() - start)  # the first, then that of a second pass
             return rows
 
         embed: Any = EmbedParams(gpu.DEVICE.type, tower.precision, batch, None, "float32")  # type: ignore

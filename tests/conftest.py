@@ -68,7 +68,7 @@ def _is_a_card_there() -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs a card is skipped without; what takes long comes first, lest a worker be left alone with it."""
+    """What needs a card is skipped without; what takes long comes first: no worker is left alone with it."""
     needing = [item for item in items if item.get_closest_marker("cuda")]
     if needing and not _is_a_card_there():
         for item in needing:

@@ -110,7 +110,7 @@ def autocast(
 
 
 def keep_fp32_whole(device: torch.device) -> None:
-    """Let a card convolve in fp32: cuDNN rounds inputs to tf32, 10 bits after the point, unless it is told."""
+    """Let a card convolve in fp32: unless it is told, cuDNN rounds to tf32, 10 bits after the point."""
     if device.type != "cuda":
         return
     with warnings.catch_warnings():  # torch 2.9 tells of a new name, which it then refuses beside this one

@@ -21,8 +21,8 @@ from clipcifar.backbone import kernels
 from clipcifar.backbone.device import (
     dtype_of,
     is_out_of_memory,
-    keep_freed_memory,
     keep_fp32_whole,
+    keep_freed_memory,
     upload,
 )
 from clipcifar.backbone.params import Precision

@@ -1,15 +1,11 @@
-"""The parts of a check of a card, each a function that prints its rows; `gpu.py` runs them.
+"""How fast a card is through the project's own code: parts of gpu.py, each a function that prints its rows.
 
-A part uses the project as its stages do. Weights are random: no figure here says anything about CLIP.
+Weights are random: no figure here says anything about CLIP.
 """
 
 from __future__ import annotations
 
 import io
-import json
-import signal
-import subprocess
-import sys
 import time
 from functools import partial
 from hashlib import sha256
@@ -20,27 +16,13 @@ import numpy as np
 import sides
 import torch
 import torch.nn.functional as F
-from common import CLASSES, GFLOP_IMAGE, ROOT, ahead, clip_like, paired, photographs, row
-from gpu_work import FASTEST, Work
+from common import CLASSES, GFLOP_IMAGE, ahead, clip_like, paired, photographs, row
+from gpu_work import FASTEST, Work, held, measured
 
-from clipcifar.backbone.towers import Backbone
-from clipcifar.core.errors import EnvironmentFault
-from clipcifar.embeddings.extract import SHARD_ROWS, extract
+from clipcifar.embeddings.extract import extract
 from clipcifar.embeddings.shards import ShardFolder
 from clipcifar.embeddings.sources import ArraySource
 from clipcifar.store.images import read_images
-
-measured = partial(row, theirs=None)
-held = partial(row, ours=None, theirs=None, unit="")
-
-
-def machine(work: Work) -> None:
-    """What it is, and its limits."""
-    print(json.dumps({"machine": gpu.machine()}), flush=True)
-    for precision in gpu.precisions():
-        rate = gpu.matrix_rate(precision, work.sizes.matrix)
-        measured(f"matrix product, {precision}", rate, unit="TFLOP/s", note=f"{work.sizes.matrix:,}²")
-    measured("copy to the device", gpu.upload_rate(work.sizes.transferred), unit="GB/s", note="pinned memory")
 
 
 def arrays(work: Work) -> None:
@@ -62,25 +44,11 @@ def arrays(work: Work) -> None:
             if precision == FASTEST:
                 target.append((whole, share, batch))
     whole, share, batch = min(target)
-    note = f"batches of {batch}, extraction at {share:.1%} of the rate; weights hashed, a second pass, files written"
+    note = f"batches of {batch}, extraction at {share:.1%}; weights hashed, a second pass, files written"
     aim: Any = {"target": "< 5 s, ≥ 30 % of the matrix product's rate", "reached": whole < 5 and share >= 0.3}
     measured(f"{n:,} arrays through embed_images, {FASTEST}", whole, unit="s", note=note, **aim)
     digests = [work.embed(data, FASTEST, batches[0]) and work.digest() for _ in range(2)]
     held("the same run twice", target="equal bytes", reached=digests[0] == digests[1], note=digests[0][:16])
-
-
-def tests(work: Work) -> None:
-    """The tests that need a card; without one they are skipped."""
-    files = [
-        str(path) for path in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.cuda" in path.read_text()
-    ]
-    words = [sys.executable, "-m", "pytest", "-q", "-m", "cuda", "-p", "no:cacheprovider", *files]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
-    last = done.stdout.splitlines()[-1].strip("= ") if done.stdout else ""
-    reached = done.returncode == 0 and ("passed" if gpu.ON_CARD else "skipped") in last
-    held("tests that need a card", target="pass", reached=reached, note=last)
-    if not reached:
-        raise SystemExit(f"{done.stdout[-3000:]}\n{done.stderr[-1000:]}")
 
 
 def loop(work: Work) -> None:
@@ -106,7 +74,7 @@ def loop(work: Work) -> None:
 
     rate, (best, batch) = n / gpu.seconds_of(embed), min((value, key) for key, value in seconds.items())
     cosine = float((ours * torch.cat(theirs).numpy()).sum(axis=1).min())
-    note = f"bf16 autocast, batches of {batches[0]}; ours {FASTEST}, batches of {batch}; least cosine {cosine:.4f}"
+    note = f"eight workers, bf16 autocast; ours {FASTEST}, batches of {batch}; least cosine {cosine:.4f}"
     ahead(f"{n:,} arrays against an open_clip loop", n / best, rate, unit="images/s", least=5, note=note)
 
 
@@ -137,33 +105,6 @@ def heads(work: Work) -> None:
         ahead(f"{method}, an epoch", ours / epochs, theirs / epochs, unit="s", least=10, note=note)
 
 
-def parity(work: Work) -> None:
-    """Vectors of the device beside those of this CPU in fp32."""
-    pixels = torch.from_numpy(photographs(work.sizes.compared)).permute(0, 3, 1, 2)
-    texts, least = sides.sentences(work.sizes.compared), {"fp32": 0.99999, "tf32": 0.9999, "bf16": 0.999}
-
-    def vectors(tower: Backbone) -> tuple[Any, Any]:
-        batches = [
-            (i, v)
-            for places, some in tower.encode_sentences(texts)
-            for i, v in zip(places, some, strict=True)
-        ]
-        return tower.encode_images(pixels).cpu().numpy(), np.stack(
-            [v for _, v in sorted(batches, key=lambda b: b[0])]
-        )
-
-    expected = vectors(work.tower("fp32", "cpu"))
-    for precision in gpu.precisions():
-        tower = work.tower(precision)
-        with gpu.set_to(precision):
-            there = vectors(tower)
-        for what, ours, theirs in zip(("images", "sentences"), there, expected, strict=True):
-            cosine, bar = float((ours * theirs).sum(axis=1).min()), least.get(precision, 0.9995)
-            note, aim = f"largest difference {np.abs(ours - theirs).max():.1e}", f"≥ {bar:g}"
-            name = f"{what}, {precision}, against the CPU in fp32"
-            measured(name, cosine, unit="least cosine", target=aim, reached=cosine >= bar, note=note)
-
-
 def profile(work: Work) -> None:
     """Where an extraction's time goes, at the smallest and at the largest batch."""
     n, tower, shards = (
@@ -187,62 +128,6 @@ def profile(work: Work) -> None:
             [f"{rate:,.0f} images/s", *(f"{kind} {share:.1%}" for kind, share in shares.items())]
         )
         measured(f"device at work, {FASTEST}, batches of {batch}", busy, unit="of the time", note=note)
-
-
-def embed_and_count(work: Work, name: str) -> None:
-    """In a process that may be killed: embed the arrays, and print how many images went through the tower."""
-    counts, encode = [], Backbone.encode_images
-
-    def counted(self: Backbone, images: torch.Tensor) -> torch.Tensor:
-        counts.append(len(images))
-        return encode(self, images)
-
-    Backbone.encode_images = counted  # type: ignore[method-assign]
-    work.embed(work.arrays(work.sizes.images), FASTEST, work.sizes.batches[0], name=name)
-    print(sum(counts), flush=True)
-
-
-def resume(work: Work) -> None:
-    """Killed midway and started again, against a run that was not."""
-    words = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--work", str(work.folder)]
-    words += [*([] if work.sizes.model else ["--toy"]), "--alone", "embed_and_count"]
-    begin = partial(subprocess.Popen, stdout=subprocess.PIPE, text=True)
-    assert work.model
-
-    def finished() -> int:
-        return len(list((work.folder / "cache").rglob("*.shard")))
-
-    def count(name: str) -> int:
-        with begin([*words, name]) as process:
-            return int(process.communicate()[0].split()[-1])
-
-    with begin([*words, "killed"]) as process:
-        while finished() < work.sizes.kill_after and process.poll() is None:
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-    kept = finished() * SHARD_ROWS
-    saved, whole = count("killed"), count("whole")
-    same = work.digest("whole") == work.digest("killed")
-    note = f"killed when {kept:,} of {work.sizes.images:,} images were finished, {whole - saved:,} not embedded again"
-    reached = same and whole - saved == kept > 0
-    held("killed, and run again", target="equal bytes, nothing twice", reached=reached, note=note)
-
-
-def memory(work: Work) -> None:
-    """Batches that no memory holds: the setting is named, and the next run works."""
-    from clipcifar.backbone import device
-
-    device.short_batch_multiple = lambda _, size: size  # of a CPU as of a card
-    data = work.arrays(work.sizes.batches[-1])
-    for batch in (*work.sizes.too_large, work.sizes.batches[0]):
-        try:
-            said = f"it fits, {work.embed(data, FASTEST, batch)[1]:.2f} s"
-        except EnvironmentFault as error:
-            said = f"{error.what}: {error.where}"
-        except Exception as error:  # what a person should not see
-            said = f"{type(error).__name__}: {str(error)[:200]}"
-        reached = said.startswith(("it fits", "out of memory: params.yaml: embed.batch_size"))
-        held(f"batches of {batch:,}", target="named, or it fits", reached=reached, note=said)
 
 
 def text(work: Work) -> None:
