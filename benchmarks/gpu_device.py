@@ -99,13 +99,12 @@ def upload_rate(num_bytes: int) -> float:
     return num_bytes / seconds_of(lambda: target.copy_(host, non_blocking=True), rounds=5) / 1e9
 
 
-def profiled(work: Callable[[], object]) -> dict[str, float]:
+def profiled(work: Callable[[], object]) -> tuple[float, float, dict[str, float]]:
     """Where a call's time goes, after one that does not count.
 
     Returns:
-        Its `seconds`; and as shares of them `busy`, the device at work (kernels and copies of one stream do
-        not overlap), `waiting`, the host in CUDA's synchronising calls (little where it is the host that
-        limits), and each of `KINDS`.
+        Its seconds; the share of them that the host waits in CUDA's synchronising calls, little where it is
+        the host that limits; and the share of each kernel and copy, which do not overlap in one stream.
     """
     work()
     sync()
@@ -114,15 +113,22 @@ def profiled(work: Callable[[], object]) -> dict[str, float]:
         work()
         sync()
         seconds = time.perf_counter() - start
-    shares, waiting = dict.fromkeys(KINDS, 0.0), 0.0
+    shares, waiting = dict[str, float](), 0.0
     for event in taken.key_averages():
         if "Synchronize" in event.key:
             waiting += event.self_cpu_time_total / 1e6 / seconds
         elif not ON_CARD or event.device_type == DeviceType.CUDA:
-            kind = next(kind for kind, names in KINDS.items() if re.search(names, event.key.lower()))
             own = event.self_device_time_total if ON_CARD else event.self_cpu_time_total
-            shares[kind] += own / 1e6 / seconds
-    return {"seconds": seconds, "busy": sum(shares.values()), "waiting": waiting, **shares}
+            shares[event.key] = shares.get(event.key, 0.0) + own / 1e6 / seconds
+    return seconds, waiting, shares
+
+
+def by_kind(shares: dict[str, float]) -> dict[str, float]:
+    """Shares of kernels by name, added up by `KINDS`."""
+    added = dict.fromkeys(KINDS, 0.0)
+    for name, share in shares.items():
+        added[next(kind for kind, names in KINDS.items() if re.search(names, name.lower()))] += share
+    return added
 
 
 @contextmanager

@@ -122,12 +122,13 @@ def profile(work: Work) -> None:
             shards.remove()
 
     for batch in (work.sizes.batches[0], work.sizes.batches[-1]):
-        shares = gpu.profiled(partial(once, batch))
-        rate, busy = n / shares.pop("seconds"), shares.pop("busy")
-        note = ", ".join(
-            [f"{rate:,.0f} images/s", *(f"{kind} {share:.1%}" for kind, share in shares.items())]
-        )
-        measured(f"device at work, {FASTEST}, batches of {batch}", busy, unit="of the time", note=note)
+        seconds, waiting, shares = gpu.profiled(partial(once, batch))
+        parts = ", ".join(f"{kind} {share:.1%}" for kind, share in gpu.by_kind(shares).items())
+        note = f"{n / seconds:,.0f} images/s under the profiler; the host waits {waiting:.1%}; {parts}"
+        name = f"device at work, {FASTEST}, batches of {batch}"
+        measured(name, sum(shares.values()), unit="of the time", note=note)
+    for kernel, share in sorted(shares.items(), key=lambda item: -item[1])[:8]:
+        measured(f"kernel `{kernel[:80]}`", share, unit="of the time")
 
 
 def text(work: Work) -> None:

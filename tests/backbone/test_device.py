@@ -120,6 +120,7 @@ def test_two_processors_that_compute_otherwise_in_a_precision_are_told_apart_in_
     assert models[0]["fp32"] == models[1]["fp32"] != models[0]["bf16"] != models[1]["bf16"]
 
 
+@pytest.mark.filterwarnings("ignore:Please use the new API settings")  # torch 2.9 tells of a name
 def test_on_a_card_alone_convolutions_are_kept_from_rounding_to_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     device.keep_fp32_whole(torch.device("cpu"))

@@ -249,6 +249,7 @@ def test_a_precision_that_is_not_there_is_refused_before_anything_is_loaded(
         Backbone.load(tmp_path / "nothing", CPU, "bf16")
 
 
+@pytest.mark.filterwarnings("ignore:Please use the new API settings")  # torch 2.9 tells of a name
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
 def test_on_a_card_the_image_tower_alone_is_cast(
     model: torch.nn.Module, precision: Precision, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
