@@ -45,6 +45,7 @@ def load_model(folder: Path, device: torch.device, *, key: str) -> tuple[Any, Pr
         DataError: the weights are damaged or do not fit the architecture.
         EnvironmentFault: there is not enough memory for it.
     """
+    keep_fp32_whole(device)
     with _explained(folder, key=key), kernels.Undrawn():  # loads strictly: what the file lacks is an error
         model = open_clip.create_model(f"local-dir:{folder}", device=device, require_pretrained=True)
     return model, Preprocess.from_config(open_clip.get_model_preprocess_cfg(model))
@@ -98,7 +99,6 @@ class Backbone:
         # every normalisation twice.
         self._dtype = dtype_of(device, precision)
         (model.visual if device.type == "cuda" else model).to(self._dtype)
-        keep_fp32_whole(device)
         kernels.replace_attention(model)
         keep_freed_memory(device)
         self._tokens = Tokens(tokenizer)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
+from clipcifar.backbone import towers
 from clipcifar.backbone.params import Precision
 from clipcifar.backbone.towers import TEXT_ROWS, Backbone
 from clipcifar.core import files
@@ -249,20 +250,26 @@ def test_a_precision_that_is_not_there_is_refused_before_anything_is_loaded(
         Backbone.load(tmp_path / "nothing", CPU, "bf16")
 
 
-@pytest.mark.filterwarnings("ignore:Please use the new API settings")  # torch 2.9 tells of a name
+def test_a_model_for_a_card_is_kept_from_rounding_to_tf32(
+    tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[torch.device] = []
+    monkeypatch.setattr(towers, "keep_fp32_whole", told.append)
+    Backbone.load(tiny_clip, CPU)
+    assert told == [CPU]
+
+
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
 def test_on_a_card_the_image_tower_alone_is_cast(
-    model: torch.nn.Module, precision: Precision, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    model: torch.nn.Module, precision: Precision, dtype: torch.dtype
 ) -> None:
     """Its arithmetic is tested in embeddings/test_on_a_card.py; to see the weights no card is needed."""
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     model, tokenizer = copy.deepcopy(model), open_clip.get_tokenizer("ViT-B-32", context_length=32)
     Backbone(model, PREPROCESS, tokenizer, torch.device("cuda"), precision)
     of_images = {id(parameter) for parameter in model.visual.parameters()}  # type: ignore[union-attr]
     assert {parameter.dtype for parameter in model.parameters() if id(parameter) in of_images} == {dtype}
     others = {parameter.dtype for parameter in model.parameters() if id(parameter) not in of_images}
     assert others == {torch.float32}
-    assert not torch.backends.cudnn.allow_tf32
 
 
 def test_a_tokenizer_of_a_package_that_is_not_installed_is_named(
