@@ -46,7 +46,7 @@ class Sizes:
     compared: int = 512
     profiled: int = 16_384
     kill_after: int = 8  # shards
-    too_large: tuple[int, ...] = (65_536, 1_000_000)
+    too_large: tuple[int, ...] = (65_535, 1_000_000)  # the most that params.yaml may say, and more
     sentences: int = 3_000
     jpegs: tuple[tuple[int, int], ...] = ((32, 20_000), (500, 8_000))  # pixels wide, and how many
 
