@@ -8,6 +8,9 @@
 # make fuzz   ten minutes each of hostile params.yaml, mutilated and hostile HDF5 files
 # make coverage  which lines and branches the tests run, stages in their own processes included
 # make bench  measure it beside what a user would run instead; half an hour
+# make bench-gpu  what a card has to show, in eight minutes, by the python3 and torch of its machine;
+#             WHEELS=… a folder of what that Python lacks, OUT=… where gpu.json and gpu.md go
+# make gpu-wheels  collect that folder, here, for the card's Python (FOR=3.12), torch and what it needs left out
 # make clean  remove build/ and the virtual environment
 # PYTHON=…    which Python the virtual environment is of; without it one of 3.11 to 3.13 is looked for
 
@@ -16,7 +19,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: setup demo test nightly lint audit soak faults fuzz coverage bench clean
+.PHONY: setup demo test nightly lint audit soak faults fuzz coverage bench bench-gpu gpu-wheels clean
 setup: $(VENV)/ready
 
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -61,6 +64,15 @@ coverage: setup
 
 bench: setup
 	$(BIN)/python benchmarks/run.py
+
+OUT ?= build/gpu
+bench-gpu:
+	python3 benchmarks/gpu.py --out $(OUT) $(if $(WHEELS),--wheels $(WHEELS)) $(if $(TOY),--toy)
+
+FOR ?= 3.12
+gpu-wheels: setup
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+	    --python-version $(FOR) --constraint constraints.txt --dest $(or $(WHEELS),build/wheels) -r benchmarks/gpu.txt
 
 clean:
 	rm -rf build $(VENV)

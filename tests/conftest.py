@@ -61,8 +61,18 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(max(cores, 2), 4)  # each takes up to 3 GB
 
 
+def _is_a_card_there() -> bool:
+    import torch  # which whoever needs a card has imported
+
+    return torch.cuda.is_available()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes long comes first, so that no worker is left alone with it."""
+    """What needs a card is skipped without; what takes long comes first: no worker is left alone with it."""
+    needing = [item for item in items if item.get_closest_marker("cuda")]
+    if needing and not _is_a_card_there():
+        for item in needing:
+            item.add_marker(pytest.mark.skip(reason="there is no cuda device here"))
     items.sort(key=lambda item: item.get_closest_marker("pipeline") is None)
 
 

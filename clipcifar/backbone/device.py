@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -75,7 +76,10 @@ def dtype_of(device: torch.device, precision: Precision, *, key: str = "embed.pr
     """
     if precision == "fp32" or device.type == "cuda" or (device.type == "cpu" and _instructions(precision)):
         return _DTYPES[precision]
-    if device.type == "cpu":
+    if device.type == "cpu" and not hasattr(torch.cpu, "get_capabilities"):
+        what = f"this torch, {torch.__version__}, does not tell whether precision {precision} is faster than "
+        what += "fp32 on this processor"
+    elif device.type == "cpu":
         what = f"precision {precision} is slower than fp32 on this processor, which has none of "
         what += ", ".join(_FASTER_WITH[precision])
     else:
@@ -103,6 +107,15 @@ def autocast(
             fix="use fp32",
         )
     return torch.autocast("cuda", dtype=_DTYPES[precision])
+
+
+def keep_fp32_whole(device: torch.device) -> None:
+    """Let a card convolve in fp32: unless it is told, cuDNN rounds to tf32, 10 bits after the point."""
+    if device.type != "cuda":
+        return
+    with warnings.catch_warnings():  # torch 2.9 tells of a new name, which it then refuses beside this one
+        warnings.simplefilter("ignore", UserWarning)
+        torch.backends.cudnn.allow_tf32 = False
 
 
 def gradient_scaler(device: torch.device, precision: Precision) -> GradScaler:

@@ -21,7 +21,7 @@ class EmbedParams:
     Attributes:
         device: where both towers run.
         precision: of both towers on a CPU; on cuda of the image tower, and sentences are embedded in fp32.
-        batch_size: images per forward pass.
+        batch_size: images per forward pass; CUDA's attention kernels begin for no more than 65,535.
         workers: processes that decode photographs; None for one per core.
         storage: of image embeddings; float16 halves their files and moves a cosine by up to 5e-5.
         engine: what computes embeddings that nobody has: this process, or workers of a Ray cluster. The next
@@ -35,7 +35,7 @@ class EmbedParams:
 
     device: DeviceName
     precision: Precision
-    batch_size: Annotated[int, Range(1)]
+    batch_size: Annotated[int, Range(1, 65_535)]
     workers: Annotated[int | None, Range(0)]
     storage: Storage
     engine: Engine = "local"

@@ -124,7 +124,7 @@ def resize_by_products(images: torch.Tensor, size: tuple[int, int], interpolatio
     down = _resampling_matrix(height, size[0], interpolation, images.device)
     across = _resampling_matrix(width, size[1], interpolation, images.device)
     rows = (images.float() @ across.T).add_(0.5).floor_().clamp_(0, 255)  # half up, as Pillow rounds
-    return (down @ rows).add_(0.5).floor_().clamp_(0, 255).to(torch.uint8)
+    return (down @ rows).add_(0.5).clamp_(0, 255).to(torch.uint8)  # which cuts what floor would
 
 
 @lru_cache(maxsize=64)

@@ -18,7 +18,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from clipcifar.backbone import blocks, kernels
-from clipcifar.backbone.device import autocast, dtype_of, is_out_of_memory, keep_freed_memory, upload
+from clipcifar.backbone.device import (
+    dtype_of,
+    is_out_of_memory,
+    keep_fp32_whole,
+    keep_freed_memory,
+    upload,
+)
 from clipcifar.backbone.params import Precision
 from clipcifar.backbone.preprocess import Preprocess, model_input
 from clipcifar.backbone.text_tower import Beginnings, TextTower, filled, in_batches
@@ -37,6 +43,7 @@ def load_model(folder: Path, device: torch.device, *, key: str) -> tuple[Any, Pr
         DataError: the weights are damaged or do not fit the architecture.
         EnvironmentFault: there is not enough memory for it.
     """
+    keep_fp32_whole(device)
     with _explained(folder, key=key), kernels.Undrawn():  # loads strictly: what the file lacks is an error
         model = open_clip.create_model(f"local-dir:{folder}", device=device, require_pretrained=True)
     return model, Preprocess.from_config(open_clip.get_model_preprocess_cfg(model))
@@ -86,9 +93,10 @@ class Backbone:
         self._model = model.eval().requires_grad_(False)  # Any: open_clip has no types
         self.logit_scale = float(model.logit_scale.exp())
         self.precision = precision
-        # Cast once: autocast does it in every call, which costs a CPU what it brings.
-        self._dtype = torch.float32 if device.type == "cuda" else dtype_of(device, precision)
-        model.to(self._dtype)
+        # Cast once: autocast does it in every call, which costs a CPU what it brings, and has a card write
+        # every normalisation twice.
+        self._dtype = dtype_of(device, precision)
+        (model.visual if device.type == "cuda" else model).to(self._dtype)
         kernels.replace_attention(model)
         blocks.take_class_token(model)
         keep_freed_memory(device)
@@ -118,8 +126,7 @@ class Backbone:
             (B, D) float32 unit rows in any precision, on the device and perhaps still being computed.
         """
         pixels = model_input(upload(images, self.device), self.preprocess).to(self._dtype)
-        mixed = self.precision if self.device.type == "cuda" else "fp32"
-        with autocast(self.device, mixed), kernels.fast_on_cpu(self.device):
+        with kernels.fast_on_cpu(self.device):
             features = self._model.encode_image(pixels)
         return F.normalize(features.float(), dim=-1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Protocol
 
@@ -71,9 +72,20 @@ def extract(
     finished = len(source) - sum(len(rows) for rows in missing)
     with progress(total=len(source), initial=finished, unit="images", what=what) as bar:
         full = partial(_filled_up, encode, batch_size, multiple)
-        for rows, embeddings in _shards_of(source, full, missing, batch_size, ids, bar.update):
-            shards.write(rows.start, rows.stop, embeddings)
+        _write_beside(_shards_of(source, full, missing, batch_size, ids, bar.update), shards)
     return _read_back(shards, bounds, ids)
+
+
+def _write_beside(computed: Iterator[tuple[range, NDArray[np.float32]]], shards: ShardFolder) -> None:
+    """Write each shard while the next one is computed, lest the device wait for the disk."""
+    with ThreadPoolExecutor(1) as beside:
+        writing: Future[None] | None = None
+        for rows, embeddings in computed:
+            if writing is not None:
+                writing.result()
+            writing = beside.submit(shards.write, rows.start, rows.stop, embeddings)
+        if writing is not None:
+            writing.result()
 
 
 def _filled_up(encode: _Encode, batch_size: int, multiple: int, images: torch.Tensor) -> torch.Tensor:

@@ -49,7 +49,7 @@ def loaded(
     loader: DataLoader[Item] = DataLoader(
         items,  # type: ignore[arg-type]
         batch_sampler=list(rows),  # type: ignore[arg-type]
-        num_workers=workers,
+        num_workers=min(workers, len(rows)),  # a batch is the work of one
         collate_fn=together,
         worker_init_fn=_with_own_locks,
     )

@@ -17,8 +17,6 @@ from clipcifar.core import processes
 from clipcifar.core.errors import ConfigError, EnvironmentFault
 from tests.support.import_closure import ROOT
 
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no cuda device here")
-
 
 def _there(monkeypatch: pytest.MonkeyPatch, *, cuda: bool, mps: bool) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
@@ -65,7 +63,7 @@ def test_mixed_precision_away_from_cuda_is_refused(kind: str, precision: str) ->
         device.autocast(torch.device(kind), precision)  # type: ignore[arg-type]
 
 
-@needs_cuda
+@pytest.mark.cuda
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
 def test_mixed_precision_on_cuda_is_the_one_asked_for(precision: str, dtype: torch.dtype) -> None:
     matrix = torch.eye(4, device="cuda")
@@ -74,7 +72,7 @@ def test_mixed_precision_on_cuda_is_the_one_asked_for(precision: str, dtype: tor
 
 
 def _instructions(monkeypatch: pytest.MonkeyPatch, *there: str) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(there, True))
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(there, True), raising=False)
 
 
 @pytest.mark.parametrize(
@@ -103,11 +101,11 @@ def test_a_processor_computes_in_what_it_is_faster_in(
 
 
 def test_a_torch_that_does_not_tell_offers_fp32_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     cpu = torch.device("cpu")
     assert device.dtype_of(cpu, "fp32") == torch.float32
     assert device.model_of(cpu, "bf16") == device.model_of(cpu, "fp32")
-    with pytest.raises(ConfigError, match="bf16 is slower than fp32 on this processor"):
+    with pytest.raises(ConfigError, match="does not tell whether precision bf16 is faster than fp32"):
         device.dtype_of(cpu, "bf16")
 
 
@@ -122,12 +120,21 @@ def test_two_processors_that_compute_otherwise_in_a_precision_are_told_apart_in_
     assert models[0]["fp32"] == models[1]["fp32"] != models[0]["bf16"] != models[1]["bf16"]
 
 
+@pytest.mark.filterwarnings("ignore:Please use the new API settings")  # torch 2.9 tells of a name
+def test_on_a_card_alone_convolutions_are_kept_from_rounding_to_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    device.keep_fp32_whole(torch.device("cpu"))
+    assert torch.backends.cudnn.allow_tf32
+    device.keep_fp32_whole(torch.device("cuda"))
+    assert not torch.backends.cudnn.allow_tf32
+
+
 def test_an_upload_keeps_every_value() -> None:
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, 5, 7)).astype(np.uint8))
     assert torch.equal(device.upload(images, torch.device("cpu")), images)
 
 
-@needs_cuda
+@pytest.mark.cuda
 def test_an_upload_to_cuda_keeps_every_value() -> None:
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, 5, 7)).astype(np.uint8))
     on_card = device.upload(images, torch.device("cuda"))
@@ -200,7 +207,7 @@ def _explained() -> AbstractContextManager[None]:
     return device.out_of_memory_explained("embed.batch_size")
 
 
-@pytest.mark.parametrize("kind", ["cpu", pytest.param("cuda", marks=needs_cuda)])
+@pytest.mark.parametrize("kind", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 def test_a_download_brings_every_value(kind: str) -> None:
     values = torch.randn(7, 5)
     on_device = values.to(kind)

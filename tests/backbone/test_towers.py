@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
+from clipcifar.backbone import towers
 from clipcifar.backbone.params import Precision
 from clipcifar.backbone.text_tower import TEXT_ROWS
 from clipcifar.backbone.towers import Backbone
@@ -23,6 +25,7 @@ from clipcifar.methods import zero_shot
 from clipcifar.store.model import WEIGHTS_FILE, ModelParams
 from clipcifar.weights import resolve
 from tests.conftest import TINY_CONFIG
+from tests.support.small_input import PREPROCESS
 
 CPU = torch.device("cpu")
 SENTENCES = [
@@ -215,7 +218,7 @@ def test_the_full_size_model_with_random_weights(tmp_path: Path) -> None:
 @pytest.fixture
 def in_bf16(tiny_clip: Path, monkeypatch: pytest.MonkeyPatch) -> Backbone:
     """Whatever the processor: where it has no instructions for it, it computes the same, slowly."""
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
     return Backbone.load(tiny_clip, CPU, "bf16")
 
 
@@ -243,19 +246,31 @@ def test_in_bf16_bytes_are_the_same_again_and_whatever_stands_beside(in_bf16: Ba
 def test_a_precision_that_is_not_there_is_refused_before_anything_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
     with pytest.raises(ConfigError, match="bf16 is slower than fp32 on this processor"):
         Backbone.load(tmp_path / "nothing", CPU, "bf16")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no cuda device here")
-@pytest.mark.parametrize(("precision", "least"), [("fp32", 0.9999), ("bf16", 0.99), ("fp16", 0.999)])
-def test_cuda_embeds_as_the_cpu_does(
-    tiny_clip: Path, tiny: Backbone, precision: Precision, least: float
+def test_a_model_for_a_card_is_kept_from_rounding_to_tf32(
+    tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (8, 3, 48, 48)).astype(np.uint8))
-    on_card = Backbone.load(tiny_clip, torch.device("cuda"), precision).encode_images(images).cpu()
-    assert ((on_card * tiny.encode_images(images)).sum(dim=1) >= least).all()
+    told: list[torch.device] = []
+    monkeypatch.setattr(towers, "keep_fp32_whole", told.append)
+    Backbone.load(tiny_clip, CPU)
+    assert told == [CPU]
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_on_a_card_the_image_tower_alone_is_cast(
+    model: torch.nn.Module, precision: Precision, dtype: torch.dtype
+) -> None:
+    """Its arithmetic is tested in embeddings/test_on_a_card.py; to see the weights no card is needed."""
+    model, tokenizer = copy.deepcopy(model), open_clip.get_tokenizer("ViT-B-32", context_length=32)
+    Backbone(model, PREPROCESS, tokenizer, torch.device("cuda"), precision)
+    of_images = {id(parameter) for parameter in model.visual.parameters()}  # type: ignore[union-attr]
+    assert {parameter.dtype for parameter in model.parameters() if id(parameter) in of_images} == {dtype}
+    others = {parameter.dtype for parameter in model.parameters() if id(parameter) not in of_images}
+    assert others == {torch.float32}
 
 
 def test_a_tokenizer_of_a_package_that_is_not_installed_is_named(

@@ -363,5 +363,5 @@ def test_finished_shards_are_not_held_in_memory(tmp_path: Path, monkeypatch: pyt
     finally:
         tracemalloc.stop()
     shard, everything = 100 * dim * 4, n * dim * 4
-    assert max(during) - during[0] < 3 * shard
+    assert max(during) - during[0] < 5 * shard  # one is computed while another is written
     assert shard < peak < 12 * shard < everything

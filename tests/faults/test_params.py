@@ -298,7 +298,7 @@ TYPES: dict[str, tuple[str, list[Any]]] = {
     "model.preprocess": ("text or a mapping", [7, True, ["x"], 0.5]),
     "embed.device": ("one of auto, cuda, mps, cpu", ["gpu", 0, True, None]),
     "embed.precision": ("one of fp32, bf16, fp16", ["fp8", 32, None]),
-    "embed.batch_size": ("", [0, -1, 1.5, "256", True, None]),
+    "embed.batch_size": ("", [0, -1, 65_536, 1.5, "256", True, None]),
     "embed.storage": ("one of float32, float16", ["float64", 16, None]),
     "embed.workers": ("", [-1, 0.5, "4", False]),
     "search.by": ("one of accuracy, balanced_accuracy", ["balanced", True, None, ["accuracy"]]),

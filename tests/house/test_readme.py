@@ -88,8 +88,11 @@ def commands(text: str) -> Iterator[list[str]]:
 def wrong(words: list[str]) -> bool:
     """Whether a command of ours, of make or of DVC cannot be meant as it is typed."""
     if words[0] == "make":
-        targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.M)
-        return not set(words[1:]) <= set(targets)
+        made = (ROOT / "Makefile").read_text()
+        targets = re.findall(r"^([\w-]+):", made, flags=re.M)
+        settings = {word for word in words[1:] if "=" in word}
+        read = all(f"$({word.partition('=')[0]})" in made for word in settings)
+        return not (read and set(words[1:]) - settings <= set(targets))
     if words[0] not in ("clipcifar", "dvc"):
         return False
     parser = cli._parser() if words[0] == "clipcifar" else get_main_parser()

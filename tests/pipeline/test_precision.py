@@ -10,11 +10,11 @@ from clipcifar.store.embeddings import read_texts
 from clipcifar.store.images import read_images
 from tests.support.workspace import Workspace
 
+HAS = getattr(torch.cpu, "get_capabilities", dict)()
+
 
 @pytest.mark.pipeline
-@pytest.mark.skipif(
-    not torch.cpu.get_capabilities().get("avx512_bf16"), reason="this processor has no instructions for bf16"
-)
+@pytest.mark.skipif(not HAS.get("avx512_bf16"), reason="this processor has no instructions for bf16")
 def test_another_precision_embeds_images_and_sentences_again(workspace: Workspace) -> None:
     folder = workspace.folder / "data/embeddings"
     before = read_images(folder / "images"), read_texts(folder / "texts/photo.h5")
@@ -36,7 +36,7 @@ def test_another_precision_embeds_images_and_sentences_again(workspace: Workspac
 def test_a_precision_that_the_processor_is_slow_in_stops_before_anything_is_embedded(
     workspace: Workspace,
 ) -> None:
-    if torch.cpu.get_capabilities().get("avx512_fp16") or torch.cpu.get_capabilities().get("amx_fp16"):
+    if HAS.get("avx512_fp16") or HAS.get("amx_fp16"):
         pytest.skip("this processor has instructions for fp16")
     workspace.edit(lambda settings: settings["embed"].update(precision="fp16", device="cpu"))
     said = workspace.repro(check=False)

@@ -162,8 +162,8 @@ def train(
     while len(curve) <= min(params.max_epochs, best(curve).epoch + params.patience):
         head.train()
         total = torch.zeros((), device=train_data.labels.device)
-        for rows in torch.split(torch.randperm(len(train_data.labels), generator=order), params.batch_size):
-            rows = rows.to(train_data.labels.device)
+        shuffled = torch.randperm(len(train_data.labels), generator=order).to(train_data.labels.device)
+        for rows in torch.split(shuffled, params.batch_size):
             loss = F.cross_entropy(head(train_data.embeddings[rows]), train_data.labels[rows])
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

@@ -280,7 +280,7 @@ def test_a_diverged_curve_survives_a_checkpoint(tiny_clip: Path, tmp_path: Path)
     assert repr(again.curve) == repr(outcome.curve)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no cuda device here")
+@pytest.mark.cuda
 def test_fp16_scales_the_loss() -> None:
     assert device.gradient_scaler(torch.device("cuda"), "fp16").is_enabled()
 
