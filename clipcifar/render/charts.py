@@ -16,6 +16,7 @@ import matplotlib
 import numpy as np
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -77,7 +78,8 @@ def _svg(figure: Figure, *, name: str, description: str) -> Markup:
     stream = io.StringIO()
     with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": name}):
         warnings.simplefilter("ignore")  # a glyph that matplotlib's font lacks is drawn by the browser's
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+        # What `savefig` comes to; it would draw twice, the first time for the layout alone, which a drawing lays out.
+        FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None, "Creator": None})
     text = _TAG.sub(_in_the_pages_colours, stream.getvalue())
     body = text[text.index("<svg") + len("<svg") :]
     return Markup(f'<svg role="img" aria-label="{escape(harmless(description))}"{body}')  # noqa: S704  matplotlib escapes its text
