@@ -28,18 +28,24 @@ from clipcifar.core.errors import ConfigError, DataError, EnvironmentFault
 TEXT_ROWS = 16  # rows of every text batch; see `encode_sentences`
 
 
-def load_model(folder: Path, device: torch.device, *, key: str) -> tuple[Any, Preprocess]:
+def load_model(
+    folder: Path, device: torch.device, *, key: str, mapped: bool = False
+) -> tuple[Any, Preprocess]:
     """open_clip's model from a folder in its format, and what its checkpoint says about input images.
 
     Args:
         key: the setting that the device was chosen by, for messages.
+        mapped: whether weights stay in their file until they are used, see `kernels.Undrawn`.
 
     Raises:
         ConfigError: the model needs a package that is not there.
         DataError: the weights are damaged or do not fit the architecture.
         EnvironmentFault: there is not enough memory for it.
     """
-    with _explained(folder, key=key), kernels.Undrawn():  # loads strictly: what the file lacks is an error
+    with (
+        _explained(folder, key=key),
+        kernels.Undrawn(mapped=mapped),
+    ):  # loads strictly: what the file lacks is an error
         model = open_clip.create_model(f"local-dir:{folder}", device=device, require_pretrained=True)
     return model, Preprocess.from_config(open_clip.get_model_preprocess_cfg(model))
 
@@ -100,10 +106,12 @@ class Backbone:
         self.context_length = self._tokens.context_length
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device, precision: Precision = "fp32") -> Backbone:
-        """Load from a folder in open_clip's format; errors as of `load_model` and `device.dtype_of`."""
+    def load(
+        cls, folder: Path, device: torch.device, precision: Precision = "fp32", *, mapped: bool = False
+    ) -> Backbone:
+        """Load from a folder in open_clip's format; `mapped` and errors as of `load_model`."""
         dtype_of(device, precision)
-        model, preprocess = load_model(folder, device, key="embed.device")
+        model, preprocess = load_model(folder, device, key="embed.device", mapped=mapped)
         with _explained(folder, key="embed.device"):
             tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
         return cls(model, preprocess, tokenizer, device, precision)
