@@ -7,7 +7,6 @@ function says to it (`torch.compiler.disable`), and a question (`is_compile_supp
 from __future__ import annotations
 
 import functools
-import importlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -58,7 +57,14 @@ class _Questions(ModuleType):
         if name.startswith("__"):  # whoever looks through all modules, as `inspect` does
             raise AttributeError(name)
         if name == "is_compile_supported":
-            return lambda *asked: importlib.import_module(_QUESTIONS).is_compile_supported(*asked)
+            return lambda *asked: _answering().is_compile_supported(*asked)
         if sys.modules.get(_QUESTIONS) is self:
             del sys.modules[_QUESTIONS]
-        return getattr(importlib.import_module(_QUESTIONS), name)
+        return getattr(_answering(), name)
+
+
+def _answering() -> Any:
+    """The compiler's module itself."""
+    from torch._dynamo import utils
+
+    return utils
