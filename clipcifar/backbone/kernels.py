@@ -116,8 +116,7 @@ class Undrawn(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _may_become(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether one is a parameter, and the other of the same kind."""
-    kind = (one.dtype, one.device, one.shape, one.stride())
-    alike = kind == (other.dtype, other.device, other.shape, other.stride())
-    return alike and isinstance(one, nn.Parameter)
+def _may_become(parameter: torch.Tensor, loaded: torch.Tensor) -> bool:
+    """Whether the first is a parameter, and the second of the same kind."""
+    kinds = [(t.dtype, t.device, t.shape, t.stride()) for t in (parameter, loaded)]
+    return kinds[0] == kinds[1] and isinstance(parameter, nn.Parameter)
