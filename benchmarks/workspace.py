@@ -105,7 +105,8 @@ def made() -> Path:
     sources = sorted(
         [*ROOT.glob("clipcifar/**/*"), *ROOT.glob("stages/*.py"), ROOT / "params.yaml", ROOT / "dvc.yaml"]
     )
-    digest = files.source_sha256(*(path for path in sources if path.is_file() and path.suffix != ".pyc"))
+    names = (path.relative_to(ROOT).as_posix() for path in sources if path.is_file())
+    digest = files.source_sha256(ROOT, *(name for name in names if not name.endswith(".pyc")))
     if stamp.is_file() and stamp.read_text() == digest:
         return folder
     stamp.unlink(missing_ok=True)

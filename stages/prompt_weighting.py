@@ -13,10 +13,10 @@ from clipcifar.evaluation.calibration import fit_temperature
 from clipcifar.evaluation.plots import write_csv
 from clipcifar.methods import prompt_weighting
 from clipcifar.methods.linear import of_zero_shot
-from clipcifar.search import candidates, offering
+from clipcifar.search import candidates, kept_weights, offering
 from clipcifar.search.outcome import SHOWN
 from clipcifar.search.ranking import weighted_by
-from clipcifar.store import heads, inputs
+from clipcifar.store import inputs
 from clipcifar.store.predictions import inherited
 from stages import run
 
@@ -45,7 +45,7 @@ def main(
     weights = weighted_by(train, sums[averaged], logit_scale=scale)
     classifier = of_zero_shot(prompt_weighting.weighted(sums[averaged], weights), logit_scale=scale)
     val, val_labels = images.train.part(rows.val)
-    heads.write(head, "prompt_weighting", classifier.arrays, inherited(images.attributes))
+    kept_weights.write(head, classifier.arrays, weights, sums[averaged], inherited(images.attributes))
     write_csv(
         plots_folder / "weights.csv",
         [

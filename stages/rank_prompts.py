@@ -12,7 +12,7 @@ from clipcifar.evaluation import results
 from clipcifar.evaluation.plots import write_csv
 from clipcifar.methods.zero_shot import classifier
 from clipcifar.prompts.params import PromptsParams
-from clipcifar.search import candidates, counting, offering, outcome, ranking
+from clipcifar.search import candidates, counting, kept_weights, offering, outcome, ranking
 from clipcifar.store import inputs
 from clipcifar.store.embeddings import read_texts
 from stages import run
@@ -25,6 +25,7 @@ def main(
     texts_folder: Path,
     pool_path: Path,
     splits_path: Path,
+    weights: Path,
     ranking_path: Path,
     predictions: Path,
     metrics: Path,
@@ -49,6 +50,7 @@ def main(
         reference=reference,
         logit_scale=images.logit_scale,
         averaged=averaged,
+        template_weights=kept_weights.read(weights, images, sums[averaged]),
         clashes=clashes,
         by=by,
     )

@@ -32,11 +32,14 @@ from clipcifar.backbone.tokens import Tokens
 from clipcifar.core.errors import ConfigError, DataError, EnvironmentFault
 
 
-def load_model(folder: Path, device: torch.device, *, key: str) -> tuple[Any, Preprocess]:
+def load_model(
+    folder: Path, device: torch.device, *, key: str, mapped: bool = False
+) -> tuple[Any, Preprocess]:
     """open_clip's model from a folder in its format, and what its checkpoint says about input images.
 
     Args:
         key: the setting that the device was chosen by, for messages.
+        mapped: whether weights stay in their file until they are used, see `kernels.Undrawn`.
 
     Raises:
         ConfigError: the model needs a package that is not there.
@@ -44,7 +47,7 @@ def load_model(folder: Path, device: torch.device, *, key: str) -> tuple[Any, Pr
         EnvironmentFault: there is not enough memory for it.
     """
     keep_fp32_whole(device)
-    with _explained(folder, key=key), kernels.Undrawn():  # loads strictly: what the file lacks is an error
+    with _explained(folder, key=key), kernels.Undrawn(mapped=mapped):  # loads strictly: all must be there
         model = open_clip.create_model(f"local-dir:{folder}", device=device, require_pretrained=True)
     return model, Preprocess.from_config(open_clip.get_model_preprocess_cfg(model))
 
@@ -107,10 +110,12 @@ class Backbone:
         self.context_length = self._tokens.context_length
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device, precision: Precision = "fp32") -> Backbone:
-        """Load from a folder in open_clip's format; errors as of `load_model` and `device.dtype_of`."""
+    def load(
+        cls, folder: Path, device: torch.device, precision: Precision = "fp32", *, mapped: bool = False
+    ) -> Backbone:
+        """Load from a folder in open_clip's format; `mapped` and errors as of `load_model`."""
         dtype_of(device, precision)
-        model, preprocess = load_model(folder, device, key="embed.device")
+        model, preprocess = load_model(folder, device, key="embed.device", mapped=mapped)
         with _explained(folder, key="embed.device"):
             tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
         return cls(model, preprocess, tokenizer, device, precision)

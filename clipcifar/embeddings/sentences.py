@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from clipcifar.backbone.device_kind import confirmed, device_kind
 from clipcifar.backbone.params import EmbedParams
+from clipcifar.backbone.uncompiled import uncompiled
 from clipcifar.core.errors import DataError
 from clipcifar.core.faults import Faults
 from clipcifar.core.files import Attribute, cache_folder
@@ -198,11 +199,12 @@ class SentenceEmbedder:
         if self._backbone is None:
             with ThreadPoolExecutor(1) as beside:  # hashing the weights while modules are imported
                 checked = beside.submit(check_weights, self._model, self._weights)
-                from clipcifar.backbone.towers import Backbone
+                with uncompiled():
+                    from clipcifar.backbone.towers import Backbone
 
                 device = confirmed(self._embed.device, self.kind)
                 checked.result()
-            self._backbone = Backbone.load(self._weights, device, self._embed.precision)
+            self._backbone = Backbone.load(self._weights, device, self._embed.precision, mapped=True)
         return self._backbone
 
 

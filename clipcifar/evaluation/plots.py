@@ -50,12 +50,17 @@ def _harmless(value: Any) -> Any:
 def write_confusion(
     path: Path, *, labels: NDArray[np.int64], predicted: NDArray[np.int64], class_names: list[str]
 ) -> None:
-    """One row per image, the form that DVC's confusion templates count themselves."""
-    rows = [
-        {"actual": class_names[label], "predicted": class_names[guess]}
-        for label, guess in zip(labels, predicted, strict=True)
-    ]
-    write_csv(path, rows)
+    """One row per image, the form that DVC's confusion templates count themselves.
+
+    A name is made harmless once, and not for every image that bears it.
+    """
+    names = [cell(name) for name in class_names]
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["actual", "predicted"])
+    pairs = zip(labels.tolist(), predicted.tolist(), strict=True)
+    writer.writerows([names[label], names[guess]] for label, guess in pairs)
+    write_atomically(path, stream.getvalue().encode())
 
 
 def reliability_rows(

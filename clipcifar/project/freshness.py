@@ -53,7 +53,7 @@ def stale_inputs(repository: Path, output: Path) -> list[Stale]:
     running = [asked for asked in state.asked.values() if output.as_posix() in asked.outs]
     makers = {path: state.maker(path) for asked in running for path in asked.deps}
     results = {path: target.rpartition(":")[2] for path, target in makers.items() if target}
-    return list({reason.target: reason for reason in stale_results(repository, results)}.values())
+    return list({reason.target: reason for reason in _stale(repository, state, results)}.values())
 
 
 def stale_results(repository: Path, results: Mapping[str, str]) -> list[Stale]:
@@ -66,7 +66,10 @@ def stale_results(repository: Path, results: Mapping[str, str]) -> list[Stale]:
     Raises:
         ConfigError: params.yaml is not valid.
     """
-    state = here(repository)
+    return _stale(repository, here(repository), results)
+
+
+def _stale(repository: Path, state: State, results: Mapping[str, str]) -> list[Stale]:
     stale = []
     for path, name in results.items():
         if not (repository / path).exists():

@@ -10,12 +10,13 @@ import io
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import matplotlib
 import numpy as np
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG  # `savefig` draws twice, once for the layout
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -74,12 +75,11 @@ def _figure(height: float) -> tuple[Figure, Axes]:
 
 def _svg(figure: Figure, *, name: str, description: str) -> Markup:
     """The drawing as an element to put into the page; `name` keeps its ids apart from other charts'."""
-    stream = io.StringIO()
+    stream, canvas = io.StringIO(), cast(Any, FigureCanvasSVG(figure))
     with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": name}):
         warnings.simplefilter("ignore")  # a glyph that matplotlib's font lacks is drawn by the browser's
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    text = _TAG.sub(_in_the_pages_colours, stream.getvalue())
-    body = text[text.index("<svg") + len("<svg") :]
+        canvas.print_svg(stream, metadata={"Date": None, "Creator": None})
+    body = _TAG.sub(_in_the_pages_colours, stream.getvalue()).partition("<svg")[2]
     return Markup(f'<svg role="img" aria-label="{escape(harmless(description))}"{body}')  # noqa: S704  matplotlib escapes its text
 
 

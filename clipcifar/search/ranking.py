@@ -130,6 +130,7 @@ def select(
     reference: NDArray[np.float32],
     logit_scale: float,
     averaged: Sequence[int] | None = None,
+    template_weights: NDArray[np.float64] | None = None,
     clashes: Mapping[int, set[int]] | None = None,
     by: Measure = "accuracy",
 ) -> Selection:
@@ -141,6 +142,7 @@ def select(
         reference: (C, D) float32 unit rows, the classifier of the active set.
         logit_scale: the model's.
         averaged: the candidates in the averages, plain and weighted; None for all.
+        template_weights: theirs, where `weighted_by` has given them before.
         clashes: for a candidate, those that may not be in an ensemble with it.
         by: what they are ranked, grown and weighed by.
     """
@@ -148,7 +150,8 @@ def select(
     singles = tally(*train, normalised(sums), reference=reference)
     order = np.argsort(-singles.scores(by), kind="stable")
     members, accuracies = greedy_ensemble(*train, sums, order[:SHORTLIST].tolist(), clashes=clashes, by=by)
-    template_weights = weighted_by(train[0], sums[averaged], logit_scale=logit_scale)
+    if template_weights is None:
+        template_weights = weighted_by(train[0], sums[averaged], logit_scale=logit_scale)
     classifiers: dict[Kind, NDArray[np.float32]] = {
         "active": reference,
         "average": normalised(sums[averaged].sum(axis=0)),

@@ -246,7 +246,7 @@ def test_threads_share_a_project(
 
     monkeypatch.setenv("CLIPCIFAR_CACHE", str(tmp_path))
     loaded, load = [], Backbone.load
-    monkeypatch.setattr(Backbone, "load", lambda *given: loaded.append(given) or load(*given))
+    monkeypatch.setattr(Backbone, "load", lambda *given, **how: loaded.append(given) or load(*given, **how))
     fresh, start = clipcifar.open(project.root), Barrier(4)
 
     def ask(_: int) -> list[object]:

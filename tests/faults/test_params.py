@@ -261,7 +261,7 @@ READERS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "split": (prepare.main, ("raw", "d.h5", "s.h5", "c.json")),
     "model": (fetch_model.main, ("weights", "model.json")),
     "embed": (embed_images.main, ("raw", "d.h5", "weights", "model.json", "images")),
-    "search": (rank_prompts.main, tuple(f"{i}.h5" for i in range(10))),
+    "search": (rank_prompts.main, tuple(f"{i}.h5" for i in range(11))),
     "gda": (gda.main, ("i.h5", "t", "s.h5", "head.h5", "p.h5", "m.json", "details/m.json", "plots")),
     "linear_probe": (
         linear_probe.main,

@@ -55,7 +55,7 @@ STAGES: dict[str, tuple[Callable[..., None], tuple[str, ...], tuple[str, ...]]] 
     ),
     "rank_prompts": (
         rank_prompts.main,
-        ("images", "prompts", "texts", "pool.h5", "splits.h5"),
+        ("images", "prompts", "texts", "pool.h5", "splits.h5", "prompt_weighting/head.h5"),
         ("r.json", "p.h5", "m.json", "details/m.json", "plots"),
     ),
     "prompt_weighting": (
@@ -139,6 +139,8 @@ def _write_params(folder: Path, **changes: Any) -> None:
 
 def run(stage: str, folder: Path) -> Ended:
     main, inputs, outputs = STAGES[stage]
+    if stage == "rank_prompts":  # it takes weights, and refuses for itself what that stage refuses
+        run("prompt_weighting", folder)
     return stage_runs.run(main, *inputs, *(f"{stage}/{name}" for name in outputs), folder=folder)
 
 

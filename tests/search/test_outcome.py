@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -33,7 +34,7 @@ from clipcifar.store.images import read_images, write_images
 from clipcifar.store.model import WEIGHTS_FILE, ModelDescription, config_sha256
 from clipcifar.store.predictions import read_predictions
 from clipcifar.store.prompt_set import OWN_SENTENCES, PromptSet
-from stages import embed_pool, rank_prompts, zero_shot as zero_shot_stage
+from stages import embed_pool, prompt_weighting, rank_prompts, zero_shot as zero_shot_stage
 from tests.support.made import DIM, EMBED, NAMES, edit_images, prototypes, write_embeddings
 from tests.support.synthetic import unit
 from tests.support.workspace import ROOT
@@ -221,12 +222,23 @@ def write_search(folder: Path, *, kind: str = "ensemble", permute_test_labels: b
 
 def run(folder: Path, values: dict[str, Any] = SETTINGS) -> Path:
     """Run the stage on the files in `folder`; what it writes is under the folder returned."""
-    inputs = ("images", "prompts", "texts", "pool.h5", "splits.h5")
+    inputs = [folder / name for name in ("images", "prompts", "texts", "pool.h5", "splits.h5")]
     outputs = ("ranking.json", "p.h5", "m.json", "details/m.json", "plots")
-    rank_prompts.main(
-        values, *(folder / name for name in inputs), *(folder / "out" / name for name in outputs)
-    )
+    with suppress(DataError):  # the search refuses for itself what the stage before has refused
+        weigh(folder)
+    rank_prompts.main(values, *inputs, folder / "head.h5", *(folder / "out" / name for name in outputs))
     return folder / "out"
+
+
+def weigh(folder: Path) -> None:
+    """What the search needs besides: head.h5, with the weights of all templates."""
+    inputs = ("images", "prompts", "texts", "pool.h5", "splits.h5")
+    outputs = ("p.h5", "m.json", "details/m.json", "plots")
+    prompt_weighting.main(
+        SETTINGS,
+        *(folder / name for name in (*inputs, "head.h5")),
+        *(folder / "weighted" / name for name in outputs),
+    )
 
 
 def read(folder: Path, name: str) -> dict[str, Any]:

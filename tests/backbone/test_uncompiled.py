@@ -1,0 +1,53 @@
+"""Torch's compiler is not imported beside the towers, and all is as ever for whoever compiles afterwards."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from clipcifar.backbone import uncompiled
+
+PROGRAM = """
+import sys, torch
+from clipcifar.backbone.uncompiled import uncompiled
+
+before = torch.compiler.disable
+with uncompiled():
+    import clipcifar.backbone.towers
+    @torch.compiler.disable(recursive=False)
+    def left_alone(x):
+        return x + 1
+assert not {name for name in sys.modules if name.startswith(("torch._dynamo", "sympy", "triton"))}
+assert torch.compiler.disable is before
+assert left_alone(1) == 2
+assert "torch._dynamo" not in sys.modules
+
+from torchvision.ops import roi_align
+asked = sys.modules["torchvision.ops.roi_align"].is_compile_supported("cpu")
+import torch._dynamo.utils
+assert asked == torch._dynamo.utils.is_compile_supported("cpu")
+assert type(torch._dynamo.utils).__name__ == "module"
+compiled = torch.compile(lambda x: left_alone(2 * x), backend="eager")
+assert compiled(torch.ones(2)).tolist() == [3.0, 3.0]
+with uncompiled():
+    assert torch.compiler.disable is before
+"""
+
+
+def test_the_towers_need_no_compiler_and_leave_it_as_it_is() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PROGRAM], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_asked_for_anything_else_the_compiler_itself_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A torchvision that imports more of it gets it, and is only slower."""
+    name, standing_in = uncompiled._QUESTIONS, uncompiled._Questions(uncompiled._QUESTIONS)
+    monkeypatch.setitem(sys.modules, name, standing_in)
+    assert not hasattr(standing_in, "__file__")  # nobody who looks through all modules loads it
+    assert sys.modules[name] is standing_in
+    assert standing_in.counters is sys.modules[name].counters
+    assert sys.modules[name] is not standing_in
