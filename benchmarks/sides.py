@@ -32,14 +32,14 @@ def open_clip_model() -> tuple[Any, Any, Any]:
     return model.eval(), transform, open_clip.get_tokenizer(name)
 
 
-def backbone() -> Any:
+def backbone(precision: Any = "fp32") -> Any:
     """Our side of the same weights."""
     import torch
 
     from clipcifar.backbone.towers import Backbone
 
     logging.disable(logging.CRITICAL)
-    return Backbone.load(WEIGHTS, torch.device("cpu"))
+    return Backbone.load(WEIGHTS, torch.device("cpu"), precision)
 
 
 def sentences(n: int) -> list[str]:
@@ -49,16 +49,16 @@ def sentences(n: int) -> list[str]:
     return list(dict.fromkeys(pool.expand(CLASSES, dataset="cifar10").sentences))[:n]
 
 
-def text_ours(n: str) -> dict[str, float]:
+def text_ours(n: str, precision: str = "fp32") -> dict[str, float]:
     """Seconds for n sentences through our text tower; their embeddings are kept for the comparison."""
-    tower, texts = backbone(), sentences(int(n))
+    tower, texts = backbone(precision), sentences(int(n))
     list(tower.encode_sentences(texts[:16]))
     start = time.perf_counter()
     text_embeddings = np.zeros((len(texts), 512), np.float32)
     for rows, embeddings in tower.encode_sentences(texts):
         text_embeddings[rows] = embeddings
     seconds = time.perf_counter() - start
-    np.save(PAIRS / "text_ours.npy", text_embeddings)
+    np.save(PAIRS / f"text_ours_{precision}.npy", text_embeddings)
     return {"seconds": seconds, "rate": len(texts) / seconds}
 
 
@@ -121,22 +121,7 @@ def loop_theirs(n: str, folder: str = "") -> dict[str, float]:
     return {"seconds": seconds, "rate": int(n) / seconds}
 
 
-def eager_theirs(n: str) -> dict[str, float]:
-    """open_clip's image tower alone, batches of 64 of prepared input, nothing else."""
-    import torch
-
-    model, _, _ = open_clip_model()
-    batch = torch.randn(64, 3, 224, 224)
-    with torch.inference_mode():
-        model.encode_image(batch)
-        start = time.perf_counter()
-        for _ in range(0, int(n), 64):
-            model.encode_image(batch)
-        seconds = time.perf_counter() - start
-    return {"seconds": seconds, "rate": int(n) / seconds}
-
-
-def loop_ours(n: str, folder: str = "") -> dict[str, float]:
+def loop_ours(n: str, folder: str = "", precision: str = "fp32") -> dict[str, float]:
     """Our extraction of n images, shards and checks included; then our tower alone on prepared input."""
     import shutil
 
@@ -148,7 +133,7 @@ def loop_ours(n: str, folder: str = "") -> dict[str, float]:
     from clipcifar.embeddings.shards import ShardFolder
     from clipcifar.embeddings.sources import ArraySource, FolderSource
 
-    tower, count = backbone(), int(n)
+    tower, count = backbone(precision), int(n)
     source: Any
     if folder:
         paths = sorted(Path(folder).glob("*/*.jpg"))[:count]
@@ -166,8 +151,8 @@ def loop_ours(n: str, folder: str = "") -> dict[str, float]:
         embeddings = extract(source, tower.encode_images, ids=ids, batch_size=256, multiple=8, shards=shards)
         shards.remove()
     seconds = time.perf_counter() - start
-    np.save(PAIRS / f"images_ours{'_folder' if folder else ''}.npy", embeddings)
-    prepared, alone_count = torch.randn(256, 3, 224, 224), 512
+    np.save(PAIRS / f"images_ours{'_folder' if folder else ''}_{precision}.npy", embeddings)
+    prepared, alone_count = torch.randn(256, 3, 224, 224).to(tower._dtype), 256
     with torch.inference_mode(), kernels.fast_on_cpu(torch.device("cpu")):
         tower._model.encode_image(prepared)
         start = time.perf_counter()
@@ -362,7 +347,6 @@ SIDES: dict[str, Callable[..., dict[str, Any]]] = {
         text_theirs,
         loop_ours,
         loop_theirs,
-        eager_theirs,
         preprocess_ours,
         preprocess_theirs,
         clip_benchmark_zero_shot,
