@@ -217,8 +217,8 @@ def test_an_edit_that_was_not_run_is_no_problem_and_is_named(at: Workspace) -> N
     done = at.command("clipcifar", "doctor")
     (line,) = [line for line in done.stdout.splitlines() if "changed since" in line]
     assert line == (
-        "ok       stages: prompts, embed_active, embed_texts, zero_shot, prompt_sets, rank_prompts, "
-        "prompt_weighting, gda, projection, report: changed since they ran: prompts.active; "
+        "ok       stages: prompts, embed_active, embed_texts, zero_shot, prompt_sets, prompt_weighting, "
+        "rank_prompts, gda, projection, report: changed since they ran: prompts.active; "
         "to bring them up to date: dvc repro"
     )
     assert done.stdout.splitlines()[-1] == "No problem found."
