@@ -148,7 +148,8 @@ def loop_ours(n: str, folder: str = "", precision: str = "fp32") -> dict[str, fl
     tower.encode_images(torch.zeros((64, 3, 32, 32), dtype=torch.uint8))
     start = time.perf_counter()
     with shards.locked():
-        embeddings = extract(source, tower.encode_images, ids=ids, batch_size=256, multiple=8, shards=shards)
+        parts = extract(source, tower.encode_images, ids=ids, batch_size=256, multiple=8, shards=shards)
+        embeddings = np.concatenate(list(parts))
         shards.remove()
     seconds = time.perf_counter() - start
     np.save(PAIRS / f"images_ours{'_folder' if folder else ''}_{precision}.npy", embeddings)

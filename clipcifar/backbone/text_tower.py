@@ -14,9 +14,9 @@ from torch import nn
 
 from clipcifar.backbone import blocks
 
-TEXT_ROWS = 16  # rows of every batch of sentences; see `Backbone.encode_sentences`
+TEXT_ROWS = 32  # rows of every batch of sentences; see `Backbone.encode_sentences`
 _EARLIER_TOKENS = 4  # of "a photo of a cat" its start and "a photo of"; benchmarks/README.md has others
-_KEPT_BATCHES = 16  # of beginnings; for ViT-B/32 one of them has 3 MB
+_KEPT_BATCHES = 8  # of beginnings; for ViT-B/32 one of them has 6 MB
 _Item = TypeVar("_Item")
 
 
