@@ -96,7 +96,7 @@ class Backbone:
         self.logit_scale = float(model.logit_scale.exp())
         self.precision = precision
         # Cast once: autocast does it in every call, which costs a CPU what it brings, and has a card write
-        # every normalisation twice. Other towers of a card may hold what fp16 cannot: a variance above 65,504.
+        # every normalisation twice. Other towers there may hold what fp16 cannot: a variance above 65,504.
         on_card = device.type == "cuda"
         self._mixed = on_card and not isinstance(model.visual, VisionTransformer)
         self._dtype = torch.float32 if self._mixed else dtype_of(device, precision)
