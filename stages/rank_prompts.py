@@ -25,7 +25,7 @@ def main(
     texts_folder: Path,
     pool_path: Path,
     splits_path: Path,
-    weights: Path,
+    head: Path,
     ranking_path: Path,
     predictions: Path,
     metrics: Path,
@@ -50,7 +50,7 @@ def main(
         reference=reference,
         logit_scale=images.logit_scale,
         averaged=averaged,
-        template_weights=kept_weights.read(weights, images, sums[averaged]),
+        template_weights=kept_weights.read(head, images, sums[averaged]),
         clashes=clashes,
         by=by,
     )

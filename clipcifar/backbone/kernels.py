@@ -132,16 +132,7 @@ class Undrawn(TorchFunctionMode):
     """Within it, no parameter is drawn at random: for a model whose every parameter is loaded next.
 
     Drawing ViT-B/32's 151 million numbers takes as long as all the rest of its loading.
-
-    Args:
-        mapped: whether a parameter becomes the tensor that it is loaded from, instead of a copy: mapped from
-            a file, it is read when it is used. Where sentences are wanted the image tower never is; images
-            would take a hundredth longer from a file's small pages.
     """
-
-    def __init__(self, *, mapped: bool = False) -> None:
-        super().__init__()
-        self._mapped = mapped
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -149,12 +140,4 @@ class Undrawn(TorchFunctionMode):
         kwargs = kwargs or {}
         if getattr(func, "__name__", "").endswith(("uniform_", "normal_")):
             return args[0] if args else kwargs["tensor"]
-        if self._mapped and func is torch.Tensor.copy_ and len(args) == 2 and _may_become(*args):
-            return args[0].set_(args[1])
         return func(*args, **kwargs)
-
-
-def _may_become(parameter: torch.Tensor, loaded: torch.Tensor) -> bool:
-    """Whether the first is a parameter, and the second of the same kind."""
-    kinds = [(t.dtype, t.device, t.shape, t.stride()) for t in (parameter, loaded)]
-    return kinds[0] == kinds[1] and isinstance(parameter, nn.Parameter)

@@ -116,7 +116,7 @@ class TextTower(nn.Module):
         """(B, L) token ids to (B, D) features.
 
         Args:
-            tokens: rows of the context length or of one that `lengths` gave.
+            tokens: rows cut to what `lengths` gave for them; of the last position alone the result is read.
             begun: (layers, 2, B, heads, P, D / heads), what `begin` gave for the first P tokens of each row.
         """
         first = 0 if begun is None else begun.shape[4]
@@ -150,7 +150,7 @@ class TextTower(nn.Module):
             features: torch.Tensor = torch.func.functional_call(self, narrowed, (tokens,))
         finally:
             for block in all_blocks:
-                del block.forward
+                vars(block).pop("forward", None)
         return features, kept
 
 
@@ -159,17 +159,21 @@ class Beginnings:
 
     Attention is causal, so nothing that follows changes it. Like sentences, beginnings are embedded
     `TEXT_ROWS` of one length at a time, and each alike whatever its neighbours.
+
+    Args:
+        beginnings: of all rows, in the order in which `of` will be asked for them: a few batches are kept.
     """
 
     def __init__(self, tower: TextTower, beginnings: Iterable[tuple[int, ...]], device: torch.device) -> None:
-        self._tower, self._device = tower, device
-        self._batches = list(in_batches(sorted(set(beginnings), key=lambda ids: (len(ids), ids)), key=len))
-        self._place = {ids: (i, j) for i, batch in enumerate(self._batches) for j, ids in enumerate(batch)}
-        self._begun = lru_cache(_KEPT_BATCHES)(self._begin)
+        batches = list(in_batches(sorted(dict.fromkeys(beginnings), key=len), key=len))
+        self._place = {ids: (i, j) for i, batch in enumerate(batches) for j, ids in enumerate(batch)}
 
-    def _begin(self, i: int) -> torch.Tensor:
-        """Those of a batch, as `TextTower.begin` gives them."""
-        return self._tower.begin(torch.tensor(filled(self._batches[i]), device=self._device))
+        @lru_cache(_KEPT_BATCHES)
+        def begun(i: int) -> torch.Tensor:
+            """Those of a batch, as `TextTower.begin` gives them."""
+            return tower.begin(torch.tensor(filled(batches[i]), device=device))
+
+        self._begun = begun
 
     def of(self, rows: list[tuple[int, ...]]) -> torch.Tensor | None:
         """(layers, 2, B, heads, P, D / heads) of B beginnings of P tokens; None where P is 0."""

@@ -16,9 +16,11 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from open_clip.transformer import VisionTransformer
 
 from clipcifar.backbone import blocks, kernels
 from clipcifar.backbone.device import (
+    autocast,
     dtype_of,
     is_out_of_memory,
     keep_fp32_whole,
@@ -32,14 +34,11 @@ from clipcifar.backbone.tokens import Tokens
 from clipcifar.core.errors import ConfigError, DataError, EnvironmentFault
 
 
-def load_model(
-    folder: Path, device: torch.device, *, key: str, mapped: bool = False
-) -> tuple[Any, Preprocess]:
+def load_model(folder: Path, device: torch.device, *, key: str) -> tuple[Any, Preprocess]:
     """open_clip's model from a folder in its format, and what its checkpoint says about input images.
 
     Args:
         key: the setting that the device was chosen by, for messages.
-        mapped: whether weights stay in their file until they are used, see `kernels.Undrawn`.
 
     Raises:
         ConfigError: the model needs a package that is not there.
@@ -47,7 +46,7 @@ def load_model(
         EnvironmentFault: there is not enough memory for it.
     """
     keep_fp32_whole(device)
-    with _explained(folder, key=key), kernels.Undrawn(mapped=mapped):  # loads strictly: all must be there
+    with _explained(folder, key=key), kernels.Undrawn():  # loads strictly: what the file lacks is an error
         model = open_clip.create_model(f"local-dir:{folder}", device=device, require_pretrained=True)
     return model, Preprocess.from_config(open_clip.get_model_preprocess_cfg(model))
 
@@ -97,9 +96,11 @@ class Backbone:
         self.logit_scale = float(model.logit_scale.exp())
         self.precision = precision
         # Cast once: autocast does it in every call, which costs a CPU what it brings, and has a card write
-        # every normalisation twice.
-        self._dtype = dtype_of(device, precision)
-        (model.visual if device.type == "cuda" else model).to(self._dtype)
+        # every normalisation twice. Other towers there may hold what fp16 cannot: a variance above 65,504.
+        on_card = device.type == "cuda"
+        self._mixed = on_card and not isinstance(model.visual, VisionTransformer)
+        self._dtype = torch.float32 if self._mixed else dtype_of(device, precision)
+        (model.visual if on_card else model).to(self._dtype)
         kernels.replace_attention(model)
         blocks.take_class_token(model)
         keep_freed_memory(device)
@@ -110,12 +111,10 @@ class Backbone:
         self.context_length = self._tokens.context_length
 
     @classmethod
-    def load(
-        cls, folder: Path, device: torch.device, precision: Precision = "fp32", *, mapped: bool = False
-    ) -> Backbone:
-        """Load from a folder in open_clip's format; `mapped` and errors as of `load_model`."""
+    def load(cls, folder: Path, device: torch.device, precision: Precision = "fp32") -> Backbone:
+        """Load from a folder in open_clip's format; errors as of `load_model` and `device.dtype_of`."""
         dtype_of(device, precision)
-        model, preprocess = load_model(folder, device, key="embed.device", mapped=mapped)
+        model, preprocess = load_model(folder, device, key="embed.device")
         with _explained(folder, key="embed.device"):
             tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
         return cls(model, preprocess, tokenizer, device, precision)
@@ -131,7 +130,8 @@ class Backbone:
             (B, D) float32 unit rows in any precision, on the device and perhaps still being computed.
         """
         pixels = model_input(upload(images, self.device), self.preprocess).to(self._dtype)
-        with kernels.fast_on_cpu(self.device):
+        mixed = autocast(self.device, self.precision if self._mixed else "fp32")
+        with mixed, kernels.fast_on_cpu(self.device):
             features = self._model.encode_image(pixels)
         return F.normalize(features.float(), dim=-1)
 
@@ -169,8 +169,8 @@ class Backbone:
             tuple(row[: self._text.earlier(length)].tolist())
             for row, length in zip(tokens, lengths, strict=True)
         ]
-        beginnings = Beginnings(self._text, first, self.device)
         order = sorted(range(len(sentences)), key=lambda i: (lengths[i], first[i], sentences[i]))
+        beginnings = Beginnings(self._text, (first[i] for i in order), self.device)
         for rows in in_batches(order, key=lambda i: lengths[i]):
             padded, length = filled(rows), lengths[rows[0]]
             with kernels.fast_on_cpu(self.device):

@@ -204,7 +204,7 @@ class SentenceEmbedder:
 
                 device = confirmed(self._embed.device, self.kind)
                 checked.result()
-            self._backbone = Backbone.load(self._weights, device, self._embed.precision, mapped=True)
+            self._backbone = Backbone.load(self._weights, device, self._embed.precision)
         return self._backbone
 
 

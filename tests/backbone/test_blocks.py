@@ -9,7 +9,7 @@ import torch
 from open_clip.transformer import CustomResidualAttentionBlock, ResidualAttentionBlock, VisionTransformer
 from torch import nn
 
-from clipcifar.backbone import blocks
+from clipcifar.backbone import blocks, kernels
 
 CAUSAL = torch.full((5, 5), float("-inf")).triu(1)
 
@@ -82,17 +82,23 @@ def test_the_last_block_answers_for_the_class_token_where_no_other_is_read(
     torch.testing.assert_close(tower(images), expected, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @torch.inference_mode()
-def test_one_positions_bytes_do_not_depend_on_the_batch_or_on_threads() -> None:
+def test_one_positions_bytes_do_not_depend_on_the_batch_or_on_threads(dtype: torch.dtype) -> None:
     """Long rows: with a single query torch's own attention fails this."""
     torch.manual_seed(0)
-    block = ResidualAttentionBlock(128, 2).eval()
-    rows = torch.randn(64, 197, 128)
-    threads, whole = torch.get_num_threads(), blocks.block_of(block, rows, only=0)[0]
+    block = ResidualAttentionBlock(128, 2).eval().to(dtype)
+    rows = torch.randn(64, 197, 128).to(dtype)
+
+    def first(batch: int) -> torch.Tensor:
+        with kernels.fast_on_cpu(torch.device("cpu")):
+            return blocks.block_of(block, rows[:batch], only=0)[0]
+
+    threads, whole = torch.get_num_threads(), first(64)
     try:
         for count in (1, 2):
             torch.set_num_threads(count)
             for batch in (8, 16, 24, 40):
-                assert torch.equal(blocks.block_of(block, rows[:batch], only=0)[0], whole[:batch])
+                assert torch.equal(first(batch), whole[:batch])
     finally:
         torch.set_num_threads(threads)

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 
-from clipcifar.backbone.text_tower import TEXT_ROWS, Beginnings, TextTower
+from clipcifar.backbone.text_tower import _KEPT_BATCHES, TEXT_ROWS, Beginnings, TextTower, filled, in_batches
 from clipcifar.backbone.towers import Backbone
 from tests.backbone.test_towers import CPU, tiny  # noqa: F401
 from tests.conftest import TINY_CONFIG
@@ -105,6 +105,20 @@ def test_a_beginning_is_embedded_once_however_many_rows_have_it(monkeypatch: pyt
     assert [len(batch) for batch in seen] == [TEXT_ROWS] * 3
     assert sorted({tuple(row) for batch in seen for row in batch}) == sorted(set(beginnings))
     assert made.of([()] * 2) is None
+
+
+def test_many_beginnings_are_each_embedded_once_when_asked_for_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As sentences of a class's own have them, which seldom begin alike."""
+    tower = TextTower(_model(False), CONTEXT)
+    begin, seen = tower.begin, []
+    monkeypatch.setattr(tower, "begin", lambda tokens: (seen.append(len(tokens)), begin(tokens))[1])
+    order = [(38, 47 * i % 50, i // 50 % 50, i % 7) for i in range(2 * _KEPT_BATCHES * TEXT_ROWS)]
+    made = Beginnings(tower, order, CPU)
+    for batch in in_batches(order, key=len):
+        made.of(filled(batch))
+    assert len(seen) == 2 * _KEPT_BATCHES
 
 
 @pytest.mark.parametrize(
