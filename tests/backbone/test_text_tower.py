@@ -95,7 +95,7 @@ def test_a_beginning_is_embedded_once_however_many_rows_have_it(monkeypatch: pyt
     tower = TextTower(_model(False), CONTEXT)
     begin, seen = tower.begin, []
     monkeypatch.setattr(tower, "begin", lambda tokens: (seen.append(tokens.tolist()), begin(tokens))[1])
-    beginnings = [(38, i, 6, 7) for i in range(20)] * 3 + [(38, 5)] * 2
+    beginnings = [(38, i, 6, 7) for i in range(TEXT_ROWS + 4)] * 3 + [(38, 5)] * 2
     made = Beginnings(tower, beginnings, CPU)
     for ids in beginnings:
         rows = made.of([ids] * 2)
