@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import nn
 
+from clipcifar.backbone import kernels
+
 # One or two queries are multiplied by 65 keys and more in an order that depends on where in memory they lie.
 _FEWEST_QUERIES = 4
 
@@ -25,10 +27,7 @@ def is_plain(block: nn.Module) -> bool:
         type(block) is ResidualAttentionBlock
         and not hasattr(block, "ln_1_kv")
         and isinstance(attention, nn.MultiheadAttention)
-        and attention.in_proj_weight is not None
-        and attention.bias_k is None
-        and not attention.add_zero_attn
-        and attention.batch_first
+        and kernels.is_joint(attention)
     )
 
 
@@ -55,18 +54,13 @@ def block_of(
     taken = slice(None) if only is None else slice(only, only + 1 or None)
     normed, weight, bias = block.ln_1(rows), attention.in_proj_weight, attention.in_proj_bias
 
-    def heads(part: torch.Tensor) -> torch.Tensor:
-        """(B, L, n D) to (n, B, heads, L, D / heads)."""
-        split = part.view(batch, part.shape[1], -1, attention.num_heads, width // attention.num_heads)
-        return split.permute(2, 0, 3, 1, 4)
-
     if only is None:
-        joint = heads(F.linear(normed, weight, bias))
+        joint = kernels.heads_of(F.linear(normed, weight, bias), attention)
         query, own = joint[0], joint[1:]
     else:
         parts = (None, None) if bias is None else (bias[:width], bias[width:])
-        query = heads(F.linear(normed[:, taken], weight[:width], parts[0]))[0]
-        own = heads(F.linear(normed, weight[width:], parts[1]))
+        query = kernels.heads_of(F.linear(normed[:, taken], weight[:width], parts[0]), attention)[0]
+        own = kernels.heads_of(F.linear(normed, weight[width:], parts[1]), attention)
     key, value = own if earlier is None else torch.cat([earlier, own], dim=3)
     mask = None if mask is None else mask[taken].to(rows.dtype)
     asked = query.shape[2]

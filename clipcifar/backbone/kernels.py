@@ -31,10 +31,21 @@ def replace_attention(model: nn.Module) -> None:
     for module in model.modules():
         if not isinstance(module, nn.MultiheadAttention) or "forward" in vars(module):
             continue
-        joint = module.in_proj_weight is not None and module.bias_k is None and not module.add_zero_attn
-        if joint and module.batch_first:
+        if is_joint(module):
             # The instance's attribute comes before the class's; the module's state stays as it is.
             module.forward = partial(_attention, module, module.forward)  # type: ignore[method-assign]
+
+
+def is_joint(attention: nn.MultiheadAttention) -> bool:
+    """Whether one product gives its queries, keys and values, batches first, and nothing is added to them."""
+    joint = attention.in_proj_weight is not None and attention.bias_k is None and not attention.add_zero_attn
+    return joint and attention.batch_first
+
+
+def heads_of(projected: torch.Tensor, attention: nn.MultiheadAttention) -> torch.Tensor:
+    """(B, L, n D) side by side to (n, B, heads, L, D / heads)."""
+    batch, length, _ = projected.shape
+    return projected.view(batch, length, -1, attention.num_heads, attention.head_dim).permute(2, 0, 3, 1, 4)
 
 
 def _attention(
@@ -57,7 +68,7 @@ def _attention(
         return out
     batch, length, dim = query.shape
     joint = F.linear(query, module.in_proj_weight, module.in_proj_bias)
-    heads = joint.view(batch, length, 3, module.num_heads, dim // module.num_heads).permute(2, 0, 3, 1, 4)
+    heads = heads_of(joint, module)
     if attn_mask is not None:  # the two interfaces disagree on what True means
         attn_mask = ~attn_mask if attn_mask.dtype == torch.bool else attn_mask.to(heads.dtype)
     attended = F.scaled_dot_product_attention(heads[0], heads[1], heads[2], attn_mask=attn_mask)

@@ -40,7 +40,11 @@ class TextTower(nn.Module):
         self._model = model
         self._context_length = context_length
         self._causal = self._sees_no_later_token()
-        self._in_parts = self._causal and self._pools_one() and self._has_plain_blocks()
+        self._in_parts = (
+            self._causal
+            and self._read_of(torch.zeros((1, context_length), dtype=torch.long)) is not None
+            and self._has_plain_blocks()
+        )
 
     @property
     def _part(self) -> Any:
@@ -64,14 +68,19 @@ class TextTower(nn.Module):
         # A class embedding would be appended to the row, and read there.
         return getattr(part, "cls_emb", None) is None and bool((mask[later] == -torch.inf).all())
 
-    def _pools_one(self) -> bool:
-        """Whether the vector of one position of a row is its result."""
-        return self._pooling()[0] in ("first", "last", "argmax", "eos")
+    def _read_of(self, tokens: torch.Tensor) -> torch.Tensor | None:
+        """(S,) the position of each row whose vector is its result; None where it is not that of one.
 
-    def _pooling(self) -> tuple[str, int | None]:
-        """(kind of pooling, the id that ends a sentence), by open_clip's names."""
+        open_clip's own pooling is asked to pool the positions themselves.
+
+        Args:
+            tokens: (S, context) int64, whole rows.
+        """
         part, prefix = self._part, "text_" if self._part is self._model else ""
-        return getattr(part, f"{prefix}pool_type"), getattr(part, f"{prefix}eos_id")
+        pool_type, eos_id = (getattr(part, f"{prefix}{name}") for name in ("pool_type", "eos_id"))
+        positions = torch.arange(tokens.shape[1]).expand(tokens.shape)
+        taken: torch.Tensor = text_global_pool(positions, tokens, pool_type, eos_token_id=eos_id)
+        return taken if taken.shape == tokens.shape[:1] else None
 
     def _has_plain_blocks(self) -> bool:
         """Whether `blocks.block_of` computes what every block does, with a mask that is added as it is."""
@@ -82,20 +91,16 @@ class TextTower(nn.Module):
     def lengths(self, tokens: torch.Tensor) -> list[int]:
         """How many tokens of each row its result depends on.
 
-        The last of them is the one whose vector open_clip's own pooling takes: it is asked to pool the
-        positions themselves. Of equal ids it takes the first, so that a cut row gives the same position.
+        The last of them is the one whose vector is read. Where ids are equal the first of them is, so that a
+        cut row gives the same position.
 
         Args:
             tokens: (S, context) int64, whole rows.
         """
-        count, length = tokens.shape
-        if self._causal:
-            pool_type, eos_id = self._pooling()
-            positions = torch.arange(length).expand(count, length)
-            taken: torch.Tensor = text_global_pool(positions, tokens, pool_type, eos_token_id=eos_id)
-            if taken.shape == (count,):  # else every position is
-                return [position + 1 for position in taken.tolist()]
-        return [length] * count
+        read = self._read_of(tokens) if self._causal else None
+        if read is None:
+            return [tokens.shape[1]] * len(tokens)
+        return [position + 1 for position in read.tolist()]
 
     def earlier(self, length: int) -> int:
         """How many tokens of cut rows of a length may be embedded beforehand, once for all that begin so."""
