@@ -120,6 +120,18 @@ def ahead(
     row(name, ours, theirs, unit=unit, ratio=ratio, target=target, reached=reached, note=note)
 
 
+def offers(device: Any, precision: Any) -> bool:
+    """Whether `embed.precision` may be this on a device; bf16 and fp16 only where they are faster there."""
+    from clipcifar.backbone.device import dtype_of
+    from clipcifar.core.errors import ConfigError
+
+    try:
+        dtype_of(device, precision)
+    except ConfigError:
+        return False
+    return True
+
+
 def matrix_product_rates(precision: str) -> dict[str, float]:
     """GFLOP/s of a product of two 4,096 x 4,096 matrices by each library at hand, on all cores.
 

@@ -63,14 +63,7 @@ def parity(work: Work) -> None:
     texts, least = sides.sentences(work.sizes.compared), {"fp32": 0.99999, "tf32": 0.9999, "bf16": 0.999}
 
     def vectors(tower: Backbone) -> tuple[Any, Any]:
-        batches = [
-            (i, v)
-            for places, some in tower.encode_sentences(texts)
-            for i, v in zip(places, some, strict=True)
-        ]
-        return tower.encode_images(pixels).cpu().numpy(), np.stack(
-            [v for _, v in sorted(batches, key=lambda b: b[0])]
-        )
+        return tower.encode_images(pixels).cpu().numpy(), sides.embedded(tower, texts)
 
     expected = vectors(work.tower("fp32", "cpu"))
     for precision in gpu.precisions():

@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from common import offers
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from clipcifar.backbone import device as devices
-from clipcifar.core.errors import ConfigError
 from clipcifar.core.processes import cores
 
 DEVICE = devices.choose("auto", key="the device")
@@ -64,12 +64,7 @@ def machine() -> dict[str, Any]:
 def precisions() -> list[str]:
     """fp32, a card's tf32 (which is none of params.yaml's), and what else the device offers."""
     offered = ["fp32", "tf32"] if ON_CARD else ["fp32"]
-    for name in ("bf16", "fp16"):
-        try:
-            devices.dtype_of(DEVICE, name)  # type: ignore[arg-type]
-            offered.append(name)
-        except ConfigError:
-            pass
+    offered += [name for name in ("bf16", "fp16") if offers(DEVICE, name)]
     return offered
 
 

@@ -20,6 +20,7 @@ from common import (
     call,
     matrix_product_rate,
     matrix_product_rates,
+    offers,
     paired,
     peak_mb,
     photographs,
@@ -59,16 +60,30 @@ def limits() -> None:
 
 
 def bf16_is_faster() -> bool:
-    """Whether this processor has the instructions; `embed.precision: bf16` is refused where it has not."""
+    """Whether this processor has the instructions."""
     import torch
 
-    from clipcifar.backbone.device import dtype_of
-    from clipcifar.core.errors import ConfigError
+    return offers(torch.device("cpu"), "bf16")
 
-    try:
-        return dtype_of(torch.device("cpu"), "bf16") == torch.bfloat16
-    except ConfigError:
-        return False
+
+def against_fp32(what: str, pair: str, low: float, ours: float, *, unit: str, least: float) -> None:
+    """The row of `embed.precision: bf16` beside our fp32.
+
+    Args:
+        what: is done.
+        pair: the beginning of the files that hold the vectors of both.
+    """
+    similar = cosine_of_first(f"{pair}_fp32.npy", f"{pair}_bf16.npy")
+    ahead(
+        f"{what} in bf16, against our fp32",
+        low,
+        ours,
+        unit=unit,
+        least=least,
+        besides=", cosine ≥ 0.9999",
+        holds=similar >= 0.9999,
+        note=f"cosine ≥ {similar:.5f}; {RANDOM}",
+    )
 
 
 def text() -> None:
@@ -89,17 +104,8 @@ def text() -> None:
         note=f"open_clip encode_text on the first 960, scaled; largest difference {gap:.1e}; {RANDOM}",
     )
     for side in low:
-        similar = cosine_of_first("text_ours_fp32.npy", "text_ours_bf16.npy")
-        ahead(
-            "encode 3,000 sentences in bf16, against our fp32",
-            3000 / side["rate"],
-            3000 / ours["rate"],
-            unit="s",
-            least=2,
-            besides=", cosine ≥ 0.9999",
-            holds=similar >= 0.9999,
-            note=f"cosine ≥ {similar:.5f}; {RANDOM}",
-        )
+        seconds = 3000 / side["rate"], 3000 / ours["rate"]
+        against_fp32("encode 3,000 sentences", "text_ours", *seconds, unit="s", least=2)
 
 
 def ranking_row() -> None:
@@ -226,17 +232,8 @@ def extraction() -> None:
 
 def in_bf16(low: dict[str, Any], ours: dict[str, Any], openvino: dict[str, Any]) -> None:
     """The rows of `embed.precision: bf16`."""
-    similar = cosine_of_first("images_ours_fp32.npy", "images_ours_bf16.npy")
-    ahead(
-        "image extraction in bf16, against our fp32",
-        low["rate"],
-        ours["rate"],
-        unit="images/s",
-        least=1.9,
-        besides=", cosine ≥ 0.9999",
-        holds=similar >= 0.9999,
-        note=f"cosine ≥ {similar:.5f}; {RANDOM}",
-    )
+    rates = low["rate"], ours["rate"]
+    against_fp32("image extraction", "images_ours", *rates, unit="images/s", least=1.9)
     ahead(
         "image extraction in bf16, against OpenVINO's tower alone",
         low["rate"],

@@ -21,19 +21,10 @@ from clipcifar.project import dvc_project
 from clipcifar.store import parts
 from clipcifar.store.dataset import Prepared, PreparedSplit, digest_of
 from clipcifar.store.images import MANIFEST, read_images, write_images
-from clipcifar.store.model import ModelDescription, ModelParams
-from clipcifar.weights import resolve
-from clipcifar.weights.describe import describe
+from clipcifar.store.model import ModelDescription
 
 EMBED = EmbedParams(device="cpu", precision="fp32", batch_size=4, workers=0, storage="float32")
 OUTPUT = Path("data/embeddings/images")
-
-
-@pytest.fixture(scope="module")
-def model(tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelDescription, Path]:
-    weights = tmp_path_factory.mktemp("model") / "weights"
-    asked = ModelParams(f"local-dir:{tiny_clip}", None, str(tiny_clip), 0, False)
-    return describe(asked, resolve.fetch_model(asked, weights), weights), weights
 
 
 @pytest.fixture

@@ -30,12 +30,11 @@ from tests.embeddings.test_compute import (  # fixtures among them
     _several_parts,
     contents,
     encoded,
-    model,
     project,
     record,
 )
 
-__all__ = ["_several_parts", "encoded", "model", "project"]
+__all__ = ["_several_parts", "encoded", "project"]
 Model = tuple[ModelDescription, Path]
 SAMPLE = 4  # a batch of them goes through the tower again
 

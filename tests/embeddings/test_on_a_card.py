@@ -24,26 +24,17 @@ from clipcifar.methods.trained.projection import Projection
 from clipcifar.methods.trained.training import Labelled, TrainingParams, train
 from clipcifar.store.dataset import Prepared, PreparedSplit, digest_of
 from clipcifar.store.images import read_images
-from clipcifar.store.model import ModelDescription, ModelParams
-from clipcifar.weights import resolve
-from clipcifar.weights.describe import describe
+from clipcifar.store.model import ModelDescription
 from tests.support.made import clusters
 
 CPU = torch.device("cpu")
 KINDS = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 PRECISIONS = [
-    *((kind, "fp32") for kind in ("cpu",)),
+    ("cpu", "fp32"),
     *(pytest.param("cuda", name, marks=pytest.mark.cuda) for name in ("fp32", "bf16", "fp16")),
 ]
 NAMES = ["cat", "dog"]
 SENTENCES = [f"a {size} {name}{mark}" for size in ("small", "very large") for name in NAMES for mark in ".!?"]
-
-
-@pytest.fixture(scope="module")
-def model(tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelDescription, Path]:
-    weights = tmp_path_factory.mktemp("model") / "weights"
-    asked = ModelParams(f"local-dir:{tiny_clip}", None, str(tiny_clip), 0, False)
-    return describe(asked, resolve.fetch_model(asked, weights), weights), weights
 
 
 @pytest.fixture
