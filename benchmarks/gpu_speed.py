@@ -16,7 +16,7 @@ import numpy as np
 import sides
 import torch
 import torch.nn.functional as F
-from common import CLASSES, GFLOP_IMAGE, ahead, clip_like, paired, photographs, row
+from common import CLASSES, GFLOP_COMPUTED, ahead, clip_like, paired, photographs, row
 from gpu_work import FASTEST, Work, held, measured
 
 from clipcifar.embeddings.extract import extract
@@ -34,7 +34,7 @@ def arrays(work: Work) -> None:
         limit = gpu.matrix_rate(precision, work.sizes.matrix)
         for batch in batches if precision == FASTEST else batches[:1]:
             whole, seconds = work.embed(data, precision, batch)
-            share = n / seconds * GFLOP_IMAGE / 1e3 / limit
+            share = n / seconds * GFLOP_COMPUTED / 1e3 / limit
             note = (
                 f"{share:.1%} of the matrix product's {limit:.4g} TFLOP/s; all of embed_images {whole:.2f} s"
             )
@@ -174,7 +174,7 @@ def tower(work: Work) -> None:
             mixed = torch.autocast(gpu.DEVICE.type, product, enabled=precision == "autocast")
             with gpu.set_to(precision), torch.inference_mode(), mixed:
                 rate = batch / gpu.seconds_of(partial(visual, pixels), rounds=5)
-            tflops = rate * GFLOP_IMAGE / 1e3
+            tflops = rate * GFLOP_COMPUTED / 1e3
             note = f"{tflops:.4g} TFLOP/s, {tflops / limit:.1%} of the matrix product"
             measured(f"tower alone, {precision}, batches of {batch}", rate, unit="images/s", note=note)
 
