@@ -5,17 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from clipcifar.api import trials
-from clipcifar.api.trials import Counted, Trials
-from clipcifar.cli.trial import Bench, SplitName, Trial
+from clipcifar.api.bench import Bench, SplitName, Typed, answer
+from clipcifar.api.trials import Trials
 from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ClipcifarError, ConfigError
 from clipcifar.core.files import cache_folder
-from clipcifar.evaluation.verdict import copies_said, verdict
 from clipcifar.prompts.save import save_set
-from clipcifar.prompts.templates import PLACEHOLDER
 
 HELP = """\
 a photo of a {classname}.        try a template; [a|b] are alternatives; ; separates several
@@ -28,20 +25,6 @@ quit, exit or q                  the end, as is Ctrl-D"""
 _WORDS = ("help", "?", "quit", "exit", "q")  # none is a prompt, which names the class
 
 
-def answer(trial: Trial, counted: Counted, *, on: SplitName, active: str) -> str:
-    """What a trial amounts to among those of its session, and what it takes back: a line each."""
-    overall = trial.comparison.overall
-    accuracies = f"top-1 {overall.accuracy_b:.4f}, {active} {overall.accuracy_a:.4f}"
-    said = verdict(
-        trials.among(trial.comparison, counted.total),
-        name_a=active,
-        name_b="this prompt",
-        p_value=counted.p_holm,
-    )
-    first = f"{accuracies} ({count_of(overall.n, f'{on} image')}){trial.note}"
-    return "\n".join(filter(None, [first, said, copies_said(overall), *trials.said(counted)]))
-
-
 def forgotten(number: int, *, on: SplitName, active: str) -> str:
     """That a session was reset, aloud."""
     if not number:
@@ -52,11 +35,6 @@ def forgotten(number: int, *, on: SplitName, active: str) -> str:
     )
 
 
-def separated(line: str) -> list[str]:
-    """What stands between semicolons, in a session and in a shell alike; nothing of what is empty."""
-    return [text.strip() for text in line.split(";") if text.strip()]
-
-
 class Console:
     """The state of an interactive session: what was tried last, and on which images.
 
@@ -65,7 +43,6 @@ class Console:
         counter: of the trials, those of earlier sessions too.
         active: name of the prompt set that trials are compared with.
         params_path: where `:save` writes.
-        dataset: name for a saved per-class set.
         on: the images that trials are scored on until another split is asked for.
     """
 
@@ -76,14 +53,12 @@ class Console:
         *,
         active: str,
         params_path: Path,
-        dataset: str,
         on: SplitName = "train",
     ) -> None:
         self._bench, self._counter, self._active = bench, counter, active
-        self._params_path, self._dataset = params_path, dataset
+        self._params_path = params_path
         self._on: SplitName = on
-        self._templates: list[str] | None = None
-        self._sentences = bench.active_sentences
+        self._typed: Typed | None = None
 
     def reply(self, line: str) -> str | None:
         """The answer to one line, or None to end the session."""
@@ -97,20 +72,14 @@ class Console:
             return f"error: {error}"
 
     def _try(self, line: str) -> str:
-        class_name, colon, rest = line.partition(":")
-        own = colon and (class_name.strip() in self._bench.class_names or PLACEHOLDER not in line)
-        texts = separated(rest if own else line)
-        if own and not texts:
-            raise ConfigError(f"no sentence for {class_name.strip()}", fix="write it after the colon")
-        if own:
-            sentences = self._bench.with_class_sentences(self._sentences, class_name.strip(), texts)
-        else:
-            sentences = self._bench.from_templates(texts)
-        trial = self._bench.run(sentences, on=self._on)
-        self._templates, self._sentences = (None if own else texts), sentences
-        new = trials.tried(sentences, trial.comparison.overall, prompt=line)
+        typed = self._bench.typed(
+            line, self._typed.sentences if self._typed else self._bench.active_sentences
+        )
+        trial = self._bench.run(typed.sentences, on=self._on)
+        self._typed = typed
+        new = trials.tried(typed.sentences, trial.comparison.overall, prompt=line)
         counted = self._counter.count(self._bench.family(self._on), new)
-        return answer(trial, counted, on=self._on, active=self._active)
+        return "\n".join(answer(trial, counted, on=self._on, active=self._active))
 
     def so_far(self) -> str:
         """How many trials count already on the images that are scored on; nothing where none does."""
@@ -139,15 +108,11 @@ class Console:
                 return f"error: unknown command :{name}\n{HELP}"
 
     def _save(self, name: str) -> str:
-        if self._templates is None and self._sentences is self._bench.active_sentences:
+        if self._typed is None:
             raise ConfigError("nothing was tried yet", fix="type a prompt first")
-        if self._templates is not None:
-            values: dict[str, Any] = {"template_mode": "shared", "templates": self._templates}
-        else:
-            values = {"template_mode": "per_class", "dataset": self._dataset, "sentences": self._sentences}
-        return save_set(
-            self._params_path, name, values, class_names=self._bench.class_names, dataset=self._dataset
-        )
+        values = self._typed.as_set(self._bench.dataset)
+        names, dataset = self._bench.class_names, self._bench.dataset
+        return save_set(self._params_path, name, values, class_names=names, dataset=dataset)
 
 
 def interact(

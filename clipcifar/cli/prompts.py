@@ -45,24 +45,14 @@ def _try_arguments(parser: ArgumentParser) -> None:
 
 @in_project()
 def _try(arguments: Namespace) -> str:
+    from clipcifar.api.bench import Bench, answer, read_active, separated
     from clipcifar.api.opened import Opened
-    from clipcifar.api.sides import texts_of
     from clipcifar.api.trials import Trials, tried
-    from clipcifar.cli.console import Console, answer, forgotten, interact, separated
-    from clipcifar.cli.trial import Bench
-    from clipcifar.core import params
-    from clipcifar.prompts.params import PromptsParams
-    from clipcifar.store import inputs
-    from clipcifar.store.places import IMAGES
+    from clipcifar.cli.console import Console, forgotten, interact
 
     opened = Opened(Path.cwd(), on_note=note)
-    prompts = params.read(opened.settings, "prompts", PromptsParams)
-    active = prompts.active
-    texts_path = texts_of(active, opened.root)
-    with opened.fresh({IMAGES: IMAGES, texts_path: f"the active set {active}"}):
-        images = opened.images()
-        texts = inputs.matching_texts(opened.root / texts_path, images)
-        embedder = opened.sentences(opened.model(images))
+    prompts, images, texts = read_active(opened)
+    active, embedder = prompts.active, opened.sentences(opened.model(images))
     bench = Bench(images, texts, embedder.embed_rows)
     bench.check(arguments.on)
     counter, family = Trials(opened.root, on_note=note), bench.family(arguments.on)
@@ -75,14 +65,12 @@ def _try(arguments: Namespace) -> str:
     if sentences is not None:
         trial = bench.run(sentences, on=arguments.on)
         new = tried(sentences, trial.comparison.overall, prompt="; ".join(templates))
-        return answer(trial, counter.count(family, new), on=arguments.on, active=active)
+        return "\n".join(answer(trial, counter.count(family, new), on=arguments.on, active=active))
     if arguments.reset:
         return ""
     print("loading the text tower …", file=sys.stderr)
     embedder.load()
-    dataset = str(images.attributes["dataset"])
-    console = Console(bench, counter, active=active, params_path=PARAMS, dataset=dataset, on=arguments.on)
-    interact(console)
+    interact(Console(bench, counter, active=active, params_path=PARAMS, on=arguments.on))
     return ""
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from clipcifar.api.bench import Bench
 from clipcifar.api.trials import Trials
 from clipcifar.cli.console import HELP, Console, interact
-from clipcifar.cli.trial import Bench
 from clipcifar.core import params
 from clipcifar.core.errors import ConfigError
 from clipcifar.core.files import Attribute
@@ -115,7 +115,7 @@ def test_several_templates_are_averaged_as_a_set_would_be(bench: Bench) -> None:
 
 def _console(bench: Bench, folder: Path) -> Console:
     counter = Trials(folder, on_note=pytest.fail)
-    return Console(bench, counter, active="photo", params_path=folder / "params.yaml", dataset="cifar10")
+    return Console(bench, counter, active="photo", params_path=folder / "params.yaml")
 
 
 @pytest.fixture

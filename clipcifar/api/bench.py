@@ -7,23 +7,71 @@ use up the test set.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.api import trials
+from clipcifar.api.opened import Opened
+from clipcifar.api.sides import texts_of
+from clipcifar.api.trials import Counted
+from clipcifar.core import params
 from clipcifar.core.class_files import reading
+from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ConfigError, DataError
 from clipcifar.core.params import suggestion
 from clipcifar.evaluation.compare import Comparison, compare
+from clipcifar.evaluation.verdict import copies_said, verdict
 from clipcifar.methods import zero_shot
+from clipcifar.prompts.params import PromptsParams
+from clipcifar.prompts.templates import PLACEHOLDER
 from clipcifar.prompts.typed import expand_typed
+from clipcifar.store import inputs
 from clipcifar.store.embeddings import ImageEmbeddings, TextEmbeddings
+from clipcifar.store.places import IMAGES
 
 SplitName = Literal["train", "test"]
 Embed = Callable[[list[str]], NDArray[np.float32]]
+
+
+class Active(NamedTuple):
+    """What prompts are tried against: the section of params.yaml, the images, the active set's sentences."""
+
+    prompts: PromptsParams
+    images: ImageEmbeddings
+    texts: TextEmbeddings
+
+
+def read_active(opened: Opened) -> Active:
+    """Images and active set of a project; a ClipcifarError where one is missing, damaged or stale."""
+    prompts = params.read(opened.settings, "prompts", PromptsParams)
+    path = texts_of(prompts.active, opened.root)
+    with opened.fresh({IMAGES: IMAGES, path: f"the active set {prompts.active}"}):
+        images = opened.images()
+        return Active(prompts, images, inputs.matching_texts(opened.root / path, images))
+
+
+@dataclass(frozen=True)
+class Typed:
+    """A line as a person types it: one or several templates, or a class's own sentences.
+
+    Attributes:
+        line: as it was typed.
+        templates: those of it; None where one class has its own sentences.
+        sentences: of every class.
+    """
+
+    line: str
+    templates: list[str] | None
+    sentences: dict[str, list[str]]
+
+    def as_set(self, dataset: str) -> dict[str, Any]:
+        """As a prompt set in params.yaml's form."""
+        if self.templates is not None:
+            return {"template_mode": "shared", "templates": self.templates}
+        return {"template_mode": "per_class", "dataset": dataset, "sentences": self.sentences}
 
 
 @dataclass(frozen=True)
@@ -31,11 +79,13 @@ class Trial:
     """One prompt, tried: its sentences per class and how it compares with the active set.
 
     Attributes:
+        scores: (N, C) float32 cosines of the images that it was tried on.
         note: what a person should know of the sentences, to follow a sentence; else nothing.
     """
 
     sentences: dict[str, list[str]]
     comparison: Comparison
+    scores: NDArray[np.float32] = field(repr=False)
     note: str = ""
 
 
@@ -51,8 +101,8 @@ class Bench:
     def __init__(self, images: ImageEmbeddings, active: TextEmbeddings, embed: Embed) -> None:
         self._images, self._embed = images, embed
         self.class_names = images.class_names
-        self._dataset = str(images.attributes["dataset"])
-        self._predicted: dict[SplitName, NDArray[np.int64]] = {}
+        self.dataset = str(images.attributes["dataset"])
+        self._scores: dict[SplitName, NDArray[np.float32]] = {}
         self._active_weights = zero_shot.classifier(active)
         self.active_sentences = _by_class(active.class_index.tolist(), active.sentences, self.class_names)
         self._is_weighted = active.weights is not None
@@ -60,6 +110,21 @@ class Bench:
     def family(self, on: SplitName) -> str:
         """Which trials those on a split are corrected together with."""
         return trials.family_of(str(self._images.attributes["fingerprint"]), self.active_sentences, on)
+
+    def typed(self, line: str, base: Mapping[str, list[str]]) -> Typed:
+        """What a line says, on top of the sentences that one class's own are laid over.
+
+        Raises:
+            ConfigError: what is wrong with a template, or that a class is unknown or has no sentence.
+        """
+        class_name, colon, rest = line.partition(":")
+        own = colon and (class_name.strip() in self.class_names or PLACEHOLDER not in line)
+        texts = separated(rest if own else line)
+        if own and not texts:
+            raise ConfigError(f"no sentence for {class_name.strip()}", fix="write it after the colon")
+        if own:
+            return Typed(line, None, self.with_class_sentences(base, class_name.strip(), texts))
+        return Typed(line, texts, self.from_templates(texts))
 
     def from_templates(self, templates: list[str]) -> dict[str, list[str]]:
         """Expand templates for all classes; ConfigError says what is wrong with one."""
@@ -79,11 +144,11 @@ class Bench:
                     f"unknown class {class_name!r}", fix=suggestion(class_name, self.class_names)
                 )
             class_name = alike[0]
-        own = {"template_mode": "per_class", "dataset": self._dataset, "sentences": {class_name: sentences}}
+        own = {"template_mode": "per_class", "dataset": self.dataset, "sentences": {class_name: sentences}}
         return {**base, **self._expand(own, [class_name])}
 
     def _expand(self, values: Mapping[str, object], class_names: list[str]) -> dict[str, list[str]]:
-        expanded = expand_typed(values, class_names=class_names, dataset=self._dataset)
+        expanded = expand_typed(values, class_names=class_names, dataset=self.dataset)
         return _by_class(expanded.class_index, expanded.sentences, class_names)
 
     def check(self, on: SplitName) -> None:
@@ -112,20 +177,42 @@ class Bench:
         )
         rows = self._embed(flat)
         weights = zero_shot.text_classifier(rows, index, class_names=self.class_names, where="the prompt")
-        predicted = (split.embeddings @ weights.T).argmax(axis=1)
+        scores = split.embeddings @ weights.T
         comparison = compare(
-            self._active(on), predicted, split.labels, class_names=self.class_names, copies=split.copies
+            self.active_scores(on).argmax(axis=1),
+            scores.argmax(axis=1),
+            split.labels,
+            class_names=self.class_names,
+            copies=split.copies,
         )
         of_active = any(sentences[name] is own for name, own in self.active_sentences.items())
         unweighted = "; the active set's weights do not count here" if self._is_weighted and of_active else ""
-        return Trial(sentences, comparison, zero_shot.repeated_note(rows, index) + unweighted)
+        return Trial(sentences, comparison, scores, zero_shot.repeated_note(rows, index) + unweighted)
 
-    def _active(self, on: SplitName) -> NDArray[np.int64]:
-        """What the active set says of a split, found once."""
-        if on not in self._predicted:
-            split = getattr(self._images, on)
-            self._predicted[on] = (split.embeddings @ self._active_weights.T).argmax(axis=1)
-        return self._predicted[on]
+    def active_scores(self, on: SplitName) -> NDArray[np.float32]:
+        """(N, C) float32 cosines of a split's images with the classes of the active set, found once."""
+        if on not in self._scores:
+            self._scores[on] = getattr(self._images, on).embeddings @ self._active_weights.T
+        return self._scores[on]
+
+
+def separated(line: str) -> list[str]:
+    """What stands between semicolons, in a session and in a shell alike; nothing of what is empty."""
+    return [text.strip() for text in line.split(";") if text.strip()]
+
+
+def answer(trial: Trial, counted: Counted, *, on: SplitName, active: str) -> list[str]:
+    """What a trial amounts to among those of its session, and what it takes back: a line each."""
+    overall = trial.comparison.overall
+    accuracies = f"top-1 {overall.accuracy_b:.4f}, {active} {overall.accuracy_a:.4f}"
+    said = verdict(
+        trials.among(trial.comparison, counted.total),
+        name_a=active,
+        name_b="this prompt",
+        p_value=counted.p_holm,
+    )
+    first = f"{accuracies} ({count_of(overall.n, f'{on} image')}){trial.note}"
+    return [line for line in (first, said, copies_said(overall), *trials.said(counted)) if line]
 
 
 def _by_class(index: list[int], sentences: list[str], class_names: list[str]) -> dict[str, list[str]]:
