@@ -8,7 +8,7 @@ import sys
 from argparse import ArgumentParser
 from importlib.metadata import version
 
-from clipcifar.cli import export, find, predict, prompts, results, study, upkeep
+from clipcifar.cli import explore, export, find, predict, prompts, results, study, upkeep
 from clipcifar.cli.command import PROJECT, add_folder
 from clipcifar.core.errors import OUT_OF_MEMORY, ClipcifarError, exit_with_message, print_anything
 from clipcifar.core.files import fault
@@ -18,6 +18,7 @@ COMMANDS = {
     "compare": results.COMPARE,
     "try": prompts.TRY,
     "search": prompts.SEARCH,
+    "explore": explore.EXPLORE,
     "predict": predict.PREDICT,
     "find": find.FIND,
     "export": export.EXPORT,

@@ -105,6 +105,10 @@ class SentenceEmbedder:
             known.update(self._encode(new, origins))
         return known, len(new)
 
+    def knows(self, sentences: list[str]) -> bool:
+        """Whether all of these sentences were embedded before, so that no tower is needed."""
+        return self._known(sentences).keys() >= {*sentences}
+
     def embed_rows(self, sentences: list[str]) -> NDArray[np.float32]:
         """Embed S sentences of no particular origin, (S, D) float32 unit rows."""
         embeddings, _ = self.embed(dict.fromkeys(sentences, "the prompt"))

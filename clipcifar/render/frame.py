@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
@@ -38,11 +39,15 @@ def render(template: str, *, package: str = _HERE, **fields: Any) -> str:
         package: whose folder it lies in; what it extends and imports lies here.
         fields: what it asks for.
     """
-    environment = Environment(
+    return _environment(package).get_template(template).render(**fields)
+
+
+@cache
+def _environment(package: str) -> Environment:
+    return Environment(
         loader=ChoiceLoader([PackageLoader(name, package_path="") for name in (package, _HERE)]),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_finalize,
         keep_trailing_newline=True,
     )
-    return environment.get_template(template).render(**fields)

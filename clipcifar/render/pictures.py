@@ -22,12 +22,17 @@ SIDE = 96  # pixels that a picture is shown at; a larger photograph is made smal
 
 @dataclass(frozen=True)
 class Card:
-    """One picture of a gallery with what is said of it; an empty source where the picture is gone."""
+    """One picture of a gallery with what is said of it; an empty source where the picture is gone.
+
+    Attributes:
+        link: what a click on it opens, if anything.
+    """
 
     source: str
     alt: str
     title: str
     lines: list[str]
+    link: str = ""
 
 
 class Pictures:

@@ -18,6 +18,7 @@ FLOORS = (
     ("report",),
     ("search", "verify", "studies"),
     ("api", "doctor"),
+    ("explorer",),
     ("cli",),
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -1,0 +1,62 @@
+"""The explorer's process: a socket of this machine alone, an address with a token, an end by Ctrl-C."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from clipcifar.core.errors import EnvironmentFault
+from clipcifar.explorer.gate import Gate
+from clipcifar.explorer.pages import application
+from clipcifar.explorer.session import Session
+
+HOST = "127.0.0.1"
+
+
+def bound(port: int) -> socket.socket:
+    """A socket of this machine alone.
+
+    Args:
+        port: 0 for any that is free.
+
+    Raises:
+        EnvironmentFault: somebody has it.
+    """
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((HOST, port))
+    except OSError as error:
+        listening.close()
+        fix = "give another --port, or none"
+        raise EnvironmentFault(f"port {port} cannot be had: {error}", where=HOST, fix=fix) from error
+    return listening
+
+
+def serve(session: Session, *, port: int, say: Callable[[str], object]) -> None:
+    """Answer until Ctrl-C.
+
+    Args:
+        session: what is explored.
+        port: 0 for any that is free.
+        say: told the address.
+    """
+    token, listening = secrets.token_urlsafe(24), bound(port)
+    with listening:
+        taken = listening.getsockname()[1]
+        gate = Gate(application(session), port=taken, token=token)
+        config = uvicorn.Config(
+            gate,
+            ws="none",
+            lifespan="off",
+            proxy_headers=False,
+            server_header=False,
+            access_log=False,
+            log_level="warning",
+            timeout_graceful_shutdown=1,
+        )
+        say(f"http://{HOST}:{taken}/?token={token}")
+        uvicorn.Server(config).run(sockets=[listening])
