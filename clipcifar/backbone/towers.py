@@ -119,6 +119,10 @@ class Backbone:
             tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
         return cls(model, preprocess, tokenizer, device, precision)
 
+    def forget_images(self) -> None:
+        """Let the image tower go, where only sentences are asked for: more than half of the weights."""
+        del self._model.visual
+
     @torch.inference_mode()
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
         """Embed a batch of images.

@@ -1,7 +1,7 @@
 """All images as points of a plane: the first two principal components of their embeddings.
 
-PCA by the eigenvectors of the (D, D) covariance (Pearson 1901; Hotelling 1933): one pass over the rows, and one
-for the points.
+PCA by the eigenvectors of the (D, D) covariance (Pearson 1901; Hotelling 1933): one pass over
+the rows, one more for the points.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ class Session:
             with self._tower:
                 self.doing = "loading the text tower"
                 try:
-                    self.opened.sentences(self.opened.model()).load()
+                    self.opened.sentences(self.opened.model()).load().forget_images()
                 except ClipcifarError:
                     pass  # the first new sentence says it to the person
                 finally:

@@ -1,0 +1,159 @@
+"""The explorer's pages of images: galleries by filter, one image, confusions that open theirs."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from urllib.parse import urlencode
+
+import numpy as np
+from markupsafe import Markup
+from PIL import Image
+from starlette.requests import Request
+from starlette.responses import Response
+
+from clipcifar.core.errors import ConfigError
+from clipcifar.explorer.answers import ORDERS, OUTCOMES, PAGE, RESULTS, SPLITS, Answers, Wanted
+from clipcifar.explorer.cards import card
+from clipcifar.explorer.results import Results
+from clipcifar.explorer.session import Session
+from clipcifar.report.confusion import cell
+
+MATRIX = 20  # classes whose whole matrix is shown; of more, the largest confusions
+PAIRS = 100
+SIDE = 256  # pixels of a picture; larger ones are made smaller
+
+
+class Browsing:
+    """Pages of images.
+
+    Args:
+        session: what is explored.
+        page: fills a template.
+    """
+
+    def __init__(self, session: Session, page: Callable[..., Response]) -> None:
+        self._session, self._page = session, page
+
+    def images(self, request: Request) -> Response:
+        """Images that pass a filter."""
+        results, split = self._session.results(), request.query_params.get("split", SPLITS[0])
+        answers = self._session.answers(split if split in SPLITS else SPLITS[0])
+        wanted = Wanted.read(request.query_params, answers, len(results.class_names))
+        rows = wanted.rows(results.split(wanted.split).labels, answers)
+        pages = max(1, -(-len(rows) // PAGE))
+        number = min(wanted.page, pages)
+        shown = rows[(number - 1) * PAGE : number * PAGE].tolist()
+        return self._page(
+            "images.html",
+            results=results,
+            wanted=wanted,
+            methods=_titles(answers),
+            classes=list(enumerate(results.class_names)),
+            number=len(rows),
+            page=number,
+            pages=pages,
+            before=f"/images?{wanted.at(number - 1).query}" if number > 1 else "",
+            after=f"/images?{wanted.at(number + 1).query}" if number < pages else "",
+            choices={"results": RESULTS, "outcomes": OUTCOMES, "orders": ORDERS},
+            cards=[card(results, wanted.split, row, answers[wanted.by]) for row in shown],
+            small=results.pictures(wanted.split).small,
+        )
+
+    def _asked(self, request: Request) -> tuple[Results, str, int]:
+        results = self._session.results()
+        split, row = request.path_params["split"], request.path_params["row"]
+        if split not in SPLITS or row >= len(results.split(split).ids):
+            raise ConfigError("there is no such image", fix="choose one from a gallery")
+        return results, split, row
+
+    def image(self, request: Request) -> Response:
+        """One image: what is said of it, what is near it, and its copies."""
+        results, split, row = self._asked(request)
+        answers, label = self._session.answers(split), results.split(split).labels[row]
+        return self._page(
+            "image.html",
+            results=results,
+            split=split,
+            row=row,
+            sample_id=results.split(split).ids[row],
+            label=results.class_names[label],
+            table=[
+                (
+                    of.title,
+                    results.class_names[of.predicted[row]],
+                    of.probability(row),
+                    of.predicted[row] == label,
+                )
+                for of in answers.values()
+            ],
+            near=[
+                card(results, "train", near, said=f"cosine {cosine:.3f}")
+                for near, cosine in results.nearest(split, row)
+            ],
+            twins=[card(results, of, twin) for of, twin in results.twins(split, row)],
+            small=results.pictures(split).small,
+        )
+
+    def picture(self, request: Request) -> Response:
+        """One image as PNG, larger ones made smaller."""
+        results, split, row = self._asked(request)
+        pixels = results.pictures(split).pixels(row)
+        if pixels is None:
+            return Response(status_code=404)
+        image, stream = Image.fromarray(pixels), io.BytesIO()
+        image.thumbnail((SIDE, SIDE))
+        image.save(stream, format="PNG")
+        return Response(stream.getvalue(), media_type="image/png")
+
+    def confusion(self, request: Request) -> Response:
+        """Which classes are called which; every cell opens its images."""
+        results, answers = self._session.results(), self._session.answers("test")
+        by = request.query_params.get("by", next(iter(answers)))
+        wanted = Wanted.read({"by": by}, answers, len(results.class_names))
+        names, labels = results.class_names, results.split("test").labels
+        pairs = labels * len(names) + answers[by].predicted
+        matrix = np.bincount(pairs, minlength=len(names) ** 2).reshape(len(names), len(names))
+        shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+
+        def link(actual: int, called: int) -> str:
+            return "/images?" + urlencode(
+                {"by": wanted.by, "label": actual, "called": called, "order": "sure"}
+            )
+
+        off = np.where(np.eye(len(names), dtype=bool), 0, matrix)
+        largest = np.argsort(-off, axis=None, kind="stable")[:PAIRS].tolist()
+        rows = [
+            [
+                (
+                    cell(float(shares[a, b]), len(names))[0],
+                    _linked(link(a, b), int(matrix[a, b]), names[a], names[b]),
+                )
+                for b in range(len(names))
+            ]
+            for a in range(len(names) if len(names) <= MATRIX else 0)
+        ]
+        return self._page(
+            "confusion.html",
+            results=results,
+            methods=_titles(answers),
+            title=answers[by].title,
+            by=by,
+            rows=rows,
+            pairs=[
+                (names[a], names[b], int(matrix[a, b]), f"{100 * shares[a, b]:.1f} %", link(a, b))
+                for a, b in (divmod(pair, len(names)) for pair in largest)
+                if off[a, b]
+            ],
+        )
+
+
+def _titles(answers: Mapping[str, Answers]) -> list[tuple[str, str]]:
+    return [(name, of.title) for name, of in answers.items()]
+
+
+def _linked(address: str, number: int, actual: str, called: str) -> Markup:
+    if not number:
+        return Markup("")
+    said = f"{number:,} of {actual} called {called}"
+    return Markup('<a href="{}" title="{}" aria-label="{}">{}</a>').format(address, said, said, f"{number:,}")
