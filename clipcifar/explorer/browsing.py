@@ -156,4 +156,4 @@ def _linked(address: str, number: int, actual: str, called: str) -> Markup:
     if not number:
         return Markup("")
     said = f"{number:,} of {actual} called {called}"
-    return Markup('<a href="{}" title="{}" aria-label="{}">{}</a>').format(address, said, said, f"{number:,}")
+    return Markup('<a href="%s" title="%s" aria-label="%s">%s</a>') % (address, said, said, f"{number:,}")
