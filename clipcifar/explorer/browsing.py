@@ -20,7 +20,7 @@ from clipcifar.explorer.session import Session
 from clipcifar.report.confusion import cell
 
 MATRIX = 20  # classes whose whole matrix is shown; of more, the largest confusions
-PAIRS = 100
+PAIRS = 20  # of few classes; of more, five times as many
 SIDE = 256  # pixels of a picture; larger ones are made smaller
 
 
@@ -122,7 +122,9 @@ class Browsing:
             )
 
         off = np.where(np.eye(len(names), dtype=bool), 0, matrix)
-        largest = np.argsort(-off, axis=None, kind="stable")[:PAIRS].tolist()
+        largest = np.argsort(-off, axis=None, kind="stable")[
+            : PAIRS if len(names) <= MATRIX else 5 * PAIRS
+        ].tolist()
         rows = [
             [
                 (
