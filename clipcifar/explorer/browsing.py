@@ -20,7 +20,7 @@ from clipcifar.explorer.session import Session
 from clipcifar.report.confusion import cell
 
 MATRIX = 20  # classes whose whole matrix is shown; of more, the largest confusions
-PAIRS = 20  # of few classes; of more, five times as many
+PAIRS, ALONE = 20, 100  # confusions listed beside a matrix, and without
 SIDE = 256  # pixels of a picture; larger ones are made smaller
 
 
@@ -123,7 +123,7 @@ class Browsing:
 
         off = np.where(np.eye(len(names), dtype=bool), 0, matrix)
         largest = np.argsort(-off, axis=None, kind="stable")[
-            : PAIRS if len(names) <= MATRIX else 5 * PAIRS
+            : PAIRS if len(names) <= MATRIX else ALONE
         ].tolist()
         rows = [
             [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock, Thread
@@ -82,18 +83,17 @@ class Session:
         """Whether results are no longer those that were read."""
         return written(self.opened.root) != self._seen
 
-    def load_tower(self) -> Thread:
-        """Load the text tower beside the pages, which do not wait for it; a new sentence says what failed."""
+    def prepare(self) -> Thread:
+        """Load the text tower and draw the map beside the pages; who asks for either says what failed."""
 
         def load() -> None:
             with self._tower:
                 self.doing = "loading the text tower"
-                try:
+                with suppress(ClipcifarError):
                     self.opened.sentences(self.opened.model()).load().forget_images()
-                except ClipcifarError:
-                    pass  # the first new sentence says it to the person
-                finally:
-                    self.doing = ""
+                self.doing = ""
+            with suppress(ClipcifarError):
+                _ = self.results().points
 
         thread = Thread(target=load, daemon=True)
         thread.start()
