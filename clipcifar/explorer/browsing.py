@@ -38,7 +38,7 @@ class Browsing:
     def images(self, request: Request) -> Response:
         """Images that pass a filter."""
         results, split = self._session.results(), request.query_params.get("split", SPLITS[0])
-        answers = self._session.answers(split if split in SPLITS else SPLITS[0])
+        answers = self._session.answers(results, split if split in SPLITS else SPLITS[0])
         wanted = Wanted.read(request.query_params, answers, len(results.class_names))
         rows = wanted.rows(results.split(wanted.split).labels, answers)
         pages = max(1, -(-len(rows) // PAGE))
@@ -70,7 +70,7 @@ class Browsing:
     def image(self, request: Request) -> Response:
         """One image: what is said of it, what is near it, and its copies."""
         results, split, row = self._asked(request)
-        answers, label = self._session.answers(split), results.split(split).labels[row]
+        answers, label = self._session.answers(results, split), results.split(split).labels[row]
         return self._page(
             "image.html",
             results=results,
@@ -108,7 +108,8 @@ class Browsing:
 
     def confusion(self, request: Request) -> Response:
         """Which classes are called which; every cell opens its images."""
-        results, answers = self._session.results(), self._session.answers("test")
+        results = self._session.results()
+        answers = self._session.answers(results, "test")
         by = request.query_params.get("by", next(iter(answers)))
         wanted = Wanted.read({"by": by}, answers, len(results.class_names))
         names, labels = results.class_names, results.split("test").labels

@@ -58,7 +58,7 @@ class MapPages:
         for split in ("train", "test"):
             labels = results.split(split).labels
             right = (results.bench.active_scores(split).argmax(axis=1) == labels).astype(np.uint8)
-            tried: Answers | None = self._session.answers(split).get(TRIED)
+            tried: Answers | None = self._session.answers(results, split).get(TRIED)
             marks.append(
                 right if tried is None else right + 4 + 2 * (tried.predicted == labels).astype(np.uint8)
             )

@@ -138,7 +138,7 @@ class Pages:
             last=last,
             interval=overall and wilson_interval(round(overall.accuracy_b * overall.n), overall.n),
             moved=moved(last.comparison) if last else [],
-            galleries=flips(results, self._session.answers(last.on), last.on) if last else [],
+            galleries=flips(results, self._session.answers(results, last.on), last.on) if last else [],
             history=history,
             with_interval=with_interval,
             p_text=p_text,

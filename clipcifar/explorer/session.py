@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock, Thread
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,13 @@ class Tried:
     lines: list[str]
 
 
+class _Last(NamedTuple):
+    results: Results
+    typed: Typed
+    on: SplitName
+    trial: Trial
+
+
 class Session:
     """What one process explores; several pages, and threads, share it.
 
@@ -56,7 +63,7 @@ class Session:
         self._counter = Trials(root, on_note=note)
         self._results: Results | None = None
         self._seen: list[Any] = []
-        self._last: tuple[Typed, SplitName, Trial] | None = None
+        self._last: _Last | None = None
         self.history: list[Tried] = []
         self.said = ""
 
@@ -69,8 +76,7 @@ class Session:
         with self._reading:
             now = written(self.opened.root)
             if self._results is None or now != self._seen:
-                again = self._results is not None
-                self._results = None
+                again, self._results = bool(self._seen), None
                 read = Results(self.opened, self._embed)
                 self._results, self._seen = read, now
                 if again:
@@ -111,13 +117,12 @@ class Session:
             finally:
                 self.doing = ""
 
-    def answers(self, split: str) -> dict[str, Answers]:
+    def answers(self, results: Results, split: str) -> dict[str, Answers]:
         """What classifiers say of a split: the methods, and the prompt tried last if that was tried on it."""
-        results = self.results()
-        answers = results.of_test if split == "test" else results.of_train
-        if self._last is not None and self._last[1] == split:
-            typed, _, trial = self._last
-            answers = {**answers, TRIED: results.as_answers(f"tried: {typed.line}", trial.scores)}
+        answers, last = results.of_test if split == "test" else results.of_train, self._last
+        if last is not None and last.results is results and last.on == split:
+            tried_last = results.as_answers(f"tried: {last.typed.line}", last.trial.scores)
+            answers = {**answers, TRIED: tried_last}
         return answers
 
     def try_line(self, line: str, on: SplitName) -> None:
@@ -138,7 +143,7 @@ class Session:
             comparison = among(trial.comparison, counted.total)
             if self.results() is results:
                 self.history.append(Tried(typed, on, comparison, counted, lines))
-                self._last, self.said = (typed, on, trial), ""
+                self._last, self.said = _Last(results, typed, on, trial), ""
 
     def undo(self) -> None:
         """Go back to the prompt before; what was tried stays counted.
@@ -147,14 +152,15 @@ class Session:
             ConfigError: nothing was tried.
         """
         with self._trying:
-            bench = self.results().bench
+            results = self.results()
             if not self.history:
                 raise ConfigError("there is nothing to undo", fix="type a prompt first")
             gone = self.history.pop()
             self._last = None
             if self.history:
                 before = self.history[-1]
-                self._last = before.typed, before.on, bench.run(before.typed.sentences, on=before.on)
+                trial = results.bench.run(before.typed.sentences, on=before.on)
+                self._last = _Last(results, before.typed, before.on, trial)
             self.said = f"Undone: {gone.typed.line}. It was looked at, so it still counts among the trials."
 
     def save(self, name: str) -> None:
