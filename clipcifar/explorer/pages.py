@@ -13,13 +13,14 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from clipcifar.core.errors import ClipcifarError, ConfigError, EnvironmentFault
+from clipcifar.core.errors import ClipcifarError, ConfigError, DataError, EnvironmentFault
 from clipcifar.evaluation.metrics import wilson_interval
 from clipcifar.evaluation.words import p_text, with_interval
 from clipcifar.explorer.answers import SPLITS
 from clipcifar.explorer.browsing import Browsing
 from clipcifar.explorer.cards import flips, moved
 from clipcifar.explorer.map_pages import MapPages
+from clipcifar.explorer.results import TRIED
 from clipcifar.explorer.session import Session
 from clipcifar.render import frame
 
@@ -108,7 +109,7 @@ class Pages:
             form = {name: values[-1] for name, values in parse_qs(body, keep_blank_values=True).items()}
             try:
                 await run_in_threadpool(do, form)
-            except ConfigError as error:  # about what was typed, which stays in its field
+            except (ConfigError, DataError) as error:  # about what was typed, which stays in its field
                 return await run_in_threadpool(self._prompts, form, str(error))
             return RedirectResponse("/", status_code=303)
 
@@ -128,6 +129,7 @@ class Pages:
     def _prompts(self, form: dict[str, str], refused: str) -> Response:
         results, history = self._session.results(), self._session.history
         last = history[-1] if history else None
+        answers = self._session.answers(results, last.on) if last else {}
         overall = last and last.comparison.overall
         return self.page(
             "prompts.html",
@@ -138,7 +140,7 @@ class Pages:
             last=last,
             interval=overall and wilson_interval(round(overall.accuracy_b * overall.n), overall.n),
             moved=moved(last.comparison) if last else [],
-            galleries=flips(results, self._session.answers(results, last.on), last.on) if last else [],
+            galleries=flips(results, answers, last.on) if last and TRIED in answers else [],
             history=history,
             with_interval=with_interval,
             p_text=p_text,
