@@ -16,6 +16,7 @@ from clipcifar.api.opened import Opened
 from clipcifar.api.trials import Counted, Trials, among, tried
 from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ClipcifarError, ConfigError
+from clipcifar.core.processes import give_back_freed_memory
 from clipcifar.core.terminal import note
 from clipcifar.evaluation.compare import Comparison
 from clipcifar.explorer.answers import Answers
@@ -144,6 +145,7 @@ class Session:
             if self.results() is results:
                 self.history.append(Tried(typed, on, comparison, counted, lines))
                 self._last, self.said = _Last(results, typed, on, trial), ""
+        give_back_freed_memory()
 
     def undo(self) -> None:
         """Go back to the prompt before; what was tried stays counted.
