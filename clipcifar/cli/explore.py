@@ -25,7 +25,7 @@ def _explore(arguments: Namespace) -> str:
     from clipcifar.explorer.session import Session
 
     session = Session(Path.cwd())
-    session.results()  # what is missing or stale is said here, before a page is promised
+    session.state()  # what is missing or stale is said here, before a page is promised
     session.prepare()
 
     def say(address: str) -> None:

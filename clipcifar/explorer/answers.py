@@ -68,6 +68,12 @@ def disagreement(answers: Mapping[str, Answers]) -> NDArray[np.int64]:
     return np.asarray(len(said) - agreeing)
 
 
+def number_of(text: str, limit: int) -> int | None:
+    """A whole number below a limit, as an address holds it; None for whatever else."""
+    is_number = text.isascii() and text.isdecimal() and len(text) < 10
+    return int(text) if is_number and int(text) < limit else None
+
+
 @dataclass(frozen=True)
 class Wanted:
     """Which images, in which order; a filter that is empty or None lets all pass.
@@ -110,11 +116,9 @@ class Wanted:
 
         def number(name: str, limit: int) -> int | None:
             value = query.get(name, "")
-            if not value:
-                return None
-            if not (value.isascii() and value.isdecimal() and len(value) < 10 and int(value) < limit):
+            if value and number_of(value, limit) is None:
                 raise ConfigError(f"{name} is no number below {limit:,}", fix="choose it from the list")
-            return int(value)
+            return number_of(value, limit)
 
         by = choice("by", answers, next(iter(answers)))
         return cls(

@@ -13,10 +13,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from clipcifar.core.errors import ConfigError
-from clipcifar.explorer.answers import ORDERS, OUTCOMES, PAGE, RESULTS, SPLITS, Answers, Wanted
+from clipcifar.explorer.answers import ORDERS, OUTCOMES, PAGE, RESULTS, SPLITS, Answers, Wanted, number_of
 from clipcifar.explorer.cards import card
-from clipcifar.explorer.results import Results
-from clipcifar.explorer.session import Session
+from clipcifar.explorer.session import Session, State
 from clipcifar.report.confusion import cell
 
 MATRIX = 20  # classes whose whole matrix is shown; of more, the largest confusions
@@ -37,8 +36,8 @@ class Browsing:
 
     def images(self, request: Request) -> Response:
         """Images that pass a filter."""
-        results, split = self._session.results(), request.query_params.get("split", SPLITS[0])
-        answers = self._session.answers(results, split if split in SPLITS else SPLITS[0])
+        state, split = self._session.state(), request.query_params.get("split", SPLITS[0])
+        results, answers = state.results, state.answers(split if split in SPLITS else SPLITS[0])
         wanted = Wanted.read(request.query_params, answers, len(results.class_names))
         rows = wanted.rows(results.split(wanted.split).labels, answers)
         pages = max(1, -(-len(rows) // PAGE))
@@ -60,17 +59,18 @@ class Browsing:
             small=results.pictures(wanted.split).small,
         )
 
-    def _asked(self, request: Request) -> tuple[Results, str, int]:
-        results = self._session.results()
-        split, row = request.path_params["split"], request.path_params["row"]
-        if split not in SPLITS or row >= len(results.split(split).ids):
+    def _asked(self, request: Request) -> tuple[State, str, int]:
+        state, split = self._session.state(), request.path_params["split"]
+        size = len(state.results.split(split).ids) if split in SPLITS else 0
+        if (row := number_of(request.path_params["row"], size)) is None:
             raise ConfigError("there is no such image", fix="choose one from a gallery")
-        return results, split, row
+        return state, split, row
 
     def image(self, request: Request) -> Response:
         """One image: what is said of it, what is near it, and its copies."""
-        results, split, row = self._asked(request)
-        answers, label = self._session.answers(results, split), results.split(split).labels[row]
+        state, split, row = self._asked(request)
+        results, answers = state.results, state.answers(split)
+        label = results.split(split).labels[row]
         return self._page(
             "image.html",
             results=results,
@@ -97,8 +97,8 @@ class Browsing:
 
     def picture(self, request: Request) -> Response:
         """One image as PNG, larger ones made smaller."""
-        results, split, row = self._asked(request)
-        pixels = results.pictures(split).pixels(row)
+        state, split, row = self._asked(request)
+        pixels = state.results.pictures(split).pixels(row)
         if pixels is None:
             return Response(status_code=404)
         image, stream = Image.fromarray(pixels), io.BytesIO()
@@ -108,8 +108,8 @@ class Browsing:
 
     def confusion(self, request: Request) -> Response:
         """Which classes are called which; every cell opens its images."""
-        results = self._session.results()
-        answers = self._session.answers(results, "test")
+        state = self._session.state()
+        results, answers = state.results, state.answers("test")
         by = request.query_params.get("by", next(iter(answers)))
         wanted = Wanted.read({"by": by}, answers, len(results.class_names))
         names, labels = results.class_names, results.split("test").labels

@@ -15,6 +15,7 @@ from clipcifar.core.errors import ConfigError
 from clipcifar.store.rows import Embeddings, blocks_of
 
 MAX_CORNERS = 5000  # of a lasso
+_FAR = 1e9  # where unit rows are no longer, and squares are still numbers
 
 
 def plane(embeddings: Iterable[Embeddings]) -> NDArray[np.float32]:
@@ -53,13 +54,16 @@ def inside(points: NDArray[np.float32], corners: object) -> NDArray[np.int64]:
     from matplotlib.path import Path as Outline  # half a second, which other pages do without
 
     try:
-        polygon = np.array(corners, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+        polygon = np.array(corners)
+    except ValueError as error:
         raise ConfigError("the lasso is no list of pairs of numbers") from error
+    if polygon.dtype.kind not in "if":  # text, truths, whole numbers beyond 64 bits
+        raise ConfigError("the lasso is no list of pairs of numbers")
     if polygon.ndim != 2 or polygon.shape[1] != 2 or not 3 <= len(polygon) <= MAX_CORNERS:
         raise ConfigError(f"the lasso has {polygon.shape} numbers, not 3 to {MAX_CORNERS:,} corners")
-    if not np.isfinite(polygon).all():
-        raise ConfigError("a corner of the lasso is no number")
+    polygon = polygon.astype(np.float64)
+    if not (np.abs(polygon) < _FAR).all():  # nor is NaN
+        raise ConfigError("a corner of the lasso is on no map")
     rows = np.flatnonzero(Outline(polygon).contains_points(points))
     away = ((points[rows] - polygon.mean(axis=0)) ** 2).sum(axis=1)
     return np.asarray(rows[np.argsort(away, kind="stable")])

@@ -6,7 +6,9 @@ let asking = 0;
 async function replaceMain(response) {
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
   document.querySelector("main").replaceWith(page.querySelector("main"));
-  document.querySelector("header h1").textContent = page.querySelector("header h1").textContent;
+  for (const name of ["header h1", "#about"]) {
+    document.querySelector(name).textContent = page.querySelector(name).textContent;
+  }
   document.title = page.title;
   draw();
 }
@@ -38,13 +40,17 @@ document.addEventListener("submit", (event) => {
 });
 addEventListener("popstate", () => location.reload());
 
+let next = setTimeout(look, 300);
 async function look() {
+  clearTimeout(next);
+  next = 0;
   try {
     const state = await (await fetch("/state")).json();
+    const changed = state.changed || state.number !== Number(document.querySelector("main").dataset.number);
     const untouched = [...document.querySelectorAll("input")].every((input) => input.value === input.defaultValue);
-    if (state.changed && untouched && !asking) {
+    if (changed && untouched && !asking) {
       await replaceMain(await fetch(location.href));
-    } else if (state.changed) {
+    } else if (changed) {
       status.textContent = "Results changed; they are read again with your next step.";
     } else {
       status.textContent = state.doing ? `${state.doing} …` : "";
@@ -52,10 +58,12 @@ async function look() {
   } catch (error) {
     status.textContent = "The explorer does not answer: it has ended, or is busy.";
   }
-  setTimeout(look, asking ? 300 : 3000);
+  next = next || setTimeout(look, asking ? 300 : 3000);
 }
-setTimeout(look, 300);
-document.addEventListener("submit", () => setTimeout(look, 300));
+document.addEventListener("submit", () => {
+  clearTimeout(next);
+  next = setTimeout(look, 300);
+});
 
 // The map. Points lie in the plane of the two components; the view is a centre and pixels per unit.
 function rgb(colour) {
@@ -75,6 +83,7 @@ async function draw() {
   const number = train + test;
   const [points, marks] = await Promise.all(
     ["/points", "/colours"].map(async (path) => (await fetch(path)).arrayBuffer()));
+  if (points.byteLength !== 10 * number || marks.byteLength !== number) return; // of other results, or none
   const xs = new Float32Array(points, 0, number), ys = new Float32Array(points, 4 * number, number);
   const labels = new Uint16Array(points, 8 * number, number), right = new Uint8Array(marks);
   const form = document.getElementById("map-form"), context = canvas.getContext("2d");
@@ -207,7 +216,7 @@ async function draw() {
     if (drawing() && outline.length > 2) {
       lasso.setAttribute("aria-pressed", "false");
       const response = await fetch("/lasso", { method: "POST", body: JSON.stringify(outline) });
-      document.getElementById("gathered").innerHTML = await response.text();
+      if (response.ok) document.getElementById("gathered").innerHTML = await response.text();
     } else if (moved < 5) {
       open(at(event));
     }

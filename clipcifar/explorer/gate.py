@@ -53,7 +53,11 @@ class Gate:
         """Answer a request, or refuse it; all else than HTTP is left unanswered."""
         if scope["type"] != "http":
             return
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers: dict[str, str] = {}
+        for name, value in (
+            (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
+        ):
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
         asked = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
 
         async def guarded(message: MutableMapping[str, Any]) -> None:

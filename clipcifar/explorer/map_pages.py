@@ -34,7 +34,7 @@ class MapPages:
 
     def map(self, request: Request) -> Response:
         """All images as points."""
-        results = self._session.results()
+        results = self._session.state().results
         n = [len(results.split(name).ids) for name in ("train", "test")]
         return self._page(
             "map.html",
@@ -42,23 +42,22 @@ class MapPages:
             n=n,
             colours=COLOURS,
             classes=list(enumerate(results.class_names)),
-            has_trial=bool(self._session.history),
         )
 
     def points(self, request: Request) -> Response:
         """x of all points, y of all, both float32, then their classes, uint16; little-endian."""
-        results = self._session.results()
+        results = self._session.state().results
         labels = np.concatenate([results.images.train.labels, results.images.test.labels])
         body = results.points.T.astype("<f4").tobytes() + labels.astype("<u2").tobytes()
         return Response(body, media_type="application/octet-stream")
 
     def colours(self, request: Request) -> Response:
         """A uint8 for each point: 1 where the active set is right, 2 where the tried prompt is, 4 tried."""
-        results, marks = self._session.results(), []
+        state, marks = self._session.state(), []
         for split in ("train", "test"):
-            labels = results.split(split).labels
-            right = (results.bench.active_scores(split).argmax(axis=1) == labels).astype(np.uint8)
-            tried: Answers | None = self._session.answers(results, split).get(TRIED)
+            labels = state.results.split(split).labels
+            right = (state.results.bench.active_scores(split).argmax(axis=1) == labels).astype(np.uint8)
+            tried: Answers | None = state.answers(split).get(TRIED)
             marks.append(
                 right if tried is None else right + 4 + 2 * (tried.predicted == labels).astype(np.uint8)
             )
@@ -70,7 +69,7 @@ class MapPages:
         return await run_in_threadpool(self._lasso, body)
 
     def _lasso(self, body: bytes) -> Response:
-        results = self._session.results()
+        results = self._session.state().results
         try:
             corners = json.loads(body)
         except (ValueError, RecursionError) as error:

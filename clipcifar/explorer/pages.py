@@ -20,13 +20,9 @@ from clipcifar.explorer.answers import SPLITS
 from clipcifar.explorer.browsing import Browsing
 from clipcifar.explorer.cards import flips, moved
 from clipcifar.explorer.map_pages import MapPages
-from clipcifar.explorer.results import TRIED
 from clipcifar.explorer.session import Session
 from clipcifar.render import frame
 
-MATRIX = 20  # classes whose whole matrix is shown; of more, the largest confusions
-PAIRS, GATHERED = 100, 120
-COLOURS = {"class": "class", "right": "right and wrong", "sets": "active set and tried prompt"}
 _STATIC = {
     "page.css": "clipcifar.render",
     "explorer.css": "clipcifar.explorer",
@@ -50,8 +46,8 @@ def application(session: Session) -> Starlette:
         Route("/save", pages.post(lambda form: session.save(form.get("name", ""))), methods=["POST"]),
         Route("/state", pages.state),
         Route("/images", browsing.images),
-        Route("/image/{split}/{row:int}", browsing.image),
-        Route("/picture/{split}/{row:int}", browsing.picture),
+        Route("/image/{split}/{row}", browsing.image),
+        Route("/picture/{split}/{row}", browsing.picture),
         Route("/confusion", browsing.confusion),
         Route("/map", mapped.map),
         Route("/points", mapped.points),
@@ -85,6 +81,7 @@ class Pages:
             template,
             package="clipcifar.explorer",
             said=self._session.said,
+            number_read=results.number if results else self._session.number,
             stale=results.stale if results else [],
             **fields,
         )
@@ -127,9 +124,8 @@ class Pages:
         return self._prompts({}, "")
 
     def _prompts(self, form: dict[str, str], refused: str) -> Response:
-        results, history = self._session.results(), self._session.history
-        last = history[-1] if history else None
-        answers = self._session.answers(results, last.on) if last else {}
+        state = self._session.state()
+        results, last = state.results, state.last
         overall = last and last.comparison.overall
         return self.page(
             "prompts.html",
@@ -140,12 +136,18 @@ class Pages:
             last=last,
             interval=overall and wilson_interval(round(overall.accuracy_b * overall.n), overall.n),
             moved=moved(last.comparison) if last else [],
-            galleries=flips(results, answers, last.on) if last and TRIED in answers else [],
-            history=history,
+            galleries=flips(results, state.answers(last.on), last.on) if last else [],
+            history=state.history,
             with_interval=with_interval,
             p_text=p_text,
         )
 
     def state(self, request: Request) -> Response:
         """What a page looks for now and then."""
-        return JSONResponse({"doing": self._session.doing, "changed": self._session.changed})
+        return JSONResponse(
+            {
+                "doing": self._session.doing,
+                "changed": self._session.changed,
+                "number": self._session.number,
+            }
+        )

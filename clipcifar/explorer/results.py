@@ -24,6 +24,7 @@ from clipcifar.project import freshness
 from clipcifar.render.pictures import Pictures
 from clipcifar.store.dataset import PreparedSplit, read_dataset
 from clipcifar.store.embeddings import Split
+from clipcifar.store.fields import class_names_of
 from clipcifar.store.places import DATASET, IMAGES, RAW, predictions_of
 from clipcifar.store.predictions import read_predictions
 
@@ -37,13 +38,17 @@ class Results:
     Args:
         opened: the project.
         embed: S sentences to (S, D) float32 unit rows.
+        number: tells these results from those of another time, for a page that is open meanwhile.
 
     Raises:
         ClipcifarError: images or the active set are missing, damaged or stale.
     """
 
-    def __init__(self, opened: Opened, embed: Callable[[list[str]], NDArray[np.float32]]) -> None:
+    def __init__(
+        self, opened: Opened, embed: Callable[[list[str]], NDArray[np.float32]], *, number: int
+    ) -> None:
         self._lock = RLock()
+        self.number = number
         self._root = opened.root
         self.active: Active = read_active(opened)
         self.images, self.class_names = self.active.images, self.active.images.class_names
@@ -84,16 +89,23 @@ class Results:
     def of_test(self) -> dict[str, Answers]:
         """What each method that has run says of the test images, by its name."""
         with self._lock:
-            answers = {}
+            answers = {"zero_shot": self._of_active("test")}
             for name, title in METHODS.items():
                 if (path := self._root / predictions_of(name)).is_file():
                     said = read_predictions(path)
-                    if said.ids != self.images.test.ids:
-                        self.stale.append(f"{title} is of other images, and left out; run `dvc repro {name}`")
+                    if (
+                        said.ids != self.images.test.ids
+                        or class_names_of(said.attributes) != self.class_names
+                    ):
+                        line = f"{title} is of other images, and left out; run `dvc repro {name}`"
+                        self.stale += [line] if line not in self.stale else []
                         continue
                     fitted = said.attributes.get("temperature")
-                    answers[name] = Answers(title, said.scores, None if fitted is None else float(fitted))
-            return answers or {"zero_shot": self._of_active("test")}
+                    own = Answers(title, said.scores, None if fitted is None else float(fitted))
+                    if name == "zero_shot" and (own.predicted != answers[name].predicted).any():
+                        continue  # of another active set: verdicts, and what is won and lost, are of this one
+                    answers[name] = own
+            return answers
 
     @cached_property
     def of_train(self) -> dict[str, Answers]:
@@ -154,7 +166,7 @@ class Results:
 def written(root: Path) -> list[tuple[str, int, int, int]]:
     """What the files that results are read from look like from outside: a change of them is a change here."""
     parts = (root / IMAGES).glob("*.h5")
-    others = (root / name for name in (DATASET, "params.yaml", *map(predictions_of, METHODS)))
+    others = (root / name for name in (DATASET, "params.yaml", "dvc.lock", *map(predictions_of, METHODS)))
     sets = (root / "data/embeddings").glob("*/*.h5")
     seen = []
     for path in sorted({*parts, *others, *sets}):

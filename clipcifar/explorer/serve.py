@@ -29,11 +29,34 @@ def bound(port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((HOST, port))
+        listening.listen()  # who else asks for it from now on is told
     except OSError as error:
         listening.close()
         fix = "give another --port, or none"
         raise EnvironmentFault(f"port {port} cannot be had: {error}", where=HOST, fix=fix) from error
     return listening
+
+
+def prepared(session: Session, listening: socket.socket) -> tuple[uvicorn.Server, str]:
+    """What answers on a socket once it is run, and the address to give to a person.
+
+    Args:
+        session: what is explored.
+        listening: see `bound`.
+    """
+    token, port = secrets.token_urlsafe(24), listening.getsockname()[1]
+    config = uvicorn.Config(
+        Gate(application(session), port=port, token=token),
+        http="h11",  # whatever else is installed
+        ws="none",
+        lifespan="off",
+        proxy_headers=False,
+        server_header=False,
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=1,
+    )
+    return uvicorn.Server(config), f"http://{HOST}:{port}/?token={token}"
 
 
 def serve(session: Session, *, port: int, say: Callable[[str], object]) -> None:
@@ -44,19 +67,7 @@ def serve(session: Session, *, port: int, say: Callable[[str], object]) -> None:
         port: 0 for any that is free.
         say: told the address.
     """
-    token, listening = secrets.token_urlsafe(24), bound(port)
-    with listening:
-        taken = listening.getsockname()[1]
-        gate = Gate(application(session), port=taken, token=token)
-        config = uvicorn.Config(
-            gate,
-            ws="none",
-            lifespan="off",
-            proxy_headers=False,
-            server_header=False,
-            access_log=False,
-            log_level="warning",
-            timeout_graceful_shutdown=1,
-        )
-        say(f"http://{HOST}:{taken}/?token={token}")
-        uvicorn.Server(config).run(sockets=[listening])
+    with bound(port) as listening:
+        server, address = prepared(session, listening)
+        say(address)
+        server.run(sockets=[listening])

@@ -6,12 +6,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock, Thread
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar.api.bench import SplitName, Trial, Typed, answer
+from clipcifar.api.bench import SplitName, Typed, answer
 from clipcifar.api.opened import Opened
 from clipcifar.api.trials import Counted, Trials, among, tried
 from clipcifar.core.counts import count_of
@@ -43,11 +43,32 @@ class Tried:
     lines: list[str]
 
 
-class _Last(NamedTuple):
+@dataclass(frozen=True)
+class State:
+    """What a page shows: results, and what was tried on them. It is replaced as a whole, never changed.
+
+    Attributes:
+        results: as they were read last.
+        history: the prompts of the session, the last of them last.
+        scores: (N, C) float32 cosines of the last one.
+    """
+
     results: Results
-    typed: Typed
-    on: SplitName
-    trial: Trial
+    history: tuple[Tried, ...] = ()
+    scores: NDArray[np.float32] | None = None
+
+    @property
+    def last(self) -> Tried | None:
+        """The prompt tried last."""
+        return self.history[-1] if self.history else None
+
+    def answers(self, split: str) -> dict[str, Answers]:
+        """What classifiers say of a split: the methods, and the prompt tried last if that was tried on it."""
+        answers = self.results.of_test if split == "test" else self.results.of_train
+        if self.last is None or self.scores is None or self.last.on != split:
+            return answers
+        title = f"tried: {self.last.typed.line}"
+        return {**answers, TRIED: self.results.as_answers(title, self.scores)}
 
 
 class Session:
@@ -62,13 +83,11 @@ class Session:
         self.doing = ""
         self._reading, self._trying, self._tower = RLock(), RLock(), RLock()
         self._counter = Trials(root, on_note=note)
-        self._results: Results | None = None
+        self._state: State | None = None
         self._seen: list[Any] = []
-        self._last: _Last | None = None
-        self.history: list[Tried] = []
-        self.said = ""
+        self.said, self.number = "", 0
 
-    def results(self) -> Results:
+    def state(self) -> State:
         """The results as they are now; read anew where a file of theirs has changed, and the session then.
 
         Raises:
@@ -76,19 +95,25 @@ class Session:
         """
         with self._reading:
             now = written(self.opened.root)
-            if self._results is None or now != self._seen:
-                again, self._results = bool(self._seen), None
-                read = Results(self.opened, self._embed)
-                self._results, self._seen = read, now
-                if again:
+            if self._state is None or now != self._seen:
+                self._state = None
+                self._state = State(Results(self.opened, self._embed, number=self.number + 1))
+                self.number += 1
+                if self._seen:
                     self.said = "Results changed and were read again; the prompts of this session began anew."
-                    self.history, self._last = [], None
-            return self._results
+                self._seen = now
+            return self._state
 
     @property
     def changed(self) -> bool:
-        """Whether results are no longer those that were read."""
-        return written(self.opened.root) != self._seen
+        """Whether results are no longer those that were read, or could not be read."""
+        return self._state is None or written(self.opened.root) != self._seen
+
+    def _replace(self, before: State, after: State) -> None:
+        """Go on to another state, unless results have changed meanwhile."""
+        with self._reading:
+            if self.state() is before:
+                self._state = after
 
     def prepare(self) -> Thread:
         """Load the text tower and draw the map beside the pages; who asks for either says what failed."""
@@ -100,7 +125,7 @@ class Session:
                     self.opened.sentences(self.opened.model()).load().forget_images()
                 self.doing = ""
             with suppress(ClipcifarError):
-                _ = self.results().points
+                _ = self.state().results.points
 
         thread = Thread(target=load, daemon=True)
         thread.start()
@@ -118,14 +143,6 @@ class Session:
             finally:
                 self.doing = ""
 
-    def answers(self, results: Results, split: str) -> dict[str, Answers]:
-        """What classifiers say of a split: the methods, and the prompt tried last if that was tried on it."""
-        answers, last = results.of_test if split == "test" else results.of_train, self._last
-        if last is not None and last.results is results and last.on == split:
-            tried_last = results.as_answers(f"tried: {last.typed.line}", last.trial.scores)
-            answers = {**answers, TRIED: tried_last}
-        return answers
-
     def try_line(self, line: str, on: SplitName) -> None:
         """Try what was typed, on top of what was tried last, and count it.
 
@@ -133,18 +150,18 @@ class Session:
             ClipcifarError: nothing was tried; the reason.
         """
         with self._trying:
-            results = self.results()
-            bench = results.bench
-            base = self.history[-1].typed.sentences if self.history else bench.active_sentences
+            self.said = ""
+            state = self.state()
+            bench = state.results.bench
+            base = state.last.typed.sentences if state.last else bench.active_sentences
             typed = bench.typed(line, base)
             trial = bench.run(typed.sentences, on=on)
             new = tried(typed.sentences, trial.comparison.overall, prompt=line)
             counted = self._counter.count(bench.family(on), new)
-            lines = answer(trial, counted, on=on, active=results.active_name)
+            lines = answer(trial, counted, on=on, active=state.results.active_name)
             comparison = among(trial.comparison, counted.total)
-            if self.results() is results:
-                self.history.append(Tried(typed, on, comparison, counted, lines))
-                self._last, self.said = _Last(results, typed, on, trial), ""
+            latest = Tried(typed, on, comparison, counted, lines)
+            self._replace(state, State(state.results, (*state.history, latest), trial.scores))
         give_back_freed_memory()
 
     def undo(self) -> None:
@@ -154,15 +171,14 @@ class Session:
             ConfigError: nothing was tried.
         """
         with self._trying:
-            results = self.results()
-            if not self.history:
+            state = self.state()
+            *before, gone = state.history or (None,)
+            if gone is None:
                 raise ConfigError("there is nothing to undo", fix="type a prompt first")
-            gone = self.history.pop()
-            self._last = None
-            if self.history:
-                before = self.history[-1]
-                trial = results.bench.run(before.typed.sentences, on=before.on)
-                self._last = _Last(results, before.typed, before.on, trial)
+            scores, bench = None, state.results.bench
+            if before:
+                scores = bench.run(before[-1].typed.sentences, on=before[-1].on).scores
+            self._replace(state, State(state.results, tuple(before), scores))
             self.said = f"Undone: {gone.typed.line}. It was looked at, so it still counts among the trials."
 
     def save(self, name: str) -> None:
@@ -171,11 +187,11 @@ class Session:
         Raises:
             ConfigError: nothing was tried, or the name cannot be had.
         """
-        with self._trying:
-            bench = self.results().bench
-            if not self.history:
+        with self._trying, self._reading:
+            state = self.state()
+            if state.last is None:
                 raise ConfigError("nothing was tried yet", fix="type a prompt first")
-            values = self.history[-1].typed.as_set(bench.dataset)
-            path, names = self.opened.root / "params.yaml", bench.class_names
-            self.said = save_set(path, name, values, class_names=names, dataset=bench.dataset)
+            bench, path = state.results.bench, self.opened.root / "params.yaml"
+            values = state.last.typed.as_set(bench.dataset)
+            self.said = save_set(path, name, values, class_names=bench.class_names, dataset=bench.dataset)
             self._seen = written(self.opened.root)  # which is no change of results

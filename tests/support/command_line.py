@@ -39,16 +39,17 @@ def record(project: Path, *outputs: str) -> None:
     """Let dvc.lock say that the stages which make these outputs ran with params.yaml as it is."""
     settings = params.load(project / "params.yaml")
     stages = {}
+
+    def digest(path: str) -> str:
+        return dvc_project.digest_of(project / path, project) if (project / path).exists() else "0" * 32
+
     for target, asked in lockfile.asked_stages(lockfile.reader(project), ["dvc.yaml"], settings).items():
         made = [output for output in outputs if output in asked.outs]
         if made:
             stages[target] = {
                 "cmd": asked.cmd,
-                "deps": [{"path": path, "md5": "0" * 32, "size": 0} for path in asked.deps],
+                "deps": [{"path": path, "md5": digest(path), "size": 0} for path in asked.deps],
                 "params": {"params.yaml": {key: lockfile.value_of(settings, key) for key in asked.params}},
-                "outs": [
-                    {"path": path, "md5": dvc_project.digest_of(project / path, project), "size": 0}
-                    for path in made
-                ],
+                "outs": [{"path": path, "md5": digest(path), "size": 0} for path in made],
             }
     (project / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))

@@ -22,19 +22,24 @@ DIM = 24
 EMBED = EmbedParams("cpu", "fp32", batch_size=16, workers=0, storage="float32")
 
 
-def _unit(rows: NDArray[np.float64]) -> NDArray[np.float32]:
+def unit(rows: NDArray[np.float64]) -> NDArray[np.float32]:
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
 
 
 def prototypes() -> NDArray[np.float32]:
-    return _unit(np.random.default_rng(99).normal(size=(3, DIM)))
+    return unit(np.random.default_rng(99).normal(size=(3, DIM)))
 
 
 def clusters(*, seed: int, n: int, noise: float = 0.6) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """(n, DIM) float32 unit rows and (n,) labels; `noise` is the length of the noise, prototypes have 1."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(n) % 3)
-    return _unit(prototypes()[labels] + rng.normal(size=(n, DIM)) * noise / np.sqrt(DIM)), labels
+    return unit(prototypes()[labels] + rng.normal(size=(n, DIM)) * noise / np.sqrt(DIM)), labels
+
+
+def written(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
+    """Those of a file's attributes that its writer was given."""
+    return {name: value for name, value in attributes.items() if name not in container._DIGESTS}
 
 
 def write_embeddings(
@@ -68,7 +73,7 @@ def write_embeddings(
     for name, shift in (("photo", 0.8), ("other", 1.5)):
         write_texts(
             folder / "texts" / f"{name}.h5",
-            embeddings=_unit(prototypes() + rng.normal(size=(3, DIM)) * shift / np.sqrt(DIM)),
+            embeddings=unit(prototypes() + rng.normal(size=(3, DIM)) * shift / np.sqrt(DIM)),
             class_index=np.arange(3),
             sentences=[f"{name} {c}" for c in class_names],
             attributes={**attributes, "prompt_set": name},
@@ -91,8 +96,7 @@ def write_rows(
 ) -> ImageEmbeddings:
     """Write rows as image embeddings of the three classes, and read them; labels are of train."""
     write_embeddings(folder / "made")
-    known = read_images(folder / "made" / "images").attributes
-    attributes = {name: value for name, value in known.items() if name not in container._DIGESTS}
+    attributes = written(read_images(folder / "made" / "images").attributes)
     splits_of = {
         name: Split(rows, np.arange(len(rows)) % 3, [f"{name}/{i}" for i in range(len(rows))])
         for name, rows in (("train", train), ("test", test))
@@ -110,5 +114,4 @@ def edit_images(folder: Path, arrays: Mapping[str, NDArray[Any]], **attributes: 
     for key, array in arrays.items():
         split, _, name = key.partition("/")
         splits_of[split] = replace(splits_of[split], **{name: array})
-    own = {name: value for name, value in images.attributes.items() if name not in container._DIGESTS}
-    write_images(folder, **splits_of, attributes={**own, **attributes})
+    write_images(folder, **splits_of, attributes={**written(images.attributes), **attributes})
