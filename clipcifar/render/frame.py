@@ -1,12 +1,20 @@
-"""What all pages share: one HTML file with everything in it, no script, no network."""
+"""What all pages share: one HTML file with everything in it, and a policy that lets it ask for nothing.
+
+The policy names by their digests the one style and, where tables may be long, the one script of a page.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Mapping
-from typing import Any
+from functools import cache
+from importlib import resources
+from typing import Any, NamedTuple
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from clipcifar.core.files import Attribute
 from clipcifar.core.terminal import harmless
@@ -30,12 +38,27 @@ def _finalize(value: Any) -> Any:
     return _FROM_THE_RIGHT.sub("\u2068\\g<0>\u2069", harmless(value)) if type(value) is str else value
 
 
-def render(template: str, *, package: str = _HERE, **fields: Any) -> str:
+class _Inline(NamedTuple):
+    """A style or a script of ours within a page, and by what the page's policy knows it."""
+
+    text: Markup
+    digest: str
+
+
+@cache
+def _own(name: str) -> _Inline:
+    text = resources.files(_HERE).joinpath(name).read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return _Inline(Markup(text), f"sha256-{digest}")  # noqa: S704  a file of this package
+
+
+def render(template: str, *, package: str = _HERE, scripted: bool = False, **fields: Any) -> str:
     """Fill a template; text is escaped, a field that the template lacks is an error.
 
     Args:
         template: its file's name.
         package: whose folder it lies in; what it extends and imports lies here.
+        scripted: whether its tables may be long, and have a field to look for names by.
         fields: what it asks for.
     """
     environment = Environment(
@@ -45,4 +68,6 @@ def render(template: str, *, package: str = _HERE, **fields: Any) -> str:
         finalize=_finalize,
         keep_trailing_newline=True,
     )
-    return environment.get_template(template).render(**fields)
+    return environment.get_template(template).render(
+        **fields, style=_own("page.css"), script=_own("page.js"), scripted=scripted
+    )

@@ -1,4 +1,4 @@
-"""The page that a person looks at: one HTML file with everything in it, no script, no network."""
+"""The page that a person looks at: one HTML file with everything in it, which asks for nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from clipcifar.core.counts import count_of
 from clipcifar.core.files import Attribute
 from clipcifar.evaluation.names import METHODS
-from clipcifar.render import frame
+from clipcifar.render import frame, site
 from clipcifar.render.pictures import SIDE, Pictures
 from clipcifar.report import cards, confusion, sections, superclasses, verdicts
 from clipcifar.report.facts import Facts
@@ -42,6 +42,8 @@ def render(facts: Facts, pictures: Pictures, *, split: str) -> str:
     return frame.render(
         "page.html",
         package="clipcifar.report",
+        scripted=True,
+        pages=site.bar(site.MAIN),
         heading=f"{facts.dataset.name} with {facts.model.model} {facts.model.pretrained}".rstrip(),
         active=facts.active,
         compared=f"{_as_set(facts.active)} {_as_set(others[0])}" if others else "",
@@ -56,6 +58,7 @@ def render(facts: Facts, pictures: Pictures, *, split: str) -> str:
         classes=sections.classes(facts),
         superclasses=families,
         confusions=confusion.confusions(facts),
+        pairs_header=confusion.PAIRS_HEADER,
         reliabilities=sections.reliabilities(facts),
         changes=cards.changes(facts, pictures),
         hardest=cards.hardest(facts, pictures),

@@ -45,6 +45,7 @@ def render(
     """
     sections = [_results(judged, active, n_val, n_test), _curves(judged, n_val, n_test), _protocol()]
     return study.render(
+        name="ensemble",
         title="Ensembles of zero-shot and trained methods",
         question=_QUESTION,
         verdicts=[*notes, *verdicts(judged)],

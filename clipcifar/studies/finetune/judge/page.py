@@ -57,6 +57,7 @@ def render(
         layers: rows of layers.csv.
     """
     return study.render(
+        name="finetune",
         title="Fine-tuning the image tower",
         question=_QUESTION,
         verdicts=verdicts(findings, tuned),
