@@ -1,6 +1,6 @@
 """What all pages share: one HTML file with everything in it, and a policy that lets it ask for nothing.
 
-The policy names by their digests the one style and, where tables may be long, the one script of a page.
+The policy names by their digests the one style and, where a table is long, the one script of a page.
 """
 
 from __future__ import annotations
@@ -52,13 +52,12 @@ def _own(name: str) -> _Inline:
     return _Inline(Markup(text), f"sha256-{digest}")  # noqa: S704  a file of this package
 
 
-def render(template: str, *, package: str = _HERE, scripted: bool = False, **fields: Any) -> str:
+def render(template: str, *, package: str = _HERE, **fields: Any) -> str:
     """Fill a template; text is escaped, a field that the template lacks is an error.
 
     Args:
         template: its file's name.
         package: whose folder it lies in; what it extends and imports lies here.
-        scripted: whether its tables may be long, and have a field to look for names by.
         fields: what it asks for.
     """
     environment = Environment(
@@ -68,6 +67,4 @@ def render(template: str, *, package: str = _HERE, scripted: bool = False, **fie
         finalize=_finalize,
         keep_trailing_newline=True,
     )
-    return environment.get_template(template).render(
-        **fields, style=_own("page.css"), script=_own("page.js"), scripted=scripted
-    )
+    return environment.get_template(template).render(**fields, style=_own("page.css"), script=_own("page.js"))

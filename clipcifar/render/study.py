@@ -96,7 +96,6 @@ def render(
     ]
     return frame.render(
         "study.html",
-        scripted=True,
         pages=site.bar(f"{name}.html"),
         heading=title,
         subtitle=f"{attributes['dataset']} with {model}",

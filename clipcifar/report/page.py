@@ -11,9 +11,11 @@ from clipcifar.render import frame, site
 from clipcifar.render.pictures import SIDE, Pictures
 from clipcifar.report import cards, confusion, sections, superclasses, verdicts
 from clipcifar.report.facts import Facts
+from clipcifar.report.headline import headline
 from clipcifar.store.dataset import OWN_VAL, counted
 
 SECTIONS = [
+    ("use", "What to use"),
     ("verdicts", "Verdicts"),
     ("methods", "Methods"),
     ("sets", "Prompt sets"),
@@ -28,29 +30,33 @@ SECTIONS = [
 ]
 
 
-def render(facts: Facts, pictures: Pictures, *, split: str) -> str:
+def render(facts: Facts, pictures: Pictures, *, split: str, title: str | None = None) -> str:
     """The whole page as HTML.
 
     Args:
         facts: of the finished run.
         pictures: of the test images.
         split: one line on the train/val split.
+        title: of a person's own; the dataset and the model where it is None or blank.
     """
     others = [name for name in facts.sets.scores if name != facts.active]
     n = len(facts.dataset.test.ids)
+    own_title = (title or "").strip()
     families = superclasses.section(facts)
+    made_of = f"{facts.dataset.name} with {facts.model.model} {facts.model.pretrained}".rstrip()
     return frame.render(
         "page.html",
         package="clipcifar.report",
-        scripted=True,
         pages=site.bar(site.MAIN),
-        heading=f"{facts.dataset.name} with {facts.model.model} {facts.model.pretrained}".rstrip(),
+        heading=own_title or made_of,
+        of_what=made_of if own_title else "",
         active=facts.active,
         compared=f"{_as_set(facts.active)} {_as_set(others[0])}" if others else "",
         side=SIDE,
         counts=f"{count_of(n, 'test image')} in {len(facts.dataset.class_names)} classes",
         small_pictures=pictures.small,
         sections=[s for s in SECTIONS if s[0] != "superclasses" or families is not None],
+        headline=headline(facts),
         verdicts=_verdicts(facts),
         methods=sections.methods(facts),
         sets=sections.sets(facts),

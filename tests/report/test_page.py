@@ -156,7 +156,11 @@ def digests(html: str, tag: str) -> list[str]:
     return [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts]
 
 
-def test_the_policy_lets_in_one_style_and_one_script_by_their_digests_and_nothing_else(html: str) -> None:
+def test_the_policy_lets_in_one_style_and_one_script_by_their_digests_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    finished_run.write(tmp_path, class_names=[f"class {i}" for i in range(21)], n=84)
+    html = html_of(tmp_path)
     (style,), (script,) = digests(html, "style"), digests(html, "script")
     (policy,) = re.findall('http-equiv="Content-Security-Policy" content="([^"]*)"', html)
     assert policy == (
@@ -386,7 +390,9 @@ def test_every_class_is_in_the_table_though_the_chart_shows_the_least_accurate(t
     assert "The 20 largest confusions" in page_of_it
 
 
-def test_few_classes_need_no_search(html: str) -> None:
+def test_few_classes_need_no_search_and_no_script(html: str) -> None:
+    assert "script" not in {tag for tag, _ in Tags(html).found}
+    assert "script-src" not in html
     assert 'class="search"' not in html
     assert "largest confusions" not in html
 
@@ -482,3 +488,25 @@ def test_top_5_stands_beside_top_1_where_there_are_more_than_ten_classes(tmp_pat
 
 def test_ten_classes_have_no_top_5(folder: Path) -> None:
     assert "top-5" not in html_of(folder)
+
+
+@pytest.mark.parametrize("title", [None, "", "  \n"])
+def test_without_a_title_the_page_is_headed_by_dataset_and_model(title: str | None, folder: Path) -> None:
+    run = finished_run.read(folder)
+    html = page.render(run, Pictures(run.dataset.test, folder), split="s", title=title)
+    assert "<h1>toy with ViT-B-32 tag</h1>" in html
+    assert html.count("toy with ViT-B-32 tag") == 2  # in the window's title, too
+
+
+def test_a_title_of_ones_own_heads_the_page_as_text_and_the_model_comes_second(folder: Path) -> None:
+    run = finished_run.read(folder)
+
+    def tags(title: str) -> Tags:
+        return Tags(page.render(run, Pictures(run.dataset.test, folder), split="s", title=title))
+
+    hostile, benign = tags(f"{HOSTILE}\u202e"), tags("Our birds")
+    assert hostile.found == benign.found
+    assert benign.text.count("Our birds") == 1
+    assert "clipcifar: Our birds" in benign.text
+    assert f"{HOSTILE}\\u202e" in hostile.text
+    assert any(text.startswith("toy with ViT-B-32 tag · ") for text in benign.text)
