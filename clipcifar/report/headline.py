@@ -5,89 +5,84 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import combinations
 
-from clipcifar.core.counts import count_of
 from clipcifar.evaluation import compare
-from clipcifar.evaluation.compare import Paired
+from clipcifar.evaluation.compare import NamedDifference
 from clipcifar.evaluation.names import METHODS
 from clipcifar.evaluation.signs import LEVEL
 from clipcifar.evaluation.verdict import statement
 from clipcifar.evaluation.words import p_said, with_interval
 from clipcifar.report.facts import Facts
+from clipcifar.report.ranking import is_kept
 from clipcifar.report.verdicts import sentence
+
+REFERENCE = "zero_shot"
+HOW = (
+    "Another method takes the place of zero-shot where the verdicts below show that it is better. Of several "
+    "such methods it is the plainest that none of them is shown to beat, Holm-corrected over their pairs."
+)
 
 
 @dataclass(frozen=True)
 class Headline:
-    """What to use in a sentence, how sure that is in some more, and how it was found out."""
+    """What to use, in a sentence, and how sure that is, in some more."""
 
     use: str
     sure: list[str]
-    how: str
 
 
 def headline(facts: Facts) -> Headline:
-    """The plainest method that none is shown to beat, all pairs of methods held against each other.
-
-    `METHODS` begins with the plainest. All pairs are corrected together, so sentences may pick among them.
-    """
-    labels, right = facts.sets.labels, {}
-    for method, predictions in facts.predictions.items():
-        right[method] = predictions.predicted == labels
-    pairs = list(combinations(right, 2))
-    compared = compare.corrected(
-        [
-            (
-                b,
-                compare.paired_by_class(
-                    right[a],
-                    right[b],
-                    labels,
-                    class_names=facts.dataset.class_names,
-                    copies=facts.sets.copies,
-                ),
-            )
-            for a, b in pairs
-        ]
-    )
-    outcomes = {pair: (item.paired, item.p_holm) for pair, item in zip(pairs, compared, strict=True)}
-    beaten = {a if paired.difference > 0 else b for (a, b), (paired, p) in outcomes.items() if p < LEVEL}
-    plainest = next(method for method in right if method not in beaten)
-    leader = max(right, key=lambda method: right[method].sum())
-    return Headline(
-        f"Use {_named(plainest, facts)}: right on {_accuracy(plainest, facts)} of the test images.",
-        _how_sure(plainest, leader, outcomes, facts),
-        f"The plainest method that none is shown to beat, on {count_of(len(labels), 'test image')}: exact "
-        f"McNemar tests of all pairs of methods, Holm-corrected over the {len(pairs)}.",
-    )
+    """The plainest of the methods that are shown to be better than zero-shot; zero-shot where none is."""
+    differences = facts.trained_differences
+    better = [item.name for item in differences if item.p_holm < LEVEL and item.paired.difference > 0]
+    if not is_kept(facts.ranking) and facts.ranking["shown"]["test"]:
+        better.insert(0, "rank_prompts")  # which test was asked about once, with no other beside it
+    if not better:
+        return Headline(_use(REFERENCE, facts), _none_better(facts))
+    pairs = _pairs(facts, better)
+    beaten = {a if item.paired.difference > 0 else b for (a, b), item in pairs.items() if item.p_holm < LEVEL}
+    chosen = next(method for method in better if method not in beaten)
+    said = [
+        sentence(statement(item.paired, item.p_holm, name_a=METHODS[REFERENCE], name_b=METHODS[chosen]))
+        for item in differences
+        if item.name == chosen
+    ]
+    if chosen == "rank_prompts":
+        said.append(sentence(facts.ranking["verdict"]))
+    others = [b if a == chosen else a for a, b in pairs if chosen in (a, b)]
+    equals = [METHODS[name] for name in others if name not in beaten]
+    if equals:
+        said.append(f"No difference is shown between it and {', '.join(equals)}.")
+    return Headline(_use(chosen, facts), [*said, f"Without images to learn from: {_of(REFERENCE, facts)}."])
 
 
-def _how_sure(
-    plainest: str, leader: str, outcomes: dict[tuple[str, str], tuple[Paired, float]], facts: Facts
-) -> list[str]:
-    names = {method: _named(method, facts) for method in METHODS}
-    said = []
-    if plainest == "zero_shot":
-        said.append("No method that learns from train images is shown to be better.")
-    else:
-        paired, p = outcomes["zero_shot", plainest]
-        said.append(sentence(statement(paired, p, name_a=names["zero_shot"], name_b=names[plainest])))
-    if leader != plainest:
-        paired, p = outcomes[plainest, leader]
-        ahead = with_interval(paired, unit=" points")
-        said.append(f"Most accurate here, which may be chance, is {names[leader]}: {ahead}, {p_said(p)}.")
-    if plainest != "zero_shot":
-        said.append(
-            f"Without train images to learn from: {names['zero_shot']}, {_accuracy('zero_shot', facts)}."
-        )
+def _none_better(facts: Facts) -> list[str]:
+    """That no method is shown to be better, and which is ahead nevertheless."""
+    said = ["No other method is shown to be better."]
+    ahead = max(facts.trained_differences, key=lambda item: item.paired.difference)
+    if ahead.paired.difference > 0:
+        by = f"{with_interval(ahead.paired, unit=' points')}, {p_said(ahead.p_holm)} after Holm's correction"
+        said.append(f"Ahead on these images, which may be chance: {METHODS[ahead.name]}, {by}.")
     return said
 
 
-def _named(method: str, facts: Facts) -> str:
-    return f"zero-shot with {facts.active}" if method == "zero_shot" else METHODS[method]
+def _pairs(facts: Facts, methods: list[str]) -> dict[tuple[str, str], NamedDifference]:
+    """Every pair of these methods, the second against the first, Holm-corrected over the pairs."""
+    labels = facts.sets.labels
+    right = {method: facts.predictions[method].predicted == labels for method in methods}
+    pairs = list(combinations(methods, 2))
+    compared = [(b, compare.paired(right[a], right[b], facts.sets.copies)) for a, b in pairs]
+    return dict(zip(pairs, compare.corrected(compared), strict=True))
 
 
-def _accuracy(method: str, facts: Facts) -> str:
-    """An accuracy with its 95 % interval, in per cent."""
+def _use(method: str, facts: Facts) -> str:
+    return f"Use {_of(method, facts)}."
+
+
+def _of(method: str, facts: Facts) -> str:
+    """A method with its accuracy and its 95 % interval."""
+    name = f"{METHODS[method]} with {facts.active}" if method == REFERENCE else METHODS[method]
     metrics = facts.metrics[method]
     low, high = metrics["accuracy_ci95"]["low"], metrics["accuracy_ci95"]["high"]
-    return f"{100 * metrics['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+    return (
+        f"{name}: {100 * metrics['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}] of test images right"
+    )

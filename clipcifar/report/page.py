@@ -11,7 +11,7 @@ from clipcifar.render import frame, site
 from clipcifar.render.pictures import SIDE, Pictures
 from clipcifar.report import cards, confusion, sections, superclasses, verdicts
 from clipcifar.report.facts import Facts
-from clipcifar.report.headline import headline
+from clipcifar.report.headline import HOW, headline
 from clipcifar.store.dataset import OWN_VAL, counted
 
 SECTIONS = [
@@ -57,6 +57,7 @@ def render(facts: Facts, pictures: Pictures, *, split: str, title: str | None = 
         small_pictures=pictures.small,
         sections=[s for s in SECTIONS if s[0] != "superclasses" or families is not None],
         headline=headline(facts),
+        how_chosen=HOW,
         verdicts=_verdicts(facts),
         methods=sections.methods(facts),
         sets=sections.sets(facts),
