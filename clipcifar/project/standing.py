@@ -42,7 +42,7 @@ def _commit(project: Path) -> list[tuple[str, str]]:
     edited = {*(path for paths in staged.values() for path in paths), *unstaged}
     return [
         ("commit", f"{commit.hexsha}, checked out when this page was made"),
-        ("of", _date(commit.commit_time, commit.commit_time_offset)),
+        ("date of the commit", _date(commit.commit_time, commit.commit_time_offset)),
         ("edited since", _edits(edited, inside) or "nothing"),
     ]
 

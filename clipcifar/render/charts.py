@@ -184,11 +184,11 @@ def curves(
     Args:
         x_ticks: what to write at which x; matplotlib chooses where it is None.
         levels: one or two values to compare with, by name.
-        sizes: `BESIDE` where several charts stand side by side.
+        sizes: `PAIRED` where two charts stand side by side.
     """
 
     def draw(size: Size) -> Figure:
-        made, axes = figure(size, 260 if size.above else 420)
+        made, axes = figure(size, max(260, 0.4 * size.width))
         for i, (label, (xs, ys, lows, highs)) in enumerate(series.items()):
             colour, (style, mark) = SERIES[i % len(SERIES)], _STYLES[i // len(SERIES) % len(_STYLES)]
             axes.fill_between(xs, lows or ys, highs or ys, color=colour, alpha=0.15, linewidth=0)
@@ -201,7 +201,7 @@ def curves(
         if x_ticks is not None:
             axes.set_xticks(list(x_ticks), list(x_ticks.values()))
         else:
-            axes.xaxis.set_major_locator(MaxNLocator(5 if size.above else 9))
+            axes.xaxis.set_major_locator(MaxNLocator(size.width // 66, steps=[1, 2, 5, 10]))
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         legend(made, [*series, *(levels or {})], size)

@@ -28,7 +28,7 @@ def name_rows(axes: Axes, labels: Sequence[str], size: Size) -> None:
     """Name horizontal rows, the first on top: at the left of a wide chart, else above what is at each."""
     axes.grid(visible=False, axis="both" if size.above else "y")
     axes.set_ylim(len(labels) - 0.5, -0.75 if size.above else -0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(4 if size.above else 9))
+    axes.xaxis.set_major_locator(MaxNLocator(4 if size.above else 9, steps=[1, 2, 2.5, 5, 10]))
     axes.set_yticks(range(len(labels)), [] if size.above else [shortened(text) for text in labels])
     for row, text in enumerate(labels if size.above else ()):
         axes.text(0, row - 0.36, shortened(text, 42), transform=axes.get_yaxis_transform(), va="center")

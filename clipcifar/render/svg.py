@@ -80,10 +80,12 @@ class Size(NamedTuple):
     above: bool
 
 
-# page.css shows the wide drawing from a window of 960 pixels on, at 0.85 to 1.12 times its own size, and the
-# narrow one below; narrow and small ones fit a window of 390 pixels at their own size.
-ALONE = (Size("wide", 1060, 13.5, above=False), Size("narrow", 332, 12.0, above=True))
-BESIDE = (Size("small", 332, 12.0, above=True),)  # of several side by side
+# page.css shows a wide or half drawing from a window of 960 pixels on, at 0.8 to 1.12 times its own size, and
+# the narrow one below; narrow and small ones fit a window of 390 pixels at their own size.
+_NARROW = Size("narrow", 332, 12.0, above=True)
+ALONE = (Size("wide", 1060, 13.5, above=False), _NARROW)
+PAIRED = (Size("half", 520, 14.0, above=False), _NARROW)  # two side by side
+BESIDE = (Size("small", 332, 12.0, above=True),)  # of many, side by side in any window
 
 
 def figure(size: Size, height: float) -> tuple[Figure, Axes]:

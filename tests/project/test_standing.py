@@ -46,7 +46,7 @@ def test_it_says_the_commit_its_date_and_what_was_edited_since(project: Path) ->
     digest = hashlib.sha256(b"1\n").hexdigest()
     assert pairs == [
         ("commit", f"{git(project, 'rev-parse', 'HEAD')}, checked out when this page was made"),
-        ("of", "2026-01-02 03:04:05 -0330"),
+        ("date of the commit", "2026-01-02 03:04:05 -0330"),
         ("edited since", "nothing"),
         ("params.yaml", f"sha256 {digest}"),
     ]
