@@ -177,3 +177,28 @@ def test_a_mark_that_is_pointed_at_is_the_one_that_tells_its_value(browser: Any,
         seen = [(text, hit) for text, hit, width in told if width > 2]
         assert len(seen) > 100
         assert [text for text, hit in seen if not hit] == []
+
+
+@pytest.mark.parametrize("view", [(390, "dark"), (1440, "light")], ids=str)
+def test_axe_finds_nothing_to_mend_where_classes_are_many(
+    browser: Any, folder: Path, view: tuple[int, str]
+) -> None:
+    with browsing.shown(browser, folder / "100-classes.html", *view, bypass_csp=True) as shown:
+        assert browsing.violations(shown) == []
+
+
+def test_where_classes_are_many_nothing_is_wider_than_the_window(many: Any) -> None:
+    browsing.fits(many)
+
+
+def test_the_head_of_a_long_table_stays_in_sight_and_its_first_cell_at_the_left(many: Any) -> None:
+    if many.classes == 10:
+        return
+    region = many.get_by_role("region", name="Table: Accuracy within each class")
+    region.evaluate("r => { r.scrollIntoView(); r.scrollLeft = 120; r.scrollTop = 400; }")
+    corner, box = region.locator("thead th").first.bounding_box(), region.bounding_box()
+    assert (corner["x"], corner["y"]) == pytest.approx((box["x"], box["y"]), abs=1)
+    assert many.evaluate(
+        "([x, y]) => document.elementFromPoint(x, y).closest('thead') !== null",
+        [corner["x"] + 5, corner["y"] + corner["height"] - 5],
+    )
