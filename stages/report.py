@@ -12,6 +12,7 @@ from clipcifar.render import table
 from clipcifar.render.page_file import write_page
 from clipcifar.render.pictures import Pictures
 from clipcifar.report import facts, page
+from clipcifar.report.params import ReportParams
 from clipcifar.store.prompt_set import words_of_left_out
 from clipcifar.store.splits import SplitParams
 from stages import run
@@ -30,10 +31,11 @@ def main(
 ) -> None:
     active = params.read(settings, "prompts", PromptsParams).active
     split = params.read(settings, "split", SplitParams)
+    title = params.read(settings, "report", ReportParams).title
     folder = photograph_folder(params.read(settings, "dataset", DatasetParams), raw)
     run_facts = facts.read(metrics, predictions, ranking, dataset, model, active=active)
     share = f"{100 * split.val_fraction:g} % of the train images of each class are val, seed {split.seed}"
-    html = page.render(run_facts, Pictures(run_facts.dataset.test, folder), split=share)
+    html = page.render(run_facts, Pictures(run_facts.dataset.test, folder), split=share, title=title)
     stale = write_page(page_path, html)
     text = table.report(
         run_facts.metrics,

@@ -6,6 +6,7 @@ filled; nothing here asks a network.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ from clipcifar.backbone.preprocess import Preprocess, model_input
 from clipcifar.backbone.text_tower import Beginnings, TextTower, filled, in_batches
 from clipcifar.backbone.tokens import Tokens
 from clipcifar.core.errors import ConfigError, DataError, EnvironmentFault
+from clipcifar.core.processes import give_back_freed_memory
 
 
 def load_model(folder: Path, device: torch.device, *, key: str) -> tuple[Any, Preprocess]:
@@ -122,6 +124,8 @@ class Backbone:
     def forget_images(self) -> None:
         """Let the image tower go, where only sentences are asked for: more than half of the weights."""
         del self._model.visual
+        gc.collect()  # attention of ours refers to its module, and that to it
+        give_back_freed_memory()
 
     @torch.inference_mode()
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:

@@ -26,7 +26,7 @@ def _explore(arguments: Namespace) -> str:
 
     session = Session(Path.cwd())
     session.state()  # what is missing or stale is said here, before a page is promised
-    session.load_tower()
+    session.prepare()
 
     def say(address: str) -> None:
         print(f"{address}\nfor this machine and this address alone; Ctrl-C ends it", flush=True)

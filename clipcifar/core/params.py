@@ -23,7 +23,7 @@ from clipcifar.core.terminal import cut, one_line
 
 SECTIONS = (
     *("dataset", "split", "model", "embed", "prompts", "search"),
-    *("gda", "linear_probe", "mlp_probe", "projection"),
+    *("gda", "linear_probe", "mlp_probe", "projection", "report"),
     *("few_shot", "ensemble", "models", "label_errors", "near_duplicates"),  # of the studies
     *("corruptions", "finetune"),
 )

@@ -38,6 +38,7 @@ from clipcifar.project.studies import check_studies
 from clipcifar.project.worktree import check_worktree
 from clipcifar.prompts.params import PromptsParams
 from clipcifar.prompts.sets import expand_sets
+from clipcifar.report.params import ReportParams
 from clipcifar.search.ranking import SearchParams
 from clipcifar.store.classes import read_classes
 from clipcifar.store.model import ModelParams
@@ -62,6 +63,7 @@ _SECTIONS: dict[str, Any] = {
     "gda": GDAParams,
     "linear_probe": LinearProbeParams,
     **dict.fromkeys(("mlp_probe", "projection"), TrainingParams),
+    "report": ReportParams,
     "few_shot": FewShotParams,
     "ensemble": EnsembleParams,
     "models": ModelsParams,
@@ -189,8 +191,7 @@ def _sources(repository: Path, settings: Mapping[str, Any]) -> Found:
             where=str(repository),
             fix=f"dvc checkout {shlex.quote(added[os.path.normpath(path)])}",
         )
-    lost = [path for path in lost if path not in kept]
-    for path in lost:
+    for path in (lost := [path for path in lost if path not in kept]):
         if path in given and asked[given[path]] != params.NO_PATH:
             key = f"{given[path]}.path"
             yield ConfigError(

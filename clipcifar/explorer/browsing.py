@@ -16,10 +16,10 @@ from clipcifar.core.errors import ConfigError
 from clipcifar.explorer.answers import ORDERS, OUTCOMES, PAGE, RESULTS, SPLITS, Answers, Wanted, number_of
 from clipcifar.explorer.cards import card
 from clipcifar.explorer.session import Session, State
-from clipcifar.report.confusion import cell
+from clipcifar.render.cells import Cell, shade
 
 MATRIX = 20  # classes whose whole matrix is shown; of more, the largest confusions
-PAIRS = 100
+PAIRS, ALONE = 20, 100  # confusions listed beside a matrix, and without
 SIDE = 256  # pixels of a picture; larger ones are made smaller
 
 
@@ -123,12 +123,15 @@ class Browsing:
             )
 
         off = np.where(np.eye(len(names), dtype=bool), 0, matrix)
-        largest = np.argsort(-off, axis=None, kind="stable")[:PAIRS].tolist()
+        largest = np.argsort(-off, axis=None, kind="stable")[
+            : PAIRS if len(names) <= MATRIX else ALONE
+        ].tolist()
         rows = [
             [
-                (
-                    cell(float(shares[a, b]), len(names))[0],
+                Cell(
+                    shade(float(shares[a, b])),
                     _linked(link(a, b), int(matrix[a, b]), names[a], names[b]),
+                    "",
                 )
                 for b in range(len(names))
             ]

@@ -32,7 +32,8 @@ def card(results: Results, split: str, row: int, by: Answers | None = None, *, s
         source=f"/picture/{split}/{row}",
         alt=f"{split} image {sample_id}, {label}",
         title=label,
-        lines=[*lines, sample_id],
+        lines=lines,
+        file=sample_id,
         link=f"/image/{split}/{row}",
     )
 

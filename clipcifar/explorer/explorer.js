@@ -90,7 +90,8 @@ async function draw() {
   const labels = new Uint16Array(points, 8 * number, number), right = new Uint8Array(marks);
   const form = document.getElementById("map-form"), context = canvas.getContext("2d");
   const names = [...form.elements.label.options].slice(1).map((option) => option.textContent);
-  const classes = names.map((_, i) => `hsl(${(i * 137.508) % 360} 65% ${45 + 15 * (i % 2)}%)`);
+  const turn = names.length <= 12 ? 360 / names.length : 137.508; // of many, the golden angle keeps neighbours apart
+  const classes = names.map((_, i) => `hsl(${(i * turn) % 360} 70% ${42 + 18 * (i % 2)}%)`);
   let view, image, pixels, outline = [], colours = new Uint32Array(number), kept = new Uint8Array(number);
 
   function choose() {

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from clipcifar.core.errors import ClipcifarError, ConfigError, EnvironmentFault
+from clipcifar.core.errors import ClipcifarError, ConfigError, DataError, EnvironmentFault
 from clipcifar.evaluation.metrics import wilson_interval
 from clipcifar.evaluation.words import p_text, with_interval
 from clipcifar.explorer.answers import SPLITS
@@ -106,7 +106,7 @@ class Pages:
             form = {name: values[-1] for name, values in parse_qs(body, keep_blank_values=True).items()}
             try:
                 await run_in_threadpool(do, form)
-            except ConfigError as error:  # about what was typed, which stays in its field
+            except (ConfigError, DataError) as error:  # about what was typed, which stays in its field
                 return await run_in_threadpool(self._prompts, form, str(error))
             return RedirectResponse("/", status_code=303)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock, Thread
@@ -15,6 +16,7 @@ from clipcifar.api.opened import Opened
 from clipcifar.api.trials import Counted, Trials, among, tried
 from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ClipcifarError, ConfigError
+from clipcifar.core.processes import give_back_freed_memory
 from clipcifar.core.terminal import note
 from clipcifar.evaluation.compare import Comparison
 from clipcifar.explorer.answers import Answers
@@ -113,18 +115,17 @@ class Session:
             if self.state() is before:
                 self._state = after
 
-    def load_tower(self) -> Thread:
-        """Load the text tower beside the pages, which do not wait for it; a new sentence says what failed."""
+    def prepare(self) -> Thread:
+        """Load the text tower and draw the map beside the pages; who asks for either says what failed."""
 
         def load() -> None:
             with self._tower:
                 self.doing = "loading the text tower"
-                try:
+                with suppress(ClipcifarError):
                     self.opened.sentences(self.opened.model()).load().forget_images()
-                except ClipcifarError:
-                    pass  # the first new sentence says it to the person
-                finally:
-                    self.doing = ""
+                self.doing = ""
+            with suppress(ClipcifarError):
+                _ = self.state().results.points
 
         thread = Thread(target=load, daemon=True)
         thread.start()
@@ -161,6 +162,7 @@ class Session:
             comparison = among(trial.comparison, counted.total)
             latest = Tried(typed, on, comparison, counted, lines)
             self._replace(state, State(state.results, (*state.history, latest), trial.scores))
+        give_back_freed_memory()
 
     def undo(self) -> None:
         """Go back to the prompt before; what was tried stays counted.

@@ -1,13 +1,20 @@
-"""What all pages share: one HTML file with everything in it, no script, no network."""
+"""What all pages share: one HTML file with everything in it, and a policy that lets it ask for nothing.
+
+The policy names by their digests the one style and, where a table is long, the one script of a page.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from importlib import resources
+from typing import Any, NamedTuple
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from clipcifar.core.files import Attribute
 from clipcifar.core.terminal import harmless
@@ -31,6 +38,20 @@ def _finalize(value: Any) -> Any:
     return _FROM_THE_RIGHT.sub("\u2068\\g<0>\u2069", harmless(value)) if type(value) is str else value
 
 
+class _Inline(NamedTuple):
+    """A style or a script of ours within a page, and by what the page's policy knows it."""
+
+    text: Markup
+    digest: str
+
+
+@cache
+def _own(name: str) -> _Inline:
+    text = resources.files(_HERE).joinpath(name).read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return _Inline(Markup(text), f"sha256-{digest}")  # noqa: S704  a file of this package
+
+
 def render(template: str, *, package: str = _HERE, **fields: Any) -> str:
     """Fill a template; text is escaped, a field that the template lacks is an error.
 
@@ -39,7 +60,8 @@ def render(template: str, *, package: str = _HERE, **fields: Any) -> str:
         package: whose folder it lies in; what it extends and imports lies here.
         fields: what it asks for.
     """
-    return _environment(package).get_template(template).render(**fields)
+    filled = _environment(package).get_template(template)
+    return filled.render(**fields, style=_own("page.css"), script=_own("page.js"))
 
 
 @cache

@@ -1,4 +1,4 @@
-"""A finished page into its file, marked where what it was made from is stale."""
+"""A finished page into its file, with the commit that it was made at, and marked where results are stale."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pathlib import Path
 from markupsafe import escape
 
 from clipcifar.core.files import write_atomically
-from clipcifar.core.terminal import note
+from clipcifar.core.terminal import harmless, note
 from clipcifar.project.freshness import stale_inputs
+from clipcifar.project.standing import standing
 
-_MAIN = "<main>\n"
+_MAIN, _PROVENANCE = "<main>\n", "<dl>\n"
 
 
 def write_page(path: Path, html: str, *, project: Path = Path()) -> list[str]:
@@ -25,7 +26,7 @@ def write_page(path: Path, html: str, *, project: Path = Path()) -> list[str]:
         A line for each result in it that is not of what lies here, which is also said aloud.
     """
     stale = [str(reason) for reason in stale_inputs(project, path)]
-    write_atomically(project / path, marked(html, stale).encode())
+    write_atomically(project / path, marked(located(html, standing(project)), stale).encode())
     for line in stale:
         note(line)
     return stale
@@ -39,3 +40,10 @@ def marked(html: str, stale: list[str]) -> str:
     notice = f'<section class="stale" aria-label="Stale results">\n<ul>\n{lines}</ul>\n</section>\n'
     before, main, after = html.partition(_MAIN)
     return f"{before}{main}{notice}{after}"
+
+
+def located(html: str, pairs: list[tuple[str, str]]) -> str:
+    """The page with these names and values before all else of its provenance, if it has one."""
+    before, opening, after = html.partition(_PROVENANCE)
+    lines = [f"<dt>{escape(name)}</dt><dd>{escape(harmless(value))}</dd>\n" for name, value in pairs]
+    return f"{before}{opening}{''.join(lines) if opening else ''}{after}"

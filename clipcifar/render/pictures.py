@@ -22,9 +22,11 @@ SIDE = 96  # pixels that a picture is shown at; a larger photograph is made smal
 
 @dataclass(frozen=True)
 class Card:
-    """One picture of a gallery with what is said of it; an empty source where the picture is gone.
+    """One picture of a gallery with what is said of it.
 
     Attributes:
+        source: a data URI, or an address; empty where the picture is gone.
+        file: the name by which it is found again, where it has one.
         link: what a click on it opens, if anything.
     """
 
@@ -32,6 +34,7 @@ class Card:
     alt: str
     title: str
     lines: list[str]
+    file: str = ""
     link: str = ""
 
 

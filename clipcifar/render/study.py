@@ -9,7 +9,8 @@ from markupsafe import Markup
 
 from clipcifar.core.counts import count_of
 from clipcifar.core.files import Attribute
-from clipcifar.render import frame
+from clipcifar.render import frame, site
+from clipcifar.render.cells import Cell
 from clipcifar.render.pictures import SIDE, Card
 
 
@@ -35,12 +36,12 @@ class Chart:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A heat map as a table: by row and column the shade, a number in 0..1, and what the cell says."""
+    """A heat map as a table: its cells by row and column."""
 
     title: str
     row_names: list[str]
     column_names: list[str]
-    rows: list[list[tuple[str, str]]]
+    rows: list[list[Cell]]
     caption: str
 
 
@@ -68,6 +69,7 @@ class Section:
 
 def render(
     *,
+    name: str,
     title: str,
     question: str,
     verdicts: list[str],
@@ -78,6 +80,7 @@ def render(
     """The whole page as HTML.
 
     Args:
+        name: of the study's folder.
         title: of the study.
         question: what it asks and how, in a sentence or two.
         verdicts: what it found, a sentence each.
@@ -93,6 +96,7 @@ def render(
     ]
     return frame.render(
         "study.html",
+        pages=site.bar(f"{name}.html"),
         heading=title,
         subtitle=f"{attributes['dataset']} with {model}",
         sections=anchors,

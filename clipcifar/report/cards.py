@@ -58,6 +58,7 @@ def _flip_card(facts: Facts, pictures: Pictures, flip: Flip, other: str) -> Card
             f"{facts.active}: {names[flip.said_a]} {flip.sure_a:.2f}",
             f"{other}: {names[flip.said_b]} {flip.sure_b:.2f}",
         ],
+        file=facts.dataset.test.ids[flip.row],
     )
 
 
@@ -87,4 +88,5 @@ def _hard_card(facts: Facts, pictures: Pictures, hard: Hard) -> Card:
             f"{hard.num_wrong} of {len(facts.predictions)} wrong",
             f"p({names[hard.label]}) {hard.probability:.2f}",
         ],
+        file=facts.dataset.test.ids[hard.row],
     )

@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from clipcifar.evaluation.names import METHODS
 from clipcifar.render import charts
+from clipcifar.render.cells import Cell, shade
 from clipcifar.report.facts import Facts
 
 NUMBERED = 12  # most classes whose cells have room for numbers
 NAMED = 30  # most classes whose cells have room at all
 SAID = 3  # largest confusions told in words
+PAIRS = 20  # largest confusions in a table, where cells do not tell them
+PAIRS_HEADER = ["actual", "called", "share", "images"]
 
 
 @dataclass(frozen=True)
@@ -24,15 +27,18 @@ class Confusion:
     Attributes:
         title: what a person calls the method.
         names: C class names, shortened.
-        rows: by actual class, and in it by predicted class, the share and what the cell says.
+        rows: its cells by actual class, and in it by predicted class.
         picture: stands for the rows where classes are many.
+        pairs: rows of a table of its largest confusions, where cells have no room for numbers: actual class,
+            what it was called, and how often.
         caption: its largest confusions in words.
     """
 
     title: str
     names: list[str]
-    rows: list[list[tuple[str, str]]]
+    rows: list[list[Cell]]
     picture: Markup | None
+    pairs: list[list[str]]
     caption: str
 
 
@@ -49,28 +55,56 @@ def confusions(facts: Facts) -> list[Confusion]:
             Confusion(
                 title,
                 [charts.shortened(name, 14) for name in names],
-                [[cell(float(share), len(names)) for share in row] for row in shares] if shown else [],
+                cells(shares, names) if shown else [],
                 None if shown else charts.confusion(shares, name=f"confusion-{method}", method=title),
+                [] if len(names) <= NUMBERED else pair_rows(matrix, names),
                 largest(shares, names),
             )
         )
     return matrices
 
 
-def cell(share: float, num_classes: int) -> tuple[str, str]:
+def cells(shares: NDArray[np.float64], names: list[str]) -> list[list[Cell]]:
+    """A (C, C) matrix normalised by row as cells, which say what class was called what."""
+    return [
+        [cell(float(share), actual, called, len(names)) for called, share in zip(names, row, strict=True)]
+        for actual, row in zip(names, shares, strict=True)
+    ]
+
+
+def cell(share: float, actual: str, called: str, num_classes: int) -> Cell:
     """The shade of a share, and what the cell says where there is room for numbers."""
-    shade = f"{max(share, 0.03) if share else 0:.2f}"
-    return shade, f"{100 * share:.0f}" if share >= 0.005 and num_classes <= NUMBERED else ""
+    said = f"{100 * share:.0f}" if share >= 0.005 and num_classes <= NUMBERED else ""
+    return Cell(shade(share), said, f"{actual} called {called}: {100 * share:.1f} %" if share else "")
+
+
+def pair_rows(matrix: NDArray[np.int64], names: list[str]) -> list[list[str]]:
+    """The largest confusions of a (C, C) matrix of counts, the largest share of a class first."""
+    of_class = matrix.sum(axis=1)
+    shares = matrix / np.maximum(of_class[:, None], 1)
+    return [
+        [
+            names[actual],
+            names[called],
+            f"{100 * shares[actual, called]:.0f} %",
+            f"{matrix[actual, called]:,} of {of_class[actual]:,}",
+        ]
+        for actual, called in _largest(shares, PAIRS)
+    ]
+
+
+def _largest(shares: NDArray[np.float64], number: int) -> list[tuple[int, int]]:
+    """Actual and predicted class of the largest confusions, those that there are."""
+    off_diagonal = np.where(np.eye(len(shares), dtype=bool), 0, shares)
+    order = np.argsort(-off_diagonal, axis=None, kind="stable")[:number]
+    pairs = [divmod(int(pair), len(shares)) for pair in order]
+    return [pair for pair in pairs if off_diagonal[pair] > 0]
 
 
 def largest(shares: NDArray[np.float64], names: list[str]) -> str:
     """The largest confusions of a (C, C) matrix normalised by row, in words."""
-    off_diagonal = np.where(np.eye(len(shares), dtype=bool), 0, shares)
-    order = np.argsort(-off_diagonal, axis=None, kind="stable")[:SAID]
-    pairs = [divmod(int(pair), len(names)) for pair in order]
     said = [
         f"{names[actual]} called {names[called]} {100 * shares[actual, called]:.0f} %"
-        for actual, called in pairs
-        if off_diagonal[actual, called] > 0
+        for actual, called in _largest(shares, SAID)
     ]
     return f"Most often: {', '.join(said)}." if said else "No image is confused."

@@ -1,4 +1,4 @@
-"""The page that a person looks at: one HTML file with everything in it, no script, no network."""
+"""The page that a person looks at: one HTML file with everything in it, which asks for nothing."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from clipcifar.core.counts import count_of
 from clipcifar.core.files import Attribute
 from clipcifar.evaluation.names import METHODS
-from clipcifar.render import frame
+from clipcifar.render import frame, site
 from clipcifar.render.pictures import SIDE, Pictures
 from clipcifar.report import cards, confusion, sections, superclasses, verdicts
 from clipcifar.report.facts import Facts
+from clipcifar.report.headline import HOW, headline
 from clipcifar.store.dataset import OWN_VAL, counted
 
 SECTIONS = [
+    ("use", "What to use"),
     ("verdicts", "Verdicts"),
     ("methods", "Methods"),
     ("sets", "Prompt sets"),
@@ -28,27 +30,34 @@ SECTIONS = [
 ]
 
 
-def render(facts: Facts, pictures: Pictures, *, split: str) -> str:
+def render(facts: Facts, pictures: Pictures, *, split: str, title: str | None = None) -> str:
     """The whole page as HTML.
 
     Args:
         facts: of the finished run.
         pictures: of the test images.
         split: one line on the train/val split.
+        title: of a person's own; the dataset and the model where it is None or blank.
     """
     others = [name for name in facts.sets.scores if name != facts.active]
     n = len(facts.dataset.test.ids)
+    own_title = (title or "").strip()
     families = superclasses.section(facts)
+    made_of = f"{facts.dataset.name} with {facts.model.model} {facts.model.pretrained}".rstrip()
     return frame.render(
         "page.html",
         package="clipcifar.report",
-        heading=f"{facts.dataset.name} with {facts.model.model} {facts.model.pretrained}".rstrip(),
+        pages=site.bar(site.MAIN),
+        heading=own_title or made_of,
+        of_what=made_of if own_title else "",
         active=facts.active,
         compared=f"{_as_set(facts.active)} {_as_set(others[0])}" if others else "",
         side=SIDE,
         counts=f"{count_of(n, 'test image')} in {len(facts.dataset.class_names)} classes",
         small_pictures=pictures.small,
         sections=[s for s in SECTIONS if s[0] != "superclasses" or families is not None],
+        headline=headline(facts),
+        how_chosen=HOW,
         verdicts=_verdicts(facts),
         methods=sections.methods(facts),
         sets=sections.sets(facts),
@@ -56,6 +65,7 @@ def render(facts: Facts, pictures: Pictures, *, split: str) -> str:
         classes=sections.classes(facts),
         superclasses=families,
         confusions=confusion.confusions(facts),
+        pairs_header=confusion.PAIRS_HEADER,
         reliabilities=sections.reliabilities(facts),
         changes=cards.changes(facts, pictures),
         hardest=cards.hardest(facts, pictures),

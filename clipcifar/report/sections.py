@@ -110,20 +110,23 @@ def ranking(facts: Facts) -> dict[str, Any]:
 def classes(facts: Facts) -> dict[str, Any]:
     """Accuracy within each class, by method."""
     shown, names, labels = facts.shown_classes(), facts.dataset.class_names, facts.sets.labels
-    accuracies = {}
-    for method, predictions in facts.predictions.items():
-        said = predictions.predicted
-        accuracies[METHODS[method]] = [float((said[labels == label] == label).mean()) for label in shown]
+    images = np.bincount(labels, minlength=len(names))
+    right = {
+        METHODS[method]: np.bincount(labels[predictions.predicted == labels], minlength=len(names))
+        for method, predictions in facts.predictions.items()
+    }
+    present = np.flatnonzero(images).tolist()
     rows = [
-        [
-            names[label],
-            f"{int((labels == label).sum()):,}",
-            *(f"{values[i]:.3f}" for values in accuracies.values()),
-        ]
-        for i, label in enumerate(shown)
+        [names[label], f"{images[label]:,}", *(f"{n[label] / images[label]:.3f}" for n in right.values())]
+        for label in present
     ]
-    all_classes = len(shown) == len(np.unique(labels))
-    note = "" if all_classes else f"The {len(shown)} classes on which zero-shot is least accurate."
+    accuracies = {method: (n[shown] / images[shown]).tolist() for method, n in right.items()}
+    least = f"the {len(shown)} classes on which zero-shot is least accurate"
+    note = (
+        ""
+        if len(shown) == len(present)
+        else f"The table has all {len(present):,} classes, the chart {least}."
+    )
     return {
         "note": note,
         "header": ["class", "images", *accuracies],

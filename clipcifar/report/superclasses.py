@@ -10,7 +10,7 @@ from clipcifar.evaluation.hierarchy import hierarchy_of
 from clipcifar.evaluation.names import METHODS
 from clipcifar.render import charts
 from clipcifar.render.table import interval_text
-from clipcifar.report.confusion import NAMED, cell, largest
+from clipcifar.report.confusion import NAMED, cells, largest
 from clipcifar.report.facts import Facts
 
 
@@ -59,6 +59,6 @@ def section(facts: Facts) -> dict[str, Any] | None:
         "classes_header": ["superclass", *(METHODS[method] for method in said)],
         "classes_rows": by_superclass,
         "names": [charts.shortened(name, 14) for name in hierarchy.names],
-        "matrix": [[cell(float(share), num) for share in row] for row in shares],
+        "matrix": cells(shares, list(hierarchy.names)),
         "caption": largest(shares, hierarchy.names),
     }

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -143,6 +144,17 @@ def test_a_sentence_that_does_not_fit_is_named_and_never_cut(tiny: Backbone) -> 
 def test_the_model_is_frozen_and_in_evaluation_mode(tiny: Backbone) -> None:
     assert not tiny._model.training
     assert not any(parameter.requires_grad for parameter in tiny._model.parameters())
+
+
+def test_without_the_image_tower_sentences_are_the_same_and_its_weights_are_gone(
+    tiny_clip: Path, tiny: Backbone
+) -> None:
+    texts_alone, sentences = Backbone.load(tiny_clip, torch.device("cpu")), ["a photo of a cat.", "an eel"]
+    weights = [weakref.ref(weight) for weight in texts_alone._model.visual.parameters()]
+    texts_alone.forget_images()
+    assert [weight() for weight in weights] == [None] * len(weights)
+    of_both, of_text = _embed(tiny, sentences), _embed(texts_alone, sentences)
+    assert all((of_both[sentence] == of_text[sentence]).all() for sentence in sentences)
 
 
 def _clip_benchmark_classifier(

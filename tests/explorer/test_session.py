@@ -367,13 +367,13 @@ def test_the_text_tower_is_loaded_beside_and_a_failure_is_said_with_the_first_ne
 ) -> None:
     monkeypatch.setenv("CLIPCIFAR_CACHE", str(tmp_path / "nothing known"))
     session = Session(project)
-    session.load_tower().join()
+    session.prepare().join()
     assert session.doing == ""
     session.try_line("a new {classname}", "train")
     weights = next((project / "data/weights").glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:1000])
     broken = Session(project)
-    broken.load_tower().join()  # without a word
+    broken.prepare().join()  # without a word
     broken.try_line("a new {classname}", "train")  # known by now
     with pytest.raises(DataError):
         broken.try_line("another new {classname}", "train")

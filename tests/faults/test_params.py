@@ -25,6 +25,7 @@ from stages import (
     projection,
     prompts,
     rank_prompts,
+    report,
 )
 from studies.corruptions import embed
 from studies.ensemble import stage as ensemble
@@ -282,6 +283,7 @@ READERS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
             "near_duplicates": near_duplicates.main,
             "corruptions": embed.main,
             "finetune": train.main,
+            "report": report.main,
         }.items()
     },
 }
@@ -301,6 +303,7 @@ TYPES: dict[str, tuple[str, list[Any]]] = {
     "embed.batch_size": ("", [0, -1, 65_536, 1.5, "256", True, None]),
     "embed.storage": ("one of float32, float16", ["float64", 16, None]),
     "embed.workers": ("", [-1, 0.5, "4", False]),
+    "report.title": ("expected text", [3, True, ["a"], {"a": 1}]),
     "search.by": ("one of accuracy, balanced_accuracy", ["balanced", True, None, ["accuracy"]]),
     "gda.alphas": ("", [[], 1, ["1"], [True], [-1], [0, 0], [1e400], None]),
     "linear_probe.c_grid": ("", [[], 1, "1", [1, "2"], [True], [0], [1e400], [None], {"a": 1}]),
@@ -356,6 +359,7 @@ OPTIONAL = {
     "linear_probe": {"max_rows"},
     "mlp_probe": {"max_rows"},
     "projection": {"max_rows"},
+    "report": {"title"},
     "few_shot": {"neighbours", "gda_weights", "clap_length"},
 }
 

@@ -130,7 +130,7 @@ def test_a_stage_that_writes_a_page_depends_on_all_that_the_page_is_made_of(name
 
 
 def test_templates_lie_in_those_folders() -> None:
-    found = {path.parent for kind in ("*.html", "*.css") for path in (ROOT / "clipcifar").rglob(kind)}
+    found = {path.parent for kind in ("*.html", "*.css", "*.js") for path in (ROOT / "clipcifar").rglob(kind)}
     assert found == {ROOT / "clipcifar" / name for name in ("explorer", "render", "report")}
 
 

@@ -87,7 +87,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_file_of_the_package_is_in_the_wheel_and_nothing_beside_it(wheel: Path, tmp_path: Path) -> None:
     expected = files_of(copy_of_the_project(tmp_path / "copy") / "clipcifar")
-    assert {Path(name).suffix for name in expected} >= {".py", ".typed", ".html", ".css"}
+    assert {Path(name).suffix for name in expected} >= {".py", ".typed", ".html", ".css", ".js"}
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))

@@ -66,7 +66,10 @@ def test_axe_finds_nothing_to_mend(browser: Any, path: Path, view: tuple[int, st
 
 def test_the_keyboard_reaches_the_contents_and_opens_what_is_folded(shown: Any) -> None:
     shown.keyboard.press("Tab")
-    assert shown.evaluate("document.activeElement.getAttribute('href')") == "#verdicts"
+    assert shown.evaluate("document.activeElement.getAttribute('href')") == "few_shot.html"
+    shown.get_by_role("link", name="Verdicts").focus()
+    shown.keyboard.press("Enter")
+    browsing.wait_until(shown, "location.hash == '#verdicts'")
     shown.locator("summary").last.focus()
     before = shown.evaluate("document.activeElement.parentElement.open")
     shown.keyboard.press("Enter")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from clipcifar.render import site
 from tests.support import browser as browsing, study_pages
 from tests.support.once import made_once
 
@@ -46,13 +47,16 @@ def test_it_opens_without_a_complaint_or_a_request(shown: Any, folder: Path) -> 
 def test_the_keyboard_reaches_every_section_and_scrolls_what_is_wide(shown: Any) -> None:
     """From the top: the links of the contents in their order, then whatever can be scrolled."""
     reached = []
-    wanted = shown.locator("nav a, .scroll, pre").count()
+    wanted = shown.locator("nav a, .scroll, pre, .search").count()
     for _ in range(wanted):
         shown.keyboard.press("Tab")
         reached.append(shown.evaluate("document.activeElement.getAttribute('href') || 'region'"))
     links = [link.get_attribute("href") for link in shown.locator("nav a").all()]
     assert reached == links + ["region"] * (wanted - len(links))
-    assert all(shown.locator(f"h2{link}").count() == 1 for link in links)
+    assert links[: len(site.STUDIES)] == [
+        f"{name}.html" for name in ("index", *site.STUDIES) if name != shown.study
+    ]
+    assert all(shown.locator(f"h2{link}").count() == 1 for link in links[len(site.STUDIES) :])
     for region in shown.locator(".scroll").all():
         if region.evaluate("region => region.scrollWidth > region.clientWidth"):
             region.focus()

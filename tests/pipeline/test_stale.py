@@ -17,7 +17,7 @@ import pytest
 from clipcifar.evaluation.names import METHODS
 from clipcifar.project import dvc_project, freshness, lockfile
 from tests.support import command_line
-from tests.support.workspace import Workspace
+from tests.support.workspace import Workspace, outputs
 
 pytestmark = pytest.mark.pipeline
 Run = Callable[..., tuple[object, str, str]]
@@ -162,7 +162,7 @@ def test_a_whole_run_leaves_nothing_stale(at: Workspace, run: Run) -> None:
 
 
 def test_a_page_of_one_stage_alone_marks_what_in_it_is_stale(at: Workspace) -> None:
-    before = at.read("report/index.html").decode()
+    before = outputs(at)["report/index.html"].decode()
     assert 'aria-label="Stale results"' not in before
     at.edit(lambda s: s["linear_probe"].update(c_grid=[1, 20]))
     done = at.repro("--single-item", "--force", "report")
@@ -178,7 +178,7 @@ def test_a_page_of_one_stage_alone_marks_what_in_it_is_stale(at: Workspace) -> N
     assert first.startswith("> linear_probe is stale, changed since it was made: linear_probe.c")
     at.edit(lambda s: s["linear_probe"].update(c_grid=[1, 10]))
     at.repro("--force", "--single-item", "report")
-    assert at.read("report/index.html").decode() == before
+    assert outputs(at)["report/index.html"].decode() == before
 
 
 def test_after_git_checkout_alone_the_files_are_of_another_run_and_dvc_checkout_is_named(

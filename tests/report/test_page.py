@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import hashlib
 import io
 import re
 from collections import Counter
@@ -20,12 +21,15 @@ from clipcifar.core import files
 from clipcifar.core.errors import DataError
 from clipcifar.evaluation import compare, signs
 from clipcifar.evaluation.names import METHODS
+from clipcifar.render import site
+from clipcifar.render.cells import DARKEST
 from clipcifar.render.pictures import Pictures
 from clipcifar.report import cards, confusion, facts, page, sections, verdicts
 from clipcifar.store.dataset import OWN_VAL, PreparedSplit
 from clipcifar.store.fields import INHERITED
 from clipcifar.store.predictions import inherited, read_predictions
 from tests.support import finished_run
+from tests.support.import_closure import ROOT
 
 HOSTILE = "<script>alert(1)</script>\"'&{{7*7}}$x^2$"
 
@@ -135,19 +139,48 @@ def test_of_heads_with_seeds_one_line_says_what_their_p_values_cover(html: str) 
     assert len(verdicts.of_methods([none], reference="zero_shot")) == 1
 
 
-def test_no_script_and_nothing_from_elsewhere(html: str) -> None:
+def test_nothing_is_from_elsewhere_but_links_to_the_pages_of_studies(html: str) -> None:
     parsed = Tags(html)
-    assert not [tag for tag, _ in parsed.found if tag in ("script", "iframe", "object", "form", "base")]
+    assert not [tag for tag, _ in parsed.found if tag in ("iframe", "object", "form", "base")]
     assert not [names for _, names in parsed.found if any(name.startswith("on") for name in names)]
     links = re.findall(r'(?:src|href)="([^"]*)"', html)
     assert links
-    assert all(link.startswith(("#", "data:")) for link in links)
-    assert "default-src 'none'" in html
+    assert {link for link in links if not link.startswith(("#", "data:"))} == {
+        f"{study}.html" for study in site.STUDIES
+    }
 
 
-def test_the_foot_says_where_study_pages_are_without_a_link_to_one_that_may_not_be(html: str) -> None:
-    assert "beside this one, report/&lt;study&gt;.html" in html
-    assert 'href="report' not in html
+def digests(html: str, tag: str) -> list[str]:
+    """What a policy would have to name for the text of each element of that kind to be let in."""
+    texts = re.findall(f"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
+    return [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts]
+
+
+def test_the_policy_lets_in_one_style_and_one_script_by_their_digests_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    finished_run.write(tmp_path, class_names=[f"class {i}" for i in range(21)], n=84)
+    html = html_of(tmp_path)
+    (style,), (script,) = digests(html, "style"), digests(html, "script")
+    (policy,) = re.findall('http-equiv="Content-Security-Policy" content="([^"]*)"', html)
+    assert policy == (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{style}'; script-src 'sha256-{script}'"
+    )
+    parsed = Tags(html)
+    assert not [names for _, names in parsed.found if "style" in names]
+
+
+def test_the_bar_leads_to_every_study_by_the_folders_name_and_says_what_makes_its_page(html: str) -> None:
+    assert list(site.STUDIES) == re.findall(
+        r"`clipcifar study (\w+)` \|", (ROOT / "studies/README.md").read_text()
+    )
+    assert set(site.STUDIES) == {path.parent.name for path in ROOT.glob("studies/*/dvc.yaml")}
+    bar = html.split('aria-label="Pages"')[1].split("</nav>")[0]
+    assert re.findall(r'href="(\w+)\.html" title="made by clipcifar study (\w+)"', bar) == [
+        (study, study) for study in site.STUDIES
+    ]
+    assert '<strong aria-current="page">Main page</strong>' in bar
+    assert "<code>clipcifar study NAME</code>" in bar
 
 
 def test_ids_are_unique_and_references_resolve(html: str) -> None:
@@ -159,10 +192,10 @@ def test_ids_are_unique_and_references_resolve(html: str) -> None:
 
 
 def test_no_stand_in_colour_is_left(html: str) -> None:
-    from clipcifar.render import charts
+    from clipcifar.render import svg
 
     assert "var(--accent)" in html
-    assert not [colour for colour in charts._VARIABLES if f": {colour}" in html]
+    assert not [colour for colour in svg.VARIABLES if colour in html]
     declared = set(re.findall(r"(--[a-z0-9-]+):", html))
     assert set(re.findall(r"var\((--[a-z0-9-]+)\)", html)) <= declared
 
@@ -242,7 +275,8 @@ def test_of_very_many_classes_the_least_accurate_are_shown(tmp_path: Path) -> No
     assert len(shown) == facts.MAX_CLASSES
     assert shown == sorted(shown)
     assert accuracy[shown].max() <= np.delete(accuracy, shown).min()
-    assert f"The {len(shown)} classes on which" in sections.classes(found)["note"]
+    note = f"The table has all 30 classes, the chart the {len(shown)} classes on which zero-shot is least"
+    assert note in sections.classes(found)["note"]
 
 
 def test_predictions_of_other_images_are_refused(folder: Path, tmp_path: Path) -> None:
@@ -309,22 +343,58 @@ def test_a_confusion_matrix_is_a_table_of_what_each_class_was_called(folder: Pat
     title = METHODS["linear_probe"]
     table = html.split(f'aria-label="Confusion matrix of {title}"')[1].split("</table>")[0]
     cells = [
-        re.findall(r'<td style="--shade: ([0-9.]+)">(\d*)</td>', row) for row in table.split("</tr>")[1:-1]
+        re.findall(r'<td class="shade-(\d+)"(?: title="([^"]*)")?>(\d*)</td>', row)
+        for row in table.split("</tr>")[1:-1]
     ]
     assert [len(row) for row in cells] == [3, 3, 3]
     for actual, row in enumerate(cells):
-        for predicted, (shade, text) in enumerate(row):
+        for predicted, (shade, hover, text) in enumerate(row):
             share = float((said[labels == actual] == predicted).mean())
             assert text == (f"{100 * share:.0f}" if share >= 0.005 else "")
-            assert shade == f"{max(share, 0.03) if share else 0:.2f}"
-    assert len({text for row in cells for _, text in row}) > 2  # negative control: they differ
+            assert int(shade) == max(round(20 * share), 1 if share else 0)
+            names = finished_run.NAMES[actual], finished_run.NAMES[predicted]
+            assert hover == (f"{names[0]} called {names[1]}: {100 * share:.1f} %" if share else "")
+    assert len({text for row in cells for _, _, text in row}) > 2  # negative control: they differ
 
 
 def test_the_cells_of_many_classes_have_no_numbers() -> None:
-    assert confusion.cell(0.25, confusion.NUMBERED) == ("0.25", "25")
-    assert confusion.cell(0.25, confusion.NUMBERED + 1) == ("0.25", "")
-    assert confusion.cell(0.004, 3) == ("0.03", "")
-    assert confusion.cell(0.0, 3) == ("0.00", "")
+    assert confusion.cell(0.25, "a", "b", confusion.NUMBERED) == (5, "25", "a called b: 25.0 %")
+    assert confusion.cell(0.25, "a", "b", confusion.NUMBERED + 1) == (5, "", "a called b: 25.0 %")
+    assert confusion.cell(0.004, "a", "b", 3) == (1, "", "a called b: 0.4 %")
+    assert confusion.cell(0.0, "a", "b", 3) == (0, "", "")
+    assert confusion.cell(1.0, "a", "a", 3).shade == DARKEST
+
+
+def test_the_largest_confusions_of_more_classes_than_cells_can_number_are_a_table() -> None:
+    names = ["a", "b", "c"]
+    matrix = np.array([[7, 3, 0], [0, 4, 0], [1, 1, 0]])
+    assert confusion.pair_rows(matrix, names) == [
+        ["c", "a", "50 %", "1 of 2"],
+        ["c", "b", "50 %", "1 of 2"],
+        ["a", "b", "30 %", "3 of 10"],
+    ]
+
+
+def test_every_class_is_in_the_table_though_the_chart_shows_the_least_accurate(tmp_path: Path) -> None:
+    names = [f"class{i:03d}" for i in range(30)]
+    finished_run.write(tmp_path, class_names=names, n=180)
+    run = finished_run.read(tmp_path)
+    rows = sections.classes(run)["rows"]
+    assert [row[0] for row in rows] == names
+    said = run.predictions["gda"].predicted
+    of_last = run.sets.labels == 29
+    assert rows[29][1] == str(of_last.sum())
+    assert rows[29][2 + list(METHODS).index("gda")] == f"{(said[of_last] == 29).mean():.3f}"
+    page_of_it = html_of(tmp_path)
+    assert page_of_it.count('class="search" hidden') == 1
+    assert "The 20 largest confusions" in page_of_it
+
+
+def test_few_classes_need_no_search_and_no_script(html: str) -> None:
+    assert "script" not in {tag for tag, _ in Tags(html).found}
+    assert "script-src" not in html
+    assert 'class="search"' not in html
+    assert "largest confusions" not in html
 
 
 def test_a_matrix_of_very_many_classes_is_a_picture_and_says_its_largest_confusions(tmp_path: Path) -> None:
@@ -336,6 +406,7 @@ def test_a_matrix_of_very_many_classes_is_a_picture_and_says_its_largest_confusi
     assert shown.picture is not None
     assert "<image" in shown.picture
     assert len(shown.picture) < 50_000
+    assert len(shown.pairs) == confusion.PAIRS
     assert shown.rows == []
     labels, said = found.sets.labels, found.predictions["zero_shot"].predicted
     (share,) = re.findall(r"called class\d+ (\d+) %", shown.caption)[:1]
@@ -417,3 +488,25 @@ def test_top_5_stands_beside_top_1_where_there_are_more_than_ten_classes(tmp_pat
 
 def test_ten_classes_have_no_top_5(folder: Path) -> None:
     assert "top-5" not in html_of(folder)
+
+
+@pytest.mark.parametrize("title", [None, "", "  \n"])
+def test_without_a_title_the_page_is_headed_by_dataset_and_model(title: str | None, folder: Path) -> None:
+    run = finished_run.read(folder)
+    html = page.render(run, Pictures(run.dataset.test, folder), split="s", title=title)
+    assert "<h1>toy with ViT-B-32 tag</h1>" in html
+    assert html.count("toy with ViT-B-32 tag") == 2  # in the window's title, too
+
+
+def test_a_title_of_ones_own_heads_the_page_as_text_and_the_model_comes_second(folder: Path) -> None:
+    run = finished_run.read(folder)
+
+    def tags(title: str) -> Tags:
+        return Tags(page.render(run, Pictures(run.dataset.test, folder), split="s", title=title))
+
+    hostile, benign = tags(f"{HOSTILE}\u202e"), tags("Our birds")
+    assert hostile.found == benign.found
+    assert benign.text.count("Our birds") == 1
+    assert "clipcifar: Our birds" in benign.text
+    assert f"{HOSTILE}\\u202e" in hostile.text
+    assert any(text.startswith("toy with ViT-B-32 tag · ") for text in benign.text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.support.waiting import PATIENCE_S, wait_for
 
@@ -85,6 +88,57 @@ def wears_the_readers_theme(page: Any) -> None:
     ink = "[...document.querySelectorAll('svg text')].map(text => getComputedStyle(text).fill)"
     for colour in page.evaluate(ink):
         assert (sum(map(int, colour.strip("rgb()").split(","))) > 400) == dark
+
+
+_CHARTS = """
+[...document.querySelectorAll("svg")].filter(svg => svg.getBoundingClientRect().width).map(svg => {
+  const scale = svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
+  const box = element => {
+    const b = element.getBoundingClientRect();
+    return [b.left, b.top, b.right, b.bottom];
+  };
+  const within = (element, part) => element.closest(`[data-part="${part}"]`) !== null;
+  const texts = [...svg.querySelectorAll("text")];
+  const drawn = [...svg.querySelectorAll('[data-part="axes"] :is(path, use)')].filter(mark =>
+    !within(mark, "axis") && !mark.closest(".hover") && !mark.closest("defs")
+    && !(mark.getAttribute("fill") === "none" && !mark.getAttribute("stroke")));
+  return {
+    name: svg.getAttribute("aria-label"), kind: svg.getAttribute("class"),
+    width: svg.getBoundingClientRect().width,
+    room: svg.parentElement.clientWidth - 2 * parseFloat(getComputedStyle(svg.parentElement).paddingLeft),
+    letters: texts.map(text => parseFloat(getComputedStyle(text).fontSize) * scale),
+    texts: texts.map(text => [text.textContent, box(text)]),
+    legends: [...svg.querySelectorAll('[data-part="legend"]')].map(box),
+    inside: texts.filter(text => within(text, "axes") && !within(text, "axis")).map(box),
+    outline: box(svg), marks: drawn.map(box),
+  };
+})
+"""
+
+
+def charts(page: Any) -> list[dict[str, Any]]:
+    """What can be measured of every chart that is shown, in CSS pixels; a box is left, top, right, bottom."""
+    unfold(page)
+    measured: list[dict[str, Any]] = page.evaluate(_CHARTS)
+    return measured
+
+
+def overlap(a: list[float], b: list[float]) -> bool:
+    """Whether two boxes share more than a pixel and a half in both directions."""
+    across, down = (min(a[i + 2], b[i + 2]) - max(a[i], b[i]) for i in (0, 1))
+    return across > 1.5 and down > 1.5
+
+
+def edges(page: Any, region: Any) -> tuple[float, float]:
+    """How far the left and the right edge of a region are from its background, 0 to 255.
+
+    The mean over a column of pixels just inside of the edge, which thin lines of a table hardly move.
+    """
+    region.scroll_into_view_if_needed()
+    picture = np.asarray(Image.open(io.BytesIO(region.screenshot())).convert("L")).astype(float)
+    background = float(np.median(picture))
+    left, right = (float(np.median(np.abs(picture[:, column] - background))) for column in (2, -3))
+    return left, right
 
 
 def violations(page: Any) -> list[Any]:

@@ -66,6 +66,7 @@ SETS = {
 NOT_RUN = "schema: '2.0'\nstages: {}\n"  # what git holds as the dvc.lock of a study that nobody ran
 # What DVC makes beside a file that it places; killed, it leaves it, and nothing reads it.
 OF_DVC = re.compile(r"\.[\w-]{22}\.tmp")
+MADE_AT = re.compile(rb"<dt>commit</dt>.*?<dt>params.yaml</dt><dd>.*?</dd>\n", re.DOTALL)
 OUTPUTS = ("metrics", "plots", "data/embeddings", "data/heads", "data/predictions", "report")
 
 
@@ -75,14 +76,17 @@ def digits_params() -> dict[str, Any]:
 
 
 def results_in(folder: Path) -> dict[str, bytes]:
-    """The bytes of every result of a run in `folder`, by path; without .gitignore and DVC's leftovers."""
+    """The bytes of every result of a run in `folder`, by path; without .gitignore and DVC's leftovers.
+
+    A page is told without the commit that it was made at, which equal inputs need not have in common.
+    """
     files = (path for name in OUTPUTS for path in (folder / name).rglob("*"))
     made = (
         path
         for path in files
         if path.is_file() and path.name != ".gitignore" and not OF_DVC.fullmatch(path.name)
     )
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in made}
+    return {path.relative_to(folder).as_posix(): MADE_AT.sub(b"", path.read_bytes()) for path in made}
 
 
 def outputs(workspace: Workspace) -> dict[str, bytes]:

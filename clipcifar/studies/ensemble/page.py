@@ -12,6 +12,7 @@ from clipcifar.evaluation.names import METHODS, TRAINED
 from clipcifar.evaluation.words import p_text, with_interval
 from clipcifar.render import charts, study
 from clipcifar.render.study import Chart, Section, Table
+from clipcifar.render.svg import PAIRED
 from clipcifar.studies.ensemble.findings import Judged, verdicts
 
 _QUESTION = (
@@ -45,6 +46,7 @@ def render(
     """
     sections = [_results(judged, active, n_val, n_test), _curves(judged, n_val, n_test), _protocol()]
     return study.render(
+        name="ensemble",
         title="Ensembles of zero-shot and trained methods",
         question=_QUESTION,
         verdicts=[*notes, *verdicts(judged)],
@@ -109,6 +111,7 @@ def _curves(judged: list[Judged], n_val: int, n_test: int) -> Section:
                         description=f"Lines: accuracy {heading} by mixing coefficient, {title}",
                         x_label=f"coefficient: 0 zero-shot, 1 {title}",
                         y_label=f"accuracy {heading}",
+                        sizes=PAIRED,
                     ),
                     f"{caption} An accuracy here has a 95 % interval of "
                     f"±{100 * _half_width(list(series.values()), key, n):.1f} points by itself; differences "

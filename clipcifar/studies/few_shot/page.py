@@ -49,6 +49,7 @@ def render(
         notes: said before what was found.
     """
     return study.render(
+        name="few_shot",
         title="Few-shot learning",
         question=_QUESTION,
         verdicts=[*notes, *verdicts(findings), _COVERS],

@@ -73,7 +73,8 @@ def section(copies: Twins, dataset: Prepared, *, folder: Path, shown: int) -> Se
             source=pictures[copy.split].data_uri(row_of[copy.split, copy.sample_id]),
             alt=f"{copy.split} image {copy.sample_id}, labelled {label}",
             title=label,
-            lines=[copy.split, copy.sample_id],
+            lines=[copy.split],
+            file=copy.sample_id,
         )
 
     cards = [

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from clipcifar.core.files import Attribute
 from clipcifar.render import study
+from clipcifar.render.cells import Cell, shade
 from clipcifar.render.pictures import Card, Pictures
 from clipcifar.render.study import Gallery, Matrix, Section, Table
 from clipcifar.store.dataset import Prepared
@@ -48,6 +49,7 @@ def render(
     if findings.copies.of_two_classes:
         sections.insert(0, certain.section(findings.copies, dataset, folder=folder, shown=shown))
     return study.render(
+        name="label_errors",
         title="Label errors",
         question=QUESTION,
         verdicts=[*notes, *verdicts(findings)],
@@ -71,8 +73,8 @@ def _section(
             lines=[
                 f"p {item.p_given:.2f} → {item.p_suggested:.2f}",
                 f"{item.agreeing} of {len(split.methods)} agree",
-                split.ids[item.row],
             ],
+            file=split.ids[item.row],
         )
         for item in split.disputes[:shown]
     ]
@@ -105,8 +107,18 @@ def _matrix(name: str, split: SplitFindings, class_names: list[str]) -> Matrix:
     off.flat[:: len(off) + 1] = 0
     top = max(float(off.max()), 1e-9)
     cells = [
-        [("0", "·") if i == j else (f"{value / top:.2f}", f"{value:.0f}") for j, value in enumerate(row)]
+        [
+            Cell(0, "·")
+            if i == j
+            else Cell(shade(value / top), f"{value:.0f}", _flow(class_names, i, j, value))
+            for j, value in enumerate(row)
+        ]
         for i, row in enumerate(off.tolist())
     ]
     caption = "Estimated images by given label (row) and true class (column); the diagonal is left out."
     return Matrix(f"Confident joint of {name} images", class_names, class_names, cells, caption)
+
+
+def _flow(class_names: list[str], given: int, true: int, estimated: float) -> str:
+    """What a cell off the diagonal says when it is pointed at."""
+    return f"labelled {class_names[given]}, truly {class_names[true]}: {estimated:.1f}"

@@ -46,6 +46,7 @@ def render(
         ", and each linear probe chooses its own C on val" if "linear_probe" in findings.differences else ""
     )
     return study.render(
+        name="models",
         title="Backbones",
         question=f"Which backbone should I use? All see the same images; zero-shot uses the set {active}"
         f"{probed}.",

@@ -62,6 +62,7 @@ def render(
         if len(split.pairs):
             sections.append(of_one_split.section(split, dataset, folder=folder, shown=shown))
     return study.render(
+        name="near_duplicates",
         title="Near-duplicates",
         question=QUESTION,
         verdicts=verdicts(findings),
@@ -143,8 +144,8 @@ def _galleries(findings: Findings, dataset: Prepared, folder: Path, shown: int) 
             said = [f"cosine {findings.cosines[row]:.3f}"]
             said += [f"pictures {correlation[row]:.2f}"] if row in correlation else []
             ids = dataset.test.ids[row], dataset.train.ids[twin]
-            result.append(Card(test.data_uri(row), f"test image {ids[0]}", label, [*said, ids[0]]))
-            result.append(Card(train.data_uri(twin), f"train image {ids[1]}", of_twin, ["its twin", ids[1]]))
+            result.append(Card(test.data_uri(row), f"test image {ids[0]}", label, said, ids[0]))
+            result.append(Card(train.data_uri(twin), f"train image {ids[1]}", of_twin, ["its twin"], ids[1]))
         return result
 
     titled = (("The most similar", closest), ("Twins with different labels", other))

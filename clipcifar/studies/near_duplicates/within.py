@@ -151,7 +151,8 @@ def section(within: Within, dataset: Prepared, *, folder: Path, shown: int) -> S
                 source=pictures.data_uri(row),
                 alt=f"{within.name} image {part.ids[row]}",
                 title=dataset.class_names[part.labels[row]],
-                lines=[f"cosine {within.cosines[i]:.3f}", part.ids[row]],
+                lines=[f"cosine {within.cosines[i]:.3f}"],
+                file=part.ids[row],
             )
             for i in chosen.tolist()
             for row in within.pairs[i].tolist()

@@ -174,7 +174,7 @@ def test_the_heat_maps_hold_the_numbers(outcome: Findings) -> None:
     reference = outcome.robustness["zero_shot"]
     for row, name, accuracy in zip(by_severity, ("fog", "darkness"), reference.accuracy, strict=True):
         assert row == [name, *(f"{100 * share:.0f}" for share in (reference.clean.value, *accuracy))]
-    assert f"--shade: {reference.accuracy[0, 0]:.3f}" in html
+    assert f'<td class="shade-{round(20 * reference.accuracy[0, 0])}">' in html
 
 
 def test_of_heads_with_seeds_one_line_says_what_their_p_values_cover(outcome: Findings) -> None:

@@ -11,6 +11,7 @@ from clipcifar.core.counts import count_of
 from clipcifar.evaluation.names import METHODS
 from clipcifar.evaluation.words import p_text, points, with_interval
 from clipcifar.render import charts, study
+from clipcifar.render.cells import Cell, shade
 from clipcifar.render.pictures import Card, Pictures
 from clipcifar.render.study import Chart, Gallery, Matrix, Section, Table
 from clipcifar.store.dataset import PreparedSplit
@@ -41,6 +42,7 @@ def render(findings: Findings, images: ImageEmbeddings, *, active: str) -> str:
         active: the active prompt set.
     """
     return study.render(
+        name="corruptions",
         title="Robustness to corruption",
         question=_question(findings),
         verdicts=verdicts(findings, active),
@@ -72,8 +74,8 @@ def _question(findings: Findings) -> str:
     return f"What is left of each method, trained or written for clean images, on {images}? {source}"
 
 
-def _shaded(values: Sequence[float]) -> list[tuple[str, str]]:
-    return [(f"{value:.3f}", f"{100 * value:.0f}") for value in values]
+def _shaded(values: Sequence[float]) -> list[Cell]:
+    return [Cell(shade(value), f"{100 * value:.0f}") for value in values]
 
 
 def _methods(findings: Findings) -> Section:

@@ -10,6 +10,7 @@ from clipcifar.core.counts import count_of
 from clipcifar.evaluation.words import interval, p_text, points
 from clipcifar.render import charts, study
 from clipcifar.render.study import Chart, Section, Table
+from clipcifar.render.svg import PAIRED
 from clipcifar.studies.finetune.judge.findings import FROZEN, TUNED, Findings, verdicts
 from clipcifar.studies.finetune.scores import FinetuneScores
 
@@ -57,6 +58,7 @@ def render(
         layers: rows of layers.csv.
     """
     return study.render(
+        name="finetune",
         title="Fine-tuning the image tower",
         question=_QUESTION,
         verdicts=verdicts(findings, tuned),
@@ -115,6 +117,7 @@ def _training(curve: Sequence[Mapping[str, str]], chosen: int) -> Section:
         description=f"Line: accuracy on val by epoch, from {at_first:.4f} at epoch 0",
         x_label="epoch",
         y_label="accuracy on val",
+        sizes=PAIRED,
         x_ticks=ticks,
         levels={"frozen probe": at_first},
     )
@@ -124,6 +127,7 @@ def _training(curve: Sequence[Mapping[str, str]], chosen: int) -> Section:
         description="Lines: cross-entropy on train and val by epoch",
         x_label="epoch",
         y_label="cross-entropy, nats",
+        sizes=PAIRED,
         x_ticks=ticks,
     )
     return Section(
