@@ -5,6 +5,7 @@ let asking = 0;
 
 async function replaceMain(response) {
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
+  if (!page.querySelector("main")) throw new Error("no page of the explorer");
   document.querySelector("main").replaceWith(page.querySelector("main"));
   for (const name of ["header h1", "#about"]) {
     document.querySelector(name).textContent = page.querySelector(name).textContent;
@@ -18,12 +19,13 @@ async function ask(form) {
   const post = form.method === "post";
   const address = post ? form.action : `${form.action}?${fields}`;
   const focused = document.activeElement && document.activeElement.name;
+  const own = focused ? `[name="${focused}"]` : `form[action="${form.getAttribute("action")}"] button`;
   asking += 1;
   try {
     const response = await fetch(address, post ? { method: "POST", body: fields } : {});
     await replaceMain(response);
     if (!post) history.pushState(null, "", response.url);
-    const again = focused && document.querySelector(`[name="${focused}"]`);
+    const again = document.querySelector(own); // where a keyboard was, it goes on
     if (again) { again.focus(); if (again.select) again.select(); }
     status.textContent = "";
   } catch (error) {

@@ -37,26 +37,34 @@ def bound(port: int) -> socket.socket:
     return listening
 
 
-def prepared(session: Session, listening: socket.socket) -> tuple[uvicorn.Server, str]:
-    """What answers on a socket once it is run, and the address to give to a person.
+class Server(uvicorn.Server):
+    """What answers on a socket once it is run.
 
     Args:
         session: what is explored.
         listening: see `bound`.
+        say: told the address, once Ctrl-C is heeded.
     """
-    token, port = secrets.token_urlsafe(24), listening.getsockname()[1]
-    config = uvicorn.Config(
-        Gate(application(session), port=port, token=token),
-        http="h11",  # whatever else is installed
-        ws="none",
-        lifespan="off",
-        proxy_headers=False,
-        server_header=False,
-        access_log=False,
-        log_level="warning",
-        timeout_graceful_shutdown=1,
-    )
-    return uvicorn.Server(config), f"http://{HOST}:{port}/?token={token}"
+
+    def __init__(self, session: Session, listening: socket.socket, say: Callable[[str], object]) -> None:
+        token, port = secrets.token_urlsafe(24), listening.getsockname()[1]
+        self._say, self._address = say, f"http://{HOST}:{port}/?token={token}"
+        config = uvicorn.Config(
+            Gate(application(session), port=port, token=token),
+            http="h11",  # whatever else is installed
+            ws="none",
+            lifespan="off",
+            proxy_headers=False,
+            server_header=False,
+            access_log=False,
+            log_level="warning",
+            timeout_graceful_shutdown=1,
+        )
+        super().__init__(config)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._say(self._address)
 
 
 def serve(session: Session, *, port: int, say: Callable[[str], object]) -> None:
@@ -68,6 +76,4 @@ def serve(session: Session, *, port: int, say: Callable[[str], object]) -> None:
         say: told the address.
     """
     with bound(port) as listening:
-        server, address = prepared(session, listening)
-        say(address)
-        server.run(sockets=[listening])
+        Server(session, listening, say).run(sockets=[listening])

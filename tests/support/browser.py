@@ -38,8 +38,8 @@ def launched() -> Iterator[Any]:
 
 
 @contextmanager
-def shown(browser: Any, path: Path, width: int, theme: str, **options: Any) -> Iterator[Any]:
-    """A page of the browser that shows a file; `said` and `asked` are its messages and its requests."""
+def shown(browser: Any, path: Path | str, width: int, theme: str, **options: Any) -> Iterator[Any]:
+    """A page of the browser that shows a file or an address; `said` and `asked` are messages and requests."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme, **options)
     context.set_default_timeout(1000 * PATIENCE_S)
     page = context.new_page()
@@ -47,7 +47,7 @@ def shown(browser: Any, path: Path, width: int, theme: str, **options: Any) -> I
     page.on("console", lambda message: page.said.append(message.text))
     page.on("pageerror", lambda error: page.said.append(str(error)))
     page.on("request", lambda request: page.asked.append(request.url))
-    page.goto(path.as_uri())
+    page.goto(path.as_uri() if isinstance(path, Path) else path)
     yield page
     context.close()
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from email.message import Message
 from http.client import HTTPConnection
 from pathlib import Path
+from queue import Queue
 from threading import Thread
 from typing import Any, NamedTuple
 from unittest import mock
@@ -110,12 +111,13 @@ def rename(project: Path, class_names: list[str]) -> None:
 @contextmanager
 def serving(session: Session) -> Iterator[str]:
     """The explorer on a free port, in a thread; its address, with the token."""
+    addresses: Queue[str] = Queue()
     with serve.bound(0) as listening:
-        server, address = serve.prepared(session, listening)
+        server = serve.Server(session, listening, addresses.put)
         thread = Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
-            yield address
+            yield addresses.get(timeout=PATIENCE_S)
         finally:
             server.should_exit = True
             thread.join()
