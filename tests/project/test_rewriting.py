@@ -36,6 +36,7 @@ SET = (  # a key, as it is typed after -S, and the value that it means
     ("linear_probe.c_grid", "[1e-3,1,1000]", [0.001, 1, 1000]),
     ("mlp_probe.learning_rate", "0.01", 0.01),
     ("projection.device", "cpu", "cpu"),
+    ("report.title", "'Our birds: #1, no [x]'", "Our birds: #1, no [x]"),
     ("few_shot.shots", "[1,2]", [1, 2]),
     ("ensemble.steps", "3", 3),
     ("models.others.b16.pretrained", "null", None),

@@ -319,6 +319,13 @@ def test_a_card_says_what_both_sets_said(folder: Path) -> None:
         share = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
         assert line == f"{set_name}: {finished_run.NAMES[int(scores.argmax())]} {share.max():.2f}"
     assert card.title == finished_run.NAMES[found.sets.labels[row]]
+    assert card.file == found.dataset.test.ids[row]
+
+
+def test_every_picture_is_named_by_its_file_and_the_page_by_the_command_that_looks_further(html: str) -> None:
+    pictures = html.count("<img ")
+    assert len(re.findall(r'<span class="file">test/\d{5}</span></figcaption>', html)) == pictures > 20
+    assert "<code>clipcifar explore</code>" in html
 
 
 def test_only_the_sets_that_differ_beyond_chance_are_said_to(folder: Path) -> None:

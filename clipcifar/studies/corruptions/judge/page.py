@@ -51,7 +51,7 @@ def render(findings: Findings, images: ImageEmbeddings, *, active: str) -> str:
             _severities(findings),
             _naming(findings.naming, active),
             _kinds(findings),
-            _examples(findings),
+            _examples(findings, images.test.ids[findings.rows[0]]),
         ],
         attributes={**findings.attributes, "max_per_class": images.attributes["max_per_class"]},
         commands=COMMANDS,
@@ -232,7 +232,7 @@ def _kinds(findings: Findings) -> Section:
     return Section("kinds", "What was done to the images", [said], tables=[table])
 
 
-def _examples(findings: Findings) -> Section:
+def _examples(findings: Findings, sample_id: str) -> Section:
     shown = sorted({len(findings.severities) // 2, len(findings.severities) - 1})
     cards = []
     for name, examples in findings.examples.items():
@@ -241,7 +241,7 @@ def _examples(findings: Findings) -> Section:
         for step in shown:
             severity = f"severity {findings.severities[step]}"
             alt = f"a test image under {spoken(name)}, {severity}"
-            cards.append(Card(pictures.data_uri(step), alt, spoken(name), [severity]))
+            cards.append(Card(pictures.data_uri(step), alt, spoken(name), [severity], sample_id))
     small = max(next(iter(findings.examples.values())).shape[1:3]) <= _SMALL
     return Section(
         "examples",
