@@ -330,6 +330,19 @@ def test_a_method_of_other_images_or_other_classes_is_left_out_and_told_once(pro
     assert told == ["GDA is of other images, and left out; run `dvc repro gda`"]
 
 
+def test_of_a_dataset_of_test_images_alone_every_page_is_there_and_train_is_refused(project: Path) -> None:
+    explored.forget_train(project)
+    with serving(Session(project)) as address:
+        asking = Asking(address)
+        refused = asking.post("/try", line=RAIN, on="train")
+        assert (refused.status, "this dataset has none" in refused.text) == (400, True)
+        assert asking.post("/try", line=RAIN, on="test").status == 303
+        for path in ("/", "/images?split=train&order=unsure", "/confusion?by=tried", "/map", "/image/test/0"):
+            assert asking.page(path)
+        assert len(asking.ask("GET", "/points").body) == 10 * 397
+        assert len(asking.ask("GET", "/colours").body) == 397
+
+
 def test_two_who_try_at_once_are_both_counted_and_no_page_fails(project: Path) -> None:
     session = Session(project)
     lines = [f"{{classname}} number {number}" for number in range(8)]

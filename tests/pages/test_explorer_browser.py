@@ -81,9 +81,6 @@ def cache(own_cache: Path, known_sentences: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("CLIPCIFAR_CACHE", str(known_sentences))
 
 
-Make = Callable[[list[str] | None], tuple[Session, str]]
-
-
 @pytest.fixture(scope="module")
 def made_session(tmp_path_factory: pytest.TempPathFactory, known_sentences: Path) -> Callable[..., Session]:
     def make(class_names: list[str] | None = None) -> Session:

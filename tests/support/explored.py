@@ -27,6 +27,7 @@ from clipcifar.store.dataset import read_dataset, write_dataset
 from clipcifar.store.embeddings import read_texts, write_texts
 from clipcifar.store.fields import class_names_attribute
 from clipcifar.store.images import read_images
+from clipcifar.store.places import IMAGES
 from tests.support import made, stage_runs
 from tests.support.command_line import make_project, record, run
 from tests.support.faults import command_of
@@ -95,8 +96,8 @@ def rename(project: Path, class_names: list[str]) -> None:
     )
     named = {"class_names": class_names_attribute(class_names), "dataset_digest": digest}
     labels = {f"{name}/labels": of.labels for name, of in zip(("train", "test"), splits, strict=True)}
-    made.edit_images(project / "data/embeddings/images", labels, **named)
-    images, texts = read_images(project / "data/embeddings/images"), read_texts(project / ACTIVE)
+    made.edit_images(project / IMAGES, labels, **named)
+    images, texts = read_images(project / IMAGES), read_texts(project / ACTIVE)
     write_texts(
         project / ACTIVE,
         embeddings=made.unit(rng.normal(size=(num_classes, images.train.embeddings.shape[1]))),
@@ -106,6 +107,23 @@ def rename(project: Path, class_names: list[str]) -> None:
     )
     shutil.rmtree(project / "data/predictions")
     record(project, *RECORDED[:-2])
+
+
+def forget_train(project: Path) -> None:
+    """Let the dataset have no image but those of test."""
+    prepared, images = read_dataset(project / "data/dataset.h5"), read_images(project / IMAGES)
+    digest = write_dataset(
+        project / "data/dataset.h5",
+        prepared.train.take(np.zeros(0, np.int64)),
+        prepared.test,
+        class_names=prepared.class_names,
+        name=prepared.name,
+        max_per_class=0,
+    )
+    none: dict[str, Any] = {"train/embeddings": images.train.embeddings[:0], "train/ids": []}
+    none["train/labels"] = images.train.labels[:0]
+    made.edit_images(project / IMAGES, none, dataset_digest=digest)
+    record(project, *RECORDED)
 
 
 @contextmanager
