@@ -22,7 +22,7 @@ from clipcifar.prompts.params import PromptsParams
 from clipcifar.prompts.templates import normal_form, num_shared
 from clipcifar.store.prompt_set import PromptSet, words_of_left_out
 
-SET_NAME = re.compile(r"[A-Za-z0-9_-]+")  # a dot would be read as nesting by DVC
+SET_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")  # part of a file's name; DVC would read a dot as nesting
 _SAID = {"shared": ("templates",), "per_class": ("sentences", "sentences_file")}
 _NAMES = ("class_names", "class_names_file")
 
@@ -78,7 +78,7 @@ def _expanded(
     where = f"params.yaml: prompts.sets.{name}"
     if not SET_NAME.fullmatch(name):
         raise ConfigError(
-            f"the set name {name!r} may hold only ASCII letters, digits, _ and -",
+            f"the set name {name!r} may hold only ASCII letters, digits, _ and -, 100 of them",
             where=where,
             fix="rename it",
         )

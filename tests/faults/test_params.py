@@ -220,6 +220,7 @@ def test_a_set_by_class_has_every_class_and_no_other(
         ("  val_fraction: 0.1", "  val_fraction: 2024-01-01", ["different YAML readers"]),
         ("template_mode: per_class", "template_mode: perclass", ["'perclass'", "use shared or per_class"]),
         ("  wide:  ", "  a.b:  ", ["may hold only ASCII letters, digits, _ and -"]),
+        ("  wide:  ", f"  {'a' * 101}:  ", ["digits, _ and -, 100 of them"]),
     ],
 )
 def test_a_wrong_edit_is_refused_by_key_and_expectation(
