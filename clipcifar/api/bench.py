@@ -103,7 +103,7 @@ class Bench:
         self.class_names = images.class_names
         self.dataset = str(images.attributes["dataset"])
         self._scores: dict[SplitName, NDArray[np.float32]] = {}
-        self._active_weights = zero_shot.classifier(active)
+        self.active_weights = zero_shot.classifier(active)
         self.active_sentences = _by_class(active.class_index.tolist(), active.sentences, self.class_names)
         self._is_weighted = active.weights is not None
 
@@ -192,7 +192,7 @@ class Bench:
     def active_scores(self, on: SplitName) -> NDArray[np.float32]:
         """(N, C) float32 cosines of a split's images with the classes of the active set, found once."""
         if on not in self._scores:
-            self._scores[on] = getattr(self._images, on).embeddings @ self._active_weights.T
+            self._scores[on] = getattr(self._images, on).embeddings @ self.active_weights.T
         return self._scores[on]
 
 

@@ -123,7 +123,7 @@ class Backbone:
 
     def forget_images(self) -> None:
         """Let the image tower go, where only sentences are asked for: more than half of the weights."""
-        del self._model.visual
+        self._model.visual = None
         gc.collect()  # attention of ours refers to its module, and that to it
         give_back_freed_memory()
 

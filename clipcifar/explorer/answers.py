@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from clipcifar.api.classifier import probabilities
 from clipcifar.core.errors import ConfigError
 from clipcifar.core.params import suggestion
+from clipcifar.evaluation.names import METHODS
 
 SPLITS = ("test", "train")
 RESULTS = {"": "right or wrong", "right": "right", "wrong": "wrong"}
@@ -24,6 +25,7 @@ ORDERS = {
     "disagreement": "most disagreement first",
 }
 PAGE = 60  # images
+TRIED = "tried"  # whose answers those of the prompt tried last are
 _ROWS = 4096
 
 
@@ -33,7 +35,7 @@ class Answers:
 
     Attributes:
         title: what a person calls it.
-        scores: (N, C) float32 logits.
+        scores: (N, C) float32 logits, or cosines.
         temperature: what they are divided by for probabilities; None leaves them as they are.
     """
 
@@ -120,14 +122,15 @@ class Wanted:
                 raise ConfigError(f"{name} is no number below {limit:,}", fix="choose it from the list")
             return number_of(value, limit)
 
-        by = choice("by", answers, next(iter(answers)))
+        known = {**METHODS, TRIED: "", **answers}  # of which another split may have others
+        by, against = choice("by", known, next(iter(answers))), choice("against", {"": "", **known}, "")
         return cls(
             split=choice("split", dict.fromkeys(SPLITS), SPLITS[0]),
             label=number("label", num_classes),
-            by=by,
+            by=by if by in answers else next(iter(answers)),
             called=number("called", num_classes),
             result=choice("result", RESULTS, ""),
-            against=choice("against", {"": "", **answers}, ""),
+            against=against if against in answers else "",
             outcome=choice("outcome", OUTCOMES, ""),
             order=choice("order", ORDERS, "dataset"),
             page=max(number("page", 10**8) or 1, 1),

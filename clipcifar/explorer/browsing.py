@@ -20,6 +20,10 @@ from clipcifar.render.cells import Cell, shade
 
 MATRIX = 20  # classes whose whole matrix is shown; of more, the largest confusions
 PAIRS, ALONE = 20, 100  # confusions listed beside a matrix, and without
+_GONE = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 96 96"><text x="48" y="50" font-size="12" '
+    'text-anchor="middle" fill="gray" font-family="sans-serif">picture gone</text></svg>'
+)
 SIDE = 256  # pixels of a picture; larger ones are made smaller
 
 
@@ -93,6 +97,7 @@ class Browsing:
             ],
             twins=[card(results, of, twin) for of, twin in results.twins(split, row)],
             small=results.pictures(split).small,
+            source=results.picture(split, row),
         )
 
     def picture(self, request: Request) -> Response:
@@ -100,11 +105,12 @@ class Browsing:
         state, split, row = self._asked(request)
         pixels = state.results.pictures(split).pixels(row)
         if pixels is None:
-            return Response(status_code=404)
+            return Response(_GONE, media_type="image/svg+xml", status_code=404)
         image, stream = Image.fromarray(pixels), io.BytesIO()
         image.thumbnail((SIDE, SIDE))
         image.save(stream, format="PNG")
-        return Response(stream.getvalue(), media_type="image/png")
+        kept = {"cache-control": "private, max-age=3600"}  # the address names the dataset
+        return Response(stream.getvalue(), media_type="image/png", headers=kept)
 
     def confusion(self, request: Request) -> Response:
         """Which classes are called which; every cell opens its images."""

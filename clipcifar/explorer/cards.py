@@ -8,8 +8,8 @@ from typing import NamedTuple
 from clipcifar.evaluation.compare import Comparison
 from clipcifar.evaluation.signs import LEVEL
 from clipcifar.evaluation.words import p_text, with_interval
-from clipcifar.explorer.answers import Answers, Wanted
-from clipcifar.explorer.results import TRIED, Results
+from clipcifar.explorer.answers import TRIED, Answers, Wanted
+from clipcifar.explorer.results import Results
 from clipcifar.render.pictures import Card
 
 FLIPS = 12  # images of either kind beside a trial
@@ -29,7 +29,7 @@ def card(results: Results, split: str, row: int, by: Answers | None = None, *, s
             else f"right {by.probability(row):.2f}"
         )
     return Card(
-        source=f"/picture/{split}/{row}",
+        source=results.picture(split, row),
         alt=f"{split} image {sample_id}, {label}",
         title=label,
         lines=lines,

@@ -6,6 +6,7 @@ let asking = 0;
 async function replaceMain(response) {
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
   if (!page.querySelector("main")) throw new Error("no page of the explorer");
+  if (page.querySelector(".refused") && page.querySelector("main").textContent === document.querySelector("main").textContent) return;
   document.querySelector("main").replaceWith(page.querySelector("main"));
   for (const name of ["header h1", "#about"]) {
     document.querySelector(name).textContent = page.querySelector(name).textContent;
@@ -20,6 +21,8 @@ async function ask(form) {
   const address = post ? form.action : `${form.action}?${fields}`;
   const focused = document.activeElement && document.activeElement.name;
   const own = focused ? `[name="${focused}"]` : `form[action="${form.getAttribute("action")}"] button`;
+  const buttons = form.querySelectorAll("button");
+  buttons.forEach((button) => { button.disabled = true; });
   asking += 1;
   try {
     const response = await fetch(address, post ? { method: "POST", body: fields } : {});
@@ -32,6 +35,7 @@ async function ask(form) {
     status.textContent = "The explorer does not answer: it has ended, or is busy.";
   } finally {
     asking -= 1;
+    buttons.forEach((button) => { button.disabled = false; });
   }
 }
 
@@ -60,7 +64,7 @@ async function look() {
   } catch (error) {
     status.textContent = "The explorer does not answer: it has ended, or is busy.";
   }
-  next = next || setTimeout(look, asking ? 300 : 3000);
+  next = next || setTimeout(look, asking ? 300 : document.querySelector("main .refused") ? 10000 : 3000);
 }
 document.addEventListener("submit", () => {
   clearTimeout(next);
@@ -78,7 +82,11 @@ function rgb(colour) {
 }
 const named = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
+let gone = new AbortController(); // tells what a map has listened to that it is replaced
 async function draw() {
+  gone.abort();
+  gone = new AbortController();
+  const { signal } = gone;
   const canvas = document.getElementById("map");
   if (!canvas) return;
   const [train, test] = [Number(canvas.dataset.train), Number(canvas.dataset.test)];
@@ -217,7 +225,8 @@ async function draw() {
     if (!fingers.delete(event.pointerId) || fingers.size) return;
     if (drawing() && outline.length > 2) {
       lasso.setAttribute("aria-pressed", "false");
-      const response = await fetch("/lasso", { method: "POST", body: JSON.stringify(outline) });
+      const only = new URLSearchParams({ only: form.elements.only.value, label: form.elements.label.value });
+      const response = await fetch(`/lasso?${only}`, { method: "POST", body: JSON.stringify(outline) });
       if (response.ok) document.getElementById("gathered").innerHTML = await response.text();
     } else if (moved < 5) {
       open(at(event));
@@ -251,9 +260,11 @@ async function draw() {
   document.getElementById("whole").addEventListener("click", () => { whole(); outline = []; frame(); });
   form.addEventListener("change", choose);
   form.addEventListener("submit", (event) => event.preventDefault());
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", choose);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", choose, { signal });
   resize();
   choose();
-  new ResizeObserver(resize).observe(canvas);
+  const sized = new ResizeObserver(resize);
+  sized.observe(canvas);
+  signal.addEventListener("abort", () => sized.disconnect());
 }
 draw();

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from hmac import compare_digest
 from http import HTTPStatus
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -46,7 +45,8 @@ class Gate:
 
     def __init__(self, app: App, *, port: int, token: str) -> None:
         self._app, self._token = app, token.encode()
-        self._hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
+        shown = "" if port == 80 else f":{port}"  # a browser leaves out the one that is usual
+        self._hosts = {f"{name}{shown}" for name in ("127.0.0.1", "localhost")}
         self._cookie = f"clipcifar-{port}"  # cookies ignore ports
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,8 +62,9 @@ class Gate:
 
         async def guarded(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
+                given = list(message.get("headers", []))
                 own = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-                message["headers"] = [*message.get("headers", []), *own]
+                message["headers"] = given + [pair for pair in own if pair[0] not in dict(given)]
             await send(message)
 
         if refusal := self._refusal(scope, headers, asked):
@@ -92,11 +93,10 @@ class Gate:
         return None
 
     def _kept(self, headers: dict[str, str]) -> str:
-        try:
-            kept = SimpleCookie(headers.get("cookie", "")).get(self._cookie)
-        except CookieError:
-            return ""
-        return kept.value if kept else ""
+        """Our cookie's value, whatever other servers of this machine have set: theirs come, too."""
+        pairs = (pair.strip().partition("=") for pair in headers.get("cookie", "").split(";"))
+        kept = [value for name, _, value in pairs if name == self._cookie]
+        return kept[0] if len(kept) == 1 else ""
 
 
 async def _respond(send: Send, status: HTTPStatus, body: bytes, kind: str, *, cookie: str = "") -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from starlette.concurrency import run_in_threadpool
@@ -12,9 +12,8 @@ from starlette.responses import Response
 
 from clipcifar.core.errors import ConfigError
 from clipcifar.explorer import embedding_map
-from clipcifar.explorer.answers import Answers
+from clipcifar.explorer.answers import SPLITS, TRIED, Answers, number_of
 from clipcifar.explorer.cards import card
-from clipcifar.explorer.results import TRIED
 from clipcifar.explorer.session import Session
 
 GATHERED = 120  # images shown of those inside a lasso
@@ -66,20 +65,22 @@ class MapPages:
     async def lasso(self, request: Request) -> Response:
         """The images inside a polygon, as a part of a page."""
         body = await request.body()
-        return await run_in_threadpool(self._lasso, body)
+        return await run_in_threadpool(self._lasso, body, request.query_params)
 
-    def _lasso(self, body: bytes) -> Response:
+    def _lasso(self, body: bytes, only: Mapping[str, str]) -> Response:
         results = self._session.state().results
+        labels = np.concatenate([results.images.train.labels, results.images.test.labels])
         try:
             corners = json.loads(body)
         except (ValueError, RecursionError) as error:
             raise ConfigError("the lasso cannot be read") from error
         rows, n = embedding_map.inside(results.points, corners), len(results.images.train.ids)
+        if (split := only.get("only")) in SPLITS:
+            rows = rows[(rows < n) == (split == "train")]
+        if (label := number_of(only.get("label", ""), len(results.class_names))) is not None:
+            rows = rows[labels[rows] == label]
         at = [("train", row) if row < n else ("test", row - n) for row in rows.tolist()]
-        counts = np.bincount(
-            np.concatenate([results.images.train.labels, results.images.test.labels])[rows],
-            minlength=len(results.class_names),
-        )
+        counts = np.bincount(labels[rows], minlength=len(results.class_names))
         order = np.argsort(-counts, kind="stable")[:10].tolist()
         return self._page(
             "gathered.html",

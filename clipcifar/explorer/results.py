@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from contextlib import suppress
 from pathlib import Path
-from threading import RLock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,16 +19,21 @@ from clipcifar.datasets.params import DatasetParams, photograph_folder
 from clipcifar.evaluation.names import METHODS
 from clipcifar.explorer.answers import Answers
 from clipcifar.explorer.embedding_map import plane
+from clipcifar.explorer.once import once
 from clipcifar.project import freshness
 from clipcifar.render.pictures import Pictures
 from clipcifar.store.dataset import PreparedSplit, read_dataset
 from clipcifar.store.embeddings import Split
 from clipcifar.store.fields import class_names_of
 from clipcifar.store.places import DATASET, IMAGES, RAW, predictions_of
-from clipcifar.store.predictions import read_predictions
+from clipcifar.store.predictions import Predictions, read_predictions
 
 NEAREST = 12
-TRIED = "tried"  # whose answers those of the prompt tried last are
+PARAMS = "params.yaml"
+
+
+def _fitted(said: Predictions) -> float | None:
+    return float(said.attributes["temperature"]) if "temperature" in said.attributes else None
 
 
 class Results:
@@ -47,7 +51,6 @@ class Results:
     def __init__(
         self, opened: Opened, embed: Callable[[list[str]], NDArray[np.float32]], *, number: int
     ) -> None:
-        self._lock = RLock()
         self.number = number
         self._root = opened.root
         self.active: Active = read_active(opened)
@@ -65,6 +68,16 @@ class Results:
         self._pictures = {name: Pictures(self.prepared(name), folder, side=256) for name in ("train", "test")}
         methods = {predictions_of(name): METHODS[name] for name in METHODS}
         self.stale = [str(reason) for reason in freshness.stale_results(self._root, methods)]
+
+    def is_tried_alike(self, other: Results) -> bool:
+        """Whether prompts have the same answers, and the same verdicts, with other results as with these."""
+        labels = [(self.split(name).labels, other.split(name).labels) for name in ("train", "test")]
+        return (
+            all(np.array_equal(own, others) for own, others in labels)
+            and self.bench.family("train") == other.bench.family("train")
+            and np.array_equal(self.bench.active_weights, other.bench.active_weights)
+            and self.images.logit_scale == other.images.logit_scale
+        )
 
     @property
     def active_name(self) -> str:
@@ -85,29 +98,33 @@ class Results:
         """What draws the images of a split."""
         return self._pictures[split]
 
-    @cached_property
-    def of_test(self) -> dict[str, Answers]:
-        """What each method that has run says of the test images, by its name."""
-        with self._lock:
-            answers = {"zero_shot": self._of_active("test")}
-            for name, title in METHODS.items():
-                if (path := self._root / predictions_of(name)).is_file():
-                    said = read_predictions(path)
-                    if (
-                        said.ids != self.images.test.ids
-                        or class_names_of(said.attributes) != self.class_names
-                    ):
-                        line = f"{title} is of other images, and left out; run `dvc repro {name}`"
-                        self.stale += [line] if line not in self.stale else []
-                        continue
-                    fitted = said.attributes.get("temperature")
-                    own = Answers(title, said.scores, None if fitted is None else float(fitted))
-                    if name == "zero_shot" and (own.predicted != answers[name].predicted).any():
-                        continue  # of another active set: verdicts, and what is won and lost, are of this one
-                    answers[name] = own
-            return answers
+    def picture(self, split: str, row: int) -> str:
+        """The address of an image; another dataset has others."""
+        return f"/picture/{split}/{row}?of={self.dataset.digest[:16]}"
 
-    @cached_property
+    @once
+    def _stored(self) -> dict[str, Predictions]:
+        """What methods have said of the test images, by their names; those of other images are left out."""
+        stored = {}
+        for name, title in METHODS.items():
+            if (path := self._root / predictions_of(name)).is_file():
+                said = read_predictions(path)
+                if said.ids == self.images.test.ids and class_names_of(said.attributes) == self.class_names:
+                    stored[name] = said
+                else:
+                    self.stale.append(f"{title} is of other images, and left out; run `dvc repro {name}`")
+        return stored
+
+    @once
+    def of_test(self) -> dict[str, Answers]:
+        """What the active set and every other method that has run say of the test images, by name."""
+        methods = {name: said for name, said in self._stored.items() if name != "zero_shot"}
+        return {
+            "zero_shot": self._of_active("test"),
+            **{name: Answers(METHODS[name], said.scores, _fitted(said)) for name, said in methods.items()},
+        }
+
+    @once
     def of_train(self) -> dict[str, Answers]:
         """What the active set says of the train images: no method's answers about those are kept."""
         return {"zero_shot": self._of_active("train")}
@@ -117,21 +134,21 @@ class Results:
         return self.as_answers(f"zero-shot, {self.active_name}", scores)
 
     def as_answers(self, title: str, cosines: NDArray[np.float32]) -> Answers:
-        """Answers from (N, C) cosines, at the model's own logit scale."""
-        return Answers(title, np.float32(self.images.logit_scale) * cosines, None)
+        """Answers from (N, C) cosines, with the temperature that val has chosen for zero-shot, if any has."""
+        fitted = _fitted(self._stored["zero_shot"]) if "zero_shot" in self._stored else None
+        return Answers(title, cosines, (1 if fitted is None else fitted) / self.images.logit_scale)
 
-    @cached_property
+    @once
     def points(self) -> NDArray[np.float32]:
         """(N, 2) float32, the map of all images, those of train first."""
-        with self._lock:
-            return plane([self.images.train.embeddings, self.images.test.embeddings])
+        return plane([self.images.train.embeddings, self.images.test.embeddings])
 
-    @cached_property
+    @once
     def _copies(self) -> dict[tuple[str, str], list[twins.Copy]]:
         groups = twins.find(self.dataset.train, self.dataset.test, val=np.zeros(0, np.int64)).groups
         return {(copy.split, copy.sample_id): group for group in groups for copy in group}
 
-    @cached_property
+    @once
     def row_of(self) -> dict[tuple[str, str], int]:
         """The row of each image that has copies, by split and id."""
         wanted: dict[str, set[str]] = {"train": set(), "test": set()}
@@ -163,14 +180,14 @@ class Results:
         return [pair for pair in pairs if split != "train" or pair[0] != row][:NEAREST]
 
 
-def written(root: Path) -> list[tuple[str, int, int, int]]:
+def written(root: Path) -> dict[str, tuple[int, int, int]]:
     """What the files that results are read from look like from outside: a change of them is a change here."""
     parts = (root / IMAGES).glob("*.h5")
-    others = (root / name for name in (DATASET, "params.yaml", "dvc.lock", *map(predictions_of, METHODS)))
+    others = (root / name for name in (DATASET, PARAMS, "dvc.lock", *map(predictions_of, METHODS)))
     sets = (root / "data/embeddings").glob("*/*.h5")
-    seen = []
-    for path in sorted({*parts, *others, *sets}):
-        if path.is_file():
+    seen = {}
+    for path in {*parts, *others, *sets}:
+        with suppress(OSError):  # not there, or no longer
             status = path.stat()
-            seen.append((path.as_posix(), status.st_ino, status.st_size, status.st_mtime_ns))
+            seen[path.relative_to(root).as_posix()] = status.st_ino, status.st_size, status.st_mtime_ns
     return seen

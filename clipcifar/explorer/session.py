@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import RLock, Thread
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,10 @@ from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ClipcifarError, ConfigError
 from clipcifar.core.processes import give_back_freed_memory
 from clipcifar.core.terminal import note
+from clipcifar.embeddings.sentences import SentenceEmbedder
 from clipcifar.evaluation.compare import Comparison
-from clipcifar.explorer.answers import Answers
-from clipcifar.explorer.results import TRIED, Results, written
+from clipcifar.explorer.answers import TRIED, Answers
+from clipcifar.explorer.results import PARAMS, Results, written
 from clipcifar.prompts.save import save_set
 
 
@@ -50,12 +51,12 @@ class State:
     Attributes:
         results: as they were read last.
         history: the prompts of the session, the last of them last.
-        scores: (N, C) float32 cosines of the last one.
+        tried: what the last one says of the images that it was tried on.
     """
 
     results: Results
     history: tuple[Tried, ...] = ()
-    scores: NDArray[np.float32] | None = None
+    tried: Answers | None = None
 
     @property
     def last(self) -> Tried | None:
@@ -65,10 +66,8 @@ class State:
     def answers(self, split: str) -> dict[str, Answers]:
         """What classifiers say of a split: the methods, and the prompt tried last if that was tried on it."""
         answers = self.results.of_test if split == "test" else self.results.of_train
-        if self.last is None or self.scores is None or self.last.on != split:
-            return answers
-        title = f"tried: {self.last.typed.line}"
-        return {**answers, TRIED: self.results.as_answers(title, self.scores)}
+        is_of_split = self.last is not None and self.last.on == split
+        return {**answers, TRIED: self.tried} if self.tried is not None and is_of_split else answers
 
 
 class Session:
@@ -84,7 +83,8 @@ class Session:
         self._reading, self._trying, self._tower = RLock(), RLock(), RLock()
         self._counter = Trials(root, on_note=note)
         self._state: State | None = None
-        self._seen: list[Any] = []
+        self._read: State | None = None  # with the results that could be read last
+        self._seen: dict[str, tuple[int, int, int]] = {}
         self.said, self.number = "", 0
 
     def state(self) -> State:
@@ -94,14 +94,19 @@ class Session:
             ClipcifarError: they are missing, damaged or stale, as in the middle of a run.
         """
         with self._reading:
-            now = written(self.opened.root)
+            now, before = written(self.opened.root), self._read
             if self._state is None or now != self._seen:
                 self._state = None
-                self._state = State(Results(self.opened, self._embed, number=self.number + 1))
+                results = Results(self.opened, self._embed, number=self.number + 1)
                 self.number += 1
-                if self._seen:
-                    self.said = "Results changed and were read again; the prompts of this session began anew."
-                self._seen = now
+                self._state = State(results)
+                if before is not None:
+                    self.said = "Results changed and were read again."
+                    if results.is_tried_alike(before.results):
+                        self._state = replace(before, results=results)
+                    elif before.history:
+                        self.said += " The prompts of this session began anew."
+                self._seen, self._read = now, self._state
             return self._state
 
     @property
@@ -109,21 +114,20 @@ class Session:
         """Whether results are no longer those that were read, or could not be read."""
         return self._state is None or written(self.opened.root) != self._seen
 
-    def _replace(self, before: State, after: State) -> None:
-        """Go on to another state, unless results have changed meanwhile."""
+    def _replace(self, before: State, after: State) -> bool:
+        """Go on to another state, unless results have changed meanwhile; whether it is the state now."""
         with self._reading:
-            if self.state() is before:
-                self._state = after
+            if self.state() is not before:
+                return False
+            self._state = self._read = after
+            return True
 
     def prepare(self) -> Thread:
         """Load the text tower and draw the map beside the pages; who asks for either says what failed."""
 
         def load() -> None:
-            with self._tower:
-                self.doing = "loading the text tower"
-                with suppress(ClipcifarError):
-                    self.opened.sentences(self.opened.model()).load().forget_images()
-                self.doing = ""
+            with suppress(ClipcifarError), self._loaded(self.opened.sentences(self.opened.model())):
+                pass
             with suppress(ClipcifarError):
                 _ = self.state().results.points
 
@@ -131,17 +135,24 @@ class Session:
         thread.start()
         return thread
 
-    def _embed(self, sentences: list[str]) -> NDArray[np.float32]:
-        embedder = self.opened.sentences(self.opened.model())
-        if embedder.knows(sentences):
-            return embedder.embed_rows(sentences)
-        self.doing = f"waiting for the text tower, then embedding {count_of(len(sentences), 'sentence')}"
+    @contextmanager
+    def _loaded(self, embedder: SentenceEmbedder) -> Iterator[None]:
+        """The text tower, without the image tower, for one thread at a time."""
+        self.doing = "loading the text tower"
         with self._tower:
             try:
-                self.doing = f"embedding {count_of(len(sentences), 'sentence')}"
-                return embedder.embed_rows(sentences)
+                embedder.load().forget_images()
+                yield
             finally:
                 self.doing = ""
+
+    def _embed(self, sentences: list[str]) -> NDArray[np.float32]:
+        embedder = self.opened.sentences(self.opened.model())
+        if not embedder.knows(sentences):
+            with self._loaded(embedder):
+                self.doing = f"embedding {count_of(len(sentences), 'sentence')}"
+                return embedder.embed_rows(sentences)
+        return embedder.embed_rows(sentences)
 
     def try_line(self, line: str, on: SplitName) -> None:
         """Try what was typed, on top of what was tried last, and count it.
@@ -152,34 +163,42 @@ class Session:
         with self._trying:
             self.said = ""
             state = self.state()
-            bench = state.results.bench
+            bench, limit = state.results.bench, state.results.active.prompts.max_sentences
             base = state.last.typed.sentences if state.last else bench.active_sentences
             typed = bench.typed(line, base)
-            trial = bench.run(typed.sentences, on=on)
-            new = tried(typed.sentences, trial.comparison.overall, prompt=line)
-            counted = self._counter.count(bench.family(on), new)
-            lines = answer(trial, counted, on=on, active=state.results.active_name)
-            comparison = among(trial.comparison, counted.total)
-            latest = Tried(typed, on, comparison, counted, lines)
-            self._replace(state, State(state.results, (*state.history, latest), trial.scores))
+            if (number := sum(map(len, typed.sentences.values()))) > limit:
+                raise ConfigError(f"that is {number:,} sentences, more than prompts.max_sentences, {limit:,}")
+            self._replace(state, self._with(state, state.history, typed, on))
         give_back_freed_memory()
 
+    def _with(self, state: State, before: tuple[Tried, ...], typed: Typed, on: SplitName) -> State:
+        """The state with one more prompt after those before, counted among all trials as they are now."""
+        results = state.results
+        trial = results.bench.run(typed.sentences, on=on)
+        new = tried(typed.sentences, trial.comparison.overall, prompt=typed.line)
+        counted = self._counter.count(results.bench.family(on), new)
+        lines = answer(trial, counted, on=on, active=results.active_name)
+        latest = Tried(typed, on, among(trial.comparison, counted.total), counted, lines)
+        answers = results.as_answers(f"tried: {typed.line}", trial.scores)
+        return State(results, (*before, latest), answers)
+
     def undo(self) -> None:
-        """Go back to the prompt before; what was tried stays counted.
+        """Go back to the prompt before, whose verdict is given anew; what was tried stays counted.
 
         Raises:
             ConfigError: nothing was tried.
         """
         with self._trying:
             state = self.state()
-            *before, gone = state.history or (None,)
-            if gone is None:
+            if state.last is None:
                 raise ConfigError("there is nothing to undo", fix="type a prompt first")
-            scores, bench = None, state.results.bench
-            if before:
-                scores = bench.run(before[-1].typed.sentences, on=before[-1].on).scores
-            self._replace(state, State(state.results, tuple(before), scores))
-            self.said = f"Undone: {gone.typed.line}. It was looked at, so it still counts among the trials."
+            after = State(state.results)
+            if len(state.history) > 1:
+                *before, last = state.history[:-1]
+                after = self._with(state, tuple(before), last.typed, last.on)
+            if self._replace(state, after):
+                undone = state.last.typed.line
+                self.said = f"Undone: {undone}. It was looked at, so it still counts among the trials."
 
     def save(self, name: str) -> None:
         """Keep the prompt tried last as a set in params.yaml.
@@ -191,7 +210,7 @@ class Session:
             state = self.state()
             if state.last is None:
                 raise ConfigError("nothing was tried yet", fix="type a prompt first")
-            bench, path = state.results.bench, self.opened.root / "params.yaml"
+            bench, path = state.results.bench, self.opened.root / PARAMS
             values = state.last.typed.as_set(bench.dataset)
             self.said = save_set(path, name, values, class_names=bench.class_names, dataset=bench.dataset)
-            self._seen = written(self.opened.root)  # which is no change of results
+            self._seen[PARAMS] = written(self.opened.root)[PARAMS]  # which is no change of results

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 from collections.abc import Iterator
@@ -37,7 +38,10 @@ def asking(address: str) -> Asking:
 
 def guarded(answered: Answered) -> Answered:
     """The same answer; asserts that it carries the policy, once, and says nothing of what serves."""
-    for name, value in HEADERS.items():
+    kept = (
+        {"cache-control": "private, max-age=3600"} if answered.headers["Content-Type"] == "image/png" else {}
+    )
+    for name, value in {**HEADERS, **kept}.items():
         assert answered.headers.get_all(name) == [value]
     assert answered.headers["Server"] is None
     assert "Access-Control-Allow-Origin" not in answered.headers
@@ -157,6 +161,15 @@ def test_without_the_token_nothing_is_answered(asking: Asking) -> None:
         assert guarded(asking.ask("GET", f"/?token={token}")).status == 401  # nor beside the right cookie
 
 
+@pytest.mark.parametrize(
+    "others", ['theme={"x": 1}', "a[0]=1", "x@y=1", "\u00e9=\u00ff", "bare", ";;=;", '"']
+)
+def test_what_other_servers_of_this_machine_have_set_locks_nobody_out(asking: Asking, others: str) -> None:
+    own = f"clipcifar-{asking.host.partition(':')[2]}={asking.token}"
+    for cookies in (f"{others}; {own}", f"{own}; {others}"):
+        assert guarded(asking.ask("GET", "/", Cookie=cookies)).status == 200, cookies
+
+
 def test_another_cookie_is_refused(asking: Asking) -> None:
     port, token = int(asking.host.partition(":")[2]), asking.token
     cookies = [
@@ -261,6 +274,16 @@ LASSOS = [
     b"[[0,0],[1,1e400],[2,2]]",
     b"[[1" + b"0" * 400 + b",0]]",
 ]
+
+
+def test_a_lasso_gathers_what_the_maps_filters_show(asking: Asking, session: Session) -> None:
+    results = session.state().results
+    everything = json.dumps([[-9, -9], [9, -9], [9, 9], [-9, 9]]).encode()
+    for split, of_split in (("train", results.images.train), ("test", results.images.test)):
+        inside = int((of_split.labels == 3).sum())
+        text = asking.ask("POST", f"/lasso?only={split}&label=3", everything).text
+        assert f"<h2>{inside} images inside</h2>" in text
+        assert f"{results.class_names[3]} {inside}</p>" in text  # and no other class
 
 
 @pytest.mark.parametrize("body", LASSOS, ids=lambda body: repr(body[:20]))

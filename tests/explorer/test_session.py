@@ -16,9 +16,10 @@ from clipcifar.api.trials import RECORD
 from clipcifar.core import params
 from clipcifar.core.errors import ClipcifarError, ConfigError, DataError
 from clipcifar.evaluation.signs import holm
-from clipcifar.explorer.results import TRIED
+from clipcifar.explorer import session as explorer_session
+from clipcifar.explorer.answers import TRIED
 from clipcifar.explorer.session import Session, Tried
-from clipcifar.prompts.save import edit_params
+from clipcifar.prompts.save import edit_params, save_set
 from clipcifar.store.embeddings import read_texts, write_texts
 from clipcifar.store.places import IMAGES
 from tests.support import explored, made
@@ -27,7 +28,8 @@ from tests.support.explored import ACTIVE, Asking, serving
 
 SCAN = "a scan of the handwritten digit {classname}."
 RAIN = "{classname} upside down in the rain"
-AGAIN = "Results changed and were read again; the prompts of this session began anew."
+AGAIN = "Results changed and were read again."
+ANEW = f"{AGAIN} The prompts of this session began anew."
 GDA = Path("data/predictions/gda.h5")
 
 
@@ -110,7 +112,10 @@ def test_undo_goes_back_to_the_prompt_before_and_what_was_looked_at_still_counts
     assert TRIED not in session.state().answers("train")
     session.undo()
     assert session.state().history == first.history
-    np.testing.assert_array_equal(session.state().scores, first.scores)
+    again, before = session.state().tried, first.tried
+    assert again is not None
+    assert before is not None
+    np.testing.assert_array_equal(again.scores, before.scores)
     assert session.said == f"Undone: {RAIN}. It was looked at, so it still counts among the trials."
     session.try_line("the {classname}", "test")
     assert last(session).counted.number == 2
@@ -189,7 +194,7 @@ def test_with_another_active_set_results_are_read_again_and_the_session_begins_a
     assert session.changed
     session.try_line(RAIN, "train")  # the step that meets it
     assert [item.typed.line for item in session.state().history] == [RAIN]
-    assert session.said == AGAIN
+    assert session.said == ANEW
     after = session.state().results
     assert after.number == before.results.number + 1
     assert after.bench.active_sentences != before.results.bench.active_sentences
@@ -198,13 +203,65 @@ def test_with_another_active_set_results_are_read_again_and_the_session_begins_a
     assert session.said == ""
 
 
+def test_what_was_tried_stays_where_images_and_active_set_are_the_same(project: Path) -> None:
+    session = Session(project)
+    session.try_line(SCAN, "test")
+    before = session.state()
+    with (project / "params.yaml").open("a") as file:
+        file.write("# a remark\n")
+    after = session.state()
+    assert after.results is not before.results
+    assert (session.said, after.history, after.tried) == (AGAIN, before.history, before.tried)
+
+
+def test_undo_gives_the_verdict_among_all_trials_as_they_are_now(project: Path) -> None:
+    session = Session(project)
+    session.try_line(RAIN, "train")
+    first = last(session)
+    for word in ("dim", "old", "odd"):
+        session.try_line(f"a {word} picture of the digit {{classname}}.", "train")
+    for _ in range(3):
+        session.undo()
+    again = last(session)
+    assert (again.typed, again.counted.number, again.counted.total) == (first.typed, 1, 4)
+    assert again.counted.p_holm >= first.counted.p_holm
+    doubled = [min(1.0, 4 * item.p_holm) for item in first.comparison.per_class]
+    assert [item.p_holm for item in again.comparison.per_class] == doubled
+
+
+def test_a_result_that_comes_while_a_set_is_saved_is_no_secret(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(project)
+    session.try_line(SCAN, "test")
+
+    def saving(*arguments: Any, **named: Any) -> str:
+        (project / GDA).touch()
+        return save_set(*arguments, **named)
+
+    monkeypatch.setattr(explorer_session, "save_set", saving)
+    session.save("scans2")
+    assert session.changed
+
+
+def test_more_sentences_than_a_set_may_have_are_refused_before_they_are_embedded(project: Path) -> None:
+    session = Session(project)
+    monkeyed = session.state().results.active.prompts
+    several = "; ".join("a [big|small|thin|bold] [red|blue] {classname}" + "!" * i for i in range(1, 4))
+    object.__setattr__(monkeyed, "max_sentences", 239)
+    with pytest.raises(ConfigError, match="240 sentences, more than prompts.max_sentences, 239"):
+        session.try_line(several, "train")
+    assert session.state().history == ()
+
+
 def test_predictions_that_are_replaced_are_read_again(project: Path) -> None:
     session = Session(project)
     before = session.state().answers("test")["gda"].scores
     shutil.copyfile(project / "data/predictions/zero_shot.h5", project / GDA)
     record(project, *explored.RECORDED)
     after = session.state().answers("test")
-    np.testing.assert_array_equal(after["gda"].scores, after["zero_shot"].scores)
+    scale = session.state().results.images.logit_scale
+    np.testing.assert_allclose(after["gda"].scores, scale * after["zero_shot"].scores, rtol=1e-5, atol=1e-5)
     assert not np.array_equal(before, after["gda"].scores)
     assert session.said == AGAIN
 
@@ -230,7 +287,7 @@ def test_what_a_run_has_removed_is_said_and_its_results_are_shown_once_they_are_
         kept.rename(images)
         record(project, *explored.RECORDED)
         page = asking.page("/")
-        assert AGAIN in page
+        assert ANEW in page
         assert SCAN not in page.replace("{classname}.", "")  # nothing that was tried on other results
         assert session.state().history == ()
         assert asking.page("/images?order=sure")
@@ -297,7 +354,10 @@ def test_without_predictions_the_active_set_answers_and_of_a_method_that_has_not
         assert asking.post("/try", line=RAIN, on="test").status == 303
         assert "Lost: " in asking.page("/")
         assert asking.page("/images?by=tried&against=zero_shot&outcome=lost")
-        assert asking.ask("GET", "/images?by=gda").status == 400
+        assert asking.page("/images?by=gda") == asking.page(
+            "/images?by=zero_shot"
+        )  # as where it has no answers
+        assert asking.ask("GET", "/images?by=gdb").status == 400
 
 
 def test_what_a_prompt_wins_and_loses_is_what_the_verdict_counts_though_zero_shot_is_of_an_earlier_set(
