@@ -249,7 +249,7 @@ def test_more_sentences_than_a_set_may_have_are_refused_before_they_are_embedded
     monkeyed = session.state().results.active.prompts
     several = "; ".join("a [big|small|thin|bold] [red|blue] {classname}" + "!" * i for i in range(1, 4))
     object.__setattr__(monkeyed, "max_sentences", 239)
-    with pytest.raises(ConfigError, match="240 sentences, more than prompts.max_sentences, 239"):
+    with pytest.raises(ConfigError, match=r"240 sentences, more than prompts\.max_sentences, 239"):
         session.try_line(several, "train")
     assert session.state().history == ()
 
@@ -354,9 +354,7 @@ def test_without_predictions_the_active_set_answers_and_of_a_method_that_has_not
         assert asking.post("/try", line=RAIN, on="test").status == 303
         assert "Lost: " in asking.page("/")
         assert asking.page("/images?by=tried&against=zero_shot&outcome=lost")
-        assert asking.page("/images?by=gda") == asking.page(
-            "/images?by=zero_shot"
-        )  # as where it has no answers
+        assert asking.page("/images?by=gda") == asking.page("/images?by=zero_shot")  # which is there
         assert asking.ask("GET", "/images?by=gdb").status == 400
 
 
