@@ -1,6 +1,7 @@
 """Where git and params.yaml stood when a page was made, for its provenance.
 
-The commit is the one that was checked out then: the one that will record the run cannot be known yet. Nothing
+The commit is the one that was checked out then: the one that will record the run cannot be known yet. Edits
+are those of files that git tracks: a new file is none. All of it, and params.yaml, is as it was then. Nothing
 here is a time of day, so that at one commit, with the same edits, a page made again has the same bytes.
 DVC hands a page back as it was made, where its inputs are the same, and then it names an earlier commit.
 """
@@ -15,7 +16,7 @@ from pathlib import Path, PurePosixPath
 NAMED = 3  # of many edited files, so many are named
 _RESULTS = ("metrics", "plots")  # written by the run itself, as are the files below
 _RECORDS = ("dvc.lock", ".dvcignore", ".gitignore")
-NO_GIT = "none: the project is not in git, or has no commit that can be read"
+NO_GIT = "none: the project is not in git, or its commit or edits cannot be read"
 
 
 def standing(project: Path) -> list[tuple[str, str]]:
@@ -25,11 +26,10 @@ def standing(project: Path) -> list[tuple[str, str]]:
         project: the folder of params.yaml.
     """
     digest = hashlib.sha256((project / "params.yaml").read_bytes()).hexdigest()
-    return [*_commit(project), ("params.yaml", f"sha256 {digest}")]
+    return [*_commit(project), ("params.yaml", f"sha256 {digest}, as it was then")]
 
 
 def _commit(project: Path) -> list[tuple[str, str]]:
-    from scmrepo.exceptions import SCMError
     from scmrepo.git import Git
 
     try:
@@ -37,13 +37,13 @@ def _commit(project: Path) -> list[tuple[str, str]]:
             commit = git.resolve_commit(git.get_rev())
             staged, unstaged, _ = git.status(untracked_files="no")
             inside = PurePosixPath(project.resolve().relative_to(Path(git.root_dir).resolve()).as_posix())
-    except (SCMError, OSError, ValueError, KeyError):  # a page is not to fail for want of a commit
+    except Exception:  # git's backends raise many types, and a page is not to fail for want of a commit
         return [("commit", NO_GIT)]
     edited = {*(path for paths in staged.values() for path in paths), *unstaged}
     return [
         ("commit", f"{commit.hexsha}, checked out when this page was made"),
         ("date of the commit", _date(commit.commit_time, commit.commit_time_offset)),
-        ("edited since", _edits(edited, inside) or "nothing"),
+        ("tracked files edited since", _edits(edited, inside) or "nothing"),
     ]
 
 

@@ -89,12 +89,20 @@ def pair_rows(matrix: NDArray[np.int64], names: list[str]) -> list[list[str]]:
             f"{100 * shares[actual, called]:.0f} %",
             f"{matrix[actual, called]:,} of {of_class[actual]:,}",
         ]
-        for actual, called in _largest(shares, PAIRS)
+        for actual, called in largest_pairs(matrix, PAIRS)
     ]
 
 
+def largest_pairs(matrix: NDArray[np.int64], number: int) -> list[tuple[int, int]]:
+    """Actual and called class of the largest confusions of a (C, C) matrix of counts, those that there are.
+
+    The largest share of its class comes first.
+    """
+    return _largest(matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1), number)
+
+
 def _largest(shares: NDArray[np.float64], number: int) -> list[tuple[int, int]]:
-    """Actual and predicted class of the largest confusions, those that there are."""
+    """The same of a matrix normalised by row."""
     off_diagonal = np.where(np.eye(len(shares), dtype=bool), 0, shares)
     order = np.argsort(-off_diagonal, axis=None, kind="stable")[:number]
     pairs = [divmod(int(pair), len(shares)) for pair in order]

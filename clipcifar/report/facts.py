@@ -17,13 +17,12 @@ from clipcifar.evaluation import compare, headline
 from clipcifar.evaluation.compare import NamedDifference
 from clipcifar.evaluation.metrics import metric_keys
 from clipcifar.evaluation.names import METHODS
-from clipcifar.report.ranking import read as read_ranking
+from clipcifar.report.ranking import is_kept, read as read_ranking
 from clipcifar.store.dataset import Prepared, read_dataset
 from clipcifar.store.model import ModelDescription
 from clipcifar.store.predictions import Predictions, SetPredictions, read_predictions, read_set_predictions
 
 MAX_CLASSES = 20  # classes that get bars and galleries of their own
-ZERO_SHOT = ("zero_shot", "rank_prompts")  # no weight of these is trained
 
 
 @dataclass(frozen=True)
@@ -57,10 +56,11 @@ class Facts:
         return self._against(self.sets.predicted[self.active], others)
 
     @cached_property
-    def trained_differences(self) -> list[NamedDifference]:
-        """Every trained method against zero-shot, on test."""
+    def method_differences(self) -> list[NamedDifference]:
+        """Every other method against zero-shot, on test; the best prompts unless they are the active set."""
         said = {method: predictions.predicted for method, predictions in self.predictions.items()}
-        others = {method: predicted for method, predicted in said.items() if method not in ZERO_SHOT}
+        same = ("zero_shot", "rank_prompts") if is_kept(self.ranking) else ("zero_shot",)
+        others = {method: predicted for method, predicted in said.items() if method not in same}
         return self._against(said["zero_shot"], others)
 
     def _against(

@@ -86,10 +86,10 @@ def _verdicts(facts: Facts) -> list[str]:
         f"Zero-shot with {facts.active}: {100 * zero_shot['accuracy']:.1f} % {interval}.",
         *verdicts.of_sets(facts.set_differences, active=facts.active),
         verdicts.of_ranking(facts.ranking),
-        *verdicts.of_methods(facts.trained_differences, reference="zero_shot"),
+        *verdicts.of_methods(facts.method_differences, reference="zero_shot"),
         *verdicts.of_draws(facts.metrics),
         verdicts.of_calibration(facts.metrics),
-        *verdicts.of_copies(facts.trained_differences),
+        *verdicts.of_copies(facts.method_differences),
     ]
 
 

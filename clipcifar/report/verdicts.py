@@ -66,10 +66,12 @@ def _unbalanced(differences: Sequence[NamedDifference]) -> list[tuple[str, Balan
 
 
 def of_ranking(ranking: Mapping[str, Any]) -> str:
-    """What the search for prompts found, and how much of it was luck."""
+    """What the search for prompts found, by a test of its own, and how much of it was luck."""
     if is_kept(ranking):
         return str(ranking["verdict"])
-    return f"Best prompts, chosen on train and val: {ranking['verdict']} {gains_text(ranking)}"
+    return (
+        f"Best prompts, chosen on train and val, compared alone: {ranking['verdict']} {gains_text(ranking)}"
+    )
 
 
 def of_copies(differences: Sequence[NamedDifference]) -> list[str]:

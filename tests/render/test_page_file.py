@@ -8,10 +8,10 @@ PAGE = "<main>\n<p>a</p>\n<dl>\n<dt>model</dt><dd>m</dd>\n</dl>\n</main>"
 
 
 def test_the_commit_stands_before_all_else_of_the_provenance_as_text() -> None:
-    page = located(PAGE, [("commit", "ab"), ("edited since", "<b>\u202e.py")])
+    page = located(PAGE, [("commit", "ab"), ("tracked files edited since", "<b>\u202e.py")])
     assert page == PAGE.replace(
         "<dl>\n",
-        "<dl>\n<dt>commit</dt><dd>ab</dd>\n<dt>edited since</dt><dd>&lt;b&gt;\\u202e.py</dd>\n",
+        "<dl>\n<dt>commit</dt><dd>ab</dd>\n<dt>tracked files edited since</dt><dd>&lt;b&gt;\\u202e.py</dd>\n",
     )
     assert located("<main>\n</main>", [("commit", "ab")]) == "<main>\n</main>"
 

@@ -289,10 +289,11 @@ def test_predictions_of_other_images_are_refused(folder: Path, tmp_path: Path) -
         finished_run.read(tmp_path)
 
 
-def test_trained_methods_are_tested_against_zero_shot_and_corrected(folder: Path) -> None:
+def test_all_methods_are_tested_against_zero_shot_and_corrected(folder: Path) -> None:
     found = finished_run.read(folder)
-    differences = found.trained_differences
+    differences = found.method_differences
     assert [item.name for item in differences] == [
+        "rank_prompts",
         "prompt_weighting",
         "gda",
         "linear_probe",
@@ -307,6 +308,8 @@ def test_trained_methods_are_tested_against_zero_shot_and_corrected(folder: Path
     plain = [compare.paired(said["zero_shot"] == labels, said[item.name] == labels) for item in differences]
     assert [item.paired for item in differences] == plain
     assert [item.p_holm for item in differences] == signs.holm([item.p_value for item in plain])
+    kept = replace(found, ranking={**found.ranking, **finished_run.KEPT})
+    assert [item.paired for item in kept.method_differences] == plain[1:]
 
 
 def test_a_card_says_what_both_sets_said(folder: Path) -> None:
@@ -380,6 +383,8 @@ def test_the_largest_confusions_of_more_classes_than_cells_can_number_are_a_tabl
         ["c", "b", "50 %", "1 of 2"],
         ["a", "b", "30 %", "3 of 10"],
     ]
+    assert confusion.largest_pairs(matrix, 2) == [(2, 0), (2, 1)]
+    assert confusion.largest_pairs(matrix, 9) == [(2, 0), (2, 1), (0, 1)]
 
 
 def test_every_class_is_in_the_table_though_the_chart_shows_the_least_accurate(tmp_path: Path) -> None:
