@@ -17,8 +17,8 @@ from clipcifar.explorer.answers import ORDERS, OUTCOMES, PAGE, RESULTS, SPLITS, 
 from clipcifar.explorer.cards import card
 from clipcifar.explorer.session import Session, State
 from clipcifar.render.cells import Cell, shade
+from clipcifar.report.confusion import NAMED as MATRIX, largest_pairs
 
-MATRIX = 20  # classes whose whole matrix is shown; of more, the largest confusions
 PAIRS, ALONE = 20, 100  # confusions listed beside a matrix, and without
 _GONE = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 96 96"><text x="48" y="50" font-size="12" '
@@ -116,44 +116,31 @@ class Browsing:
         """Which classes are called which; every cell opens its images."""
         state = self._session.state()
         results, answers = state.results, state.answers("test")
-        by = request.query_params.get("by", next(iter(answers)))
-        wanted = Wanted.read({"by": by}, answers, len(results.class_names))
-        names, labels = results.class_names, results.split("test").labels
-        pairs = labels * len(names) + answers[by].predicted
+        asked = {"by": request.query_params.get("by", next(iter(answers)))}
+        by, names = Wanted.read(asked, answers, len(results.class_names)).by, results.class_names
+        pairs = results.split("test").labels * len(names) + answers[by].predicted
         matrix = np.bincount(pairs, minlength=len(names) ** 2).reshape(len(names), len(names))
         shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
 
         def link(actual: int, called: int) -> str:
-            return "/images?" + urlencode(
-                {"by": wanted.by, "label": actual, "called": called, "order": "sure"}
-            )
+            return "/images?" + urlencode({"by": by, "label": actual, "called": called, "order": "sure"})
 
-        off = np.where(np.eye(len(names), dtype=bool), 0, matrix)
-        largest = np.argsort(-off, axis=None, kind="stable")[
-            : PAIRS if len(names) <= MATRIX else ALONE
-        ].tolist()
-        rows = [
-            [
-                Cell(
-                    shade(float(shares[a, b])),
-                    _linked(link(a, b), int(matrix[a, b]), names[a], names[b]),
-                    "",
-                )
-                for b in range(len(names))
-            ]
-            for a in range(len(names) if len(names) <= MATRIX else 0)
-        ]
+        def linked(actual: int, called: int) -> Cell:
+            cell = _linked(link(actual, called), int(matrix[actual, called]), names[actual], names[called])
+            return Cell(shade(float(shares[actual, called])), cell)
+
+        every = range(len(names))
+        is_small = len(names) <= MATRIX
         return self._page(
             "confusion.html",
             results=results,
             methods=_titles(answers),
             title=answers[by].title,
             by=by,
-            rows=rows,
+            rows=[[linked(actual, called) for called in every] for actual in every] if is_small else [],
             pairs=[
                 (names[a], names[b], int(matrix[a, b]), f"{100 * shares[a, b]:.1f} %", link(a, b))
-                for a, b in (divmod(pair, len(names)) for pair in largest)
-                if off[a, b]
+                for a, b in largest_pairs(matrix, PAIRS if is_small else ALONE)
             ],
         )
 
