@@ -182,6 +182,7 @@ def test_a_cell_opens_exactly_its_images(browser: Any, address: str, session: Se
             page.goto(f"{page.base}/confusion?by=gda")
             said = cells.nth(number).get_attribute("aria-label")
             cells.nth(number).click()
+            page.wait_for_url("**/images?**")
             page.locator("#number").wait_for()
             query = dict(part.split("=") for part in urlsplit(page.url).query.split("&"))
             rows = np.flatnonzero((labels == int(query["label"])) & (called == int(query["called"])))
@@ -443,10 +444,12 @@ def test_without_a_script_all_but_the_map_works(browser: Any, own: tuple[Session
         page.locator("[name=by]").select_option("tried")
         page.locator("[name=result]").select_option("wrong")
         page.get_by_role("button", name="Show").click()
+        page.wait_for_url("**result=wrong**")
         answers, labels = session.state().answers("test"), session.state().results.split("test").labels
         wrong = np.flatnonzero(answers["tried"].predicted != labels)
         assert listed(page) == [f"/image/test/{row}" for row in wrong[:60]]
         page.locator(".sheet a").first.click()
+        page.locator("#said tbody tr").nth(2).wait_for()
         assert page.locator("#said tbody tr").count() == 3
         page.get_by_role("link", name="Map").click()
         assert page.locator("noscript").inner_text().startswith("The map needs")
