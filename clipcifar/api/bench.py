@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from clipcifar.api import trials
 from clipcifar.api.opened import Opened
 from clipcifar.api.sides import texts_of
-from clipcifar.api.trials import Counted
+from clipcifar.api.trials import Counted, Trials
 from clipcifar.core import params
 from clipcifar.core.class_files import reading
 from clipcifar.core.counts import count_of
@@ -26,6 +27,7 @@ from clipcifar.evaluation.compare import Comparison, compare
 from clipcifar.evaluation.verdict import copies_said, verdict
 from clipcifar.methods import zero_shot
 from clipcifar.prompts.params import PromptsParams
+from clipcifar.prompts.save import save_set
 from clipcifar.prompts.templates import PLACEHOLDER
 from clipcifar.prompts.typed import expand_typed
 from clipcifar.store import inputs
@@ -66,12 +68,6 @@ class Typed:
     line: str
     templates: list[str] | None
     sentences: dict[str, list[str]]
-
-    def as_set(self, dataset: str) -> dict[str, Any]:
-        """As a prompt set in params.yaml's form."""
-        if self.templates is not None:
-            return {"template_mode": "shared", "templates": self.templates}
-        return {"template_mode": "per_class", "dataset": dataset, "sentences": self.sentences}
 
 
 @dataclass(frozen=True)
@@ -189,6 +185,15 @@ class Bench:
         unweighted = "; the active set's weights do not count here" if self._is_weighted and of_active else ""
         return Trial(sentences, comparison, scores, zero_shot.repeated_note(rows, index) + unweighted)
 
+    def keep(self, typed: Typed, name: str, params_path: Path) -> str:
+        """Add what was typed to params.yaml as a prompt set; `save_set` says the rest."""
+        if typed.templates is not None:
+            values: dict[str, Any] = {"template_mode": "shared", "templates": typed.templates}
+        else:
+            own = typed.sentences
+            values = {"template_mode": "per_class", "dataset": self.dataset, "sentences": own}
+        return save_set(params_path, name, values, class_names=self.class_names, dataset=self.dataset)
+
     def active_scores(self, on: SplitName) -> NDArray[np.float32]:
         """(N, C) float32 cosines of a split's images with the classes of the active set, found once."""
         if on not in self._scores:
@@ -201,18 +206,41 @@ def separated(line: str) -> list[str]:
     return [text.strip() for text in line.split(";") if text.strip()]
 
 
-def answer(trial: Trial, counted: Counted, *, on: SplitName, active: str) -> list[str]:
-    """What a trial amounts to among those of its session, and what it takes back: a line each."""
+class Judged(NamedTuple):
+    """A trial that is on record, and what is said of it, a line each."""
+
+    trial: Trial
+    counted: Counted
+    lines: list[str]
+
+
+def judge(
+    bench: Bench,
+    counter: Trials,
+    sentences: dict[str, list[str]],
+    *,
+    prompt: str,
+    on: SplitName,
+    active: str,
+) -> Judged:
+    """Try sentences, and count them among all trials of their family.
+
+    Args:
+        prompt: as it was typed.
+        active: what the active set is called.
+
+    Raises:
+        DataError: as `Bench.run`.
+    """
+    trial = bench.run(sentences, on=on)
     overall = trial.comparison.overall
+    counted = counter.count(bench.family(on), trials.tried(sentences, overall, prompt=prompt))
+    among_all = trials.among(trial.comparison, counted.total)
+    said = verdict(among_all, name_a=active, name_b="this prompt", p_value=counted.p_holm)
     accuracies = f"top-1 {overall.accuracy_b:.4f}, {active} {overall.accuracy_a:.4f}"
-    said = verdict(
-        trials.among(trial.comparison, counted.total),
-        name_a=active,
-        name_b="this prompt",
-        p_value=counted.p_holm,
-    )
     first = f"{accuracies} ({count_of(overall.n, f'{on} image')}){trial.note}"
-    return [line for line in (first, said, copies_said(overall), *trials.said(counted)) if line]
+    lines = [line for line in (first, said, copies_said(overall), *trials.said(counted)) if line]
+    return Judged(trial, counted, lines)
 
 
 def _by_class(index: list[int], sentences: list[str], class_names: list[str]) -> dict[str, list[str]]:

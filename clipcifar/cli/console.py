@@ -6,13 +6,11 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
-from clipcifar.api import trials
-from clipcifar.api.bench import Bench, SplitName, Typed, answer
+from clipcifar.api.bench import Bench, SplitName, Typed, judge
 from clipcifar.api.trials import Trials
 from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ClipcifarError, ConfigError
 from clipcifar.core.files import cache_folder
-from clipcifar.prompts.save import save_set
 
 HELP = """\
 a photo of a {classname}.        try a template; [a|b] are alternatives; ; separates several
@@ -75,11 +73,11 @@ class Console:
         typed = self._bench.typed(
             line, self._typed.sentences if self._typed else self._bench.active_sentences
         )
-        trial = self._bench.run(typed.sentences, on=self._on)
+        judged = judge(
+            self._bench, self._counter, typed.sentences, prompt=line, on=self._on, active=self._active
+        )
         self._typed = typed
-        new = trials.tried(typed.sentences, trial.comparison.overall, prompt=line)
-        counted = self._counter.count(self._bench.family(self._on), new)
-        return "\n".join(answer(trial, counted, on=self._on, active=self._active))
+        return "\n".join(judged.lines)
 
     def so_far(self) -> str:
         """How many trials count already on the images that are scored on; nothing where none does."""
@@ -110,9 +108,7 @@ class Console:
     def _save(self, name: str) -> str:
         if self._typed is None:
             raise ConfigError("nothing was tried yet", fix="type a prompt first")
-        values = self._typed.as_set(self._bench.dataset)
-        names, dataset = self._bench.class_names, self._bench.dataset
-        return save_set(self._params_path, name, values, class_names=names, dataset=dataset)
+        return self._bench.keep(self._typed, name, self._params_path)
 
 
 def interact(

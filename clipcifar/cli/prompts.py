@@ -45,9 +45,9 @@ def _try_arguments(parser: ArgumentParser) -> None:
 
 @in_project()
 def _try(arguments: Namespace) -> str:
-    from clipcifar.api.bench import Bench, answer, read_active, separated
+    from clipcifar.api.bench import Bench, judge, read_active, separated
     from clipcifar.api.opened import Opened
-    from clipcifar.api.trials import Trials, tried
+    from clipcifar.api.trials import Trials
     from clipcifar.cli.console import Console, forgotten, interact
 
     opened = Opened(Path.cwd(), on_note=note)
@@ -55,17 +55,19 @@ def _try(arguments: Namespace) -> str:
     active, embedder = prompts.active, opened.sentences(opened.model(images))
     bench = Bench(images, texts, embedder.embed_rows)
     bench.check(arguments.on)
-    counter, family = Trials(opened.root, on_note=note), bench.family(arguments.on)
+    counter = Trials(opened.root, on_note=note)
     templates = [text for prompt in arguments.prompts for text in separated(prompt) or [prompt]]
     for prompt in templates:
         _refuse_other(prompt, sets=prompts.sets, class_names=images.class_names)
     sentences = bench.from_templates(templates) if templates else None
     if arguments.reset:
-        print(forgotten(counter.reset(family), on=arguments.on, active=active), flush=True)
+        print(
+            forgotten(counter.reset(bench.family(arguments.on)), on=arguments.on, active=active), flush=True
+        )
     if sentences is not None:
-        trial = bench.run(sentences, on=arguments.on)
-        new = tried(sentences, trial.comparison.overall, prompt="; ".join(templates))
-        return "\n".join(answer(trial, counter.count(family, new), on=arguments.on, active=active))
+        prompt = "; ".join(templates)
+        judged = judge(bench, counter, sentences, prompt=prompt, on=arguments.on, active=active)
+        return "\n".join(judged.lines)
     if arguments.reset:
         return ""
     print("loading the text tower …", file=sys.stderr)

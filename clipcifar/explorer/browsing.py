@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping
 from urllib.parse import urlencode
 
-import numpy as np
 from markupsafe import Markup
-from PIL import Image
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -17,14 +14,13 @@ from clipcifar.explorer.answers import ORDERS, OUTCOMES, PAGE, RESULTS, SPLITS, 
 from clipcifar.explorer.cards import card
 from clipcifar.explorer.session import Session, State
 from clipcifar.render.cells import Cell, shade
-from clipcifar.report.confusion import NAMED as MATRIX, largest_pairs
+from clipcifar.report.confusion import NAMED as MATRIX, counted, largest_pairs, of_class
 
 PAIRS, ALONE = 20, 100  # confusions listed beside a matrix, and without
 _GONE = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 96 96"><text x="48" y="50" font-size="12" '
     'text-anchor="middle" fill="gray" font-family="sans-serif">picture gone</text></svg>'
 )
-SIDE = 256  # pixels of a picture; larger ones are made smaller
 
 
 class Browsing:
@@ -103,14 +99,11 @@ class Browsing:
     def picture(self, request: Request) -> Response:
         """One image as PNG, larger ones made smaller."""
         state, split, row = self._asked(request)
-        pixels = state.results.pictures(split).pixels(row)
-        if pixels is None:
+        image = state.results.pictures(split).png(row)
+        if image is None:
             return Response(_GONE, media_type="image/svg+xml", status_code=404)
-        image, stream = Image.fromarray(pixels), io.BytesIO()
-        image.thumbnail((SIDE, SIDE))
-        image.save(stream, format="PNG")
         kept = {"cache-control": "private, max-age=3600"}  # the address names the dataset
-        return Response(stream.getvalue(), media_type="image/png", headers=kept)
+        return Response(image, media_type="image/png", headers=kept)
 
     def confusion(self, request: Request) -> Response:
         """Which classes are called which; every cell opens its images."""
@@ -118,9 +111,8 @@ class Browsing:
         results, answers = state.results, state.answers("test")
         asked = {"by": request.query_params.get("by", next(iter(answers)))}
         by, names = Wanted.read(asked, answers, len(results.class_names)).by, results.class_names
-        pairs = results.split("test").labels * len(names) + answers[by].predicted
-        matrix = np.bincount(pairs, minlength=len(names) ** 2).reshape(len(names), len(names))
-        shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+        matrix = counted(results.split("test").labels, answers[by].predicted, len(names))
+        shares = of_class(matrix)
 
         def link(actual: int, called: int) -> str:
             return "/images?" + urlencode({"by": by, "label": actual, "called": called, "order": "sure"})

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from clipcifar.core.errors import ConfigError
 from clipcifar.explorer import embedding_map
-from clipcifar.explorer.answers import SPLITS, TRIED, Answers, number_of
+from clipcifar.explorer.answers import SPLITS, TRIED, number_of
 from clipcifar.explorer.cards import card
 from clipcifar.explorer.session import Session
 
@@ -46,17 +46,16 @@ class MapPages:
     def points(self, request: Request) -> Response:
         """x of all points, y of all, both float32, then their classes, uint16; little-endian."""
         results = self._session.state().results
-        labels = np.concatenate([results.images.train.labels, results.images.test.labels])
-        body = results.points.T.astype("<f4").tobytes() + labels.astype("<u2").tobytes()
+        body = results.points.T.astype("<f4").tobytes() + results.labels.astype("<u2").tobytes()
         return Response(body, media_type="application/octet-stream")
 
     def colours(self, request: Request) -> Response:
         """A uint8 for each point: 1 where the active set is right, 2 where the tried prompt is, 4 tried."""
         state, marks = self._session.state(), []
         for split in ("train", "test"):
-            labels = state.results.split(split).labels
-            right = (state.results.bench.active_scores(split).argmax(axis=1) == labels).astype(np.uint8)
-            tried: Answers | None = state.answers(split).get(TRIED)
+            labels, answers = state.results.split(split).labels, state.answers(split)
+            right = (answers["zero_shot"].predicted == labels).astype(np.uint8)
+            tried = answers.get(TRIED)
             marks.append(
                 right if tried is None else right + 4 + 2 * (tried.predicted == labels).astype(np.uint8)
             )
@@ -69,7 +68,7 @@ class MapPages:
 
     def _lasso(self, body: bytes, only: Mapping[str, str]) -> Response:
         results = self._session.state().results
-        labels = np.concatenate([results.images.train.labels, results.images.test.labels])
+        labels = results.labels
         try:
             corners = json.loads(body)
         except (ValueError, RecursionError) as error:

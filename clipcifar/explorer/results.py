@@ -25,10 +25,12 @@ from clipcifar.render.pictures import Pictures
 from clipcifar.store.dataset import PreparedSplit, read_dataset
 from clipcifar.store.embeddings import Split
 from clipcifar.store.fields import class_names_of
+from clipcifar.store.names import positions
 from clipcifar.store.places import DATASET, IMAGES, RAW, predictions_of
 from clipcifar.store.predictions import Predictions, read_predictions
 
 NEAREST = 12
+SIDE = 256  # pixels of a picture; larger ones are made smaller
 PARAMS = "params.yaml"
 
 
@@ -65,7 +67,9 @@ class Results:
             )
         section = params.read(opened.settings, "dataset", DatasetParams)
         folder = self._root / photograph_folder(section, Path(RAW))
-        self._pictures = {name: Pictures(self.prepared(name), folder, side=256) for name in ("train", "test")}
+        self._pictures = {
+            name: Pictures(self.prepared(name), folder, side=SIDE) for name in ("train", "test")
+        }
         methods = {predictions_of(name): METHODS[name] for name in METHODS}
         self.stale = [str(reason) for reason in freshness.stale_results(self._root, methods)]
 
@@ -139,6 +143,11 @@ class Results:
         return Answers(title, cosines, (1 if fitted is None else fitted) / self.images.logit_scale)
 
     @once
+    def labels(self) -> NDArray[np.int64]:
+        """(N,) int64 of all images, as `points` has them."""
+        return np.concatenate([self.images.train.labels, self.images.test.labels])
+
+    @once
     def points(self) -> NDArray[np.float32]:
         """(N, 2) float32, the map of all images, those of train first."""
         return plane([self.images.train.embeddings, self.images.test.embeddings])
@@ -148,28 +157,13 @@ class Results:
         groups = twins.find(self.dataset.train, self.dataset.test, val=np.zeros(0, np.int64)).groups
         return {(copy.split, copy.sample_id): group for group in groups for copy in group}
 
-    @once
-    def row_of(self) -> dict[tuple[str, str], int]:
-        """The row of each image that has copies, by split and id."""
-        wanted: dict[str, set[str]] = {"train": set(), "test": set()}
-        for split, sample_id in self._copies:
-            wanted[split].add(sample_id)
-        return {
-            (split, sample_id): row
-            for split, ids in wanted.items()
-            if ids
-            for row, sample_id in enumerate(self.split(split).ids)
-            if sample_id in ids
-        }
-
     def twins(self, split: str, row: int) -> list[tuple[str, int]]:
         """The exact copies of an image, by split and row."""
         own = (split, self.split(split).ids[row])
         group = self._copies.get(own, [])
+        others = [copy for copy in group if (copy.split, copy.sample_id) != own]
         return [
-            (copy.split, self.row_of[copy.split, copy.sample_id])
-            for copy in group
-            if (copy.split, copy.sample_id) != own
+            (copy.split, int(positions([copy.sample_id], self.split(copy.split).ids)[0])) for copy in others
         ]
 
     def nearest(self, split: str, row: int) -> list[tuple[int, float]]:

@@ -11,9 +11,9 @@ from threading import RLock, Thread
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcifar.api.bench import SplitName, Typed, answer
+from clipcifar.api.bench import SplitName, Typed, judge
 from clipcifar.api.opened import Opened
-from clipcifar.api.trials import Counted, Trials, among, tried
+from clipcifar.api.trials import Counted, Trials, among
 from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ClipcifarError, ConfigError
 from clipcifar.core.processes import give_back_freed_memory
@@ -22,7 +22,6 @@ from clipcifar.embeddings.sentences import SentenceEmbedder
 from clipcifar.evaluation.compare import Comparison
 from clipcifar.explorer.answers import TRIED, Answers
 from clipcifar.explorer.results import PARAMS, Results, written
-from clipcifar.prompts.save import save_set
 
 
 @dataclass(frozen=True)
@@ -174,10 +173,14 @@ class Session:
     def _with(self, state: State, before: tuple[Tried, ...], typed: Typed, on: SplitName) -> State:
         """The state with one more prompt after those before, counted among all trials as they are now."""
         results = state.results
-        trial = results.bench.run(typed.sentences, on=on)
-        new = tried(typed.sentences, trial.comparison.overall, prompt=typed.line)
-        counted = self._counter.count(results.bench.family(on), new)
-        lines = answer(trial, counted, on=on, active=results.active_name)
+        trial, counted, lines = judge(
+            results.bench,
+            self._counter,
+            typed.sentences,
+            prompt=typed.line,
+            on=on,
+            active=results.active_name,
+        )
         latest = Tried(typed, on, among(trial.comparison, counted.total), counted, lines)
         answers = results.as_answers(f"tried: {typed.line}", trial.scores)
         return State(results, (*before, latest), answers)
@@ -210,7 +213,5 @@ class Session:
             state = self.state()
             if state.last is None:
                 raise ConfigError("nothing was tried yet", fix="type a prompt first")
-            bench, path = state.results.bench, self.opened.root / PARAMS
-            values = state.last.typed.as_set(bench.dataset)
-            self.said = save_set(path, name, values, class_names=bench.class_names, dataset=bench.dataset)
+            self.said = state.results.bench.keep(state.last.typed, name, self.opened.root / PARAMS)
             self._seen[PARAMS] = written(self.opened.root)[PARAMS]  # which is no change of results

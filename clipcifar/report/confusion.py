@@ -47,9 +47,8 @@ def confusions(facts: Facts) -> list[Confusion]:
     names, labels = facts.dataset.class_names, facts.sets.labels
     matrices = []
     for method, predictions in facts.predictions.items():
-        pairs = labels * len(names) + predictions.predicted
-        matrix = np.bincount(pairs, minlength=len(names) ** 2).reshape(len(names), len(names))
-        shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+        matrix = counted(labels, predictions.predicted, len(names))
+        shares = of_class(matrix)
         title, shown = METHODS[method], len(names) <= NAMED
         matrices.append(
             Confusion(
@@ -62,6 +61,17 @@ def confusions(facts: Facts) -> list[Confusion]:
             )
         )
     return matrices
+
+
+def counted(labels: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
+    """(C, C) images of each true class, a row, that are called each class; labels and answers are (N,)."""
+    pairs = np.bincount(labels * num_classes + predicted, minlength=num_classes**2)
+    return np.asarray(pairs.reshape(num_classes, num_classes))
+
+
+def of_class(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The (C, C) counts as shares of their rows; a class without images has none."""
+    return np.asarray(matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1))
 
 
 def cells(shares: NDArray[np.float64], names: list[str]) -> list[list[Cell]]:
@@ -98,7 +108,7 @@ def largest_pairs(matrix: NDArray[np.int64], number: int) -> list[tuple[int, int
 
     The largest share of its class comes first.
     """
-    return _largest(matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1), number)
+    return _largest(of_class(matrix), number)
 
 
 def _largest(shares: NDArray[np.float64], number: int) -> list[tuple[int, int]]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from clipcifar.evaluation.hierarchy import hierarchy_of
 from clipcifar.evaluation.names import METHODS
 from clipcifar.render import charts
 from clipcifar.render.table import interval_text
-from clipcifar.report.confusion import NAMED, cells, largest
+from clipcifar.report.confusion import NAMED, cells, counted, largest, of_class
 from clipcifar.report.facts import Facts
 
 
@@ -48,8 +46,7 @@ def section(facts: Facts) -> dict[str, Any] | None:
         for i in present
     ]
     num = len(hierarchy.names)
-    counts = np.bincount(labels * num + said["zero_shot"], minlength=num**2).reshape(num, num)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shares = of_class(counted(labels, said["zero_shot"], num))
     assert num <= NAMED
     return {
         "summary": f"{num} superclasses. If errors fell on any class alike, "

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clipcifar.api import bench
 from clipcifar.api.trials import RECORD
 from clipcifar.core import params
 from clipcifar.core.errors import ClipcifarError, ConfigError, DataError
 from clipcifar.evaluation.signs import holm
-from clipcifar.explorer import session as explorer_session
 from clipcifar.explorer.answers import TRIED
 from clipcifar.explorer.session import Session, Tried
 from clipcifar.prompts.save import edit_params, save_set
@@ -239,7 +239,7 @@ def test_a_result_that_comes_while_a_set_is_saved_is_no_secret(
         (project / GDA).touch()
         return save_set(*arguments, **named)
 
-    monkeypatch.setattr(explorer_session, "save_set", saving)
+    monkeypatch.setattr(bench, "save_set", saving)
     session.save("scans2")
     assert session.changed
 
