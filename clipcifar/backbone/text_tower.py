@@ -180,6 +180,10 @@ class Beginnings:
 
         self._begun = begun
 
+    def knows(self, beginnings: Iterable[tuple[int, ...]]) -> bool:
+        """Whether `of` may be asked for all of these."""
+        return self._place.keys() >= {*beginnings}
+
     def of(self, rows: list[tuple[int, ...]]) -> torch.Tensor | None:
         """(layers, 2, B, heads, P, D / heads) of B beginnings of P tokens; None where P is 0."""
         if not rows[0]:

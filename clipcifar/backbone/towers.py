@@ -108,6 +108,7 @@ class Backbone:
         keep_freed_memory(device)
         self._tokens = Tokens(tokenizer)
         self._text = TextTower(model, self._tokens.context_length)
+        self._beginnings: Beginnings | None = None  # of the last sentences: the next may begin so, too
         self.device = device
         self.preprocess = preprocess
         self.context_length = self._tokens.context_length
@@ -123,6 +124,8 @@ class Backbone:
 
     def forget_images(self) -> None:
         """Let the image tower go, where only sentences are asked for: more than half of the weights."""
+        if self._model.visual is None:
+            return  # looking for garbage takes longer than ten sentences
         self._model.visual = None
         gc.collect()  # attention of ours refers to its module, and that to it
         give_back_freed_memory()
@@ -178,7 +181,8 @@ class Backbone:
             for row, length in zip(tokens, lengths, strict=True)
         ]
         order = sorted(range(len(sentences)), key=lambda i: (lengths[i], first[i], sentences[i]))
-        beginnings = Beginnings(self._text, (first[i] for i in order), self.device)
+        if (beginnings := self._beginnings) is None or not beginnings.knows(first):
+            beginnings = self._beginnings = Beginnings(self._text, (first[i] for i in order), self.device)
         for rows in in_batches(order, key=lambda i: lengths[i]):
             padded, length = filled(rows), lengths[rows[0]]
             with kernels.fast_on_cpu(self.device):

@@ -119,6 +119,7 @@ def _bytes_do_not_depend_on_neighbours(backbone: Backbone) -> None:
     ]
     crowded = _embed(backbone, crowd + [s for s in SENTENCES if s not in crowd])
     for sentence in SENTENCES:
+        backbone._beginnings = None
         alone = _embed(backbone, [sentence])[sentence].tobytes()
         assert (
             alone
@@ -141,6 +142,23 @@ def test_a_sentence_that_does_not_fit_is_named_and_never_cut(tiny: Backbone) -> 
     assert "prompts.sets.photo" in str(caught.value)
 
 
+def test_beginnings_of_the_last_sentences_are_used_again_and_change_nothing(
+    tiny: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, begun = tiny._text.begin, []
+    monkeypatch.setattr(tiny._text, "begin", lambda tokens: begun.append(tokens) or begin(tokens))
+    tiny._beginnings = None
+    alone = _embed(tiny, ["a photo of a big cat"])
+    assert len(begun) == 1
+    tiny._beginnings = None
+    _embed(tiny, ["a sketch of a dog", "a photo of a dog"])
+    again = _embed(tiny, ["a photo of a big cat"])
+    assert len(begun) == 2
+    assert again["a photo of a big cat"].tobytes() == alone["a photo of a big cat"].tobytes()
+    _embed(tiny, ["the cat"])
+    assert len(begun) == 3
+
+
 def test_the_model_is_frozen_and_in_evaluation_mode(tiny: Backbone) -> None:
     assert not tiny._model.training
     assert not any(parameter.requires_grad for parameter in tiny._model.parameters())
@@ -155,6 +173,14 @@ def test_without_the_image_tower_sentences_are_the_same_and_its_weights_are_gone
     assert [weight() for weight in weights] == [None] * len(weights)
     of_both, of_text = _embed(tiny, sentences), _embed(texts_alone, sentences)
     assert all((of_both[sentence] == of_text[sentence]).all() for sentence in sentences)
+
+
+def test_the_image_tower_is_let_go_once(tiny_clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts_alone, collected = Backbone.load(tiny_clip, torch.device("cpu")), []
+    monkeypatch.setattr(towers.gc, "collect", lambda: collected.append("slow"))
+    texts_alone.forget_images()
+    texts_alone.forget_images()
+    assert collected == ["slow"]
 
 
 def _clip_benchmark_classifier(
