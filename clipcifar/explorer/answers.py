@@ -113,7 +113,8 @@ class Wanted:
         def choice(name: str, known: Mapping[str, object], default: str) -> str:
             value = query.get(name, default)
             if value not in known:
-                raise ConfigError(f"there is no {name} {value!r}", fix=suggestion(value, list(known)))
+                kind = "method" if name in ("by", "against") else name
+                raise ConfigError(f"there is no {kind} {value!r}", fix=suggestion(value, list(known)))
             return value
 
         def number(name: str, limit: int) -> int | None:
@@ -123,7 +124,8 @@ class Wanted:
             return number_of(value, limit)
 
         known = {**METHODS, TRIED: "", **answers}  # of which another split may have others
-        by, against = choice("by", known, next(iter(answers))), choice("against", {"": "", **known}, "")
+        by, outcome = choice("by", known, next(iter(answers))), choice("outcome", OUTCOMES, "")
+        against = choice("against", {"": "", **known}, "") or ("zero_shot" if outcome else "")
         return cls(
             split=choice("split", dict.fromkeys(SPLITS), SPLITS[0]),
             label=number("label", num_classes),
@@ -131,7 +133,7 @@ class Wanted:
             called=number("called", num_classes),
             result=choice("result", RESULTS, ""),
             against=against if against in answers else "",
-            outcome=choice("outcome", OUTCOMES, ""),
+            outcome=outcome,
             order=choice("order", ORDERS, "dataset"),
             page=max(number("page", 10**8) or 1, 1),
         )

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from urllib.parse import urlencode
+from dataclasses import replace
 
 from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
 
 from clipcifar.core.errors import ConfigError
+from clipcifar.evaluation.names import METHODS
 from clipcifar.explorer.answers import ORDERS, OUTCOMES, PAGE, RESULTS, SPLITS, Answers, Wanted, number_of
 from clipcifar.explorer.cards import card
-from clipcifar.explorer.session import Session, State
+from clipcifar.explorer.results import Results
+from clipcifar.explorer.session import Session
+from clipcifar.explorer.state import State
 from clipcifar.render.cells import Cell, shade
 from clipcifar.report.confusion import NAMED as MATRIX, counted, largest_pairs, of_class
 
@@ -36,9 +39,7 @@ class Browsing:
 
     def images(self, request: Request) -> Response:
         """Images that pass a filter."""
-        state, split = self._session.state(), request.query_params.get("split", SPLITS[0])
-        results, answers = state.results, state.answers(split if split in SPLITS else SPLITS[0])
-        wanted = Wanted.read(request.query_params, answers, len(results.class_names))
+        results, answers, wanted = self._wanted(request.query_params)
         rows = wanted.rows(results.split(wanted.split).labels, answers)
         pages = max(1, -(-len(rows) // PAGE))
         number = min(wanted.page, pages)
@@ -47,6 +48,7 @@ class Browsing:
             "images.html",
             results=results,
             wanted=wanted,
+            instead=_instead(request.query_params, wanted, answers),
             methods=_titles(answers),
             classes=list(enumerate(results.class_names)),
             number=len(rows),
@@ -58,6 +60,11 @@ class Browsing:
             cards=[card(results, wanted.split, row, answers[wanted.by]) for row in shown],
             small=results.pictures(wanted.split).small,
         )
+
+    def _wanted(self, query: Mapping[str, str]) -> tuple[Results, dict[str, Answers], Wanted]:
+        state, split = self._session.state(), query.get("split", SPLITS[0])
+        answers = state.answers(split if split in SPLITS else SPLITS[0])
+        return state.results, answers, Wanted.read(query, answers, len(state.results.class_names))
 
     def _asked(self, request: Request) -> tuple[State, str, int]:
         state, split = self._session.state(), request.path_params["split"]
@@ -107,15 +114,14 @@ class Browsing:
 
     def confusion(self, request: Request) -> Response:
         """Which classes are called which; every cell opens its images."""
-        state = self._session.state()
-        results, answers = state.results, state.answers("test")
-        asked = {"by": request.query_params.get("by", next(iter(answers)))}
-        by, names = Wanted.read(asked, answers, len(results.class_names)).by, results.class_names
-        matrix = counted(results.split("test").labels, answers[by].predicted, len(names))
+        asked = {name: request.query_params[name] for name in ("split", "by") if name in request.query_params}
+        results, answers, wanted = self._wanted(asked)
+        by, names = wanted.by, results.class_names
+        matrix = counted(results.split(wanted.split).labels, answers[by].predicted, len(names))
         shares = of_class(matrix)
 
         def link(actual: int, called: int) -> str:
-            return "/images?" + urlencode({"by": by, "label": actual, "called": called, "order": "sure"})
+            return "/images?" + replace(wanted, label=actual, called=called, order="sure").query
 
         def linked(actual: int, called: int) -> Cell:
             cell = _linked(link(actual, called), int(matrix[actual, called]), names[actual], names[called])
@@ -126,15 +132,25 @@ class Browsing:
         return self._page(
             "confusion.html",
             results=results,
+            wanted=wanted,
+            instead=_instead(asked, wanted, answers),
             methods=_titles(answers),
             title=answers[by].title,
-            by=by,
             rows=[[linked(actual, called) for called in every] for actual in every] if is_small else [],
             pairs=[
                 (names[a], names[b], int(matrix[a, b]), f"{100 * shares[a, b]:.1f} %", link(a, b))
                 for a, b in largest_pairs(matrix, PAIRS if is_small else ALONE)
             ],
         )
+
+
+def _instead(query: Mapping[str, str], wanted: Wanted, answers: Mapping[str, Answers]) -> str:
+    """Who is asked in the place of one that says nothing of these images, if anybody is."""
+    name = query.get("by", wanted.by)
+    if name in answers:
+        return ""
+    title = METHODS.get(name, "the prompt tried last")
+    return f"Of {wanted.split} images there are no answers of {title}: {answers[wanted.by].title} is asked."
 
 
 def _titles(answers: Mapping[str, Answers]) -> list[tuple[str, str]]:

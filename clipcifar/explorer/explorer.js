@@ -52,19 +52,21 @@ async function look() {
   next = 0;
   try {
     const state = await (await fetch("/state")).json();
-    const changed = state.changed || state.number !== Number(document.querySelector("main").dataset.number);
+    const shown = document.querySelector("main").dataset, tried = shown.step && state.step !== Number(shown.step);
+    const changed = state.changed || state.number !== Number(shown.number) || tried;
     const untouched = [...document.querySelectorAll("input")].every((input) => input.value === input.defaultValue);
     if (changed && untouched && !asking) {
       await replaceMain(await fetch(location.href));
     } else if (changed) {
-      status.textContent = "Results changed; they are read again with your next step.";
+      status.textContent = tried ? "Another page has tried or undone a prompt; your next step shows it."
+        : "Results changed; they are read again with your next step.";
     } else {
       status.textContent = state.doing ? `${state.doing} …` : "";
     }
   } catch (error) {
     status.textContent = "The explorer does not answer: it has ended, or is busy.";
   }
-  next = next || setTimeout(look, asking ? 300 : document.querySelector("main .refused") ? 10000 : 3000);
+  next = next || setTimeout(look, asking ? 300 : 3000);
 }
 document.addEventListener("submit", () => {
   clearTimeout(next);
@@ -101,6 +103,8 @@ async function draw() {
   const turn = names.length <= 12 ? 360 / names.length : 137.508; // of many, the golden angle keeps neighbours apart
   const classes = names.map((_, i) => `hsl(${(i * turn) % 360} 70% ${42 + 18 * (i % 2)}%)`);
   let view, image, pixels, outline = [], colours = new Uint32Array(number), kept = new Uint8Array(number);
+  let drawn = [], plain = 0; // rows in their order, those after the plain ones larger
+  form.hidden = false; // without this script it would choose nothing
 
   function choose() {
     const by = form.elements.colour.value, only = form.elements.only.value, label = form.elements.label.value;
@@ -108,15 +112,18 @@ async function draw() {
     const states = by === "class" ? classes : [faint, good, bad, won];
     const legend = by === "class" ? names.slice(0, 20) : by === "right"
       ? ["", "active set right", "active set wrong"]
-      : ["not tried, or both alike", "both right", "only the active set right", "only the tried prompt right"];
-    const palette = states.map(rgb);
+      : ["both wrong, or not tried", "both right", "only the active set right", "only the tried prompt right"];
+    const palette = states.map(rgb), rest = [], flipped = [];
     for (let i = 0; i < number; i += 1) {
       const r = right[i];
       const state = by === "class" ? labels[i] : by === "right" ? (r & 1 ? 1 : 2)
         : !(r & 4) || !(r & 3) ? 0 : (r & 3) === 3 ? 1 : r & 1 ? 2 : 3;
       colours[i] = palette[state];
       kept[i] = (only === "" || (only === "train") === i < train) && (label === "" || labels[i] === Number(label)) ? 1 : 0;
+      if (kept[i]) (by === "sets" && state > 1 ? flipped : rest).push(i);
     }
+    drawn = rest.concat(flipped);
+    plain = rest.length;
     const list = document.getElementById("legend");
     list.replaceChildren(...legend.flatMap((text, i) => {
       if (!text) return [];
@@ -142,12 +149,12 @@ async function draw() {
   }
 
   function resize() {
-    const ratio = Math.min(devicePixelRatio || 1, 2), before = view && canvas.width;
+    const ratio = Math.min(devicePixelRatio || 1, 2), isWhole = !view || view.scale === view.least;
     canvas.width = Math.max(1, Math.round(canvas.clientWidth * ratio));
     canvas.height = Math.max(1, Math.round(canvas.clientHeight * ratio));
     image = context.createImageData(canvas.width, canvas.height);
     pixels = new Uint32Array(image.data.buffer);
-    if (!before) whole();
+    if (isWhole) whole();
     frame();
   }
 
@@ -160,13 +167,13 @@ async function draw() {
     const start = performance.now(), { width, height } = canvas;
     const size = Math.max(1, Math.min(6, Math.round(1.5 * (devicePixelRatio || 1) * Math.sqrt(view.scale / view.least))));
     pixels.fill(0);
-    for (let i = 0; i < number; i += 1) {
-      if (!kept[i]) continue;
+    for (let k = 0; k < drawn.length; k += 1) {
+      const i = drawn[k], side = k < plain ? size : size + 2;
       const x = Math.round((xs[i] - view.x) * view.scale + width / 2);
       const y = Math.round((view.y - ys[i]) * view.scale + height / 2);
       if (x < 0 || y < 0 || x >= width || y >= height) continue;
-      for (let row = y; row < Math.min(y + size, height); row += 1) {
-        for (let column = x; column < Math.min(x + size, width); column += 1) pixels[row * width + column] = colours[i];
+      for (let row = y; row < Math.min(y + side, height); row += 1) {
+        for (let column = x; column < Math.min(x + side, width); column += 1) pixels[row * width + column] = colours[i];
       }
     }
     context.putImageData(image, 0, 0);
@@ -221,13 +228,17 @@ async function draw() {
     }
     frame();
   });
+  async function gather() {
+    if (outline.length < 3) return;
+    const only = new URLSearchParams({ only: form.elements.only.value, label: form.elements.label.value });
+    const response = await fetch(`/lasso?${only}`, { method: "POST", body: JSON.stringify(outline) });
+    if (response.ok) document.getElementById("gathered").innerHTML = await response.text();
+  }
   const lift = async (event) => {
     if (!fingers.delete(event.pointerId) || fingers.size) return;
-    if (drawing() && outline.length > 2) {
-      lasso.setAttribute("aria-pressed", "false");
-      const only = new URLSearchParams({ only: form.elements.only.value, label: form.elements.label.value });
-      const response = await fetch(`/lasso?${only}`, { method: "POST", body: JSON.stringify(outline) });
-      if (response.ok) document.getElementById("gathered").innerHTML = await response.text();
+    if (drawing()) {
+      if (outline.length > 2) lasso.setAttribute("aria-pressed", "false");
+      await gather();
     } else if (moved < 5) {
       open(at(event));
     }
@@ -258,7 +269,7 @@ async function draw() {
   });
   lasso.addEventListener("click", () => lasso.setAttribute("aria-pressed", String(!drawing())));
   document.getElementById("whole").addEventListener("click", () => { whole(); outline = []; frame(); });
-  form.addEventListener("change", choose);
+  form.addEventListener("change", () => { choose(); gather(); });
   form.addEventListener("submit", (event) => event.preventDefault());
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", choose, { signal });
   resize();

@@ -17,7 +17,7 @@ from clipcifar.explorer.cards import card
 from clipcifar.explorer.session import Session
 
 GATHERED = 120  # images shown of those inside a lasso
-COLOURS = {"class": "class", "right": "right and wrong", "sets": "active set and tried prompt"}
+COLOURS = {"class": "class", "right": "active set right or wrong", "sets": "active set and tried prompt"}
 
 
 class MapPages:

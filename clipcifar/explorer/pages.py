@@ -42,8 +42,8 @@ def application(session: Session) -> Starlette:
     routes = [
         Route("/", pages.prompts),
         Route("/try", pages.post(pages.try_line), methods=["POST"]),
-        Route("/undo", pages.post(lambda form: session.undo()), methods=["POST"]),
-        Route("/save", pages.post(lambda form: session.save(form.get("name", ""))), methods=["POST"]),
+        Route("/undo", pages.post(lambda form: session.undo(form.get("step", ""))), methods=["POST"]),
+        Route("/save", pages.post(pages.save), methods=["POST"]),
         Route("/state", pages.state),
         Route("/images", browsing.images),
         Route("/image/{split}/{row}", browsing.image),
@@ -80,7 +80,7 @@ class Pages:
         text = frame.render(
             template,
             package="clipcifar.explorer",
-            said=self._session.said,
+            said=self._session.news if results and not fields.get("refused") else "",
             number_read=results.number if results else self._session.number,
             stale=results.stale if results else [],
             **fields,
@@ -92,11 +92,11 @@ class Pages:
         status = (
             400 if isinstance(error, ConfigError) else 503 if isinstance(error, EnvironmentFault) else 409
         )
-        return self.page("error.html", status, lines=str(error).splitlines())
+        return self.page("error.html", status, lines=str(error).splitlines(), unread=self._session.changed)
 
     def nothing(self, request: Request, error: Exception) -> Response:
         """There is no such page."""
-        return self.page("error.html", 404, lines=["There is no such page."])
+        return self.page("error.html", 404, lines=["There is no such page."], unread=False)
 
     def post(self, do: Callable[[dict[str, str]], object]) -> Callable[[Request], Any]:
         """What a form asks for, and the prompts' page after it."""
@@ -117,7 +117,13 @@ class Pages:
         on, line = form.get("on", "train"), form.get("line", "").strip()
         if on not in SPLITS or not line:
             raise ConfigError("the prompt is empty", fix="write one, such as: a photo of a {classname}.")
+        if line.startswith(":"):
+            raise ConfigError("that is a command of `clipcifar try`", fix="here buttons undo and save")
         self._session.try_line(line, on)  # type: ignore[arg-type]
+
+    def save(self, form: dict[str, str]) -> None:
+        """Keep what was tried last under the name that a form holds."""
+        self._session.save(form.get("name", ""), form.get("step", ""))
 
     def prompts(self, request: Request) -> Response:
         """Prompts are typed, and judged."""
@@ -133,6 +139,7 @@ class Pages:
             results=results,
             refused=refused.splitlines(),
             form=form,
+            step=state.step,
             last=last,
             interval=overall and wilson_interval(round(overall.accuracy_b * overall.n), overall.n),
             moved=moved(last.comparison) if last else [],
@@ -149,5 +156,6 @@ class Pages:
                 "doing": self._session.doing,
                 "changed": self._session.changed,
                 "number": self._session.number,
+                "step": self._session.step,
             }
         )

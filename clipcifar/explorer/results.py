@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from time import sleep
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from clipcifar.api import find
 from clipcifar.api.bench import Active, Bench, read_active
 from clipcifar.api.opened import Opened
 from clipcifar.core import params
-from clipcifar.core.errors import DataError
+from clipcifar.core.errors import ClipcifarError, DataError
 from clipcifar.datasets import twins
 from clipcifar.datasets.params import DatasetParams, photograph_folder
 from clipcifar.evaluation.names import METHODS
@@ -32,6 +33,8 @@ from clipcifar.store.predictions import Predictions, read_predictions
 NEAREST = 12
 SIDE = 256  # pixels of a picture; larger ones are made smaller
 PARAMS = "params.yaml"
+Seen = dict[str, tuple[int, int, int]]
+_SETTLING_S, _LOOKS = 0.3, 8
 
 
 def _fitted(said: Predictions) -> float | None:
@@ -51,7 +54,7 @@ class Results:
     """
 
     def __init__(
-        self, opened: Opened, embed: Callable[[list[str]], NDArray[np.float32]], *, number: int
+        self, opened: Opened, embed: Callable[[list[str]], NDArray[np.float32]], number: int
     ) -> None:
         self.number = number
         self._root = opened.root
@@ -70,8 +73,18 @@ class Results:
         self._pictures = {
             name: Pictures(self.prepared(name), folder, side=SIDE) for name in ("train", "test")
         }
+        self._left_out: list[str] = []
+        self.look_for_stale()
+
+    def look_for_stale(self) -> None:
+        """Compare methods' results with params.yaml and the files as they are now."""
         methods = {predictions_of(name): METHODS[name] for name in METHODS}
-        self.stale = [str(reason) for reason in freshness.stale_results(self._root, methods)]
+        self._stale = [str(reason) for reason in freshness.stale_results(self._root, methods)]
+
+    @property
+    def stale(self) -> list[str]:
+        """What is not to be relied on, a line each, and what to run."""
+        return self._stale + self._left_out
 
     def is_tried_alike(self, other: Results) -> bool:
         """Whether prompts have the same answers, and the same verdicts, with other results as with these."""
@@ -116,7 +129,7 @@ class Results:
                 if said.ids == self.images.test.ids and class_names_of(said.attributes) == self.class_names:
                     stored[name] = said
                 else:
-                    self.stale.append(f"{title} is of other images, and left out; run `dvc repro {name}`")
+                    self._left_out.append(f"{title} is of other images, and left out; run `dvc repro {name}`")
         return stored
 
     @once
@@ -174,7 +187,31 @@ class Results:
         return [pair for pair in pairs if split != "train" or pair[0] != row][:NEAREST]
 
 
-def written(root: Path) -> dict[str, tuple[int, int, int]]:
+def settled(read: Callable[[], Results], root: Path) -> tuple[Results, Seen]:
+    """Results, and what is `written` of them: read again where one is wrong while a run writes.
+
+    DVC writes dvc.lock in pieces. A part of it says that nothing was ever run, or of some methods so.
+
+    Raises:
+        ClipcifarError: of `read`, and nothing changes any more.
+    """
+    for look in reversed(range(_LOOKS)):
+        seen, fault = written(root), None
+        try:
+            results = read()
+        except ClipcifarError as error:
+            fault = error
+        if fault is None and not results.stale:
+            break
+        sleep(_SETTLING_S)
+        if not look or written(root) == seen:
+            break
+    if fault is not None:
+        raise fault
+    return results, seen
+
+
+def written(root: Path) -> Seen:
     """What the files that results are read from look like from outside: a change of them is a change here."""
     parts = (root / IMAGES).glob("*.h5")
     others = (root / name for name in (DATASET, PARAMS, "dvc.lock", *map(predictions_of, METHODS)))

@@ -4,69 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import RLock, Thread
+from time import monotonic
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipcifar.api.bench import SplitName, Typed, judge
 from clipcifar.api.opened import Opened
-from clipcifar.api.trials import Counted, Trials, among
+from clipcifar.api.trials import Trials, among
 from clipcifar.core.counts import count_of
 from clipcifar.core.errors import ClipcifarError, ConfigError
 from clipcifar.core.processes import give_back_freed_memory
 from clipcifar.core.terminal import note
 from clipcifar.embeddings.sentences import SentenceEmbedder
-from clipcifar.evaluation.compare import Comparison
-from clipcifar.explorer.answers import TRIED, Answers
-from clipcifar.explorer.results import PARAMS, Results, written
+from clipcifar.explorer.results import PARAMS, Results, Seen, settled, written
+from clipcifar.explorer.state import State, Tried
 
-
-@dataclass(frozen=True)
-class Tried:
-    """One prompt of the session.
-
-    Attributes:
-        typed: what was typed.
-        on: the images that it was tried on.
-        comparison: with the active set, its classes corrected over all trials.
-        counted: the trial among all of its family, as it was then.
-        lines: what is said of it, as `clipcifar try` says it.
-    """
-
-    typed: Typed
-    on: SplitName
-    comparison: Comparison
-    counted: Counted
-    lines: list[str]
-
-
-@dataclass(frozen=True)
-class State:
-    """What a page shows: results, and what was tried on them. It is replaced as a whole, never changed.
-
-    Attributes:
-        results: as they were read last.
-        history: the prompts of the session, the last of them last.
-        tried: what the last one says of the images that it was tried on.
-    """
-
-    results: Results
-    history: tuple[Tried, ...] = ()
-    tried: Answers | None = None
-
-    @property
-    def last(self) -> Tried | None:
-        """The prompt tried last."""
-        return self.history[-1] if self.history else None
-
-    def answers(self, split: str) -> dict[str, Answers]:
-        """What classifiers say of a split: the methods, and the prompt tried last if that was tried on it."""
-        answers = self.results.of_test if split == "test" else self.results.of_train
-        is_of_split = self.last is not None and self.last.on == split
-        return {**answers, TRIED: self.tried} if self.tried is not None and is_of_split else answers
+_NEWS_S = 30
 
 
 class Session:
@@ -78,13 +35,15 @@ class Session:
 
     def __init__(self, root: Path) -> None:
         self.opened = Opened(root, on_note=note)
+        self._root = self.opened.root
         self.doing = ""
         self._reading, self._trying, self._tower = RLock(), RLock(), RLock()
         self._counter = Trials(root, on_note=note)
         self._state: State | None = None
         self._read: State | None = None  # with the results that could be read last
-        self._seen: dict[str, tuple[int, int, int]] = {}
-        self.said, self.number = "", 0
+        self._seen: Seen = {}
+        self.said, self._said_at, self.number, self.step = "", 0.0, 0, 0
+        self._began_anew = False  # since a prompt was tried
 
     def state(self) -> State:
         """The results as they are now; read anew where a file of theirs has changed, and the session then.
@@ -93,32 +52,45 @@ class Session:
             ClipcifarError: they are missing, damaged or stale, as in the middle of a run.
         """
         with self._reading:
-            now, before = written(self.opened.root), self._read
-            if self._state is None or now != self._seen:
-                self._state = None
-                results = Results(self.opened, self._embed, number=self.number + 1)
-                self.number += 1
-                self._state = State(results)
+            before = self._read
+            if self._state is None or written(self._root) != self._seen:
+                self._state, number = None, self.number + 1
+                results, seen = settled(lambda: Results(self.opened, self._embed, number), self._root)
+                self.number = number
+                if before is not None and results.is_tried_alike(before.results):
+                    self._state = replace(before, results=results)
+                else:
+                    self._began_anew |= before is not None and bool(before.history)
+                    self._state = self._stepped(State(results))
                 if before is not None:
-                    self.said = "Results changed and were read again."
-                    if results.is_tried_alike(before.results):
-                        self._state = replace(before, results=results)
-                    elif before.history:
-                        self.said += " The prompts of this session began anew."
-                self._seen, self._read = now, self._state
+                    anew = " The prompts of this session began anew." if self._began_anew else ""
+                    self._say(f"Results changed and were read again.{anew}")
+                self._seen, self._read = seen, self._state
             return self._state
+
+    def _stepped(self, state: State) -> State:
+        self.step += 1
+        return replace(state, step=self.step)
+
+    def _say(self, text: str) -> None:
+        self.said, self._said_at = text, monotonic()
+
+    @property
+    def news(self) -> str:
+        """What has just happened, until every open page has looked."""
+        return self.said if monotonic() - self._said_at < _NEWS_S else ""
 
     @property
     def changed(self) -> bool:
         """Whether results are no longer those that were read, or could not be read."""
-        return self._state is None or written(self.opened.root) != self._seen
+        return self._state is None or written(self._root) != self._seen
 
     def _replace(self, before: State, after: State) -> bool:
         """Go on to another state, unless results have changed meanwhile; whether it is the state now."""
         with self._reading:
             if self.state() is not before:
                 return False
-            self._state = self._read = after
+            self._state = self._read = self._stepped(after)
             return True
 
     def prepare(self) -> Thread:
@@ -166,17 +138,21 @@ class Session:
             ClipcifarError: nothing was tried; the reason.
         """
         with self._trying:
-            self.said = ""
+            self._began_anew = False
+            self._say("")
             state = self.state()
             bench, limit = state.results.bench, state.results.active.prompts.max_sentences
             base = state.last.typed.sentences if state.last else bench.active_sentences
             typed = bench.typed(line, base)
             if (number := sum(map(len, typed.sentences.values()))) > limit:
                 raise ConfigError(f"that is {number:,} sentences, more than prompts.max_sentences, {limit:,}")
-            self._replace(state, self._with(state, state.history, typed, on))
+            on_top = f", on top of {state.last.title}" if state.last and typed.templates is None else ""
+            self._replace(state, self._with(state, state.history, typed, f"{typed.line}{on_top}", on))
         give_back_freed_memory()
 
-    def _with(self, state: State, before: tuple[Tried, ...], typed: Typed, on: SplitName) -> State:
+    def _with(
+        self, state: State, before: tuple[Tried, ...], typed: Typed, title: str, on: SplitName
+    ) -> State:
         """The state with one more prompt after those before, counted among all trials as they are now."""
         results = state.results
         trial, counted, lines = judge(
@@ -187,37 +163,52 @@ class Session:
             on=on,
             active=results.active_name,
         )
-        latest = Tried(typed, on, among(trial.comparison, counted.total), counted, lines)
-        answers = results.as_answers(f"tried: {typed.line}", trial.scores)
+        latest = Tried(typed, title, on, among(trial.comparison, counted.total), counted, lines)
+        answers = results.as_answers(f"tried: {title}", trial.scores)
         return State(results, (*before, latest), answers)
 
-    def undo(self) -> None:
+    def _last(self, state: State, step: str) -> Tried:
+        """The prompt tried last, for a form that shows the history of a step."""
+        if state.last is None:
+            raise ConfigError(
+                "nothing was tried: there is nothing to undo or to save", fix="type a prompt first"
+            )
+        if step not in ("", str(state.step)):
+            raise ConfigError("another page has tried or undone a prompt since", fix="look at the last one")
+        return state.last
+
+    def undo(self, step: str = "") -> None:
         """Go back to the prompt before, whose verdict is given anew; what was tried stays counted.
 
+        Args:
+            step: `State.step` of what a person looks at; empty for whatever is last.
+
         Raises:
-            ConfigError: nothing was tried.
+            ConfigError: nothing was tried, or something else since.
         """
         with self._trying:
             state = self.state()
-            if state.last is None:
-                raise ConfigError("there is nothing to undo", fix="type a prompt first")
+            undone = self._last(state, step).title
             after = State(state.results)
             if len(state.history) > 1:
                 *before, last = state.history[:-1]
-                after = self._with(state, tuple(before), last.typed, last.on)
+                after = self._with(state, tuple(before), last.typed, last.title, last.on)
             if self._replace(state, after):
-                undone = state.last.typed.line
-                self.said = f"Undone: {undone}. It was looked at, so it still counts among the trials."
+                self._say(f"Undone: {undone}. It was looked at, so it still counts among the trials.")
 
-    def save(self, name: str) -> None:
+    def save(self, name: str, step: str = "") -> None:
         """Keep the prompt tried last as a set in params.yaml.
 
+        Args:
+            name: of the set.
+            step: as `undo` has it.
+
         Raises:
-            ConfigError: nothing was tried, or the name cannot be had.
+            ConfigError: nothing was tried, or something else since, or the name cannot be had.
         """
         with self._trying, self._reading:
             state = self.state()
-            if state.last is None:
-                raise ConfigError("nothing was tried yet", fix="type a prompt first")
-            self.said = state.results.bench.keep(state.last.typed, name, self.opened.root / PARAMS)
-            self._seen[PARAMS] = written(self.opened.root)[PARAMS]  # which is no change of results
+            last = self._last(state, step)
+            self._say(state.results.bench.keep(last.typed, name, self._root / PARAMS))
+            self._seen[PARAMS] = written(self._root)[PARAMS]  # which is no change of results
+            state.results.look_for_stale()

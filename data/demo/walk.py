@@ -121,6 +121,7 @@ def main() -> None:
         f"  . .venv/bin/activate && cd {workspace}\n"
         f"  export CLIPCIFAR_CACHE={cache}   # so that no sentence is embedded twice\n"
         "  clipcifar try 'a blurry photo of a {classname}.'\n"
+        "  clipcifar explore   # the same and more, as a local page\n"
         "or edit params.yaml, then `dvc repro` and `dvc metrics diff`; README.md has the rest."
     )
 

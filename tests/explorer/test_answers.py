@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -96,7 +97,8 @@ def test_the_images_that_pass_are_those_that_a_loop_lets_pass_in_its_order(wante
 @given(WANTED)
 def test_an_address_reads_as_what_was_asked_for(wanted: Wanted) -> None:
     _, answers = _made(0)
-    assert Wanted.read(dict(parse_qsl(wanted.query)), answers, CLASSES) == wanted
+    against = wanted.against or ("zero_shot" if wanted.outcome else "")  # won against whom, a page shows
+    assert Wanted.read(dict(parse_qsl(wanted.query)), answers, CLASSES) == replace(wanted, against=against)
     assert wanted.at(7).page == 7
     assert wanted.at(7).at(wanted.page) == wanted
 

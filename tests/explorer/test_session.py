@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import html
 import json
+import re
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +21,10 @@ from clipcifar.api.trials import RECORD
 from clipcifar.core import params
 from clipcifar.core.errors import ClipcifarError, ConfigError, DataError
 from clipcifar.evaluation.signs import holm
+from clipcifar.explorer import results, session as sessions
 from clipcifar.explorer.answers import TRIED
-from clipcifar.explorer.session import Session, Tried
+from clipcifar.explorer.session import Session
+from clipcifar.explorer.state import Tried
 from clipcifar.prompts.save import edit_params, save_set
 from clipcifar.store.embeddings import read_texts, write_texts
 from clipcifar.store.places import IMAGES
@@ -214,6 +220,148 @@ def test_what_was_tried_stays_where_images_and_active_set_are_the_same(project: 
     assert (session.said, after.history, after.tried) == (AGAIN, before.history, before.tried)
 
 
+def test_that_prompts_began_anew_is_said_until_the_next_though_results_are_read_twice(project: Path) -> None:
+    session = Session(project)
+    session.try_line(SCAN, "train")
+    other_active_set(project)
+    session.state()
+    with (project / "params.yaml").open("a") as file:
+        file.write("# a remark\n")
+    session.state()
+    assert session.said == ANEW
+    session.try_line(SCAN, "train")
+    (project / GDA).touch()
+    session.state()
+    assert session.said == AGAIN
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 0.9])
+def test_a_lock_that_is_being_written_is_read_again(
+    project: Path, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    """DVC truncates dvc.lock and writes it in pieces; a part of it looks as if stages had never run."""
+    lock, slept = project / "dvc.lock", []
+    whole = lock.read_text()
+    lock.write_text(whole[: int(share * len(whole))])
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "sleep", lambda _: slept.append(lock.write_text(whole)))
+        assert Session(project).state().results.stale == []
+    assert len(slept) == 1
+    lock.write_text(whole[: int(share * len(whole))])
+    monkeypatch.setattr(results, "sleep", slept.append)
+    with suppress(ClipcifarError):  # where it stays so, that is said
+        assert Session(project).state().results.stale
+    assert len(slept) == 2
+
+
+def test_a_lock_that_is_written_on_and_on_is_waited_for_a_while(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, slept = project / "dvc.lock", []
+    lock.write_text("")
+
+    def going_on(seconds: float) -> None:
+        slept.append(seconds)
+        lock.write_text("#" * len(slept))
+
+    monkeypatch.setattr(results, "sleep", going_on)
+    with pytest.raises(ClipcifarError):
+        Session(project).state()
+    assert 1 < len(slept) < 20
+    assert sum(slept) < 5
+
+
+def test_a_form_of_an_earlier_prompt_neither_saves_nor_undoes_a_later_one(project: Path) -> None:
+    session = Session(project)
+    session.try_line(SCAN, "train")
+    shown = session.state().step
+    session.try_line(RAIN, "train")
+    kept = (project / "params.yaml").read_text()
+    with serving(session) as address:
+        asking = Asking(address)
+        for refused in (
+            asking.post("/save", name="scans", step=str(shown)),
+            asking.post("/undo", step=str(shown)),
+        ):
+            assert refused.status == 400
+            assert "another page has tried or undone a prompt since" in refused.text
+        assert (project / "params.yaml").read_text() == kept
+        assert last(session).typed.line == RAIN
+        now = str(session.state().step)
+        assert f'name="step" value="{now}"' in asking.page("/")
+        assert asking.post("/undo", step=now).status == 303
+        assert last(session).typed.line == SCAN
+
+
+def test_what_a_classs_own_sentence_stands_on_is_in_its_title(project: Path) -> None:
+    session = Session(project)
+    session.try_line("three: a curly three", "train")
+    assert last(session).title == "three: a curly three"
+    session.try_line(RAIN, "train")
+    assert last(session).title == RAIN
+    session.try_line("three: a curly three", "train")
+    session.try_line("seven: a seven with a bar", "train")
+    title = f"seven: a seven with a bar, on top of three: a curly three, on top of {RAIN}"
+    assert last(session).title == title
+    assert session.state().answers("train")[TRIED].title == f"tried: {title}"
+    session.undo()
+    assert last(session).title == f"three: a curly three, on top of {RAIN}"
+
+
+def test_what_has_happened_is_said_for_a_while_and_beside_no_refusal(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(project)
+    session.try_line(SCAN, "train")
+    session.save("scans")
+    with serving(session) as address:
+        asking, saved = Asking(address), "prompts.active: scans"
+        assert saved in asking.page("/")
+        assert saved in asking.page("/images")
+        assert saved not in asking.post("/save", name="scans").text
+        assert saved not in asking.ask("GET", "/nowhere").text
+        later = time.monotonic() + 60
+        monkeypatch.setattr(sessions, "monotonic", lambda: later)
+        assert saved not in asking.page("/")
+
+
+def test_results_that_a_saved_set_makes_stale_are_named_at_once(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(project)
+    session.try_line(SCAN, "train")
+    monkeypatch.setattr(results.freshness, "stale_results", lambda *_: ["the ranking is of other sets"])
+    with serving(session) as address:
+        asking = Asking(address)
+        assert "of other sets" not in asking.page("/")
+        assert asking.post("/save", name="scans").status == 303
+        assert "the ranking is of other sets" in asking.page("/")
+        assert not session.changed
+
+
+def test_commands_of_the_shell_are_told_from_prompts(project: Path) -> None:
+    with serving(Session(project)) as address:
+        refused = Asking(address).post("/try", line=":reset", on="train")
+    assert refused.status == 400
+    assert "a command of `clipcifar try`" in html.unescape(refused.text)
+
+
+def test_confusions_of_a_prompt_tried_on_train_open_train_images(project: Path) -> None:
+    session = Session(project)
+    session.try_line(RAIN, "train")
+    with serving(session) as address:
+        asking = Asking(address)
+        page = asking.page("/confusion?split=train&by=tried")
+        cells = re.findall(r'<a href="(/images\?[^"]*)" title="(\d+) of (\w+) called (\w+)"', page)
+        assert sum(int(number) for _, number, _, _ in cells) == 700
+        answers, results_ = session.state().answers("train")[TRIED], session.state().results
+        for address_, number, actual, called in cells[::7]:
+            classes = [results_.class_names.index(name) for name in (actual, called)]
+            is_there = (results_.images.train.labels == classes[0]) & (answers.predicted == classes[1])
+            assert int(number) == is_there.sum()
+            assert f"<strong>{number}</strong> image" in asking.page(html.unescape(address_))
+
+
 def test_undo_gives_the_verdict_among_all_trials_as_they_are_now(project: Path) -> None:
     session = Session(project)
     session.try_line(RAIN, "train")
@@ -282,7 +430,7 @@ def test_what_a_run_has_removed_is_said_and_its_results_are_shown_once_they_are_
         assert asking.post("/try", line=RAIN, on="test").status == 409
         assert asking.post("/undo").status == 409
         state = json.loads(asking.page("/state"))
-        assert state == {"doing": "", "changed": True, "number": number}
+        assert state == {"doing": "", "changed": True, "number": number, "step": 2}
         made.edit_images(kept, {"test/labels": np.arange(397) % 10})
         kept.rename(images)
         record(project, *explored.RECORDED)
@@ -291,7 +439,8 @@ def test_what_a_run_has_removed_is_said_and_its_results_are_shown_once_they_are_
         assert SCAN not in page.replace("{classname}.", "")  # nothing that was tried on other results
         assert session.state().history == ()
         assert asking.page("/images?order=sure")
-        assert json.loads(asking.page("/state")) == {"doing": "", "changed": False, "number": number + 1}
+        state = json.loads(asking.page("/state"))
+        assert state == {"doing": "", "changed": False, "number": number + 1, "step": 3}
 
 
 def test_what_comes_back_as_it_was_is_shown_without_a_change_of_any_file(project: Path) -> None:
@@ -354,8 +503,11 @@ def test_without_predictions_the_active_set_answers_and_of_a_method_that_has_not
         assert asking.post("/try", line=RAIN, on="test").status == 303
         assert "Lost: " in asking.page("/")
         assert asking.page("/images?by=tried&against=zero_shot&outcome=lost")
-        for page in ("images", "confusion"):  # which has no answers of it
-            assert asking.page(f"/{page}?by=gda") == asking.page(f"/{page}?by=zero_shot")
+        for page in ("images", "confusion"):
+            instead = "<p>Of test images there are no answers of GDA: zero-shot, photo is asked.</p>"
+            of_gda, of_zero_shot = (asking.page(f"/{page}?by={by}") for by in ("gda", "zero_shot"))
+            assert instead in of_gda
+            assert of_gda.replace(instead, "").split() == of_zero_shot.split()
         assert asking.ask("GET", "/images?by=gdb").status == 400
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -220,6 +221,19 @@ def test_filters_are_set_by_keyboard_alone(browser: Any, address: str, session: 
         page.locator("#number", has_text="397 images").wait_for()
 
 
+PICTURE = "document.getElementById('map').toDataURL()"
+INKS = """points => {
+    const context = document.getElementById('map').getContext('2d');
+    return points.map(([x, y]) => [...context.getImageData(x, y, 1, 1).data]);
+}"""
+INK_OF = """name => {
+    const context = document.createElement('canvas').getContext('2d');
+    context.fillStyle = getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+    context.fillRect(0, 0, 1, 1);
+    return [...context.getImageData(0, 0, 1, 1).data];
+}"""
+
+
 class Plane:
     """Where the points of the map are on the screen, from the server's points and the size of the canvas."""
 
@@ -256,6 +270,7 @@ def test_the_lasso_gathers_exactly_the_points_inside(browser: Any, address: str,
         turns, radii = np.linspace(0, 2 * np.pi, 11)[:-1], np.tile([90, 30], 5)
         corners = (middle + np.stack([radii * np.cos(turns), radii * np.sin(turns)], axis=1)).round()
         page.get_by_role("button", name="Lasso").click()
+        page.mouse.click(*plane.on_screen(plane.points[:1])[0])  # no outline, and no image
         page.mouse.move(*corners[0])
         page.mouse.down()
         for corner in corners[1:]:
@@ -267,7 +282,46 @@ def test_the_lasso_gathers_exactly_the_points_inside(browser: Any, address: str,
         assert page.locator("#gathered h2").text_content() == f"{len(rows)} images inside"
         assert listed(page) == [plane.address(row) for row in rows]
         assert page.get_by_role("button", name="Lasso").get_attribute("aria-pressed") == "false"
+        page.locator("[name=only]").select_option("test")
+        of_test = [row for row in rows if row >= 700]
+        assert 0 < len(of_test) < len(rows)
+        page.locator("#gathered h2", has_text=re.compile(f"^{len(of_test)} image")).wait_for()
+        assert listed(page) == [plane.address(row) for row in of_test]
         assert page.said == []
+
+
+def test_a_map_that_is_shown_whole_stays_whole_at_another_width(browser: Any, address: str) -> None:
+    drawn = "document.getElementById('map').dataset.drawn"
+    with (
+        opened(browser, address, "/map") as page,
+        opened(browser, address, "/map", width=390) as narrow,
+    ):
+        for each in (page, narrow):
+            browsing.wait_until(each, f"Number({drawn}) > 0")
+        wide = page.evaluate(PICTURE)
+        page.set_viewport_size(narrow.viewport_size)
+        wait_for(lambda: page.evaluate(PICTURE) == narrow.evaluate(PICTURE), what="the map at 390 pixels")
+        assert page.evaluate(PICTURE) != wide
+
+
+def test_no_point_of_the_map_hides_an_image_that_the_prompt_wins_or_loses(
+    browser: Any, own: tuple[Session, str]
+) -> None:
+    session, address = own
+    session.try_line(RAIN, "test")
+    answers, labels = session.state().answers("test"), session.state().results.split("test").labels
+    right, tried = (answers[name].predicted == labels for name in ("zero_shot", "tried"))
+    flipped = 700 + np.flatnonzero(right != tried)
+    assert len(flipped) > 20
+    with opened(browser, address, "/map") as page:
+        plane = Plane(page, session)
+        page.locator("[name=colour]").select_option("sets")
+        at = (plane.on_screen(plane.points[flipped]) - [plane.box["x"], plane.box["y"]]) * plane.ratio
+        pixels = [[round(x), round(y)] for x, y in at.tolist()]
+        won_and_lost = {tuple(page.evaluate(INK_OF, f"--series-{number}")) for number in (1, 2)}
+        wait_for(
+            lambda: {*map(tuple, page.evaluate(INKS, pixels))} == won_and_lost, what="won and lost images"
+        )
 
 
 def test_a_click_on_a_point_opens_its_image_and_on_nothing_nothing(
@@ -420,9 +474,11 @@ def test_of_two_pages_each_has_the_history_of_both(browser: Any, own: tuple[Sess
         type_prompt(first, "the {classname}")
         rows = first.locator("#history ~ .scroll tbody tr").all_text_contents()
         assert [row.split(".")[0].strip()[:9] for row in rows] == ["the {clas", "{classnam", "a scan of"]
-        first.get_by_role("button", name="Undo it").click()
+        first.get_by_role("button", name="Undo").click()
         first.locator("#answer", has_text=RAIN).wait_for()
-        second.get_by_role("button", name="Undo it").click()
+        step = first.locator("main").get_attribute("data-step")
+        second.locator(f"main[data-step='{step}']").wait_for()  # it looks for itself
+        second.get_by_role("button", name="Undo").click()
         second.locator("#answer", has_text=SCAN).wait_for()
         assert first.said == second.said == []
 
@@ -433,7 +489,7 @@ def test_without_a_script_all_but_the_map_works(browser: Any, own: tuple[Session
         type_prompt(page, SCAN, on="test")
         type_prompt(page, RAIN, on="test")
         assert page.locator("#verdict li").count() >= 3
-        page.get_by_role("button", name="Undo it").click()
+        page.get_by_role("button", name="Undo").click()
         page.locator("#answer", has_text=SCAN).wait_for()
         page.locator("[name=name]").fill("scans")
         page.get_by_role("button", name="Save as set").click()
@@ -453,6 +509,7 @@ def test_without_a_script_all_but_the_map_works(browser: Any, own: tuple[Session
         assert page.locator("#said tbody tr").count() == 3
         page.get_by_role("link", name="Map").click()
         assert page.locator("noscript").inner_text().startswith("The map needs")
+        assert not page.locator("#map-form").is_visible()
 
 
 def replace_results(project: Path) -> None:
