@@ -37,7 +37,8 @@ def test_a_method_answers_from_embeddings_as_its_stage_did(project: clipcifar.Pr
     exponentials = np.exp(stored.scores.astype(np.float64) / float(stored.attributes["temperature"]))
     expected = exponentials / exponentials.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(classifier.predict_proba(images.embeddings), expected, atol=1e-4)
-    assert classifier.predict(images.embeddings) == [project.class_names[i] for i in stored.predicted]
+    class_names = project.class_names  # each time it is asked for, the project is looked at again
+    assert classifier.predict(images.embeddings) == [class_names[i] for i in stored.predicted]
 
 
 @pytest.mark.parametrize("name", ["photo", "digits"])

@@ -71,6 +71,7 @@ def test_embeddings_are_the_projects_in_every_format(exported: Any, finished: Wo
 
 def test_sentences_are_those_of_the_prompt_sets(exported: Any, finished: Workspace) -> None:
     project = clipcifar.open(finished.folder)
+    class_names = project.class_names
     arrays, table = exported("sentences", ".npz"), exported("sentences", ".csv")
     assert set(table["set"]) == set(project.prompt_sets)
     for name in project.prompt_sets:
@@ -78,7 +79,7 @@ def test_sentences_are_those_of_the_prompt_sets(exported: Any, finished: Workspa
         assert arrays["sentence"][of_set].tolist() == texts.sentences
         np.testing.assert_array_equal(arrays["embedding"][of_set], texts.embeddings)
         np.testing.assert_array_equal(spread(table[table["set"] == name]), texts.embeddings)
-        assert list(table["class"][of_set]) == [project.class_names[i] for i in texts.class_index]
+        assert list(table["class"][of_set]) == [class_names[i] for i in texts.class_index]
 
 
 def test_predictions_have_the_accuracies_of_the_metrics(exported: Any, finished: Workspace) -> None:
