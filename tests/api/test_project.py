@@ -234,9 +234,10 @@ def test_what_was_read_once_is_read_again_when_it_was_written_again(at: Workspac
     project = clipcifar.open(at.folder)
     old, probe = project.images(), project.classifier("linear_probe")
     at.edit(lambda settings: settings["dataset"].update(max_per_class=20))
-    at.repro()
+    at.repro("linear_probe")
     new = project.images("test")
     assert len(new.ids) == 200 < (old.split == "test").sum()
+    assert (_coefficients(project.classifier("linear_probe")) != _coefficients(probe)).any()
     assert (
         probe.scores(old.embeddings) == old.embeddings @ _coefficients(probe).T + _intercepts(probe)
     ).all()
