@@ -19,6 +19,7 @@ from clipcifar.core import strict_yaml
 from clipcifar.evaluation import headline
 from clipcifar.evaluation.names import METHODS
 from clipcifar.prompts.save import edit_params, overlay
+from tests.support import from_scratch
 from tests.support.nightly import first
 from tests.support.once import made_once
 from tests.support.workspace import ALL, ROOT, TEXT_SIDE, Workspace, digits_params, outputs
@@ -37,8 +38,10 @@ def test_a_second_repro_runs_nothing(workspace: Workspace) -> None:
 
 
 def test_an_edited_prompt_runs_the_text_side_alone_and_reverting_runs_nothing(workspace: Workspace) -> None:
+    """Edited by hand, and back; then by the flag of an experiment."""
     before, params = outputs(workspace), workspace.read("params.yaml")
     workspace.edit(_reword)
+    edited = workspace.settings()
     workspace.repro()
     assert sorted(workspace.executed()) == sorted(TEXT_SIDE)
     after = outputs(workspace)
@@ -78,6 +81,11 @@ def test_an_edited_prompt_runs_the_text_side_alone_and_reverting_runs_nothing(wo
     assert {Path(path).name for path in in_git if "details" in path} == {
         Path(path).name for path in in_git if "details" not in path
     }
+
+    workspace.command("dvc", "exp", "run", "-S", 'prompts.sets.photo.templates=["the digit {classname}."]')
+    assert workspace.settings() == edited
+    assert workspace.executed() == []  # what the same edit has run is taken
+    assert outputs(workspace) == after
 
 
 def test_another_active_set_embeds_nothing(workspace: Workspace) -> None:
@@ -124,20 +132,6 @@ def test_another_model_embeds_again_and_leaves_the_dataset_alone(
     assert outputs(workspace)[part] != before[part]
 
 
-def test_another_split_seed_embeds_nothing(workspace: Workspace) -> None:
-    workspace.edit(lambda settings: settings["split"].update(seed=1))
-    workspace.repro()
-    assert set(workspace.executed()) == ALL - {
-        "download",
-        "prompts",
-        "fetch_model",
-        "embed_images",
-        "embed_active",
-        "embed_texts",
-        "embed_pool",
-    }
-
-
 def test_a_change_to_the_report_runs_the_report_alone_and_from_the_workspace(workspace: Workspace) -> None:
     source = workspace.folder / "clipcifar" / "render" / "table.py"
     source.write_text(source.read_text().replace('"# Methods"', '"# Of the workspace"'))
@@ -146,12 +140,10 @@ def test_a_change_to_the_report_runs_the_report_alone_and_from_the_workspace(wor
     assert workspace.read("report/methods.md").startswith(b"# Of the workspace")
 
 
-def test_two_runs_from_nothing_give_the_same_bytes(finished: Workspace, tmp_path: Path) -> None:
-    other = Workspace.create(tmp_path / "other", {})
-    shutil.copyfile(finished.folder / "params.yaml", other.folder / "params.yaml")
-    other.repro()
-    assert set(other.executed()) == ALL
-    assert outputs(other) == outputs(finished)
+def test_a_run_from_nothing_without_dvc_gives_the_same_bytes(finished: Workspace, tmp_path: Path) -> None:
+    """With DVC killed and begun again: test_killed.py."""
+    (folder := tmp_path / "other").mkdir()
+    assert from_scratch.computed(folder, finished.read("params.yaml")) == outputs(finished)
 
 
 @pytest.mark.parametrize(
@@ -227,13 +219,6 @@ def test_a_sweep_runs_what_zero_shot_needs_and_a_failed_run_is_told_as_failed(wo
     for name, method in ((failed, "zero_shot"), ("worded", "projection")):  # neither ran it
         compared = workspace.command("clipcifar", "compare", "HEAD", name, "--method", method)
         assert f"{method} of {name} is stale" in compared.stdout + compared.stderr
-
-
-def test_one_experiment_overrides_a_template(workspace: Workspace) -> None:
-    override = 'prompts.sets.photo.templates=["the digit {classname}."]'
-    workspace.command("dvc", "exp", "run", "-S", override)
-    assert workspace.settings()["prompts"]["sets"]["photo"]["templates"] == ["the digit {classname}."]
-    assert sorted(set(workspace.executed())) == sorted(TEXT_SIDE)
 
 
 def test_the_prompts_that_the_search_found_do_as_it_said(workspace: Workspace) -> None:

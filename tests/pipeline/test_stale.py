@@ -17,7 +17,7 @@ import pytest
 from clipcifar.evaluation.names import METHODS
 from clipcifar.project import dvc_project, freshness, lockfile
 from tests.support import command_line
-from tests.support.workspace import Workspace, outputs
+from tests.support.workspace import ALL, Workspace, outputs
 
 pytestmark = pytest.mark.pipeline
 Run = Callable[..., tuple[object, str, str]]
@@ -153,9 +153,11 @@ def test_what_is_stale_is_marked_or_refused_and_what_is_not_is_shown_as_it_is(
     assert all(stage in shown.split("stages: ", 1)[1].split("that have run")[0] for stage in case.stale)
 
 
-def test_a_whole_run_leaves_nothing_stale(at: Workspace, run: Run) -> None:
+def test_another_split_embeds_nothing_and_its_whole_run_leaves_nothing_stale(at: Workspace, run: Run) -> None:
     at.edit(CASES["the split"].edit)
     at.repro()
+    embedding = {"embed_images", "embed_active", "embed_texts", "embed_pool"}
+    assert set(at.executed()) == ALL - {"download", "prompts", "fetch_model"} - embedding
     assert changed_of(at) == {}
     assert "stale" not in "".join(run("show")[1:])
     assert run("compare", "zero_shot", "projection")[0] == 0
