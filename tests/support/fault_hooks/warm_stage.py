@@ -13,6 +13,9 @@ import sys
 import stages  # of the workspace, which is the current folder
 
 main = importlib.import_module(f"stages.{sys.argv.pop(1)}").main
+# What a stage imports once it knows that there is something to embed; with torch and open_clip 3 s of a core.
+for later in ("backbone.device", "backbone.towers", "embeddings.extract", "embeddings.sources"):
+    importlib.import_module(f"clipcifar.{later}")
 
 for _ in sys.stdin:
     process = os.fork()
