@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from clipcifar.backbone.uncompiled import uncompiled
 from clipcifar.core import files, params
 from clipcifar.store.model import ModelParams
-from clipcifar.weights.describe import describe
-from clipcifar.weights.resolve import fetch_model
 from stages import run
+
+with uncompiled():
+    from clipcifar.weights.describe import describe
+    from clipcifar.weights.resolve import fetch_model
 
 
 def main(settings: dict[str, Any], weights_folder: Path, model_path: Path) -> None:

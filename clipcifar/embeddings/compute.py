@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from clipcifar.backbone.device_kind import confirmed, device_kind
 from clipcifar.backbone.params import EmbedParams
+from clipcifar.backbone.uncompiled import uncompiled
 from clipcifar.core import files
 from clipcifar.core.files import Attribute
 from clipcifar.embeddings import known as known_rows, provenance, second_pass
@@ -51,7 +52,8 @@ def attributes_of(dataset: Prepared, model: ModelDescription, embed: EmbedParams
 
 
 def _source(split: PreparedSplit, photographs: Path, preprocess: Preprocess, workers: int) -> ImageSource:
-    from clipcifar.embeddings.sources import source_of
+    with uncompiled():
+        from clipcifar.embeddings.sources import source_of
 
     return source_of(split, photographs, preprocess=preprocess, workers=workers)
 
@@ -220,9 +222,10 @@ def _engine(model: ModelDescription, weights: Path, embed: EmbedParams, kind: st
         with cluster.connected(embed):
             yield partial(tasks.embed_images, model=model, weights=weights, embed=embed)
         return
-    from clipcifar.backbone import device
-    from clipcifar.backbone.towers import Backbone
-    from clipcifar.embeddings.extract import extract
+    with uncompiled():
+        from clipcifar.backbone import device
+        from clipcifar.backbone.towers import Backbone
+        from clipcifar.embeddings.extract import extract
 
     target = confirmed(embed.device, kind)
     device.dtype_of(target, embed.precision)

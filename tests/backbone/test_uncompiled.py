@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from tests.support.import_closure import ROOT
+
 PROGRAM = """
 import sys, torch
 from clipcifar.backbone.uncompiled import uncompiled
@@ -57,4 +59,22 @@ def test_asked_for_anything_else_the_compiler_itself_answers() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", ASKING], capture_output=True, text=True, check=False
     )
+    assert done.returncode == 0, done.stderr
+
+
+STAGES = """
+import sys
+import stages.fetch_model
+from clipcifar.backbone.params import EmbedParams
+from clipcifar.embeddings import compute
+
+embed = EmbedParams("cpu", "fp32", batch_size=16, workers=0, storage="float32")
+with compute._engine(None, None, embed, "cpu"):
+    assert "clipcifar.backbone.towers" in sys.modules
+    assert not {name for name in sys.modules if name.startswith(("torch._dynamo", "sympy", "triton"))}
+"""
+
+
+def test_neither_the_stage_of_the_model_nor_that_of_the_images_waits_for_it() -> None:
+    done = subprocess.run([sys.executable, "-c", STAGES], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
