@@ -15,13 +15,14 @@ import yaml
 from PIL import Image
 
 from clipcifar.store.dataset import read_dataset
+from tests.support import faults
 from tests.support.harmed import follow, problems
 from tests.support.nightly import first
 from tests.support.workspace import ROOT, Workspace, digits_params, outputs
 
 pytestmark = pytest.mark.pipeline
 MIXED = "reflink,symlink,hardlink,copy"
-TYPES = first(1, ["symlink", "hardlink", MIXED, "copy"])
+TYPES = first(1, ["symlink", "hardlink", MIXED])  # all else here runs with copies, or clones of files
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # The others by night.
 BY_HAND = ("download", "fetch_model", "embed_images", "embed_active", "embed_texts", "zero_shot")
@@ -42,7 +43,7 @@ def kinds(*folders: Path) -> Counter[str]:
 def expected_kind(cache_type: str, workspace: Workspace) -> str:
     """What DVC makes of a file under a cache type; of the mixed one, the first that the file system has."""
     if cache_type != MIXED:
-        return "file" if cache_type == "copy" else cache_type
+        return cache_type
     cloned = workspace.command("cp", "--reflink=always", "params.yaml", ".git/cloned", check=False)
     return "symlink" if cloned.returncode else "file"
 
@@ -85,7 +86,7 @@ def test_the_pipeline_is_the_same_and_its_cache_stays_whole(
     workspace.repro()
     assert workspace.executed() == []
     for name in BY_HAND if cache_type == "symlink" else STAGES:
-        workspace.command(*STAGES[name]["cmd"].split())  # over outputs that DVC has linked
+        assert faults.run_here(workspace, name).code == 0, name  # over outputs that DVC has linked
     assert damaged(cache) == []
     assert outputs(workspace) == before
     workspace.repro()
@@ -192,7 +193,7 @@ def test_photographs_that_dvc_keeps_are_all_read(cache_type: str, photos: Path, 
     for number, name in enumerate(_names(range(21, 23))):
         _draw(own / name, 1000 + number)
     assert kinds(own) == Counter({kind: 168}) + Counter({"file": 16})
-    workspace.command(*STAGES["prepare"]["cmd"].split())
+    assert faults.run_here(workspace, "prepare").code == 0
     assert counts(workspace) == [92, 92]
     workspace.repro("zero_shot")
     assert counts(workspace) == [92, 92]
@@ -218,6 +219,6 @@ def test_photographs_that_dvc_keeps_are_all_read(cache_type: str, photos: Path, 
     assert kinds(clone.folder / "photos") == {kind: 184}
     clone.repro("zero_shot")
     assert clone.executed() == []
-    clone.command(*STAGES["prepare"]["cmd"].split())
+    assert faults.run_here(clone, "prepare").code == 0
     assert clone.read("data/dataset.h5") == workspace.read("data/dataset.h5")
     assert damaged(clone.folder / ".dvc" / "cache") == []
