@@ -1,5 +1,5 @@
 # make demo   the whole pipeline on small embedded data, in build/demo
-# make test   ruff, mypy and the tests, on all cores: eight minutes on two
+# make test   ruff, mypy and the tests, on all cores: half an hour on two
 # make nightly the repetitions that make test leaves out: kills, flips, studies, views of their pages
 # make lint   ruff, mypy and make audit
 # make audit  known vulnerabilities of the pinned packages, where a network answers
