@@ -125,14 +125,14 @@ class Wanted:
 
         known = {**METHODS, TRIED: "", **answers}  # of which another split may have others
         by, outcome = choice("by", known, next(iter(answers))), choice("outcome", OUTCOMES, "")
-        against = choice("against", {"": "", **known}, "") or ("zero_shot" if outcome else "")
+        against = choice("against", {"": "", **known}, "")
         return cls(
             split=choice("split", dict.fromkeys(SPLITS), SPLITS[0]),
             label=number("label", num_classes),
             by=by if by in answers else next(iter(answers)),
             called=number("called", num_classes),
             result=choice("result", RESULTS, ""),
-            against=against if against in answers else "",
+            against=against if against in answers else "zero_shot" if outcome else "",
             outcome=outcome,
             order=choice("order", ORDERS, "dataset"),
             page=max(number("page", 10**8) or 1, 1),

@@ -145,12 +145,13 @@ class Browsing:
 
 
 def _instead(query: Mapping[str, str], wanted: Wanted, answers: Mapping[str, Answers]) -> str:
-    """Who is asked in the place of one that says nothing of these images, if anybody is."""
-    name = query.get("by", wanted.by)
-    if name in answers:
+    """Who is asked in the place of those that say nothing of these images, if anybody is."""
+    absent = [query[name] for name in ("by", "against") if query.get(name) and query[name] not in answers]
+    if not absent:
         return ""
-    title = METHODS.get(name, "the prompt tried last")
-    return f"Of {wanted.split} images there are no answers of {title}: {answers[wanted.by].title} is asked."
+    titles = " and ".join(METHODS.get(name, "the prompt tried last") for name in dict.fromkeys(absent))
+    asked = next(iter(answers.values())).title
+    return f"Of {wanted.split} images there are no answers of {titles}: {asked} is asked."
 
 
 def _titles(answers: Mapping[str, Answers]) -> list[tuple[str, str]]:

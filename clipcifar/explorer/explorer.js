@@ -6,7 +6,11 @@ let asking = 0;
 async function replaceMain(response) {
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
   if (!page.querySelector("main")) throw new Error("no page of the explorer");
-  if (page.querySelector(".refused") && page.querySelector("main").textContent === document.querySelector("main").textContent) return;
+  const old = document.querySelector("main"), fresh = page.querySelector("main");
+  if (page.querySelector(".refused") && fresh.textContent === old.textContent) {
+    old.dataset.number = fresh.dataset.number;
+    return;
+  }
   document.querySelector("main").replaceWith(page.querySelector("main"));
   for (const name of ["header h1", "#about"]) {
     document.querySelector(name).textContent = page.querySelector(name).textContent;
@@ -53,13 +57,18 @@ async function look() {
   try {
     const state = await (await fetch("/state")).json();
     const shown = document.querySelector("main").dataset, tried = shown.step && state.step !== Number(shown.step);
-    const changed = state.changed || state.number !== Number(shown.number) || tried;
-    const untouched = [...document.querySelectorAll("input")].every((input) => input.value === input.defaultValue);
-    if (changed && untouched && !asking) {
-      await replaceMain(await fetch(location.href));
+    const changed = state.changed || state.number !== Number(shown.number);
+    const isLeftAlone = () => !asking && !document.querySelector("main form ~ .refused")
+      && [...document.querySelectorAll("input")].every((input) => input.value === input.defaultValue);
+    if ((changed || tried) && isLeftAlone()) {
+      const response = await fetch(location.href);
+      if (isLeftAlone()) await replaceMain(response);
+      const said = document.querySelector("main .said, main .refused");
+      status.textContent = changed && !said ? "Results changed and were read again." : "";
     } else if (changed) {
-      status.textContent = tried ? "Another page has tried or undone a prompt; your next step shows it."
-        : "Results changed; they are read again with your next step.";
+      status.textContent = "Results changed; they are read again with your next step.";
+    } else if (tried && !asking) {
+      status.textContent = "Another page has tried or undone a prompt; your next step shows it.";
     } else {
       status.textContent = state.doing ? `${state.doing} …` : "";
     }
@@ -102,7 +111,7 @@ async function draw() {
   const names = [...form.elements.label.options].slice(1).map((option) => option.textContent);
   const turn = names.length <= 12 ? 360 / names.length : 137.508; // of many, the golden angle keeps neighbours apart
   const classes = names.map((_, i) => `hsl(${(i * turn) % 360} 70% ${42 + 18 * (i % 2)}%)`);
-  let view, image, pixels, outline = [], colours = new Uint32Array(number), kept = new Uint8Array(number);
+  let home, view, image, pixels, outline = [], colours = new Uint32Array(number), kept = new Uint8Array(number);
   let drawn = [], plain = 0; // rows in their order, those after the plain ones larger
   form.hidden = false; // without this script it would choose nothing
 
@@ -145,11 +154,12 @@ async function draw() {
       top = Math.min(top, ys[i]); bottom = Math.max(bottom, ys[i]);
     }
     const scale = 0.95 * Math.min(canvas.width / (rightmost - left || 1), canvas.height / (bottom - top || 1));
-    view = { x: (left + rightmost) / 2, y: (top + bottom) / 2, scale, least: scale };
+    home = { x: (left + rightmost) / 2, y: (top + bottom) / 2, scale };
+    view = { ...home };
   }
 
   function resize() {
-    const ratio = Math.min(devicePixelRatio || 1, 2), isWhole = !view || view.scale === view.least;
+    const ratio = Math.min(devicePixelRatio || 1, 2), isWhole = !view || Object.keys(home).every((key) => view[key] === home[key]);
     canvas.width = Math.max(1, Math.round(canvas.clientWidth * ratio));
     canvas.height = Math.max(1, Math.round(canvas.clientHeight * ratio));
     image = context.createImageData(canvas.width, canvas.height);
@@ -165,7 +175,7 @@ async function draw() {
   function paint() {
     waiting = 0;
     const start = performance.now(), { width, height } = canvas;
-    const size = Math.max(1, Math.min(6, Math.round(1.5 * (devicePixelRatio || 1) * Math.sqrt(view.scale / view.least))));
+    const size = Math.max(1, Math.min(6, Math.round(1.5 * (devicePixelRatio || 1) * Math.sqrt(view.scale / home.scale))));
     pixels.fill(0);
     for (let k = 0; k < drawn.length; k += 1) {
       const i = drawn[k], side = k < plain ? size : size + 2;
@@ -196,12 +206,12 @@ async function draw() {
   const place = ([x, y]) => [view.x + (x - canvas.width / 2) / view.scale, view.y - (y - canvas.height / 2) / view.scale];
   function zoom(factor, [x, y]) {
     const [px, py] = place([x, y]);
-    view.scale = Math.min(Math.max(view.scale * factor, view.least / 2), view.least * 500);
+    view.scale = Math.min(Math.max(view.scale * factor, home.scale / 2), home.scale * 500);
     view.x = px - (x - canvas.width / 2) / view.scale;
     view.y = py + (y - canvas.height / 2) / view.scale;
     frame();
   }
-  const lasso = document.getElementById("lasso");
+  const lasso = document.getElementById("lasso"), gathered = document.getElementById("gathered");
   const drawing = () => lasso.getAttribute("aria-pressed") === "true";
   const fingers = new Map();
   let moved = 0;
@@ -228,11 +238,14 @@ async function draw() {
     }
     frame();
   });
+  let gathering = 0;
   async function gather() {
     if (outline.length < 3) return;
+    const own = gathering += 1;
     const only = new URLSearchParams({ only: form.elements.only.value, label: form.elements.label.value });
     const response = await fetch(`/lasso?${only}`, { method: "POST", body: JSON.stringify(outline) });
-    if (response.ok) document.getElementById("gathered").innerHTML = await response.text();
+    const text = await response.text();
+    if (response.ok && own === gathering) gathered.innerHTML = text;
   }
   const lift = async (event) => {
     if (!fingers.delete(event.pointerId) || fingers.size) return;
@@ -268,7 +281,13 @@ async function draw() {
     event.preventDefault();
   });
   lasso.addEventListener("click", () => lasso.setAttribute("aria-pressed", String(!drawing())));
-  document.getElementById("whole").addEventListener("click", () => { whole(); outline = []; frame(); });
+  document.getElementById("whole").addEventListener("click", () => {
+    whole();
+    outline = [];
+    gathering += 1;
+    gathered.replaceChildren();
+    frame();
+  });
   form.addEventListener("change", () => { choose(); gather(); });
   form.addEventListener("submit", (event) => event.preventDefault());
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", choose, { signal });

@@ -76,11 +76,11 @@ class Pages:
 
     def page(self, template: str, status: int = 200, **fields: Any) -> Response:
         """A page of the explorer; `fields` are its template's."""
-        results = fields.get("results")
+        results, refused = fields.get("results"), fields.get("refused")
         text = frame.render(
             template,
             package="clipcifar.explorer",
-            said=self._session.news if results and not fields.get("refused") else "",
+            said=self._session.news if results and (self._session.is_of_results or not refused) else "",
             number_read=results.number if results else self._session.number,
             stale=results.stale if results else [],
             **fields,

@@ -34,7 +34,7 @@ NEAREST = 12
 SIDE = 256  # pixels of a picture; larger ones are made smaller
 PARAMS = "params.yaml"
 Seen = dict[str, tuple[int, int, int]]
-_SETTLING_S, _LOOKS = 0.3, 8
+_SETTLING_S, _LOOKS = 0.3, 5
 
 
 def _fitted(said: Predictions) -> float | None:
@@ -187,28 +187,33 @@ class Results:
         return [pair for pair in pairs if split != "train" or pair[0] != row][:NEAREST]
 
 
-def settled(read: Callable[[], Results], root: Path) -> tuple[Results, Seen]:
+def settled(read: Callable[[], Results], root: Path, *, refused: Seen) -> tuple[Results, Seen]:
     """Results, and what is `written` of them: read again where one is wrong while a run writes.
 
     DVC writes dvc.lock in pieces. A part of it says that nothing was ever run, or of some methods so.
 
+    Args:
+        refused: files that could not be read before, for which nobody waits a second time.
+
     Raises:
         ClipcifarError: of `read`, and nothing changes any more.
     """
-    for look in reversed(range(_LOOKS)):
-        seen, fault = written(root), None
+    for looks_left in reversed(range(_LOOKS)):
+        seen = written(root)
         try:
             results = read()
-        except ClipcifarError as error:
-            fault = error
-        if fault is None and not results.stale:
-            break
-        sleep(_SETTLING_S)
-        if not look or written(root) == seen:
-            break
-    if fault is not None:
-        raise fault
+            if not results.stale or not looks_left or _stays(root, seen, refused):
+                break
+        except ClipcifarError:
+            if not looks_left or _stays(root, seen, refused):
+                raise
     return results, seen
+
+
+def _stays(root: Path, seen: Seen, refused: Seen) -> bool:
+    if seen != refused:
+        sleep(_SETTLING_S)
+    return written(root) == seen
 
 
 def written(root: Path) -> Seen:

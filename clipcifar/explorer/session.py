@@ -42,8 +42,10 @@ class Session:
         self._state: State | None = None
         self._read: State | None = None  # with the results that could be read last
         self._seen: Seen = {}
+        self._refused: Seen = {}  # files that could not be read
         self.said, self._said_at, self.number, self.step = "", 0.0, 0, 0
         self._began_anew = False  # since a prompt was tried
+        self.is_of_results = False  # what is said, not of a step of a person
 
     def state(self) -> State:
         """The results as they are now; read anew where a file of theirs has changed, and the session then.
@@ -55,7 +57,13 @@ class Session:
             before = self._read
             if self._state is None or written(self._root) != self._seen:
                 self._state, number = None, self.number + 1
-                results, seen = settled(lambda: Results(self.opened, self._embed, number), self._root)
+                try:
+                    results, seen = settled(
+                        lambda: Results(self.opened, self._embed, number), self._root, refused=self._refused
+                    )
+                except ClipcifarError:
+                    self._refused = written(self._root)
+                    raise
                 self.number = number
                 if before is not None and results.is_tried_alike(before.results):
                     self._state = replace(before, results=results)
@@ -64,7 +72,7 @@ class Session:
                     self._state = self._stepped(State(results))
                 if before is not None:
                     anew = " The prompts of this session began anew." if self._began_anew else ""
-                    self._say(f"Results changed and were read again.{anew}")
+                    self._say(f"Results changed and were read again.{anew}", is_of_results=True)
                 self._seen, self._read = seen, self._state
             return self._state
 
@@ -72,12 +80,12 @@ class Session:
         self.step += 1
         return replace(state, step=self.step)
 
-    def _say(self, text: str) -> None:
-        self.said, self._said_at = text, monotonic()
+    def _say(self, text: str, *, is_of_results: bool = False) -> None:
+        self.said, self._said_at, self.is_of_results = text, monotonic(), is_of_results
 
     @property
     def news(self) -> str:
-        """What has just happened, until every open page has looked."""
+        """What has just happened, until open pages have looked."""
         return self.said if monotonic() - self._said_at < _NEWS_S else ""
 
     @property
@@ -86,11 +94,12 @@ class Session:
         return self._state is None or written(self._root) != self._seen
 
     def _replace(self, before: State, after: State) -> bool:
-        """Go on to another state, unless results have changed meanwhile; whether it is the state now."""
+        """Go on to another state, unless the history is another by now; whether it is the state now."""
         with self._reading:
-            if self.state() is not before:
+            now = self.state()
+            if now.step != before.step:
                 return False
-            self._state = self._read = self._stepped(after)
+            self._state = self._read = self._stepped(replace(after, results=now.results))
             return True
 
     def prepare(self) -> Thread:
@@ -138,20 +147,21 @@ class Session:
             ClipcifarError: nothing was tried; the reason.
         """
         with self._trying:
-            self._began_anew = False
-            self._say("")
+            if not self.is_of_results:
+                self._say("")
             state = self.state()
             bench, limit = state.results.bench, state.results.active.prompts.max_sentences
             base = state.last.typed.sentences if state.last else bench.active_sentences
             typed = bench.typed(line, base)
             if (number := sum(map(len, typed.sentences.values()))) > limit:
                 raise ConfigError(f"that is {number:,} sentences, more than prompts.max_sentences, {limit:,}")
-            on_top = f", on top of {state.last.title}" if state.last and typed.templates is None else ""
-            self._replace(state, self._with(state, state.history, typed, f"{typed.line}{on_top}", on))
+            below = state.last.layers_below(line) if state.last and typed.templates is None else ()
+            if self._replace(state, self._with(state, state.history, typed, (line, *below), on)):
+                self._began_anew = False
         give_back_freed_memory()
 
     def _with(
-        self, state: State, before: tuple[Tried, ...], typed: Typed, title: str, on: SplitName
+        self, state: State, before: tuple[Tried, ...], typed: Typed, layers: tuple[str, ...], on: SplitName
     ) -> State:
         """The state with one more prompt after those before, counted among all trials as they are now."""
         results = state.results
@@ -163,8 +173,8 @@ class Session:
             on=on,
             active=results.active_name,
         )
-        latest = Tried(typed, title, on, among(trial.comparison, counted.total), counted, lines)
-        answers = results.as_answers(f"tried: {title}", trial.scores)
+        latest = Tried(typed, layers, on, among(trial.comparison, counted.total), counted, lines)
+        answers = results.as_answers(f"tried: {latest.title}", trial.scores)
         return State(results, (*before, latest), answers)
 
     def _last(self, state: State, step: str) -> Tried:
@@ -192,7 +202,7 @@ class Session:
             after = State(state.results)
             if len(state.history) > 1:
                 *before, last = state.history[:-1]
-                after = self._with(state, tuple(before), last.typed, last.title, last.on)
+                after = self._with(state, tuple(before), last.typed, last.layers, last.on)
             if self._replace(state, after):
                 self._say(f"Undone: {undone}. It was looked at, so it still counts among the trials.")
 

@@ -10,6 +10,8 @@ from clipcifar.evaluation.compare import Comparison
 from clipcifar.explorer.answers import TRIED, Answers
 from clipcifar.explorer.results import Results
 
+_NAMED = 3  # layers in a title
+
 
 @dataclass(frozen=True)
 class Tried:
@@ -17,7 +19,7 @@ class Tried:
 
     Attributes:
         typed: what was typed.
-        title: the same, and what it stands on where it is one class's own.
+        layers: it, and what it stands on: earlier lines, of other classes, and a prompt of all.
         on: the images that it was tried on.
         comparison: with the active set, its classes corrected over all trials.
         counted: the trial among all of its family, as it was then.
@@ -25,11 +27,25 @@ class Tried:
     """
 
     typed: Typed
-    title: str
+    layers: tuple[str, ...]
     on: SplitName
     comparison: Comparison
     counted: Counted
     lines: list[str]
+
+    @property
+    def title(self) -> str:
+        """What is said of it in a line."""
+        more = f", and {len(self.layers) - _NAMED} more" if len(self.layers) > _NAMED else ""
+        return ", on top of ".join(self.layers[:_NAMED]) + more
+
+    def layers_below(self, line: str) -> tuple[str, ...]:
+        """What a line of one class stands on, on top of this: an earlier one of that class is replaced."""
+        return tuple(layer for layer in self.layers if _class_of(layer) != _class_of(line))
+
+
+def _class_of(line: str) -> str:
+    return line.partition(":")[0].strip()
 
 
 @dataclass(frozen=True)

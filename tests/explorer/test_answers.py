@@ -27,6 +27,13 @@ def _made(seed: int) -> tuple[np.ndarray, dict[str, Answers]]:
     return labels, answers
 
 
+def test_an_outcome_against_one_that_says_nothing_is_against_the_active_set() -> None:
+    _, answers = _made(0)
+    of_train = {"zero_shot": answers["zero_shot"]}  # as train has it
+    wanted = Wanted.read({"split": "train", "against": "gda", "outcome": "won"}, of_train, CLASSES)
+    assert (wanted.against, wanted.outcome) == ("zero_shot", "won")
+
+
 def _margin(scores: np.ndarray) -> float:
     """By a whole softmax."""
     likely = np.exp(scores.astype(np.float64) - scores.max())

@@ -205,8 +205,40 @@ def test_with_another_active_set_results_are_read_again_and_the_session_begins_a
     assert after.number == before.results.number + 1
     assert after.bench.active_sentences != before.results.bench.active_sentences
     assert last(session).counted.number == 1  # of another family
+    (project / GDA).touch()
+    session.state()
+    assert session.said == AGAIN  # nothing has begun anew since
+    session.undo()
     session.try_line(SCAN, "train")
     assert session.said == ""
+
+
+def test_a_prompt_that_is_tried_while_results_are_read_again_is_shown_on_them(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(project)
+    session.try_line(SCAN, "train")
+    before, embed = session.state().results, session._embed
+
+    def embedding(sentences: list[str]) -> np.ndarray:
+        (project / GDA).touch()
+        return embed(sentences)
+
+    monkeypatch.setattr(before.bench, "_embed", embedding)
+    session.try_line(RAIN, "train")
+    assert [item.typed.line for item in session.state().history] == [SCAN, RAIN]
+    assert session.state().results is not before
+    assert session.state().answers("train")[TRIED].title == f"tried: {RAIN}"
+
+
+def test_a_refusal_that_comes_with_other_results_says_so(project: Path) -> None:
+    session = Session(project)
+    session.try_line(SCAN, "train")
+    other_active_set(project)
+    with serving(session) as address:
+        refused = Asking(address).post("/save", name="scans")
+    assert "nothing was tried" in refused.text
+    assert ANEW in refused.text
 
 
 def test_what_was_tried_stays_where_images_and_active_set_are_the_same(project: Path) -> None:
@@ -249,8 +281,10 @@ def test_a_lock_that_is_being_written_is_read_again(
     assert len(slept) == 1
     lock.write_text(whole[: int(share * len(whole))])
     monkeypatch.setattr(results, "sleep", slept.append)
-    with suppress(ClipcifarError):  # where it stays so, that is said
-        assert Session(project).state().results.stale
+    session = Session(project)
+    for _ in range(2):
+        with suppress(ClipcifarError):  # where it stays so, that is said, and waited for once
+            assert session.state().results.stale
     assert len(slept) == 2
 
 
@@ -304,7 +338,14 @@ def test_what_a_classs_own_sentence_stands_on_is_in_its_title(project: Path) -> 
     title = f"seven: a seven with a bar, on top of three: a curly three, on top of {RAIN}"
     assert last(session).title == title
     assert session.state().answers("train")[TRIED].title == f"tried: {title}"
-    session.undo()
+    session.try_line("three: a bold three", "train")
+    assert (
+        last(session).title == f"three: a bold three, on top of seven: a seven with a bar, on top of {RAIN}"
+    )
+    session.try_line("eight: a snowman", "train")
+    assert last(session).title.endswith("on top of seven: a seven with a bar, and 1 more")
+    for _ in range(3):
+        session.undo()
     assert last(session).title == f"three: a curly three, on top of {RAIN}"
 
 

@@ -287,6 +287,8 @@ def test_the_lasso_gathers_exactly_the_points_inside(browser: Any, address: str,
         assert 0 < len(of_test) < len(rows)
         page.locator("#gathered h2", has_text=re.compile(f"^{len(of_test)} image")).wait_for()
         assert listed(page) == [plane.address(row) for row in of_test]
+        page.get_by_role("button", name="Whole map").click()
+        assert page.locator("#gathered").inner_text() == ""
         assert page.said == []
 
 
