@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.support.import_closure import ROOT
 
 PROGRAM = """
@@ -62,19 +64,26 @@ def test_asked_for_anything_else_the_compiler_itself_answers() -> None:
     assert done.returncode == 0, done.stderr
 
 
-STAGES = """
+STARTS = {
+    "the model": "import stages.fetch_model",
+    "images, here": "with compute._engine(None, None, EMBED, 'cpu'): pass",
+    "images, for a cluster": "with suppress(AttributeError): compute._source(None, None, None, 0)",
+}
+AFTER = """
+assert "torch" in sys.modules
+assert not {name for name in sys.modules if name.startswith(("torch._dynamo", "sympy", "triton"))}
+"""
+BEFORE = """
 import sys
-import stages.fetch_model
+from contextlib import suppress
 from clipcifar.backbone.params import EmbedParams
 from clipcifar.embeddings import compute
-
-embed = EmbedParams("cpu", "fp32", batch_size=16, workers=0, storage="float32")
-with compute._engine(None, None, embed, "cpu"):
-    assert "clipcifar.backbone.towers" in sys.modules
-    assert not {name for name in sys.modules if name.startswith(("torch._dynamo", "sympy", "triton"))}
+EMBED = EmbedParams("cpu", "fp32", batch_size=16, workers=0, storage="float32")
 """
 
 
-def test_neither_the_stage_of_the_model_nor_that_of_the_images_waits_for_it() -> None:
-    done = subprocess.run([sys.executable, "-c", STAGES], cwd=ROOT, capture_output=True, text=True)
+@pytest.mark.parametrize("what", STARTS)
+def test_neither_the_stage_of_the_model_nor_that_of_the_images_waits_for_it(what: str) -> None:
+    program = f"{BEFORE}{STARTS[what]}{AFTER}"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
