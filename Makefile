@@ -7,7 +7,7 @@
 # make faults the tests of faults at full size: 20 kills of dvc, 2,000 flips of every file; half an hour
 # make fuzz   ten minutes each of hostile params.yaml, mutilated and hostile HDF5 files
 # make coverage  which lines and branches the tests run, stages in their own processes included
-# make bench  measure it beside what a user would run instead; half an hour
+# make bench  measure it beside what a user would run instead; an hour
 # make bench-gpu  what a card has to show, in eight minutes, by the python3 and torch of its machine;
 #             WHEELS=… a folder of what that Python lacks, OUT=… where gpu.json and gpu.md go
 # make gpu-wheels  collect that folder, here, for the card's Python (FOR=3.12), torch and what it needs left out
