@@ -5,13 +5,13 @@ let asking = 0;
 
 async function replaceMain(response) {
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
-  if (!page.querySelector("main")) throw new Error("no page of the explorer");
   const old = document.querySelector("main"), fresh = page.querySelector("main");
+  if (!fresh) throw new Error("no page of the explorer");
   if (page.querySelector(".refused") && fresh.textContent === old.textContent) {
     old.dataset.number = fresh.dataset.number;
     return;
   }
-  document.querySelector("main").replaceWith(page.querySelector("main"));
+  old.replaceWith(fresh);
   for (const name of ["header h1", "#about"]) {
     document.querySelector(name).textContent = page.querySelector(name).textContent;
   }
@@ -111,7 +111,7 @@ async function draw() {
   const names = [...form.elements.label.options].slice(1).map((option) => option.textContent);
   const turn = names.length <= 12 ? 360 / names.length : 137.508; // of many, the golden angle keeps neighbours apart
   const classes = names.map((_, i) => `hsl(${(i * turn) % 360} 70% ${42 + 18 * (i % 2)}%)`);
-  let home, view, image, pixels, outline = [], colours = new Uint32Array(number), kept = new Uint8Array(number);
+  let home, view, image, pixels, outline = [], colours = new Uint32Array(number);
   let drawn = [], plain = 0; // rows in their order, those after the plain ones larger
   form.hidden = false; // without this script it would choose nothing
 
@@ -128,8 +128,8 @@ async function draw() {
       const state = by === "class" ? labels[i] : by === "right" ? (r & 1 ? 1 : 2)
         : !(r & 4) || !(r & 3) ? 0 : (r & 3) === 3 ? 1 : r & 1 ? 2 : 3;
       colours[i] = palette[state];
-      kept[i] = (only === "" || (only === "train") === i < train) && (label === "" || labels[i] === Number(label)) ? 1 : 0;
-      if (kept[i]) (by === "sets" && state > 1 ? flipped : rest).push(i);
+      const isKept = (only === "" || (only === "train") === i < train) && (label === "" || labels[i] === Number(label));
+      if (isKept) (by === "sets" && state > 1 ? flipped : rest).push(i);
     }
     drawn = rest.concat(flipped);
     plain = rest.length;
@@ -261,9 +261,9 @@ async function draw() {
   function open(here) {
     const [x, y] = place(here);
     let nearest = -1, least = (12 / view.scale) ** 2;
-    for (let i = 0; i < number; i += 1) {
+    for (const i of drawn) {
       const away = (xs[i] - x) ** 2 + (ys[i] - y) ** 2;
-      if (kept[i] && away < least) { least = away; nearest = i; }
+      if (away < least) { least = away; nearest = i; }
     }
     if (nearest >= 0) location.href = nearest < train ? `/image/train/${nearest}` : `/image/test/${nearest - train}`;
   }
