@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-_CACHED_SEQUENCES = 8
+_CACHED_NUMBERS = 320_000  # of queries, keys or values; eight images of ViT-B/32, or a batch of sentences
 
 
 def replace_attention(model: nn.Module) -> None:
@@ -108,7 +108,8 @@ def _attend(
         attn_mask = attn_mask.float()
     shape = *query.transpose(-3, -2).shape[:-1], value.shape[-1]
     out = query.new_empty(shape).transpose(-3, -2)  # callers want heads side by side next
-    parts = (torch.split(tensor, _CACHED_SEQUENCES) for tensor in (query, key, value, out))
+    at_once = max(1, _CACHED_NUMBERS // max(1, key[:1].numel()))
+    parts = (torch.split(tensor, at_once) for tensor in (query, key, value, out))
     for asked, keys, values, target in zip(*parts, strict=True):
         heads = asked.float(), keys.float(), values.float()
         target.copy_(F.scaled_dot_product_attention(*heads, attn_mask, *options, **named))

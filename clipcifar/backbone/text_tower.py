@@ -16,7 +16,7 @@ from clipcifar.backbone import blocks
 
 TEXT_ROWS = 32  # rows of every batch of sentences; see `Backbone.encode_sentences`
 _EARLIER_TOKENS = 4  # of "a photo of a cat" its start and "a photo of"; benchmarks/README.md has others
-_KEPT_BATCHES = 8  # of beginnings; for ViT-B/32 one of them has 6 MB
+_KEPT_BYTES = 2**28  # of beginnings; a batch of them has 6 MB for ViT-B/32 in float32
 _Item = TypeVar("_Item")
 
 
@@ -106,6 +106,13 @@ class TextTower(nn.Module):
         """How many tokens of cut rows of a length may be embedded beforehand, once for all that begin so."""
         return min(_EARLIER_TOKENS, length - 1) if self._in_parts else 0
 
+    def beginnings_kept(self) -> int:
+        """How many batches of beginnings may be kept: as many as `_KEPT_BYTES` hold."""
+        if not self._in_parts:
+            return 0
+        row = self._part.positional_embedding[:_EARLIER_TOKENS].nbytes
+        return int(max(1, _KEPT_BYTES // (TEXT_ROWS * 2 * len(self._part.transformer.resblocks) * row)))
+
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """(B, L) token ids to (B, D) features."""
         features: torch.Tensor = self._model.encode_text(tokens)
@@ -152,7 +159,7 @@ class TextTower(nn.Module):
         try:
             for block in all_blocks:
                 block.forward = partial(block_of, block)
-            features: torch.Tensor = torch.func.functional_call(self, narrowed, (tokens,))
+            features: torch.Tensor = torch.func.functional_call(self, narrowed, (tokens,), tie_weights=False)
         finally:
             for block in all_blocks:
                 vars(block).pop("forward", None)
@@ -173,7 +180,7 @@ class Beginnings:
         batches = list(in_batches(sorted(dict.fromkeys(beginnings), key=len), key=len))
         self._place = {ids: (i, j) for i, batch in enumerate(batches) for j, ids in enumerate(batch)}
 
-        @lru_cache(_KEPT_BATCHES)
+        @lru_cache(tower.beginnings_kept())
         def begun(i: int) -> torch.Tensor:
             """Those of a batch, as `TextTower.begin` gives them."""
             return tower.begin(torch.tensor(filled(batches[i]), device=device))

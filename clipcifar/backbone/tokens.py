@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
 
 from clipcifar.core.errors import ConfigError
 
+_KEPT = 2**16  # sentences
 _CLIPS_MARKS = 3  # a row of open_clip's mode "clips" begins, ends and is classified by marks set by hand
 
 
@@ -31,6 +33,8 @@ class Tokens:
                 where="open_clip_config.json: text_cfg.tokenizer_kwargs",
                 fix="take out reduction_mask in a copy of your own",
             )
+        if hasattr(tokenizer, "encode"):  # counting a sentence and making it a row both ask
+            tokenizer.encode = lru_cache(_KEPT)(tokenizer.encode)
 
     def rows(self, sentences: list[str]) -> torch.Tensor:
         """(S, context) int64 token ids on the host: what the model reads."""

@@ -149,11 +149,15 @@ def test_low_precision_goes_through_onednn_where_it_has_kernels(
 
 @pytest.mark.parametrize("mask", [None, CAUSAL, CAUSAL.bfloat16(), CAUSAL == 0], ids=str)
 @pytest.mark.parametrize("heads", [(), (3,)], ids=["one head", "three"])
+@pytest.mark.parametrize("part", [0, 8, 100])
 def test_attention_in_low_precision_is_that_of_float32_rounded_once(
-    mask: torch.Tensor | None, heads: tuple[int, ...]
+    mask: torch.Tensor | None, heads: tuple[int, ...], part: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    several = [(6 * torch.randn(19, *heads, 5, 16)).bfloat16() for _ in range(3)]  # two parts and a rest
+    several = [
+        (6 * torch.randn(19, *heads, 5, 16)).bfloat16() for _ in range(3)
+    ]  # of 8, two parts and a rest
+    monkeypatch.setattr(kernels, "_CACHED_NUMBERS", part * several[0][0].numel())
     exact = F.scaled_dot_product_attention(
         *(part.float() for part in several), attn_mask=_in(mask, torch.float32)
     )

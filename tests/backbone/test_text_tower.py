@@ -12,7 +12,8 @@ import torch
 from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 
-from clipcifar.backbone.text_tower import _KEPT_BATCHES, TEXT_ROWS, Beginnings, TextTower, filled, in_batches
+from clipcifar.backbone import text_tower
+from clipcifar.backbone.text_tower import TEXT_ROWS, Beginnings, TextTower, filled, in_batches
 from clipcifar.backbone.towers import Backbone
 from tests.backbone.test_towers import CPU, tiny  # noqa: F401
 from tests.conftest import TINY_CONFIG
@@ -107,18 +108,32 @@ def test_a_beginning_is_embedded_once_however_many_rows_have_it(monkeypatch: pyt
     assert made.of([()] * 2) is None
 
 
+@pytest.mark.parametrize(("rounds", "begun"), [(1, 4), (2, 8)])
 def test_many_beginnings_are_each_embedded_once_when_asked_for_in_order(
-    monkeypatch: pytest.MonkeyPatch,
+    rounds: int, begun: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As sentences of a class's own have them, which seldom begin alike."""
+    """As sentences of a class's own have them, which seldom begin alike; asked for again they are gone."""
     tower = TextTower(_model(False), CONTEXT)
     begin, seen = tower.begin, []
     monkeypatch.setattr(tower, "begin", lambda tokens: (seen.append(len(tokens)), begin(tokens))[1])
-    order = [(38, 47 * i % 50, i // 50 % 50, i % 7) for i in range(2 * _KEPT_BATCHES * TEXT_ROWS)]
+    order = [(38, i % 50, i // 50, 7) for i in range(4 * TEXT_ROWS)]
+    monkeypatch.setattr(text_tower, "_KEPT_BYTES", 2 * begin(torch.tensor(order[:TEXT_ROWS])).nbytes)
     made = Beginnings(tower, order, CPU)
-    for batch in in_batches(order, key=len):
+    for batch in in_batches(order * rounds, key=len):
         made.of(filled(batch))
-    assert len(seen) == 2 * _KEPT_BATCHES
+    assert len(seen) == begun
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_as_many_beginnings_are_kept_as_the_memory_meant_for_them_holds(
+    custom: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tower = TextTower(_model(custom).to(dtype), CONTEXT)
+    batch = tower.begin(torch.full((TEXT_ROWS, 4), 5)).nbytes
+    for held, room in ((7, 7 * batch), (6, 7 * batch - 1), (1, 0)):
+        monkeypatch.setattr(text_tower, "_KEPT_BYTES", room)
+        assert tower.beginnings_kept() == held
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,18 @@ def test_the_last_word_of_a_sentence_that_fits_is_in_its_row_in_the_mode_clips()
     assert tokens.rows([long]).tolist() == tokens.rows([fits]).tolist()  # what the count is there to prevent
 
 
+def test_a_sentence_that_is_counted_and_made_a_row_is_encoded_once() -> None:
+    tokenizer, asked = open_clip.SimpleTokenizer(context_length=12), []
+    encode = tokenizer.encode
+    tokenizer.encode = lambda text: asked.append(text) or encode(text)
+    tokens, sentences = Tokens(tokenizer), ["a photo of a cat.", "Café au lait", "a photo of a cat."]
+    counts = [tokens.count(sentence) for sentence in sentences]
+    rows = tokens.rows(sentences)
+    assert asked == sentences[:2]
+    assert rows.equal(open_clip.SimpleTokenizer(context_length=12)(sentences))
+    assert counts == (rows != 0).sum(dim=1).tolist()
+
+
 @pytest.mark.parametrize("mode", ["simple", "random", "shuffle"])
 def test_a_tokenizer_that_drops_tokens_for_training_drops_none_that_fit(mode: str) -> None:
     tokens = Tokens(open_clip.SimpleTokenizer(context_length=8, reduction_mask=mode))
