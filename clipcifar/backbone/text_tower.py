@@ -173,7 +173,8 @@ class Beginnings:
     `TEXT_ROWS` of one length at a time, and each alike whatever its neighbours.
 
     Args:
-        beginnings: of all rows, best in the order in which `of` is asked for them: a few batches are kept.
+        beginnings: of all rows, best in the order in which `of` is asked for them: as many batches are kept
+            as `_KEPT_BYTES` hold.
     """
 
     def __init__(self, tower: TextTower, beginnings: Iterable[tuple[int, ...]], device: torch.device) -> None:

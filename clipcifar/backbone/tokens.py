@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import lru_cache
 from typing import Any
 
@@ -24,7 +25,7 @@ class Tokens:
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer  # Any: open_clip has no types
+        self._tokenizer = copy.copy(tokenizer)  # Any: open_clip has no types
         self.context_length: int = tokenizer.context_length
         # Its other reductions leave whole what fits; this one would ask nltk's servers about every sentence.
         if "syntax" in getattr(getattr(tokenizer, "reduction_fn", None), "__name__", ""):
@@ -34,7 +35,7 @@ class Tokens:
                 fix="take out reduction_mask in a copy of your own",
             )
         if hasattr(tokenizer, "encode"):  # counting a sentence and making it a row both ask
-            tokenizer.encode = lru_cache(_KEPT)(tokenizer.encode)
+            self._tokenizer.encode = lru_cache(_KEPT)(tokenizer.encode)
 
     def rows(self, sentences: list[str]) -> torch.Tensor:
         """(S, context) int64 token ids on the host: what the model reads."""

@@ -161,9 +161,19 @@ def test_attention_in_low_precision_is_that_of_float32_rounded_once(
     exact = F.scaled_dot_product_attention(
         *(part.float() for part in several), attn_mask=_in(mask, torch.float32)
     )
+    inner, at_once = F.scaled_dot_product_attention, []
+
+    def seen(query: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+        at_once.append(len(query))
+        return inner(query, *others)
+
     with kernels.fast_on_cpu(CPU):
         ours = F.scaled_dot_product_attention(*several, attn_mask=mask)
     assert torch.equal(ours, exact.bfloat16())
+    with monkeypatch.context() as inside:
+        inside.setattr(F, "scaled_dot_product_attention", seen)
+        assert torch.equal(kernels._attend(*several, mask), ours)
+    assert at_once == {0: [1] * 19, 8: [8, 8, 3], 100: [19]}[part]
     if mask is None:  # negative control: torch's own rounds on its way
         theirs = F.scaled_dot_product_attention(*several)
         assert not torch.equal(theirs, exact.bfloat16())

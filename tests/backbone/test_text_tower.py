@@ -109,10 +109,10 @@ def test_a_beginning_is_embedded_once_however_many_rows_have_it(monkeypatch: pyt
 
 
 @pytest.mark.parametrize(("rounds", "begun"), [(1, 4), (2, 8)])
-def test_many_beginnings_are_each_embedded_once_when_asked_for_in_order(
+def test_beginnings_are_embedded_once_when_asked_for_in_order_and_again_where_they_were_let_go(
     rounds: int, begun: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As sentences of a class's own have them, which seldom begin alike; asked for again they are gone."""
+    """As sentences of a class's own have them, which seldom begin alike; two of four batches are kept."""
     tower = TextTower(_model(False), CONTEXT)
     begin, seen = tower.begin, []
     monkeypatch.setattr(tower, "begin", lambda tokens: (seen.append(len(tokens)), begin(tokens))[1])
@@ -140,7 +140,8 @@ def test_as_many_beginnings_are_kept_as_the_memory_meant_for_them_holds(
     ("custom", "text"), [(False, {"no_causal_mask": True}), (True, {"embed_cls": True})], ids=str
 )
 def test_a_tower_that_is_not_cut_has_no_beginnings(custom: bool, text: dict[str, Any]) -> None:
-    assert TextTower(_model(custom, **text), CONTEXT).earlier(7) == 0
+    uncut = TextTower(_model(custom, **text), CONTEXT)
+    assert (uncut.earlier(7), uncut.beginnings_kept()) == (0, 0)
     assert [TextTower(_model(custom), CONTEXT).earlier(length) for length in (1, 2, 5, 9)] == [0, 1, 4, 4]
 
 
