@@ -154,9 +154,7 @@ def test_attention_in_low_precision_is_that_of_float32_rounded_once(
     mask: torch.Tensor | None, heads: tuple[int, ...], part: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    several = [
-        (6 * torch.randn(19, *heads, 5, 16)).bfloat16() for _ in range(3)
-    ]  # of 8, two parts and a rest
+    several = [(6 * torch.randn(19, *heads, 5, 16)).bfloat16() for _ in range(3)]
     monkeypatch.setattr(kernels, "_CACHED_NUMBERS", part * several[0][0].numel())
     exact = F.scaled_dot_product_attention(
         *(part.float() for part in several), attn_mask=_in(mask, torch.float32)
